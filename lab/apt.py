@@ -1,0 +1,408 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Gets Debian's kernel source packages, as any user.
+
+A base's suites are either the machine's own, or others, for which the lab has an apt configuration
+of its own in the cache: own sources, lists and pins, Debian's keyring, nothing of the machine's
+changed.  The mirror is the one that the machine uses.  Signatures are always checked: apt compares
+a package with the signed list, and what is in the cache was put there whole by a rename.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cmp_to_key
+from pathlib import Path
+
+from lab import deps
+from lab.base import Base
+from lab.errors import LabError
+from lab.paths import cache_dir, locked, need_space
+from lab.progress import Progress
+
+ETC = Path("/etc/apt")
+USR_SRC = Path("/usr/src")
+OS_RELEASE = Path("/etc/os-release")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+# A package, what is unpacked of it, and room to spare.
+_NEEDED_MIB = 600
+# How old the private lists may be, in seconds: point releases come every few weeks.
+_LISTS_AGE = 24 * 3600
+# Suites that any Debian machine may name in place of its release's code name.
+_ALIASES = {"stable", "oldstable", "oldoldstable", "testing", "unstable", "sid"}
+# Whatever the machine's own configuration says.
+_SAFE = ("-o", "APT::Get::AllowUnauthenticated=false", "-o",
+         "Acquire::AllowInsecureRepositories=false", "-o",
+         "Acquire::AllowWeakRepositories=false")
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """An address in the machine's apt sources that has a suite of Debian itself."""
+
+    uri: str
+    security: bool
+
+
+def source_package(base: Base, progress: Progress) -> tuple[Path, str]:
+    """linux-source-X.Y.tar.xz of `base`, and the exact version of its Debian package.
+
+    Taken from /usr/src or the cache where the version that apt would install is there, downloaded
+    else.  Where apt has no answer, the newest that is there is used, and a note says so.
+    LabError where there is none at all.
+    """
+    if base.package is None:
+        raise LabError(f"Debian has no source package for {base.name}: name a kernel tree with "
+                       "KERNEL=/path/to/tree")
+    folder = cache_dir() / "sources"
+    folder.mkdir(exist_ok=True)
+    with locked(folder / "lock", lambda: progress.note("another run gets sources: waiting")):
+        return _source_package(base, base.package, folder, progress)
+
+
+def _source_package(base: Base, package: str, folder: Path,
+                    progress: Progress) -> tuple[Path, str]:
+    have = _cached(package, folder) | _installed(package)
+    options: list[str] = []
+    trouble = ""
+    version = None
+    try:
+        if base.suites:
+            options = _private(base, progress)
+        version = _candidate(package, options)
+        if version is None and not base.suites and not have:
+            # As a new machine with empty lists; once is enough.
+            deps.update_lists(progress)
+            version = _candidate(package, options)
+        if version is None:
+            trouble = f"apt knows no package {package}"
+        elif version not in have:
+            return _download(package, version, options, folder, progress,
+                             can_update=not base.suites), version
+    except LabError as err:
+        if not have:
+            raise
+        trouble = str(err)
+    if version is not None and version in have:
+        return have[version], version
+    if not have:
+        raise LabError(f"{trouble}: add a suite that has it to the apt sources and run `apt-get "
+                       "update`, or name a kernel tree with KERNEL=/path/to/tree")
+    newest = max(have, key=cmp_to_key(_compare))
+    progress.note(f"{trouble}: using {package} {newest}, which is here already")
+    return have[newest], newest
+
+
+# ---- what is there already -----------------------------------------------------------------
+
+
+def _cached(package: str, folder: Path) -> dict[str, Path]:
+    """The tarballs in the cache by version."""
+    return {path.name.removeprefix(f"{package}_").removesuffix(".tar.xz"): path
+            for path in folder.glob(f"{package}_*.tar.xz")}
+
+
+def _installed(package: str) -> dict[str, Path]:
+    """The tarball of the installed package, where there is one."""
+    path = USR_SRC / f"{package}.tar.xz"
+    said = _run(["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", package])
+    status, _space, version = said.stdout.partition(" ")
+    if said.returncode != 0 or status != "installed" or not path.is_file():
+        return {}
+    return {version: path}
+
+
+def _compare(one: str, other: str) -> int:
+    if one == other:
+        return 0
+    return 1 if _run(["dpkg", "--compare-versions", one, "gt", other]).returncode == 0 else -1
+
+
+# ---- apt -----------------------------------------------------------------------------------
+
+
+def _run(command: list[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, cwd=folder, env={**os.environ, "LC_ALL": "C"}, text=True,
+                              errors="replace", stdin=subprocess.DEVNULL, capture_output=True,
+                              check=False)
+    except FileNotFoundError as err:
+        raise LabError(f"{command[0]} is not here, so this is no Debian: name a kernel tree with "
+                       "KERNEL=/path/to/tree") from err
+
+
+def _error(said: str) -> str:
+    """The first line of what apt said that tells why it failed."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return next((line for mark in ("E: ", "Err:", "W: ") for line in lines
+                 if line.startswith(mark)), lines[-1] if lines else "it said nothing")
+
+
+def _candidate(package: str, options: list[str]) -> str | None:
+    """The version of `package` that apt would install; None where it knows none."""
+    said = _run(["apt-cache", *options, "policy", package])
+    found = re.search(r"^\s*Candidate:\s*(\S+)", said.stdout, re.M)
+    return found[1] if found and found[1] != "(none)" else None
+
+
+def _size(package: str, version: str, options: list[str]) -> int:
+    """The bytes of a package's .deb; 0 where apt does not say."""
+    said = _run(["apt-cache", *options, "show", f"{package}={version}"])
+    found = re.search(r"^Size:\s*(\d+)", said.stdout, re.M)
+    return int(found[1]) if found else 0
+
+
+def _download(package: str, version: str, options: list[str], folder: Path, progress: Progress,
+              can_update: bool) -> Path:
+    """Put the tarball of package=version into the cache."""
+    need_space(folder, _NEEDED_MIB, f"downloading {package}")
+    progress.step(f"downloading {package} {version}")
+    with _scratch(folder) as new:
+        command = ["apt-get", *options, *_SAFE, "download", f"{package}={version}"]
+        failed = _watched(command, new, _size(package, version, options), progress)
+        if failed and can_update and deps.update_lists(progress):
+            # The mirror may have a newer one only: what the lists said is no longer there.
+            now = _candidate(package, options)
+            if now not in (None, version):
+                raise LabError(f"the mirror has {package} {now} in place of {version} since its "
+                               "lists were read: run again")
+            progress.step(f"downloading {package} {version}")
+            failed = _watched(command, new, _size(package, version, options), progress)
+        if failed:
+            raise LabError(f"{package} {version} could not be downloaded: {failed}")
+        packages = list(new.glob("*.deb"))
+        if len(packages) != 1:
+            raise LabError(f"apt-get download {package}={version} left {len(packages)} packages")
+        progress.update("unpacking")
+        tarball = new / "tarball"
+        _extract(packages[0], f"./usr/src/{package}.tar.xz", tarball)
+        dest = folder / f"{package}_{version}.tar.xz"
+        tarball.rename(dest)
+    progress.done()
+    return dest
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder for one download; what a killed run left of its own is removed first."""
+    for stale in folder.glob(".download-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    new = Path(tempfile.mkdtemp(prefix=".download-", dir=folder))
+    try:
+        yield new
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _watched(command: list[str], folder: Path, size: int, progress: Progress) -> str:
+    """Run apt-get in `folder` and tell how much has come; returns why it failed, or ""."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        # The kernel ends apt-get when this process is killed.
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", *command], cwd=folder, stdin=subprocess.DEVNULL,
+            stdout=said, stderr=subprocess.STDOUT, env={**os.environ, "LC_ALL": "C"})
+        try:
+            while True:
+                try:
+                    status = process.wait(timeout=0.5)
+                    break
+                except subprocess.TimeoutExpired:
+                    came = sum(path.stat().st_size for path in folder.glob("*.deb*"))
+                    progress.update(f"{came >> 20} of {size >> 20} MiB")
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+        said.seek(0)
+        return _error(said.read()) if status != 0 else ""
+
+
+def _extract(package: Path, name: str, dest: Path) -> None:
+    """Write the file `name` of a .deb to `dest`, on disk before it returns."""
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package],
+                          stdout=subprocess.PIPE) as archive, open(dest, "wb") as output:
+        done = subprocess.run(["tar", "-xO", name], stdin=archive.stdout, stdout=output,
+                              stderr=subprocess.PIPE, text=True, check=False)
+        if archive.stdout is not None:
+            archive.stdout.close()
+        if done.returncode == 0:
+            # Else a rename may outlive a power cut that the content does not.
+            os.fsync(output.fileno())
+    if done.returncode != 0 or archive.returncode != 0:
+        raise LabError(f"{package.name} could not be unpacked ({_error(done.stderr)}): is the "
+                       f"disk of {dest.parent.parent} full?")
+
+
+# ---- the private configuration -------------------------------------------------------------
+
+
+def _private(base: Base, progress: Progress) -> list[str]:
+    """The apt options for `base`'s suites, their lists brought up to date where they are old.
+
+    Old lists serve where the mirror does not answer.  LabError where there are none.
+    """
+    if not KEYRING.is_file():
+        raise LabError(f"{KEYRING} is not here, and without it no signature can be checked: "
+                       "install the package debian-archive-keyring")
+    folder = cache_dir() / "apt" / base.name
+    for name in ("lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    config = folder / "apt.conf"
+    config.write_text(_configuration(folder), encoding="utf-8")
+    options = ["-c", str(config)]
+
+    stamp = folder / f"updated {' '.join(base.suites)}"
+    if stamp.exists() and 0 <= time.time() - stamp.stat().st_mtime < _LISTS_AGE:
+        return options
+    progress.step(f"reading the package lists of {' '.join(base.suites)}")
+    failed = ""
+    for sources in _sources(base.suites, mirrors()):
+        (folder / "debian.sources").write_text(sources, encoding="utf-8")
+        # Without Error-Mode apt calls an unreachable mirror a warning.
+        said = _run(["apt-get", *options, *_SAFE, "-o", "APT::Update::Error-Mode=any", "update"])
+        if said.returncode == 0:
+            stamp.touch()
+            progress.done()
+            return options
+        failed = failed or _error(said.stdout + said.stderr)
+    progress.done("failed")
+    raise LabError(f"the package lists of {' '.join(base.suites)} could not be read: {failed}")
+
+
+def _configuration(folder: Path) -> str:
+    """An apt.conf, given with -c and so read after the machine's own, whose proxies stay."""
+    def quoted(value: Path | str) -> str:
+        return f'"{value}"'
+
+    settings = {
+        "Dir::Etc::sourcelist": folder / "debian.sources",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "Dir::Etc::preferences": "/dev/null",
+        "Dir::Etc::preferencesparts": "/dev/null",
+        "Dir::State::lists": folder / "lists",
+        "Dir::Cache": folder / "cache",
+        # The release that the machine prefers is not among these suites: apt calls that an error.
+        "APT::Default-Release": "",
+        # An archived suite's lists say that they have expired.
+        "Acquire::Check-Valid-Until": "false",
+        "Acquire::Languages": "none",
+        # For root apt would work as a user who cannot enter a cache in root's home.
+        "APT::Sandbox::User": "root",
+    }
+    # Hooks that work on the machine's own lists and packages.
+    clear = ("APT::Update::Pre-Invoke", "APT::Update::Post-Invoke",
+             "APT::Update::Post-Invoke-Success")
+    return "".join([*(f"#clear {name};\n" for name in clear),
+                    *(f"{name} {quoted(value)};\n" for name, value in settings.items())])
+
+
+def _sources(suites: tuple[str, ...], found: list[Mirror]) -> Iterator[str]:
+    """Sources files (deb822) for `suites`, one for each mirror that may be tried."""
+    archives = [mirror.uri for mirror in found if not mirror.security]
+    security = [mirror.uri for mirror in found if mirror.security]
+    # The usual layout: the two beside each other.
+    security += [f"{uri}-security" for uri in archives
+                 if uri.endswith("/debian") and f"{uri}-security" not in security]
+    of_security = [suite.endswith("-security") for suite in suites]
+    if not archives and not all(of_security) or not security and any(of_security):
+        raise LabError(f"no Debian mirror with {' and '.join(suites)} in {ETC}/sources.list and "
+                       f"{ETC}/sources.list.d: the lab takes the mirror's address from there")
+    for number in range(max(len(archives), len(security))):
+        yield "\n".join(
+            "Types: deb\n"
+            f"URIs: {uris[min(number, len(uris) - 1)]}\n"
+            f"Suites: {suite}\n"
+            "Components: main\n"
+            f"Signed-By: {KEYRING}\n"
+            for suite, secure in zip(suites, of_security)
+            for uris in [security if secure else archives])
+
+
+def mirrors() -> list[Mirror]:
+    """The mirrors of Debian itself in the machine's apt sources, in the order of trying them.
+
+    That an entry's suite is the machine's release does not make it Debian's archive: others name
+    theirs so too.  One that is signed by a key that is not Debian's is left out; one that names
+    Debian's keyring comes before one that names none.  apt checks the signature in any case.
+    """
+    release = re.search(r'^VERSION_CODENAME="?(\w+)', _text(OS_RELEASE), re.M)
+    debian = _ALIASES | ({release[1]} if release else set())
+    ranked: list[tuple[int, Mirror]] = []
+    for entry in _entries():
+        if "deb" not in entry["types"].split() or "main" not in entry["components"].split() \
+                or entry.get("enabled", "yes").lower() in ("no", "false", "0", "off"):
+            continue
+        signed_by = entry.get("signed-by", "").strip()
+        if signed_by and not all(Path(key.rstrip("!")).name.startswith("debian-archive-")
+                                 for key in re.split(r"[,\s]+", signed_by)):
+            continue
+        for suite in entry["suites"].split():
+            name, _dash, kind = re.sub(r"/updates$", "-security", suite).partition("-")
+            if name not in debian:
+                continue
+            for uri in entry["uris"].split():
+                # A disc has no other suites.
+                if not uri.startswith("cdrom:"):
+                    ranked.append((0 if signed_by else 1,
+                                   Mirror(uri.rstrip("/"), kind == "security")))
+    ranked.sort(key=lambda pair: pair[0])
+    return list(dict.fromkeys(mirror for _rank, mirror in ranked))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _entries() -> Iterator[dict[str, str]]:
+    """The entries of the machine's apt sources, as deb822 fields with names in lower case."""
+    parts = sorted((ETC / "sources.list.d").glob("*"))
+    for path in [ETC / "sources.list", *parts]:
+        if path.suffix == ".sources":
+            entries = _deb822(_text(path))
+        elif path.suffix == ".list":
+            entries = _one_line(_text(path))
+        else:
+            continue
+        for entry in entries:
+            if all(name in entry for name in ("types", "uris", "suites", "components")):
+                yield entry
+
+
+def _deb822(text: str) -> Iterator[dict[str, str]]:
+    """Stanzas of `Name: value`; a line that begins with a blank goes on with the one before it."""
+    entry: dict[str, str] = {}
+    name = ""
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("#"):
+            continue            # also between the lines of one value
+        if not line.strip():
+            if entry:
+                yield entry
+            entry, name = {}, ""
+        elif line[0] in " \t":
+            if name:
+                entry[name] += f" {line.strip()}"
+        elif ":" in line:
+            name, _colon, value = line.partition(":")
+            name = name.strip().lower()
+            entry[name] = value.strip()
+
+
+def _one_line(text: str) -> Iterator[dict[str, str]]:
+    """Lines `deb [option=value ...] uri suite component ...`."""
+    pattern = re.compile(r"\s*(deb|deb-src)\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]*)")
+    for line in text.splitlines():
+        if found := pattern.match(line):
+            options = dict(option.lower().split("=", 1) if "=" in option else (option, "")
+                           for option in (found[2] or "").split())
+            yield {**options, "types": found[1], "uris": found[3], "suites": found[4],
+                   "components": found[5]}

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Loads defects/<name>/defect: what a defect is, what shows it, and what takes its cure out."""
+
+import configparser
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.paths import REPO
+
+DEFECTS = REPO / "defects"
+
+_KEYS = {
+    "defect": {"title", "upstream", "since", "fixed", "selftests"},
+    "control": {"files", "places", "removes"},
+}
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One way in which page migration loses track of a mapping."""
+
+    name: str
+    title: str
+    upstream: tuple[str, ...]       # the commits that fix it: "sha subject"
+    since: str                      # the first version that has the defect
+    fixed: str                      # the first version that has the fix
+    selftests: tuple[str, ...]      # names of the programs that show it
+    folder: Path
+    control: Path | None            # control.cocci, where there is one
+    control_files: tuple[str, ...]  # files of a kernel tree that the control is run on
+    places: tuple[str, ...]         # functions that it must change, each that exists once
+    removes: str                    # the function whose call goes, once a place
+
+
+def names() -> list[str]:
+    """The names of all defects, sorted."""
+    return sorted(path.parent.name for path in DEFECTS.glob("*/defect"))
+
+
+def load(name: str) -> Defect:
+    """The defect `name`; LabError where there is none or its file says too little or too much."""
+    if name not in names():
+        raise LabError(f"no defect {name}: there are {', '.join(names()) or 'none'}")
+    folder = DEFECTS / name
+    path = folder / "defect"
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
+    except (configparser.Error, UnicodeDecodeError) as err:
+        raise LabError(f"{path} cannot be read: {' '.join(str(err).split())}") from err
+
+    control = folder / "control.cocci"
+    wanted = {"defect", "control"} if control.exists() else {"defect"}
+    if set(parser.sections()) != wanted:
+        raise LabError(f"{path} has the sections {sorted(parser.sections())}, "
+                       f"it must have {sorted(wanted)} ([control] goes with control.cocci)")
+    for section in sorted(wanted):
+        have = set(parser[section])
+        if have != _KEYS[section]:
+            raise LabError(f"{path}, section [{section}]: missing or unknown: "
+                           f"{', '.join(sorted(have ^ _KEYS[section]))}")
+        for key in sorted(have):
+            if not parser[section][key].strip():
+                raise LabError(f"{path}, section [{section}]: {key} is empty")
+
+    text = parser["defect"]
+    control_files: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    removes = ""
+    if "control" in wanted:
+        control_files = tuple(parser["control"]["files"].split())
+        places = tuple(parser["control"]["places"].split())
+        removes = parser["control"]["removes"].strip()
+    return Defect(
+        name=name,
+        title=text["title"].strip(),
+        upstream=tuple(line.strip() for line in text["upstream"].splitlines() if line.strip()),
+        since=text["since"].strip(),
+        fixed=text["fixed"].strip(),
+        selftests=tuple(text["selftests"].split()),
+        folder=folder,
+        control=control if "control" in wanted else None,
+        control_files=control_files,
+        places=places,
+        removes=removes,
+    )

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The one exception that reaches the user."""
+
+
+class LabError(Exception):
+    """Something the user can act on: one line that says what is wrong and what to do.
+
+    `log` names a file with the details, shown on a line of its own.
+    """
+
+    def __init__(self, message: str, log: str | None = None) -> None:
+        super().__init__(message)
+        self.log = log

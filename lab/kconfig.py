@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Configures a kernel: fragments on tinyconfig, then a check that all of it is there.
+
+Kconfig drops an option whose dependencies are not met without a word.  Here that stops the run,
+because a kernel without, say, HUGETLB_PMD_PAGE_TABLE_SHARING passes every test.
+"""
+
+import hashlib
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.arch import Arch
+from lab.base import Base
+from lab.errors import LabError
+from lab.paths import REPO, cache_dir
+from lab.source import Source
+
+CONFIGS = REPO / "lab" / "configs"
+
+# What other options bring along and what the tests are worth nothing without.
+_DERIVED = ("NUMA", "MIGRATION", "MEMORY_FAILURE", "MEMORY_HOTREMOVE", "MMU_NOTIFIER",
+            "VM_EVENT_COUNTERS", "HWPOISON_INJECT", "DEBUG_FS")
+# That PMD tables are shared at all: the first of these that the tree has.
+_SHARING = ("HUGETLB_PMD_PAGE_TABLE_SHARING", "ARCH_WANT_HUGE_PMD_SHARE")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options asked of a kernel."""
+
+    options: dict[str, str]     # name without CONFIG_ -> "y", a number, a "string", "n" for off
+    unknown: tuple[str, ...]    # debug options that the tree does not know, left out
+
+    @property
+    def text(self) -> str:
+        """The options as one fragment."""
+        return "".join(f"# CONFIG_{name} is not set\n" if value == "n"
+                       else f"CONFIG_{name}={value}\n" for name, value in self.options.items())
+
+
+def parse(text: str, where: str) -> dict[str, str]:
+    """The options of a fragment or of a .config; LabError for a line that is none."""
+    options: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if match := re.fullmatch(r"# CONFIG_(\w+) is not set", line):
+            name, value = match[1], "n"
+        elif match := re.fullmatch(r"CONFIG_(\w+)=(.*)", line):
+            name, value = match[1], match[2]
+        elif not line or line.startswith("#"):
+            continue
+        else:
+            raise LabError(f"{where}:{number}: neither an option nor a comment: {line}")
+        if name in options:
+            raise LabError(f"{where}:{number}: CONFIG_{name} is there twice")
+        options[name] = value
+    return options
+
+
+def request(base: Base, arch: Arch, tree: Path, debug: bool) -> Request:
+    """What is asked of a kernel of `base`: the fragments, less base.drop, plus base.add."""
+    files = {path.stem: parse(path.read_text(encoding="utf-8"), str(path))
+             for path in (CONFIGS / "base.config", CONFIGS / "debug.config")}
+    dropped = {_name(option) for option in base.drop}
+    if strange := sorted(dropped - files["base"].keys() - files["debug"].keys()):
+        raise LabError(f"lab/bases/{base.name}.conf drops what no fragment asks for: "
+                       f"{' '.join(strange)}")
+    options = dict(files["base"])
+    unknown: list[str] = []
+    if debug:
+        known = symbols(tree, arch)
+        # Off is what an unknown option is already.
+        unknown = [name for name, value in files["debug"].items()
+                   if name not in known and value != "n" and name not in dropped]
+        options |= {name: value for name, value in files["debug"].items()
+                    if name not in unknown}
+    options = {name: value for name, value in options.items() if name not in dropped}
+    options |= parse("\n".join(base.add), f"lab/bases/{base.name}.conf")
+    return Request(options, tuple(unknown))
+
+
+def _name(option: str) -> str:
+    """The bare name in "CONFIG_X=y", "# CONFIG_X is not set" or "CONFIG_X"."""
+    match = re.search(r"CONFIG_(\w+)", option)
+    return match[1] if match else option
+
+
+def symbols(tree: Path, arch: Arch) -> set[str]:
+    """The names that the Kconfig files of `tree` define, other architectures' left out."""
+    found: set[str] = set()
+    for top, folders, files in os.walk(tree):
+        if Path(top) == tree:
+            folders[:] = [name for name in folders if name not in ("Documentation", "tools")]
+        elif Path(top) == tree / "arch":
+            folders[:] = [name for name in folders if name == arch.kernel_arch]
+        for name in files:
+            if name.startswith("Kconfig"):
+                text = Path(top, name).read_text(encoding="utf-8", errors="replace")
+                found.update(re.findall(r"^\s*(?:menu)?config\s+(\w+)\s*(?:#.*)?$", text, re.M))
+    return found
+
+
+def missing(asked: Request, config: str, sharing: str) -> list[str]:
+    """What is not in a .config (its text) as it was asked for, derived options among it.
+
+    `sharing` is the option that says whether PMD tables are shared.  Each is "CONFIG_X=y", with
+    what it is in its place where it has another value.
+    """
+    have = parse(config, ".config")
+    wanted = {**{name: "y" for name in (*_DERIVED, sharing)}, **asked.options}
+    return [f"CONFIG_{name}={value}" + (f" (is {have[name]})" if have.get(name, "n") != "n"
+                                        else "")
+            for name, value in wanted.items() if have.get(name, "n") != value]
+
+
+def sharing_option(tree: Path, arch: Arch) -> str:
+    """The option that PMD sharing hangs on in `tree`; LabError where it has none."""
+    known = symbols(tree, arch)
+    for name in _SHARING:
+        if name in known:
+            return name
+    raise LabError(f"{tree} cannot share PMD tables on {arch.name}: its Kconfig files have none "
+                   f"of {', '.join(_SHARING)}")
+
+
+def environment() -> dict[str, str]:
+    """A kernel build's environment: nothing of the caller's that Kbuild would listen to.
+
+    Above all none of the outer make's: `make prove DEBUG=1` puts DEBUG, MAKEFLAGS and its job
+    server there.
+    """
+    keep = ("PATH", "HOME", "TMPDIR", "USER", "LOGNAME")
+    return {
+        **{name: os.environ[name] for name in keep if name in os.environ},
+        "LC_ALL": "C",
+        "CCACHE_DIR": str(cache_dir() / "ccache"),
+        # The same source makes the same image, whoever builds it, wherever and when.
+        "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
+        "KBUILD_BUILD_VERSION": "1",
+        "KBUILD_BUILD_USER": "lab",
+        "KBUILD_BUILD_HOST": "lab",
+        # Set, though empty: no "+" for a tree inside some git repository.
+        "LOCALVERSION": "",
+    }
+
+
+def make_command(source: Source, arch: Arch, obj: Path) -> list[str]:
+    """The make that configures and the one that builds; the two must be the same to Kbuild."""
+    command = ["make", "-C", str(source.tree), f"O={obj}", f"ARCH={arch.kernel_arch}",
+               f"CC=ccache {arch.compiler}"]
+    if arch.cross_compile:
+        command.append(f"CROSS_COMPILE={arch.cross_compile}")
+    if source.base.cflags:
+        command.append(f"KCFLAGS={source.base.cflags}")
+    return command
+
+
+def make(source: Source, obj: Path, asked: Request, arch: Arch, log: Path) -> None:
+    """Write obj/.config for `source`: tinyconfig, the options asked for, olddefconfig, check.
+
+    Where obj already has the .config that the same options made, nothing is done.  What make
+    says is added to `log`.  LabError names all options that did not stick, in one line.
+    """
+    fragment, stamp, config = obj / "lab.config", obj / "lab.config.stamp", obj / ".config"
+    obj.mkdir(parents=True, exist_ok=True)
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == _stamp(source, asked, config):
+        return
+    stamp.unlink(missing_ok=True)
+    fragment.write_text(asked.text, encoding="utf-8")
+    command = make_command(source, arch, obj)
+    _run([*command, "tinyconfig"], obj, log)
+    # -m: only merge.  It would otherwise run its own make, without our variables.
+    merge = source.tree / "scripts" / "kconfig" / "merge_config.sh"
+    _run(["sh", str(merge), "-m", "-O", str(obj), str(config), str(fragment)], obj, log)
+    _run([*command, "olddefconfig"], obj, log)
+    text = config.read_text(encoding="utf-8")
+    if lost := missing(asked, text, sharing_option(source.tree, arch)):
+        raise LabError(f"{len(lost)} option{'s' if len(lost) != 1 else ''} did not stick in the "
+                       f"configuration of {source.version}: {', '.join(lost)} (a base that has "
+                       f"no such option says so in lab/bases/{source.base.name}.conf)", str(log))
+    stamp.write_text(_stamp(source, asked, config), encoding="utf-8")
+
+
+def _stamp(source: Source, asked: Request, config: Path) -> str:
+    """What a checked .config was made from, and the .config itself."""
+    try:
+        content = hashlib.sha256(config.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        content = "none"
+    request_hash = hashlib.sha256(asked.text.encode()).hexdigest()
+    return f"{source.key} {request_hash} {content}\n"
+
+
+def _run(command: list[str], folder: Path, log: Path) -> None:
+    with open(log, "a", encoding="utf-8") as output:
+        output.write(f"+ {' '.join(command)}\n")
+        output.flush()
+        done = subprocess.run(command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL,
+                              stdout=output, stderr=subprocess.STDOUT, check=False)
+    if done.returncode != 0:
+        raise LabError(f"the kernel could not be configured ({command[-1]} ended with "
+                       f"{done.returncode})", str(log))

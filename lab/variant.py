@@ -1,0 +1,500 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Makes a work tree vulnerable or fixed: two states of one source, and nothing else between them.
+
+A tree that has the protection is the fixed one as it is, and the defect's control.cocci takes the
+protection out of it.  A tree that never had it is the vulnerable one as it is, and the patches of
+queue/<base> put it in.
+
+What put() changes in a work tree is written down beside the tree before it is changed, in
+<work>/variant/:
+
+    pristine/<file>     the file as the source has it, with its time; kept once it is there
+    state.json          per file: hash of the pristine content, hashes of what the lab put there
+    new/                files about to be moved into the tree
+
+so that after a kill at any point the next put() knows what is the lab's and what is the source's.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from lab.defect import Defect
+from lab.errors import LabError
+from lab.paths import REPO
+from lab.source import Source
+
+QUEUE = REPO / "queue"
+
+_ABSENT = "absent"      # in place of a hash: the file does not exist
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A state of a source's tree, as a diff against its pristine state."""
+
+    name: str                   # "vulnerable" or "fixed"
+    how: str                    # "as it is", "queue/4.14 (3 patches)", "control.cocci (2 places)"
+    diff: str                   # git's unified diff, "" for the pristine tree
+    key: str                    # hash of the diff
+    places: tuple[str, ...]     # what a control changed: "mm/rmap.c:1775 try_to_unmap_one"
+
+
+def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
+    """The vulnerable and the fixed variant of `source` for `defect`.  Changes no tree.
+
+    LabError where the control does not change exactly the places that the defect names, where a
+    patch of the queue does not apply as it is (no fuzz), and where there is neither a match nor a
+    queue.
+    """
+    untouched = _variant("", "as it is", "")
+    control = _control(source, defect)
+    if control:
+        diff, places = control
+        count = f"{len(places)} place" + ("s" if len(places) != 1 else "")
+        return (_variant("vulnerable", f"control.cocci ({count})", diff, places),
+                _named(untouched, "fixed"))
+    patches = _series(source.base.name)
+    if not patches:
+        raise LabError(
+            f"nothing to compare for {defect.name} in {source.version}: control.cocci finds no "
+            f"protection in {' '.join(defect.control_files) or 'it'}, and queue/"
+            f"{source.base.name} has no patches that would add it")
+    count = f"{len(patches)} patch" + ("es" if len(patches) != 1 else "")
+    return (_named(untouched, "vulnerable"),
+            _variant("fixed", f"queue/{source.base.name} ({count})", _queue(source, patches)))
+
+
+def put(source: Source, variant: Variant) -> None:
+    """Make source.tree the pristine tree plus variant.diff.  Call it under the tree's lock.
+
+    A file that is right already is not touched; any other gets a new time, so that make rebuilds
+    what depends on it, also where the file goes back to its pristine content.
+    LabError where a file is neither pristine nor the lab's own.
+    """
+    _State(source.tree).put(variant.diff)
+
+
+def restore(tree: Path) -> None:
+    """Make `tree` pristine and forget its state, before its source is brought up to date."""
+    state = _State(tree)
+    state.put("")
+    # The state goes first and the copies after it: copies without a state are only litter.
+    state.file.unlink(missing_ok=True)
+    shutil.rmtree(state.folder, ignore_errors=True)
+
+
+def _variant(name: str, how: str, diff: str, places: tuple[str, ...] = ()) -> Variant:
+    key = hashlib.sha256(diff.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return Variant(name, how, diff, key, places)
+
+
+def _named(variant: Variant, name: str) -> Variant:
+    return Variant(name, variant.how, variant.diff, variant.key, variant.places)
+
+
+# ---- diffs ---------------------------------------------------------------------------------
+
+
+@dataclass
+class _Change:
+    """A run of changed lines in a file."""
+
+    line: int                                       # in the old file
+    removed: list[str] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _FileDiff:
+    path: str
+    hunks: list[int] = field(default_factory=list)  # first old line of each
+    changes: list[_Change] = field(default_factory=list)
+
+
+_HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@")
+
+
+def _parse_diff(diff: str) -> list[_FileDiff]:
+    """The files of a unified diff, also one with a mail in front of it.
+
+    Lines are counted as the hunk headers say, so that a removed line "-- a/x" is no header.
+    """
+    files: list[_FileDiff] = []
+    old_left = new_left = line = 0
+    change: _Change | None = None
+
+    def begin(path: str) -> None:
+        if not files or files[-1].path != path:
+            files.append(_FileDiff(path))
+
+    for text in diff.split("\n"):
+        if old_left > 0 or new_left > 0:
+            kind, rest = text[:1], text[1:]
+            if kind in ("-", "+"):
+                if change is None:
+                    change = _Change(line)
+                    files[-1].changes.append(change)
+                if kind == "-":
+                    change.removed.append(rest)
+                    old_left, line = old_left - 1, line + 1
+                else:
+                    change.added.append(rest)
+                    new_left -= 1
+            elif kind != "\\":          # "\ No newline at end of file" is no line
+                change = None
+                old_left, new_left, line = old_left - 1, new_left - 1, line + 1
+            continue
+        change = None
+        if hunk := _HUNK.match(text):
+            if not files:
+                raise LabError("a diff begins with a hunk, and names no file")
+            line = int(hunk[1])
+            old_left = int(hunk[2] or 1)
+            new_left = int(hunk[3] or 1)
+            files[-1].hunks.append(line)
+        elif header := re.match(r"diff --git a/(\S+) b/(\S+)$", text):
+            begin(header[1])
+            begin(header[2])
+        elif header := re.match(r"(?:---|\+\+\+) [ab]/(\S+)", text):
+            begin(header[1])
+    return files
+
+
+def _touched(diff: str) -> list[str]:
+    """The files that a diff names; LabError for one outside the tree."""
+    paths = sorted({file.path for file in _parse_diff(diff)})
+    for path in paths:
+        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+            raise LabError(f"a patch names a file outside the kernel tree: {path}")
+    return paths
+
+
+def _git(folder: Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Run git in a folder that is no repository, whatever is above it and in ~/.gitconfig."""
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LC_ALL": "C",
+        "HOME": str(folder),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        # git apply inside a repository passes over files that are outside its own folder.
+        "GIT_CEILING_DIRECTORIES": str(folder.parent),
+    }
+    return subprocess.run(["git", *arguments], cwd=folder, env=environment, input=text, text=True,
+                          encoding="utf-8", errors="surrogateescape", capture_output=True,
+                          check=False)
+
+
+def _apply(folder: Path, diff: str) -> subprocess.CompletedProcess[str]:
+    return _git(folder, "apply", "--whitespace=nowarn", "-", text=diff)
+
+
+def _read(path: Path) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as handle:
+        return handle.read()
+
+
+class _Scratch:
+    """Two copies of some files of a pristine tree: a/ stays, b/ is worked on."""
+
+    def __init__(self, tree: Path, folder: Path) -> None:
+        self.state = _State(tree)
+        # git compares the names of folders: no symbolic links on the way.
+        self.top = folder.resolve()
+        self.old, self.new = self.top / "a", self.top / "b"
+        self.old.mkdir()
+        self.new.mkdir()
+        self.have: set[str] = set()
+
+    def take(self, paths: list[str]) -> None:
+        """Copy the files named, those that exist, unless they are here already."""
+        for path in paths:
+            if path in self.have:
+                continue
+            self.have.add(path)
+            for side in (self.old, self.new):
+                self.state.copy_pristine(path, side / path)
+
+    def diff(self) -> str:
+        """What was changed in b/."""
+        done = _git(self.top, "diff", "--no-index", "--no-prefix", "--no-ext-diff", "--no-color",
+                    "--no-renames", "--full-index", "a", "b")
+        if done.returncode not in (0, 1) or done.stderr.strip():
+            raise LabError(f"git diff failed: {_first_line(done.stderr)}")
+        return done.stdout
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "it said nothing")
+
+
+# ---- control -------------------------------------------------------------------------------
+
+
+def _functions(text: str) -> Iterator[tuple[str, int, int]]:
+    """Name, first and last line of each function in a C file of kernel style.
+
+    A body begins with a brace alone in column 0 and ends with one.
+    """
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if line.rstrip() != "{":
+            continue
+        first = number
+        while first > 0 and lines[first - 1].strip() and lines[first - 1][0] not in "}#/" \
+                and not lines[first - 1].rstrip().endswith((";", "*/")):
+            first -= 1
+        name = re.search(r"(\w+)\s*\(", " ".join(lines[first:number]))
+        last = next((later for later in range(number, len(lines))
+                     if lines[later].startswith("}")), len(lines) - 1)
+        if name:
+            yield name[1], first + 1, last + 1
+
+
+def _control(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | None:
+    """The diff of the defect's control and the places it changed; None where it matches nothing.
+
+    A label that is removed alone goes with the jump that was removed: it is named with the place,
+    and is none of its own.
+    """
+    if defect.control is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="lab-control-") as folder:
+        scratch = _Scratch(source.tree, Path(folder))
+        scratch.take(list(defect.control_files))
+        for path in defect.control_files:
+            if not (scratch.new / path).exists():
+                raise LabError(f"{source.version} has no {path}, which {defect.name} is about: "
+                               "is it a whole kernel tree?")
+        _spatch(defect.control, scratch.new, defect.control_files)
+        diff = scratch.diff()
+        functions = [(path, *function) for path in defect.control_files
+                     for function in _functions(_read(scratch.old / path))]
+    if not diff:
+        return None
+
+    changed: dict[str, list[str]] = {}
+    labels: dict[str, list[str]] = {}
+    call = re.compile(rf"\b{re.escape(defect.removes)}\s*\(")
+    for file in _parse_diff(diff):
+        for change in file.changes:
+            name = next((name for path, name, first, last in functions
+                         if path == file.path and first <= change.line <= last), "no function")
+            gone = list(enumerate(change.removed, change.line))
+            # Not one a change: a diff may show two places that are close as one.
+            calls = [f"{file.path}:{line}" for line, text in gone if call.search(text)]
+            if calls:
+                changed.setdefault(name, []).extend(calls)
+            elif gone and not change.added and \
+                    all(re.fullmatch(r"\s*\w+:\s*", text) for _line, text in gone):
+                labels.setdefault(name, []).extend(f"{text.strip()} in line {line}"
+                                                   for line, text in gone)
+            else:
+                raise LabError(f"{defect.name}/control.cocci changes {file.path}:{change.line} "
+                               f"({name}) of {source.version}, and that is no {defect.removes}(): "
+                               "a kernel made so proves nothing; the rule needs a look")
+
+    exist = {name for _path, name, _first, _last in functions}
+    wanted = {name: int(name in exist) for name in defect.places}
+    wrong = [f"{name}: {len(changed.get(name, []))} in place of {wanted.get(name, 0)}"
+             for name in sorted(wanted.keys() | changed.keys() | labels.keys())
+             if len(changed.get(name, [])) != wanted.get(name, 0)
+             or name in labels and name not in changed]
+    if wrong:
+        raise LabError(f"{defect.name}/control.cocci changes other places of {source.version} "
+                       f"than its defect file says ({'; '.join(wrong)}): a kernel made so proves "
+                       "nothing; the rule needs a look")
+    places = []
+    for name in defect.places:
+        for where in changed.get(name, []):
+            also = f" (and its label {', '.join(labels[name])})" if name in labels else ""
+            places.append(f"{where} {name}{also}")
+    return diff, tuple(places)
+
+
+def _spatch(control: Path, folder: Path, files: tuple[str, ...]) -> None:
+    """Run coccinelle on the files in `folder`, which are copies, in place."""
+    # --no-includes: the rules need no types, and headers would cost seconds.
+    command = ["spatch", "--very-quiet", "--no-includes", "--in-place",
+               "--sp-file", str(control), *files]
+    environment = {**os.environ, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(command, cwd=folder, env=environment, text=True, timeout=300,
+                              encoding="utf-8", errors="surrogateescape", capture_output=True,
+                              check=False)
+    except FileNotFoundError as err:
+        raise LabError("spatch is not installed: apt install coccinelle") from err
+    except subprocess.TimeoutExpired as err:
+        raise LabError(f"spatch does not come to an end on {control} and {' '.join(files)}") \
+            from err
+    if done.returncode != 0:
+        raise LabError(f"spatch failed on {control}: {_first_line(done.stderr + done.stdout)}")
+
+
+# ---- queue ---------------------------------------------------------------------------------
+
+
+def _series(base: str) -> list[Path]:
+    """The patches of queue/<base> in order; none where there is no such folder."""
+    series = QUEUE / base / "series"
+    if not series.exists():
+        return []
+    names = (line.split("#")[0].strip() for line in
+             series.read_text(encoding="utf-8").splitlines())
+    patches = [series.parent / name for name in names if name]
+    for patch in patches:
+        if not patch.is_file():
+            raise LabError(f"queue/{base}/series names {patch.name}, and there is no such file")
+    return patches
+
+
+def _queue(source: Source, patches: list[Path]) -> str:
+    """The diff that the patches make together on the pristine tree."""
+    with tempfile.TemporaryDirectory(prefix="lab-queue-") as folder:
+        scratch = _Scratch(source.tree, Path(folder))
+        for patch in patches:
+            text = _read(patch)
+            scratch.take(_touched(text))
+            done = _apply(scratch.new, text)
+            if done.returncode != 0:
+                raise LabError(_why_not(source, patch, text, scratch.new, done.stderr))
+        diff = scratch.diff()
+    if not diff:
+        raise LabError(f"the patches of queue/{source.base.name} change nothing in "
+                       f"{source.version}")
+    return diff
+
+
+def _why_not(source: Source, patch: Path, text: str, folder: Path, stderr: str) -> str:
+    """One line about a patch that git refused: the patch, the file, the hunk, and the reverse."""
+    where = ""
+    if failed := re.search(r"patch failed: (.+):(\d+)", stderr):
+        path, line = failed[1], int(failed[2])
+        hunks = next((file.hunks for file in _parse_diff(text) if file.path == path), [])
+        number = f"hunk {hunks.index(line) + 1} of {len(hunks)} " if line in hunks else ""
+        where = f"{path}, {number}(line {line})"
+    else:
+        where = _first_line(stderr).removeprefix("error: ")
+    back = _git(folder, "apply", "--whitespace=nowarn", "--check", "--reverse", "-", text=text)
+    already = ": its reverse does, so this tree has it already" if back.returncode == 0 \
+        else ", nor does its reverse"
+    return (f"{patch.parent.name}/{patch.name} does not apply to {source.version} at "
+            f"{where}{already}")
+
+
+# ---- the state of a work tree --------------------------------------------------------------
+
+
+def _hash(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return _ABSENT
+
+
+class _State:
+    """What the lab has changed in a work tree, and how to change it back."""
+
+    def __init__(self, tree: Path) -> None:
+        self.tree = tree
+        self.folder = tree.parent / "variant"
+        self.file = self.folder / "state.json"
+
+    def _load(self) -> dict[str, dict[str, list[str]]]:
+        try:
+            files: dict[str, dict[str, list[str]]] = json.loads(self.file.read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as err:
+            raise LabError(f"{self.file} cannot be read: remove {self.tree.parent} and run "
+                           "again") from err
+        return files
+
+    def _save(self, files: dict[str, dict[str, list[str]]]) -> None:
+        new = self.folder / "state.json.new"
+        new.write_text(json.dumps(files, indent=1, sort_keys=True), encoding="utf-8")
+        new.replace(self.file)
+
+    def _pristine(self, path: str) -> Path:
+        return self.folder / "pristine" / path
+
+    def copy_pristine(self, path: str, dest: Path) -> None:
+        """Copy a file's pristine content to `dest`; nothing where it does not exist.
+
+        Needs no lock: put() writes its state down before it touches a file, so a file that was
+        not in the state *after* it was read was pristine when it was read.
+        """
+        def copy(source: Path) -> bool:
+            dest.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                shutil.copy2(source, dest)
+            except FileNotFoundError:
+                return False
+            return True
+
+        copied = copy(self.tree / path)
+        entry = self._load().get(path)
+        if entry is None:
+            return
+        if entry["pristine"] == [_ABSENT]:
+            if copied:
+                dest.unlink()
+        elif not copy(self._pristine(path)):
+            raise LabError(f"{self._pristine(path)} is gone: remove {self.tree.parent} and run "
+                           "again")
+
+    def put(self, diff: str) -> None:
+        """Make the tree pristine plus `diff`."""
+        if not diff and not self.file.exists():
+            return
+        new = self.folder / "new"
+        if new.exists():
+            shutil.rmtree(new)
+        new.mkdir(parents=True)
+        files = self._load()
+        paths = sorted(set(files) | set(_touched(diff)))
+
+        for path in paths:
+            self.copy_pristine(path, new / path)
+        if diff:
+            done = _apply(new, diff)
+            if done.returncode != 0:
+                raise LabError(f"the work tree {self.tree} is not what it was a moment ago "
+                               f"({_first_line(done.stderr)}): run again")
+
+        for path in paths:
+            have, want = _hash(self.tree / path), _hash(new / path)
+            entry = files.get(path)
+            if entry is not None and have not in entry["pristine"] + entry["ours"]:
+                raise LabError(f"{self.tree / path} was changed by something else than the lab: "
+                               f"remove {self.tree.parent} and run again")
+            if have == want:
+                continue
+            if entry is None:
+                if have != _ABSENT:
+                    keep = self._pristine(path)
+                    keep.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(self.tree / path, keep)
+                entry = files[path] = {"pristine": [have], "ours": []}
+            # Also what was put there before stays listed: a kill before the replacement below
+            # leaves that in the tree.
+            if want not in entry["pristine"] + entry["ours"]:
+                entry["ours"].append(want)
+            self._save(files)
+            if want == _ABSENT:
+                (self.tree / path).unlink()
+                continue
+            # Not the pristine file's own time: objects built from the other state are newer
+            # than that, and make would keep them.
+            os.utime(new / path)
+            (self.tree / path).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(new / path, self.tree / path)
+        shutil.rmtree(new)

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-2.0
+"""control.cocci of pmd-share-migrate: on the shapes the code has had, and on Debian's trees."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab import defect, variant
+from lab.base import Base
+from lab.errors import LabError
+from lab.source import Source
+
+pytestmark = pytest.mark.skipif(not shutil.which("spatch"),
+                                reason="no spatch: apt install coccinelle")
+
+DEFECT = defect.load("pmd-share-migrate")
+
+# Not the kernel's text: as much of its shape as the control looks at.
+CALLER = """\
+static int somebody_else(struct vm_area_struct *vma)
+{
+	if (huge_pmd_unshare(mm, vma, &address, ptep)) {
+		return 1;
+	}
+	return 0;
+}
+"""
+NEW = """\
+static bool %(name)s(struct folio *folio, struct vm_area_struct *vma,
+		     unsigned long address, void *arg)
+{
+	bool ret = true;
+
+	while (page_vma_mapped_walk(&pvmw)) {
+		if (folio_test_hugetlb(folio)) {
+			flush_cache_range(vma, range.start, range.end);
+			if (!anon) {
+				struct mmu_gather tlb;
+
+				if (!hugetlb_vma_trylock_write(vma))
+					goto walk_abort;
+				tlb_gather_mmu_vma(&tlb, vma);
+				if (huge_pmd_unshare(&tlb, vma, address, pvmw.pte)) {
+					hugetlb_vma_unlock_write(vma);
+					tlb_finish_mmu(&tlb);
+					/* gone */
+					goto walk_done;
+				}
+				hugetlb_vma_unlock_write(vma);
+				tlb_finish_mmu(&tlb);
+			}
+		}
+		%(also)s
+		continue;
+walk_abort:
+		ret = false;
+walk_done:
+		page_vma_mapped_walk_done(&pvmw);
+		break;
+	}
+	return ret;
+}
+"""
+V5_10 = """\
+static bool try_to_unmap_one(struct page *page, struct vm_area_struct *vma,
+			     unsigned long address, void *arg)
+{
+	while (page_vma_mapped_walk(&pvmw)) {
+		if (PageHuge(page) && !PageAnon(page)) {
+			VM_BUG_ON(!(flags & TTU_RMAP_LOCKED));
+			if (huge_pmd_unshare(mm, vma, &address, pvmw.pte)) {
+				flush_tlb_range(vma, range.start, range.end);
+				page_vma_mapped_walk_done(&pvmw);
+				break;
+			}
+		}
+		pteval = ptep_clear_flush(vma, address, pvmw.pte);
+	}
+	return ret;
+}
+"""
+V4_4 = """\
+static int try_to_unmap_one(struct page *page, struct vm_area_struct *vma,
+		     unsigned long address, void *arg)
+{
+	if (PageHuge(page)) {
+		if (huge_pmd_unshare(mm, &address, pte)) {
+			flush_tlb_range(vma, start, end);
+			goto out_unmap;
+		}
+	}
+	if (!pte)
+		goto out_unmap;
+	set_pte_at(mm, address, pte, swp_pte);
+out_unmap:
+	pte_unmap_unlock(pte, ptl);
+	return ret;
+}
+"""
+
+
+def source_with(tmp_path: Path, text: str) -> Source:
+    tree = tmp_path / "work" / "tree"
+    (tree / "mm").mkdir(parents=True)
+    (tree / "mm/rmap.c").write_text(text)
+    base = Base(name="0.1", package=None, suites=(), drop=(), add=(), cflags="", cmdline="")
+    return Source(base=base, version="0.1.2", identity={}, key="k", tree=tree)
+
+
+def vulnerable_text(source: Source) -> tuple[variant.Variant, str]:
+    vulnerable, fixed = variant.plan(source, DEFECT)
+    assert (fixed.name, fixed.how, fixed.diff) == ("fixed", "as it is", "")
+    variant.put(source, vulnerable)
+    return vulnerable, (source.tree / "mm/rmap.c").read_text()
+
+
+def without_branch(text: str) -> str:
+    """The text less each `if (huge_pmd_unshare(` statement in a try_to_ function."""
+    lines, out, depth, inside = text.split("\n"), [], None, False
+    for line in lines:
+        if re.match(r"\w.*\(", line) and not line.startswith("\t"):
+            inside = "try_to_" in line
+        if inside and depth is None and "if (huge_pmd_unshare(" in line:
+            depth = len(line) - len(line.lstrip("\t"))
+            continue
+        if depth is not None:
+            if line == "\t" * depth + "}":
+                depth = None
+            continue
+        out.append(line)
+    return "\n".join(out)
+
+
+def test_new_shape_loses_both_branches_and_the_label_without_a_user(tmp_path: Path) -> None:
+    text = "\n".join([CALLER, NEW % {"name": "try_to_unmap_one", "also": "x();"},
+                      NEW % {"name": "try_to_migrate_one", "also": "if (x) goto walk_done;"}])
+    made, result = vulnerable_text(source_with(tmp_path, text))
+    lines = text.split("\n")
+    unmap, migrate = (number for number, line in enumerate(lines, 1)
+                      if "huge_pmd_unshare(&tlb" in line)
+    label = lines.index("walk_done:") + 1
+    assert made.how == "control.cocci (2 places)"
+    assert made.places == (
+        f"mm/rmap.c:{unmap} try_to_unmap_one (and its label walk_done: in line {label})",
+        f"mm/rmap.c:{migrate} try_to_migrate_one")
+    assert result == without_branch(text).replace("walk_done:\n", "", 1)
+
+
+@pytest.mark.parametrize("text", [V5_10, V4_4])
+def test_old_shapes_with_one_function_lose_that_branch_alone(tmp_path: Path, text: str) -> None:
+    text = text + "\n" + CALLER
+    made, result = vulnerable_text(source_with(tmp_path, text))
+    line = 1 + next(number for number, line in enumerate(text.split("\n")) if "unshare" in line)
+    assert made.places == (f"mm/rmap.c:{line} try_to_unmap_one",)
+    assert made.how == "control.cocci (1 place)"
+    assert result == without_branch(text)
+
+
+def test_a_control_that_matches_nothing_stops_the_run(tmp_path: Path) -> None:
+    source = source_with(tmp_path, without_branch(V5_10) + "\n" + CALLER)
+    with pytest.raises(LabError, match="control.cocci finds no protection in mm/rmap.c"):
+        variant.plan(source, DEFECT)
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    # One function of two is protected.
+    (V5_10 + "\n" + without_branch(NEW % {"name": "try_to_migrate_one", "also": ""}),
+     "try_to_migrate_one: 0 in place of 1"),
+    # Twice in one function.
+    (V5_10.replace("		pteval = ", "		if (huge_pmd_unshare(a)) {\n			b();\n		}\n"
+                   "		pteval = "),
+     "try_to_unmap_one: 2 in place of 1"),
+])
+def test_another_number_of_places_stops_the_run(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(LabError, match=says):
+        variant.plan(source_with(tmp_path, text), DEFECT)
+
+
+def test_a_rule_that_changes_more_than_it_should_stops_the_run(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(control: Path, folder: Path, files: tuple[str, ...]) -> None:
+        path = folder / files[0]
+        path.write_text(without_branch(path.read_text()).replace("\treturn 1;\n", ""))
+
+    monkeypatch.setattr(variant, "_spatch", greedy)
+    with pytest.raises(LabError, match=r"\(somebody_else\).*no huge_pmd_unshare"):
+        variant.plan(source_with(tmp_path, V5_10 + "\n" + CALLER), DEFECT)
+
+
+def test_a_tree_without_the_file_is_no_kernel_tree(tmp_path: Path) -> None:
+    source = source_with(tmp_path, V5_10)
+    (source.tree / "mm/rmap.c").unlink()
+    with pytest.raises(LabError, match="has no mm/rmap.c"):
+        variant.plan(source, DEFECT)
+
+
+def test_a_broken_rule_is_an_error_and_no_mismatch(tmp_path: Path) -> None:
+    control = tmp_path / "control.cocci"
+    control.write_text("@@ this is no rule\n")
+    (tmp_path / "a.c").write_text("int x;\n")
+    with pytest.raises(LabError, match="spatch failed"):
+        variant._spatch(control, tmp_path, ("a.c",))
+
+
+@pytest.mark.parametrize(("version", "functions"), [
+    ("6.12", ["try_to_unmap_one", "try_to_migrate_one"]),
+    ("6.1", ["try_to_unmap_one", "try_to_migrate_one"]),
+])
+def test_debians_trees(tmp_path: Path, version: str, functions: list[str]) -> None:
+    tar = Path(f"/usr/src/linux-source-{version}.tar.xz")
+    if not tar.exists():
+        pytest.skip(f"no {tar}: apt install linux-source-{version}")
+    subprocess.run(["tar", "-C", str(tmp_path), "-xf", str(tar),
+                    f"linux-source-{version}/mm/rmap.c"], check=True)
+    text = (tmp_path / f"linux-source-{version}/mm/rmap.c").read_text()
+    made, result = vulnerable_text(source_with(tmp_path, text))
+    assert [place.split()[1] for place in made.places] == functions
+    for place in made.places:
+        line = int(re.match(r"mm/rmap.c:(\d+) ", place)[1])     # type: ignore[index]
+        assert "if (huge_pmd_unshare(" in text.split("\n")[line - 1]
+    # Nothing but the branches went, and labels that would be unused without them.
+    assert re.sub(r"(?m)^walk_done:\n", "", result) == \
+        re.sub(r"(?m)^walk_done:\n", "", without_branch(text))
+    for kept in ("hugetlb_vma_trylock_write", "flush_cache_range",
+                 "adjust_range_if_pmd_sharing_possible", "tlb_gather_mmu_vma"):
+        assert result.count(kept) == text.count(kept) > 0
+    for name, first, last in variant._functions(result):
+        body = "\n".join(result.split("\n")[first - 1:last])
+        for label in re.findall(r"(?m)^(\w+):$", body):
+            assert f"goto {label}" in body, f"{name} has the label {label} without a user"

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0
+"""defects/<name>/defect: what is read, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from lab import defect
+from lab.errors import LabError
+
+TEXT = """\
+[defect]
+title = writes go astray
+upstream =
+    0123456789ab mm: first
+    ba9876543210 mm: second
+since = 2.6.20
+fixed = 4.19
+selftests = one two
+
+[control]
+files = mm/a.c mm/b.c
+places = f g
+removes = h
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(defect, "DEFECTS", tmp_path)
+    made = tmp_path / "astray"
+    made.mkdir()
+    (made / "control.cocci").write_text("")
+    (made / "defect").write_text(TEXT)
+    return made
+
+
+def test_every_field_is_read(folder: Path) -> None:
+    assert defect.load("astray") == defect.Defect(
+        name="astray", title="writes go astray",
+        upstream=("0123456789ab mm: first", "ba9876543210 mm: second"),
+        since="2.6.20", fixed="4.19", selftests=("one", "two"), folder=folder,
+        control=folder / "control.cocci", control_files=("mm/a.c", "mm/b.c"), places=("f", "g"), removes="h")
+
+
+def test_a_defect_may_have_no_control(folder: Path) -> None:
+    (folder / "control.cocci").unlink()
+    (folder / "defect").write_text(TEXT[:TEXT.index("[control]")])
+    loaded = defect.load("astray")
+    assert (loaded.control, loaded.control_files, loaded.places) == (None, (), ())
+    assert loaded.removes == ""
+
+
+def test_unknown_name_lists_the_known_ones(folder: Path) -> None:
+    with pytest.raises(LabError, match="no defect nosuch: there are astray"):
+        defect.load("nosuch")
+    with pytest.raises(LabError, match="no defect"):
+        defect.load("../astray")
+
+
+@pytest.mark.parametrize(("old", "new", "says"), [
+    ("since = 2.6.20\n", "", "since"),
+    ("since =", "sinse = 1\nsince =", "sinse"),
+    ("title = writes go astray", "title =", "title is empty"),
+    ("[control]", "[kontrol]", "kontrol"),
+    ("[defect]", "", "cannot be read"),
+    ("fixed = 4.19", "fixed = 4.19\nfixed = 4.20", "cannot be read"),
+])
+def test_a_wrong_file_is_named_with_what_is_wrong(folder: Path, old: str, new: str,
+                                                  says: str) -> None:
+    (folder / "defect").write_text(TEXT.replace(old, new))
+    with pytest.raises(LabError, match=says) as caught:
+        defect.load("astray")
+    assert str(folder / "defect") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_control_section_and_control_file_go_together(folder: Path) -> None:
+    (folder / "control.cocci").unlink()
+    with pytest.raises(LabError, match="control.cocci"):
+        defect.load("astray")
+
+
+def test_all_defects_of_the_repository_load() -> None:
+    assert "pmd-share-migrate" in defect.names()
+    for name in defect.names():
+        assert defect.load(name).selftests

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Variants made from a queue, and work trees put from one into the other, also after a kill."""
+
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from lab import variant
+from lab.base import Base
+from lab.defect import Defect
+from lab.errors import LabError
+from lab.source import Source
+
+RMAP = "".join(f"/* line {number} */\n" for number in range(1, 30)) + "int protection;\n"
+FILES = {
+    "Makefile": "VERSION = 4\n",
+    "mm/rmap.c": RMAP,
+    "mm/other.c": "int other;\n",
+    "mm/gone.c": "int gone;\n",
+}
+CHANGE = """\
+From 0123456789abcdef Mon Sep 17 00:00:00 2001
+Subject: [PATCH] mm: a mail is in front, with a line of its own:
+--- nothing
+
+diff --git a/mm/rmap.c b/mm/rmap.c
+--- a/mm/rmap.c
++++ b/mm/rmap.c
+@@ -3,3 +3,4 @@
+ /* line 3 */
+ /* line 4 */
++int added;
+ /* line 5 */
+@@ -20,3 +21,3 @@
+ /* line 20 */
+-/* line 21 */
++int changed;
+ /* line 22 */
+--\x20
+2.30
+"""
+SECOND = """\
+diff --git a/mm/rmap.c b/mm/rmap.c
+--- a/mm/rmap.c
++++ b/mm/rmap.c
+@@ -4,3 +4,4 @@
+ /* line 4 */
+ int added;
++int added_later;
+ /* line 5 */
+diff --git a/mm/new/new.c b/mm/new/new.c
+new file mode 100644
+--- /dev/null
++++ b/mm/new/new.c
+@@ -0,0 +1 @@
++int new;
+diff --git a/mm/gone.c b/mm/gone.c
+deleted file mode 100644
+--- a/mm/gone.c
++++ /dev/null
+@@ -1 +0,0 @@
+-int gone;
+"""
+DEFECT = Defect(name="astray", title="t", upstream=(), since="1", fixed="2", selftests=("s",),
+                folder=Path("/nonexistent"), control=None, control_files=(), places=(),
+                removes="")
+
+
+def write(tree: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (1000, 1000))
+
+
+def read(tree: Path) -> dict[str, str]:
+    return {str(path.relative_to(tree)): path.read_text()
+            for path in sorted(tree.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    tree = tmp_path / "work" / "tree"
+    write(tree, FILES)
+    base = Base(name="4.14", package=None, suites=(), drop=(), add=(), cflags="", cmdline="")
+    return Source(base=base, version="4.14.67", identity={}, key="k", tree=tree)
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(variant, "QUEUE", tmp_path / "queue")
+    folder = tmp_path / "queue" / "4.14"
+    folder.mkdir(parents=True)
+    (folder / "0001-change.patch").write_text(CHANGE)
+    (folder / "0002-second.patch").write_text(SECOND)
+    (folder / "series").write_text("# in this order\n0001-change.patch\n\n0002-second.patch # b\n")
+    return folder
+
+
+def fixed_files() -> dict[str, str]:
+    text = RMAP.replace("/* line 5 */", "int added;\nint added_later;\n/* line 5 */") \
+               .replace("/* line 21 */", "int changed;")
+    files = {**FILES, "mm/rmap.c": text, "mm/new/new.c": "int new;\n"}
+    del files["mm/gone.c"]
+    return files
+
+
+def test_a_queue_makes_the_fixed_variant(source: Source, queue: Path) -> None:
+    vulnerable, fixed = variant.plan(source, DEFECT)
+    assert (vulnerable.name, vulnerable.how, vulnerable.diff) == ("vulnerable", "as it is", "")
+    assert (fixed.name, fixed.how) == ("fixed", "queue/4.14 (2 patches)")
+    assert vulnerable.key != fixed.key
+    assert read(source.tree) == FILES, "plan() changed the tree"
+    variant.put(source, fixed)
+    assert read(source.tree) == fixed_files()
+    variant.put(source, vulnerable)
+    assert read(source.tree) == FILES
+
+
+def test_the_plan_is_the_same_whatever_state_the_tree_is_in(source: Source, queue: Path) -> None:
+    before = variant.plan(source, DEFECT)
+    variant.put(source, before[1])
+    assert variant.plan(source, DEFECT) == before
+
+
+def test_order_of_the_series_counts(source: Source, queue: Path) -> None:
+    (queue / "series").write_text("0002-second.patch\n0001-change.patch\n")
+    with pytest.raises(LabError, match="4.14/0002-second.patch does not apply"):
+        variant.plan(source, DEFECT)
+
+
+def test_neither_queue_nor_control_is_an_error(source: Source, queue: Path) -> None:
+    (queue / "series").unlink()
+    with pytest.raises(LabError, match="nothing to compare.*4.14.67.*queue/4.14"):
+        variant.plan(source, DEFECT)
+    (queue / "series").write_text("# nothing yet\n")
+    with pytest.raises(LabError, match="nothing to compare"):
+        variant.plan(source, DEFECT)
+
+
+def test_a_series_that_names_no_file_is_an_error(source: Source, queue: Path) -> None:
+    (queue / "series").write_text("0003-lost.patch\n")
+    with pytest.raises(LabError, match="0003-lost.patch.*no such file"):
+        variant.plan(source, DEFECT)
+
+
+def test_a_patch_that_does_not_apply_is_named_with_its_hunk(source: Source, queue: Path) -> None:
+    # git's own patch would take this one with fuzz: only the outer context line differs.
+    (source.tree / "mm/rmap.c").write_text(RMAP.replace("/* line 20 */", "/* line XX */"))
+    with pytest.raises(LabError) as caught:
+        variant.plan(source, DEFECT)
+    assert "4.14/0001-change.patch does not apply to 4.14.67 at mm/rmap.c, hunk 2 of 2" \
+        in str(caught.value)
+    assert "nor does its reverse" in str(caught.value)
+
+
+def test_a_patch_the_tree_has_already_is_said_to_be_there(source: Source, queue: Path) -> None:
+    (source.tree / "mm/rmap.c").write_text(fixed_files()["mm/rmap.c"].replace(
+        "int added_later;\n", ""))
+    with pytest.raises(LabError, match="0001-change.patch .* has it already"):
+        variant.plan(source, DEFECT)
+
+
+def test_a_patch_for_a_file_that_is_not_there_names_the_file(source: Source, queue: Path) -> None:
+    (source.tree / "mm/rmap.c").unlink()
+    with pytest.raises(LabError, match="0001-change.patch.*mm/rmap.c"):
+        variant.plan(source, DEFECT)
+
+
+def test_a_patch_cannot_reach_out_of_the_tree(source: Source, queue: Path) -> None:
+    (queue / "0001-change.patch").write_text(CHANGE.replace("mm/rmap.c", "../rmap.c"))
+    with pytest.raises(LabError, match="outside"):
+        variant.plan(source, DEFECT)
+
+
+def test_a_removed_line_that_looks_like_a_header_is_none(source: Source, queue: Path) -> None:
+    (source.tree / "mm/rmap.c").write_text("-- a/etc/passwd\nint x;\n")
+    (queue / "0001-change.patch").write_text(
+        "--- a/mm/rmap.c\n+++ b/mm/rmap.c\n@@ -1,2 +1 @@\n--- a/etc/passwd\n int x;\n")
+    (queue / "series").write_text("0001-change.patch\n")
+    fixed = variant.plan(source, DEFECT)[1]
+    assert variant._touched(fixed.diff) == ["mm/rmap.c"]
+    variant.put(source, fixed)
+    assert (source.tree / "mm/rmap.c").read_text() == "int x;\n"
+
+
+def test_bytes_that_are_no_utf8_and_form_feeds_survive(source: Source, queue: Path) -> None:
+    path = source.tree / "mm/rmap.c"
+    content = RMAP.encode().replace(b"/* line 4 */\n", b"/* line 4 */\n").replace(
+        b"/* line 12 */", b"/* \xe9\x0c\x85 \r */")
+    path.write_bytes(content)
+    _vulnerable, fixed = variant.plan(source, DEFECT)
+    variant.put(source, fixed)
+    assert b"/* \xe9\x0c\x85 \r */" in path.read_bytes() and b"int added;" in path.read_bytes()
+    variant.restore(source.tree)
+    assert path.read_bytes() == content
+
+
+def test_a_repository_above_the_cache_changes_nothing(source: Source, queue: Path) -> None:
+    # There git apply would pass over every file in silence.
+    subprocess.run(["git", "init", "-q", str(source.tree.parent.parent)], check=True)
+    variant.put(source, variant.plan(source, DEFECT)[1])
+    assert read(source.tree) == fixed_files()
+
+
+def test_only_what_differs_gets_a_new_time(source: Source, queue: Path) -> None:
+    vulnerable, fixed = variant.plan(source, DEFECT)
+
+    def times() -> dict[str, int]:
+        return {name: (source.tree / name).stat().st_mtime_ns for name in read(source.tree)}
+
+    old = times()
+    variant.put(source, fixed)
+    first = times()
+    assert first["mm/rmap.c"] > old["mm/rmap.c"]
+    assert first["mm/other.c"] == old["mm/other.c"] and first["Makefile"] == old["Makefile"]
+    variant.put(source, fixed)
+    assert times() == first, "nothing to do, and yet make would rebuild"
+    # An object built now from the fixed file must be older than the file that comes back.
+    built = source.tree.parent / "rmap.o"
+    built.touch()
+    variant.put(source, vulnerable)
+    assert times()["mm/rmap.c"] >= built.stat().st_mtime_ns
+    assert times()["mm/other.c"] == old["mm/other.c"]
+
+
+def test_somebody_elses_change_is_not_overwritten(source: Source, queue: Path) -> None:
+    vulnerable, fixed = variant.plan(source, DEFECT)
+    variant.put(source, fixed)
+    (source.tree / "mm/rmap.c").write_text("int mine;\n")
+    for wanted in (vulnerable, fixed):
+        with pytest.raises(LabError, match="changed by something else"):
+            variant.put(source, wanted)
+    assert (source.tree / "mm/rmap.c").read_text() == "int mine;\n"
+
+
+def test_after_restore_the_tree_may_change_and_is_the_new_pristine(source: Source,
+                                                                   queue: Path) -> None:
+    variant.put(source, variant.plan(source, DEFECT)[1])
+    variant.restore(source.tree)
+    assert read(source.tree) == FILES
+    assert not (source.tree.parent / "variant").exists()
+    newer = RMAP.replace("line 29", "newer")
+    (source.tree / "mm/rmap.c").write_text(newer)
+    vulnerable, fixed = variant.plan(source, DEFECT)
+    variant.put(source, fixed)
+    variant.put(source, vulnerable)
+    assert (source.tree / "mm/rmap.c").read_text() == newer
+
+
+def killed_after(lines: int, source: Source, wanted: variant.Variant) -> bool:
+    """put() in a child that dies at once before so many lines of its work; False if it lived."""
+    child = os.fork()
+    if child == 0:
+        left = lines
+
+        def trace(frame: types.FrameType, event: str, _arg: object) -> object:
+            nonlocal left
+            # Only where files change: each line of the diff parser would take a minute.
+            if frame.f_code.co_filename != variant.__file__ or \
+                    frame.f_code.co_name not in ("put", "_save", "copy_pristine", "copy"):
+                return trace
+            if event == "line":
+                left -= 1
+                if left < 0:
+                    os._exit(9)
+            return trace
+
+        sys.settrace(trace)
+        variant.put(source, wanted)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def test_a_kill_at_any_line_is_made_good_by_the_next_put(source: Source, queue: Path) -> None:
+    vulnerable, fixed = variant.plan(source, DEFECT)
+    for begin, wanted in ((vulnerable, fixed), (fixed, vulnerable)):
+        lines = 0
+        while True:
+            variant.put(source, begin)
+            alive = not killed_after(lines, source, wanted)
+            if lines % 10 == 0:
+                assert variant.plan(source, DEFECT) == (vulnerable, fixed), lines
+            # Either way on from here.
+            other = (begin, wanted)[lines % 2]
+            variant.put(source, other)
+            assert read(source.tree) == (FILES if other is vulnerable else fixed_files()), lines
+            if alive:
+                break
+            # From nothing each time: the first put is the one that writes the pristine copies.
+            variant.restore(source.tree)
+            assert read(source.tree) == FILES, lines
+            lines += 1
+        assert lines > 60, "the child was hardly ever killed"

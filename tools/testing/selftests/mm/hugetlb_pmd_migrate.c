@@ -1,0 +1,934 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Does migration of a hugetlb page stop every process from writing to the old
+ * page, when those processes share the PMD page table that maps it?
+ *
+ * Processes that map the same, suitably aligned 1 GiB (x86-64) of a hugetlb
+ * file share one page of PMD entries:
+ *
+ *	sharer 0 (migrates)   sharer 1 (writes)     sharer 2 (writes)
+ *	     PUD entry             PUD entry             PUD entry
+ *	         \                     |                     /
+ *	          +------------> PMD page table <-----------+
+ *	                         | entry 0 | -> huge page 0 (map count 1)
+ *	                         | entry 1 | -> huge page 1 (map count 1)
+ *	                             ...
+ *
+ * Each huge page is mapped once, by the table, so its map count is 1. The
+ * reverse map walk of a kernel that trusts the map count clears the entry,
+ * flushes the TLB of the first mm that it comes to and stops: all the others
+ * go on writing to the old page through what their TLBs still hold, while its
+ * contents are copied and after. Those writes are lost.
+ *
+ * The page tables alone do not show it: the entry, which everybody shares, is
+ * right. So every other sharer writes all the time, on a CPU of its own, to a
+ * journal inside each page (see migrate_util.h), from which it can be told of
+ * each slot what it must hold. One round of the test is
+ *
+ *	place      one page on the node that it is to leave, the others, which
+ *	           shall stay, on the other
+ *	map        sharers map the file anew, each at an address of its own, and
+ *	           touch pages that are populated: one fault each if the table is
+ *	           shared, one fault a page if not. This is the proof of sharing.
+ *	write      until all writers are at it
+ *	migrate    by the trigger under test; writers go on
+ *	stop       the writers, somewhat later
+ *	compare    journals in a new mapping with the number of the last write
+ *	unmap      all but sharer 0: no stale TLB entry reaches the next round
+ *
+ * A page counts as migrated if it was on one node before the call and is on
+ * the other after it (for offlining, which does not say where to: in another
+ * page frame). A run with too few of these proves nothing and is skipped as
+ * inconclusive.
+ *
+ * Environment:
+ *	HUGETLB_PMD_MIGRATE_OFFLINE=1	also run the variants that take memory
+ *					offline; not for machines that do work
+ *	HUGETLB_PMD_MIGRATE_CALLS=n	rounds a variant
+ *	HUGETLB_PMD_MIGRATE_SEED=n	for the random delays
+ */
+#include "../kselftest_harness.h"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <numa.h>
+#include <numaif.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ipc.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "migrate_util.h"
+#include "vm_util.h"
+
+#ifndef MFD_HUGETLB
+#define MFD_HUGETLB		0x0004U
+#endif
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE	101
+#endif
+#define HUGE_SHIFT		26	/* MFD_HUGE_SHIFT, SHM_HUGE_SHIFT */
+
+#define NR_PAGES		4	/* populated pages of the file */
+#define MAX_WRITERS		4
+#define MIN_MOVES		3	/* fewer are no evidence */
+#define EXAMPLES		3	/* lost writes told in full, a test */
+#define HOT_PASSES		64	/* all writers at it */
+#define LINGER_PASSES		256	/* after the call has returned */
+#define STEP_TIMEOUT_MS		20000	/* a step of a sharer; TCG is slow */
+
+enum backing { HUGETLBFS, MEMFD, SYSV };
+
+enum trigger {
+	MIGRATE_PAGES, MOVE_PAGES, MBIND, SOFT_OFFLINE, BLOCK_OFFLINE,
+};
+
+enum layout {
+	SHARED,		/* table can be shared, and must be */
+	UNALIGNED,	/* no whole PUD in the mapping: must not be */
+	PRIVATE,	/* MAP_PRIVATE: must not be */
+	ALONE,		/* nobody to share with */
+};
+
+static const char * const backing_name[] = { "hugetlbfs", "memfd", "sysv" };
+static const char * const trigger_name[] = {
+	"migrate_pages", "move_pages", "mbind", "soft_offline", "block_offline",
+};
+
+enum op { OP_WRITE = 1, OP_STOP, OP_UNMAP, OP_EXIT };
+
+struct sharer {
+	/* Set by the test: sequence number << 4 | op, so that each is new. */
+	uint32_t cmd;
+	uint32_t ack;
+	uint32_t hot_passes;	/* to make before it acknowledges */
+	/* Set by the sharer before it acknowledges. */
+	int error;		/* errno of the mapping, 0 if there is one */
+	long faults;		/* to touch all pages the first time */
+	uint64_t last;		/* number of the last write to each page */
+	uint64_t stamps[JOURNAL_WORDS];	/* when a slot of ring 1.. was written */
+	/* Constant. */
+	pid_t pid;
+	int cpu;
+	char *addr;
+};
+
+struct place {
+	int node;
+	int64_t pfn;
+};
+
+FIXTURE(hugetlb_pmd_migrate)
+{
+	struct sharer *sharers;
+	char *area;		/* address space of all sharers and the view */
+	size_t area_size;
+	int fd;
+	int shmid;
+	int nodes[2];
+	int nr_writers;
+	int own_cpu;
+	unsigned int seed;
+};
+
+FIXTURE_VARIANT(hugetlb_pmd_migrate)
+{
+	enum backing backing;
+	enum trigger trigger;
+	enum layout layout;
+	int sharers;		/* sharer 0 included, which does not write */
+	int calls;		/* that move a page */
+	bool contended;
+};
+
+#define VARIANT(_backing, _trigger, _layout, _sharers, _calls, _name)	\
+	FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, _name)			\
+	{								\
+		.backing = _backing, .trigger = _trigger,		\
+		.layout = _layout, .sharers = _sharers, .calls = _calls,\
+	}
+
+VARIANT(HUGETLBFS, MIGRATE_PAGES, SHARED, 2, 40, hugetlbfs_migrate_pages_2);
+VARIANT(HUGETLBFS, MIGRATE_PAGES, SHARED, 4, 10, hugetlbfs_migrate_pages_4);
+VARIANT(HUGETLBFS, MOVE_PAGES, SHARED, 2, 10, hugetlbfs_move_pages_2);
+VARIANT(HUGETLBFS, MOVE_PAGES, SHARED, 4, 10, hugetlbfs_move_pages_4);
+VARIANT(HUGETLBFS, MBIND, SHARED, 2, 10, hugetlbfs_mbind_2);
+VARIANT(HUGETLBFS, MBIND, SHARED, 4, 10, hugetlbfs_mbind_4);
+VARIANT(HUGETLBFS, SOFT_OFFLINE, SHARED, 2, 4, hugetlbfs_soft_offline_2);
+VARIANT(HUGETLBFS, SOFT_OFFLINE, SHARED, 4, 4, hugetlbfs_soft_offline_4);
+VARIANT(HUGETLBFS, BLOCK_OFFLINE, SHARED, 2, 2, hugetlbfs_block_offline_2);
+VARIANT(HUGETLBFS, BLOCK_OFFLINE, SHARED, 4, 2, hugetlbfs_block_offline_4);
+VARIANT(MEMFD, MIGRATE_PAGES, SHARED, 2, 10, memfd_migrate_pages_2);
+VARIANT(MEMFD, MIGRATE_PAGES, SHARED, 4, 10, memfd_migrate_pages_4);
+VARIANT(MEMFD, MOVE_PAGES, SHARED, 2, 10, memfd_move_pages_2);
+VARIANT(MEMFD, MOVE_PAGES, SHARED, 4, 10, memfd_move_pages_4);
+VARIANT(MEMFD, MBIND, SHARED, 2, 10, memfd_mbind_2);
+VARIANT(MEMFD, MBIND, SHARED, 4, 10, memfd_mbind_4);
+VARIANT(MEMFD, SOFT_OFFLINE, SHARED, 2, 4, memfd_soft_offline_2);
+VARIANT(MEMFD, SOFT_OFFLINE, SHARED, 4, 4, memfd_soft_offline_4);
+VARIANT(MEMFD, BLOCK_OFFLINE, SHARED, 2, 2, memfd_block_offline_2);
+VARIANT(MEMFD, BLOCK_OFFLINE, SHARED, 4, 2, memfd_block_offline_4);
+VARIANT(SYSV, MIGRATE_PAGES, SHARED, 2, 10, sysv_migrate_pages_2);
+VARIANT(SYSV, MIGRATE_PAGES, SHARED, 4, 10, sysv_migrate_pages_4);
+VARIANT(SYSV, MOVE_PAGES, SHARED, 2, 10, sysv_move_pages_2);
+VARIANT(SYSV, MOVE_PAGES, SHARED, 4, 10, sysv_move_pages_4);
+VARIANT(SYSV, MBIND, SHARED, 2, 10, sysv_mbind_2);
+VARIANT(SYSV, MBIND, SHARED, 4, 10, sysv_mbind_4);
+VARIANT(SYSV, SOFT_OFFLINE, SHARED, 2, 4, sysv_soft_offline_2);
+VARIANT(SYSV, SOFT_OFFLINE, SHARED, 4, 4, sysv_soft_offline_4);
+VARIANT(SYSV, BLOCK_OFFLINE, SHARED, 2, 2, sysv_block_offline_2);
+VARIANT(SYSV, BLOCK_OFFLINE, SHARED, 4, 2, sysv_block_offline_4);
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, contended_2) {
+	.backing = HUGETLBFS, .trigger = MIGRATE_PAGES, .layout = SHARED,
+	.sharers = 2, .calls = 5, .contended = true,
+};
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, contended_4) {
+	.backing = SYSV, .trigger = MOVE_PAGES, .layout = SHARED,
+	.sharers = 4, .calls = 5, .contended = true,
+};
+/* No table is shared here, so these pass on every kernel. */
+VARIANT(HUGETLBFS, MIGRATE_PAGES, UNALIGNED, 2, 10, not_shared_unaligned);
+VARIANT(HUGETLBFS, MIGRATE_PAGES, PRIVATE, 2, 10, not_shared_private);
+VARIANT(HUGETLBFS, MIGRATE_PAGES, ALONE, 2, 10, not_shared_alone);
+
+static long futex(uint32_t *uaddr, int op, uint32_t val, const struct timespec *timeout)
+{
+	return syscall(SYS_futex, uaddr, op, val, timeout, NULL, 0);
+}
+
+static void set_and_wake(uint32_t *word, uint32_t val)
+{
+	__atomic_store_n(word, val, __ATOMIC_RELEASE);
+	futex(word, FUTEX_WAKE, INT32_MAX, NULL);
+}
+
+static uint32_t wait_for_change(uint32_t *word, uint32_t old)
+{
+	uint32_t val;
+
+	while ((val = __atomic_load_n(word, __ATOMIC_ACQUIRE)) == old)
+		futex(word, FUTEX_WAIT, old, NULL);
+	return val;
+}
+
+static bool offlines(enum trigger trigger)
+{
+	return trigger == SOFT_OFFLINE || trigger == BLOCK_OFFLINE;
+}
+
+static void pin_to_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* Map the whole file at @addr, which is inside the reserved area. */
+static int map_file(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
+		    const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+		    char *addr)
+{
+	int flags = MAP_FIXED | MAP_NORESERVE;
+
+	if (variant->backing == SYSV)
+		return shmat(self->shmid, addr, SHM_REMAP) == (void *)-1 ?
+		       errno : 0;
+	flags |= variant->layout == PRIVATE ? MAP_PRIVATE : MAP_SHARED;
+	return mmap(addr, pud_size(), PROT_READ | PROT_WRITE, flags,
+		    self->fd, 0) == MAP_FAILED ? errno : 0;
+}
+
+/* Unmap, and keep the addresses from being used by anything else. */
+static void unmap_file(const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+		       char *addr)
+{
+	if (variant->backing == SYSV)
+		shmdt(addr);
+	mmap(addr, pud_size(), PROT_NONE,
+	     MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+/* Returns the number of page faults that it took. */
+static long touch_pages(char *addr)
+{
+	struct rusage before, after;
+	size_t step = pmd_size();
+	int i;
+
+	getrusage(RUSAGE_SELF, &before);
+	for (i = 0; i < NR_PAGES; i++)
+		*(volatile char *)(addr + i * step);
+	getrusage(RUSAGE_SELF, &after);
+	return after.ru_minflt - before.ru_minflt;
+}
+
+/*
+ * Not at the same offset of every page: TCG's TLB picks an entry by the lowest
+ * bits of the 4 KiB page number, and journals that share one drive each other
+ * out.
+ */
+static size_t journal_offset(int page, int writer)
+{
+	return (page * MAX_WRITERS + writer) * JOURNAL_BYTES;
+}
+
+static uint64_t *journal_of(char *addr, int page, int writer)
+{
+	return (uint64_t *)(addr + page * pmd_size() +
+			    journal_offset(page, writer));
+}
+
+/* The time of write @n, a multiple of 16, for as long as the journal has it. */
+static void stamp_write(struct sharer *me, uint64_t n)
+{
+	uint64_t now = cycles();
+	int ring;
+
+	for (ring = 1; ring < JOURNAL_RINGS; ring++) {
+		n >>= JOURNAL_SHIFT;
+		me->stamps[ring * JOURNAL_SLOTS + n % JOURNAL_SLOTS] = now;
+		if (n % (1 << JOURNAL_SHIFT))
+			break;
+	}
+}
+
+/* When write @n, which is in @ring, was made: exact to 16 writes. */
+static uint64_t stamp_of(const struct sharer *s, int ring, uint64_t n)
+{
+	if (!ring)
+		ring = 1;
+	n >>= ring * JOURNAL_SHIFT;
+	return s->stamps[ring * JOURNAL_SLOTS + n % JOURNAL_SLOTS];
+}
+
+/* Write to all pages in turn until the next command; returns that. */
+static uint32_t write_pages(struct sharer *me, int writer, uint32_t cmd)
+{
+	volatile uint64_t *journal[NR_PAGES];
+	uint64_t linger = LINGER_PASSES, n = me->last, hot;
+	uint32_t next = cmd;
+	int i;
+
+	for (i = 0; i < NR_PAGES; i++)
+		journal[i] = journal_of(me->addr, i, writer);
+
+	hot = n + me->hot_passes;
+	while (next == cmd || linger--) {
+		n++;
+		for (i = 0; i < NR_PAGES; i++)
+			journal_write(journal[i], writer, n);
+		if (!(n % (1 << JOURNAL_SHIFT)))
+			stamp_write(me, n);
+		if (n == hot)
+			set_and_wake(&me->ack, cmd);
+		next = __atomic_load_n(&me->cmd, __ATOMIC_ACQUIRE);
+	}
+	__atomic_store_n(&me->last, n, __ATOMIC_RELEASE);
+	return next;
+}
+
+static __attribute__((noreturn)) void
+sharer_main(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
+	    const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+	    int writer, pid_t parent)
+{
+	struct sharer *me = &self->sharers[writer];
+	bool mapped = false;
+	uint32_t cmd = 0;
+	int tries;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	signal(SIGALRM, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	pin_to_cpu(me->cpu);
+
+	for (;;) {
+		cmd = wait_for_change(&me->cmd, cmd);
+again:
+		switch (cmd & 0xf) {
+		case OP_WRITE:
+			/*
+			 * A fault that has nothing to do with these pages may
+			 * be counted too, so one that took too many is asked
+			 * again. It cannot take too few.
+			 */
+			for (tries = 0; !mapped && tries < 3; tries++) {
+				me->error = map_file(self, variant, me->addr);
+				if (me->error)
+					break;
+				me->faults = touch_pages(me->addr);
+				mapped = variant->layout != SHARED ||
+					 me->faults == 1 || tries == 2;
+				if (!mapped)
+					unmap_file(variant, me->addr);
+			}
+			if (me->error)
+				break;
+			cmd = write_pages(me, writer, cmd);
+			goto again;
+		case OP_UNMAP:
+			if (mapped)
+				unmap_file(variant, me->addr);
+			mapped = false;
+			break;
+		case OP_EXIT:
+			_exit(0);
+		}
+		set_and_wake(&me->ack, cmd);
+	}
+}
+
+/*
+ * Have all writers do @op, and wait until they did. Returns false, with a line
+ * that says why, if one did not.
+ */
+static bool command(FIXTURE_DATA(hugetlb_pmd_migrate) *self, enum op op)
+{
+	const struct timespec tick = { .tv_nsec = 100 * 1000 * 1000 };
+	int i, status, waited;
+
+	for (i = 0; i < self->nr_writers; i++) {
+		struct sharer *s = &self->sharers[i];
+
+		set_and_wake(&s->cmd, ((s->cmd >> 4) + 1) << 4 | op);
+	}
+	for (i = 0; i < self->nr_writers; i++) {
+		struct sharer *s = &self->sharers[i];
+		uint32_t ack;
+
+		for (waited = 0;; waited += 100) {
+			ack = __atomic_load_n(&s->ack, __ATOMIC_ACQUIRE);
+			if (ack == s->cmd)
+				break;
+			if (waited >= STEP_TIMEOUT_MS) {
+				ksft_print_msg("sharer %d (pid %d) does not answer\n",
+					       i + 1, s->pid);
+				return false;
+			}
+			if (waitpid(s->pid, &status, WNOHANG) == s->pid) {
+				ksft_print_msg("sharer %d (pid %d) is gone: %s %d\n",
+					       i + 1, s->pid,
+					       WIFSIGNALED(status) ?
+					       "signal" : "exit",
+					       WIFSIGNALED(status) ?
+					       WTERMSIG(status) :
+					       WEXITSTATUS(status));
+				s->pid = 0;
+				return false;
+			}
+			futex(&s->ack, FUTEX_WAIT, ack, &tick);
+		}
+	}
+	return true;
+}
+
+/* Whose page tables are asked where a page is, and migrated. */
+static pid_t owner_pid(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
+		       const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant)
+{
+	if (variant->layout == ALONE || variant->layout == PRIVATE)
+		return self->sharers[0].pid;
+	return 0;
+}
+
+static char *own_addr(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
+		      const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant)
+{
+	return self->area + (variant->layout == UNALIGNED ? pmd_size() : 0);
+}
+
+/* Shares nothing: not aligned to a PUD. Behind the mappings of all sharers. */
+static char *view_addr(FIXTURE_DATA(hugetlb_pmd_migrate) *self)
+{
+	return self->area + self->area_size - 2 * pud_size() + pmd_size();
+}
+
+/*
+ * Before the writers map the file: put @page on node @from and all others on
+ * @to, or all on @from. What did not go where it should is seen by locate().
+ */
+static void place(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
+		  const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+		  int page, int from, int to)
+{
+	char *view = view_addr(self);
+	int nodes[NR_PAGES], status[NR_PAGES];
+	void *pages[NR_PAGES];
+	int i;
+
+	/* Private pages can be had only from the writer, which writes. */
+	if (variant->layout == PRIVATE || map_file(self, variant, view))
+		return;
+	touch_pages(view);
+	for (i = 0; i < NR_PAGES; i++) {
+		pages[i] = view + i * pmd_size();
+		nodes[i] = i == page || variant->contended ? from : to;
+	}
+	move_pages(0, NR_PAGES, pages, nodes, status, MPOL_MF_MOVE_ALL);
+	unmap_file(variant, view);
+}
+
+static void locate(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
+		   const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+		   struct place *places)
+{
+	pid_t pid = owner_pid(self, variant);
+	char *addr = pid ? self->sharers[0].addr : own_addr(self, variant);
+	int i;
+
+	/* Migration may have taken the table away: fault it in again. */
+	if (!pid)
+		touch_pages(addr);
+	for (i = 0; i < NR_PAGES; i++) {
+		places[i].node = page_node(pid, addr + i * pmd_size());
+		places[i].pfn = page_pfn(pid, addr + i * pmd_size());
+	}
+}
+
+static int migrate(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
+		   const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+		   int page, const struct place *from, int target)
+{
+	unsigned long old_mask = 1ul << from->node;
+	unsigned long new_mask = 1ul << target;
+	const unsigned long max_node = sizeof(old_mask) * 8;
+	pid_t pid = owner_pid(self, variant);
+	char *addr = own_addr(self, variant);
+	int nodes[NR_PAGES], status[NR_PAGES];
+	void *pages[NR_PAGES];
+	int i, ret = 0;
+
+	switch (variant->trigger) {
+	case MIGRATE_PAGES:
+		ret = migrate_pages(pid, max_node, &old_mask, &new_mask);
+		break;
+	case MOVE_PAGES:
+		for (i = 0; i < NR_PAGES; i++) {
+			pages[i] = addr + i * pmd_size();
+			nodes[i] = target;	/* no news to those there */
+		}
+		ret = move_pages(pid, NR_PAGES, pages, nodes, status,
+				 MPOL_MF_MOVE_ALL);
+		break;
+	case MBIND:
+		/* The whole mapping: a part would be split off and unshared. */
+		ret = mbind(addr, pud_size(), MPOL_BIND, &new_mask, max_node,
+			    MPOL_MF_MOVE_ALL);
+		break;
+	case SOFT_OFFLINE:
+		ret = madvise(addr + page * pmd_size(), psize(),
+			      MADV_SOFT_OFFLINE);
+		break;
+	case BLOCK_OFFLINE:
+		ret = block_offline(block_of_pfn(from->pfn));
+		if (ret < 0) {
+			errno = -ret;
+			ret = -1;
+		}
+		break;
+	}
+	/* Above 0: pages that stayed. The nodes tell which. */
+	return ret < 0 ? -errno : 0;
+}
+
+/* Undo what an offlining trigger did, for the next round to find the same. */
+static void restore_memory(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
+			   const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+			   const struct place *from)
+{
+	int i;
+
+	if (variant->trigger == SOFT_OFFLINE)
+		pfn_unpoison(from->pfn);
+	if (variant->trigger == BLOCK_OFFLINE)
+		block_online(block_of_pfn(from->pfn));
+	for (i = 0; i < 2; i++)
+		pool_fill(self->nodes[i], NR_PAGES + 2);
+}
+
+struct report {
+	const struct sharer *sharer;
+	const struct place *from, *to;
+	uint64_t call_began;
+	int writer, page;
+	int *examples;
+	uint64_t *view;
+};
+
+static void report_loss(const struct journal_loss *loss, void *arg)
+{
+	struct report *r = arg;
+	uint64_t stamp;
+
+	/* Make it good, or it would be seen again in the next round. */
+	r->view[loss->word] = loss->wrote;
+	if (!*r->examples)
+		return;
+	(*r->examples)--;
+	stamp = stamp_of(r->sharer, loss->word / JOURNAL_SLOTS, loss->write);
+	ksft_print_msg("lost: page %d offset 0x%zx wrote 0x%llx found 0x%llx node %d->%d pfn 0x%llx->0x%llx %.1f ms after the call began\n",
+		       r->page,
+		       journal_offset(r->page, r->writer) +
+		       loss->word * sizeof(uint64_t),
+		       (unsigned long long)loss->wrote,
+		       (unsigned long long)loss->found,
+		       r->from->node, r->to->node,
+		       (unsigned long long)r->from->pfn,
+		       (unsigned long long)r->to->pfn,
+		       cycles_to_us(stamp > r->call_began ?
+				    stamp - r->call_began : 0) / 1000);
+}
+
+/*
+ * Compare all journals in @page through a view that no TLB has seen: a mapping
+ * made for the purpose (not aligned to a PUD, so that it shares nothing), or
+ * for private memory the kernel's own walk of the writer's page tables. Returns
+ * the number of lost writes or -1.
+ */
+static long compare(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
+		    const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+		    const struct place *from, const struct place *to,
+		    uint64_t call_began, int *examples, long *lost_in)
+{
+	char *view = view_addr(self);
+	size_t len = MAX_WRITERS * JOURNAL_BYTES;
+	struct report r = { .call_began = call_began, .examples = examples };
+	int mem = -1, page, writer, shown;
+	long lost = 0;
+	char path[32];
+	char *buf = NULL;
+
+	if (variant->layout == PRIVATE) {
+		snprintf(path, sizeof(path), "/proc/%d/mem",
+			 self->sharers[0].pid);
+		mem = open(path, O_RDWR | O_CLOEXEC);
+		buf = malloc(len);
+		if (mem < 0 || !buf)
+			return -1;
+	} else if (map_file(self, variant, view)) {
+		return -1;
+	}
+
+	for (page = 0; page < NR_PAGES; page++) {
+		off_t off = (off_t)journal_of(self->sharers[0].addr, page, 0);
+
+		if (mem >= 0 && pread(mem, buf, len, off) != (ssize_t)len)
+			return -1;
+		r.page = page;
+		r.from = &from[page];
+		r.to = &to[page];
+		/* One example a page says more than three of the same page. */
+		shown = *examples ? 1 : 0;
+		*examples -= shown;
+		r.examples = &shown;
+		lost_in[page] = 0;
+		for (writer = 0; writer < self->nr_writers; writer++) {
+			r.writer = writer;
+			r.sharer = &self->sharers[writer];
+			r.view = buf ? (uint64_t *)(buf + writer * JOURNAL_BYTES) :
+				       journal_of(view, page, writer);
+			lost_in[page] += journal_check(r.view, writer,
+						       r.sharer->last,
+						       report_loss, &r);
+		}
+		*examples += shown;
+		if (mem >= 0 && lost_in[page])
+			pwrite(mem, buf, len, off);
+		lost += lost_in[page];
+	}
+
+	if (mem >= 0) {
+		close(mem);
+		free(buf);
+	} else {
+		unmap_file(variant, view);
+	}
+	return lost;
+}
+
+static int open_backing(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
+			const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant)
+{
+	unsigned int shift = ffsl(pmd_size()) - 1;
+
+	switch (variant->backing) {
+	case HUGETLBFS:
+		self->fd = hugetlbfs_open(pud_size());
+		return self->fd < 0 ? self->fd : 0;
+	case MEMFD:
+		self->fd = syscall(SYS_memfd_create, "hugetlb_pmd_migrate",
+				   MFD_HUGETLB | shift << HUGE_SHIFT);
+		if (self->fd < 0 || ftruncate(self->fd, pud_size()))
+			return -errno;
+		return 0;
+	case SYSV:
+		self->shmid = shmget(IPC_PRIVATE, pud_size(), IPC_CREAT | 0600 |
+				     SHM_HUGETLB | SHM_NORESERVE |
+				     shift << HUGE_SHIFT);
+		return self->shmid < 0 ? -errno : 0;
+	}
+	return -EINVAL;
+}
+
+static long env_long(const char *name, long otherwise)
+{
+	const char *val = getenv(name);
+
+	return val && *val ? strtol(val, NULL, 0) : otherwise;
+}
+
+static int two_nodes(int nodes[2])
+{
+	struct bitmask *mems = numa_get_mems_allowed();
+	int node, found = 0;
+
+	for (node = 0; node <= numa_max_node() && found < 2; node++)
+		if (numa_bitmask_isbitset(mems, node) &&
+		    numa_node_size64(node, NULL) > 0)
+			nodes[found++] = node;
+	numa_bitmask_free(mems);
+	return found;
+}
+
+FIXTURE_SETUP(hugetlb_pmd_migrate)
+{
+	int i, cpu, nr_cpus = 0, cpus[CPU_SETSIZE];
+	cpu_set_t allowed;
+	pid_t parent, pid;
+	char path[80];
+	long nr_free;
+	int ret;
+
+	self->fd = -1;
+	self->shmid = -1;
+	/* Sharer 0 migrates and does not write. */
+	self->nr_writers = variant->sharers - 1;
+
+	if (geteuid())
+		SKIP(return, "needs root, for MPOL_MF_MOVE_ALL and page frame numbers");
+	if (offlines(variant->trigger) &&
+	    !env_long("HUGETLB_PMD_MIGRATE_OFFLINE", 0))
+		SKIP(return, "takes memory offline: set HUGETLB_PMD_MIGRATE_OFFLINE=1 where that does no harm");
+	if (numa_available() < 0 || two_nodes(self->nodes) < 2)
+		SKIP(return, "needs two NUMA nodes with memory");
+	if (sched_getaffinity(0, sizeof(allowed), &allowed) ||
+	    CPU_COUNT(&allowed) < 2)
+		SKIP(return, "needs two CPUs");
+	snprintf(path, sizeof(path),
+		 "/sys/kernel/mm/hugepages/hugepages-%zukB/nr_hugepages",
+		 pmd_size() >> 10);
+	if (file_read_long(path) < 0)
+		SKIP(return, "no huge pages of %zu KiB: needs CONFIG_HUGETLBFS",
+		     pmd_size() >> 10);
+	if (variant->trigger == BLOCK_OFFLINE && block_of_pfn(0) < 0)
+		SKIP(return, "no memory blocks: needs CONFIG_MEMORY_HOTREMOVE");
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	ASSERT_EQ(0, guard_start());
+
+	for (i = 0; i < 2; i++) {
+		nr_free = pool_fill(self->nodes[i], 2 * NR_PAGES + 2);
+		if (nr_free < 2 * NR_PAGES + 2)
+			SKIP(return, "%ld free huge pages on node %d and no more to be had: needs %d",
+			     nr_free, self->nodes[i], 2 * NR_PAGES + 2);
+	}
+
+	ret = open_backing(self, variant);
+	if (ret == -EINVAL && variant->backing == MEMFD)
+		SKIP(return, "no MFD_HUGETLB on this kernel (since 4.14)");
+	ASSERT_EQ(0, ret);
+
+	self->seed = env_long("HUGETLB_PMD_MIGRATE_SEED", time(NULL));
+	srandom(self->seed);
+
+	/* A PUD for each, one more for the view and one to align to. */
+	self->area_size = (variant->sharers + 3) * pud_size();
+	self->area = mmap(NULL, self->area_size, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->area);
+	self->area = (char *)(((uintptr_t)self->area + pud_size() - 1) &
+			      ~(pud_size() - 1));
+	self->area_size -= pud_size();
+
+	self->sharers = mmap(NULL, MAX_WRITERS * sizeof(*self->sharers),
+			     PROT_READ | PROT_WRITE,
+			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->sharers);
+
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &allowed))
+			cpus[nr_cpus++] = cpu;
+	self->own_cpu = cpus[0];
+	pin_to_cpu(self->own_cpu);
+
+	/*
+	 * Before sharer 0 maps anything: they must not inherit its mapping, and
+	 * the reverse map walk must come to sharer 0 first, whose TLB is the
+	 * one that a kernel with the defect flushes.
+	 */
+	parent = getpid();
+	for (i = 0; i < self->nr_writers; i++) {
+		struct sharer *s = &self->sharers[i];
+
+		/* From the last down: those are on the other node. */
+		s->cpu = cpus[nr_cpus - 1 - i % (nr_cpus - 1)];
+		s->addr = own_addr(self, variant) + (i + 1) * pud_size();
+		pid = fork();
+		ASSERT_GE(pid, 0);
+		if (!pid)
+			sharer_main(self, variant, i, parent);
+		s->pid = pid;
+	}
+
+	if (variant->layout != ALONE) {
+		char *addr = own_addr(self, variant);
+
+		ASSERT_EQ(0, map_file(self, variant, addr));
+		if (self->shmid >= 0)
+			shmctl(self->shmid, IPC_RMID, NULL);
+		if (variant->layout != PRIVATE)
+			for (i = 0; i < NR_PAGES; i++)
+				*(volatile char *)(addr + i * pmd_size()) = 0;
+	}
+	cycles_start();
+}
+
+FIXTURE_TEARDOWN(hugetlb_pmd_migrate)
+{
+	int i;
+
+	for (i = 0; self->sharers && i < self->nr_writers; i++) {
+		if (self->sharers[i].pid > 0) {
+			kill(self->sharers[i].pid, SIGKILL);
+			waitpid(self->sharers[i].pid, NULL, 0);
+		}
+	}
+	if (self->shmid >= 0)
+		shmctl(self->shmid, IPC_RMID, NULL);
+	if (self->area)
+		munmap(self->area, self->area_size);
+	/* Huge pages in use would stay in the pool. */
+	if (self->fd >= 0)
+		close(self->fd);
+	guard_stop();
+}
+
+TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
+{
+	long calls = 0, failed_calls = 0, moves = 0, lost_moves = 0, lost = 0;
+	long want = env_long("HUGETLB_PMD_MIGRATE_CALLS", variant->calls);
+	int examples = EXAMPLES, error = 0, i, page, target;
+	struct place from[NR_PAGES], to[NR_PAGES];
+	long lost_in[NR_PAGES], got;
+	long moved_calls = 0;
+	char value[32];
+	uint64_t began;
+
+	/* A call that moved nothing is made again, within limits. */
+	while (moved_calls < want && calls < 4 * want + 4) {
+		bool moved = false;
+
+		page = calls % NR_PAGES;
+		i = (calls + self->seed) & 1;
+		place(self, variant, page, self->nodes[i], self->nodes[!i]);
+
+		if (variant->layout == SHARED || variant->layout == UNALIGNED)
+			touch_pages(own_addr(self, variant));
+		for (i = 0; i < self->nr_writers; i++)
+			self->sharers[i].hot_passes =
+				HOT_PASSES + random() % 512;
+		ASSERT_TRUE(command(self, OP_WRITE));
+		for (i = 0; i < self->nr_writers; i++) {
+			struct sharer *s = &self->sharers[i];
+
+			ASSERT_EQ(0, s->error)
+				TH_LOG("sharer %d cannot map the file", i + 1);
+			if (variant->layout == SHARED && s->faults != 1)
+				SKIP(return, "page table not shared (%ld faults for %d pages): needs CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING or CONFIG_ARCH_WANT_HUGE_PMD_SHARE",
+				     s->faults, NR_PAGES);
+			if (variant->layout != SHARED)
+				ASSERT_GE(s->faults, NR_PAGES)
+					TH_LOG("page table shared where it must not be");
+		}
+
+		locate(self, variant, from);
+		ASSERT_GE(from[page].node, 0);
+		ASSERT_GE(from[page].pfn, 0);
+		target = self->nodes[from[page].node == self->nodes[0]];
+		if (variant->trigger == SOFT_OFFLINE) {
+			snprintf(value, sizeof(value), "0x%llx",
+				 (unsigned long long)from[page].pfn);
+			ASSERT_EQ(0, guard_undo(UNPOISON_PFN, value));
+		}
+
+		began = cycles();
+		got = migrate(self, variant, page, &from[page], target);
+		calls++;
+		if (got) {
+			failed_calls++;
+			error = -got;
+		}
+
+		ASSERT_TRUE(command(self, OP_STOP));
+		locate(self, variant, to);
+
+		got = compare(self, variant, from, to, began, &examples,
+			      lost_in);
+		ASSERT_GE(got, 0)
+			TH_LOG("cannot look at the pages: %s", strerror(errno));
+		lost += got;
+		for (i = 0; i < NR_PAGES; i++) {
+			if (to[i].pfn < 0 || from[i].pfn == to[i].pfn)
+				continue;
+			if (!offlines(variant->trigger) &&
+			    from[i].node == to[i].node)
+				continue;
+			moved = true;
+			moves++;
+			lost_moves += !!lost_in[i];
+		}
+		moved_calls += moved;
+
+		if (variant->layout != PRIVATE)
+			ASSERT_TRUE(command(self, OP_UNMAP));
+		if (offlines(variant->trigger))
+			restore_memory(self, variant, &from[page]);
+		/* The call is not there: no use in asking again. */
+		if (error == ENOSYS || error == EOPNOTSUPP ||
+		    (error == EINVAL && variant->trigger != BLOCK_OFFLINE))
+			break;
+	}
+
+	ksft_print_msg("hugetlb_pmd_migrate: backing=%s trigger=%s sharers=%d calls=%ld failed_calls=%ld moved_calls=%ld migrations=%ld lost_migrations=%ld lost_writes=%ld shared=%s seed=%u\n",
+		       backing_name[variant->backing],
+		       trigger_name[variant->trigger],
+		       variant->layout == ALONE ? 1 : variant->sharers,
+		       calls, failed_calls, moved_calls, moves, lost_moves,
+		       lost, variant->layout == SHARED ? "yes" : "no",
+		       self->seed);
+
+	EXPECT_EQ(0, lost)
+		TH_LOG("%ld writes lost in %ld of %ld migrations", lost,
+		       lost_moves, moves);
+	if (lost)
+		return;
+	if (!moves && error)
+		SKIP(return, "%s does not work here: %s",
+		     trigger_name[variant->trigger], strerror(error));
+	if (moved_calls < MIN_MOVES && moved_calls < want)
+		SKIP(return, "inconclusive: only %ld of %ld calls moved a page",
+		     moved_calls, calls);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: GPL-2.0
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <numaif.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "migrate_util.h"
+#include "vm_util.h"
+
+#define GUARD_ENTRIES	128
+
+struct guard {
+	unsigned int nr;
+	struct {
+		char path[112];
+		char value[32];
+	} undo[GUARD_ENTRIES];
+};
+
+static struct guard *guard;
+static int guard_pipe = -1;
+static pid_t guard_pid;
+
+int file_read(const char *path, char *buf, size_t len)
+{
+	ssize_t got;
+	int fd;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	got = read(fd, buf, len - 1);
+	if (got < 0)
+		got = -errno;
+	close(fd);
+	if (got < 0)
+		return got;
+	buf[got] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+	return 0;
+}
+
+int file_write(const char *path, const char *value)
+{
+	size_t len = strlen(value);
+	int fd, ret = 0;
+
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, value, len) != (ssize_t)len)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+/* A decimal number, or -errno: what is asked for here is never negative. */
+long file_read_long(const char *path)
+{
+	char buf[64], *end;
+	long val;
+	int ret;
+
+	ret = file_read(path, buf, sizeof(buf));
+	if (ret)
+		return ret;
+	val = strtol(buf, &end, 10);
+	return end == buf ? -EINVAL : val;
+}
+
+static __attribute__((noreturn)) void guard_main(int fd)
+{
+	char c;
+
+	/*
+	 * A session of its own: Ctrl-C and a kill of the test's process group
+	 * must not reach the one that puts things back.
+	 */
+	setsid();
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+
+	while (read(fd, &c, 1) < 0 && errno == EINTR)
+		;
+	while (guard->nr) {
+		guard->nr--;
+		file_write(guard->undo[guard->nr].path,
+			   guard->undo[guard->nr].value);
+	}
+	_exit(0);
+}
+
+int guard_start(void)
+{
+	int fds[2];
+
+	guard = mmap(NULL, sizeof(*guard), PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (guard == MAP_FAILED)
+		return -errno;
+	if (pipe2(fds, O_CLOEXEC))
+		return -errno;
+	guard_pid = fork();
+	if (guard_pid < 0)
+		return -errno;
+	if (!guard_pid) {
+		close(fds[1]);
+		guard_main(fds[0]);
+	}
+	close(fds[0]);
+	guard_pipe = fds[1];
+	return 0;
+}
+
+int guard_undo(const char *path, const char *value)
+{
+	if (guard->nr == GUARD_ENTRIES ||
+	    strlen(path) >= sizeof(guard->undo[0].path) ||
+	    strlen(value) >= sizeof(guard->undo[0].value))
+		return -ENOSPC;
+	strcpy(guard->undo[guard->nr].path, path);
+	strcpy(guard->undo[guard->nr].value, value);
+	/* The guardian may be called on at any time: count it when whole. */
+	__atomic_store_n(&guard->nr, guard->nr + 1, __ATOMIC_RELEASE);
+	return 0;
+}
+
+void guard_stop(void)
+{
+	if (guard_pipe < 0)
+		return;
+	close(guard_pipe);
+	guard_pipe = -1;
+	while (waitpid(guard_pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	munmap(guard, sizeof(*guard));
+}
+
+/* A table of 8 byte entries fills a page, on every 64 bit architecture. */
+size_t pmd_size(void)
+{
+	return (size_t)psize() * (psize() / sizeof(uint64_t));
+}
+
+size_t pud_size(void)
+{
+	return pmd_size() * (psize() / sizeof(uint64_t));
+}
+
+static bool guard_has(const char *path)
+{
+	unsigned int i;
+
+	for (i = 0; i < guard->nr; i++)
+		if (!strcmp(guard->undo[i].path, path))
+			return true;
+	return false;
+}
+
+long pool_fill(int node, long want)
+{
+	char dir[80], path[112], value[32];
+	long nr, nr_free;
+
+	snprintf(dir, sizeof(dir),
+		 "/sys/devices/system/node/node%d/hugepages/hugepages-%zukB",
+		 node, pmd_size() >> 10);
+	snprintf(path, sizeof(path), "%s/free_hugepages", dir);
+	nr_free = file_read_long(path);
+	if (nr_free < 0 || nr_free >= want)
+		return nr_free;
+
+	snprintf(path, sizeof(path), "%s/nr_hugepages", dir);
+	nr = file_read_long(path);
+	if (nr < 0)
+		return nr;
+	if (!guard_has(path)) {
+		snprintf(value, sizeof(value), "%ld", nr);
+		if (guard_undo(path, value))
+			return -ENOSPC;
+	}
+	snprintf(value, sizeof(value), "%ld", nr + want - nr_free);
+	file_write(path, value);
+
+	snprintf(path, sizeof(path), "%s/free_hugepages", dir);
+	return file_read_long(path);
+}
+
+int hugetlbfs_open(size_t size)
+{
+	char dir[] = "/tmp/hugetlbfs-XXXXXX", name[32], opts[32];
+	int fd = -1, ret = 0;
+
+	if (!mkdtemp(dir))
+		return -errno;
+	snprintf(opts, sizeof(opts), "pagesize=%zuK", pmd_size() >> 10);
+	if (mount("none", dir, "hugetlbfs", 0, opts)) {
+		ret = -errno;
+		goto out;
+	}
+	snprintf(name, sizeof(name), "%s/f", dir);
+	fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, size))
+		ret = -errno;
+	/* The descriptor keeps both alive; a killed test leaves neither. */
+	unlink(name);
+	umount2(dir, MNT_DETACH);
+out:
+	rmdir(dir);
+	if (ret && fd >= 0)
+		close(fd);
+	return ret ? ret : fd;
+}
+
+int page_node(pid_t pid, void *addr)
+{
+	int status = -ENOENT;
+
+	if (move_pages(pid, 1, &addr, NULL, &status, 0))
+		return -errno;
+	return status;
+}
+
+int64_t page_pfn(pid_t pid, void *addr)
+{
+	char path[32] = "/proc/self/pagemap";
+	uint64_t entry;
+	int fd;
+
+	if (pid)
+		snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	entry = pagemap_get_entry(fd, addr);
+	close(fd);
+	/* Without CAP_SYS_ADMIN the page frame number reads as 0. */
+	if (!PAGEMAP_PRESENT(entry) || !PAGEMAP_PFN(entry))
+		return -ENOENT;
+	return PAGEMAP_PFN(entry);
+}
+
+#define MEMORY	"/sys/devices/system/memory"
+
+long block_of_pfn(uint64_t pfn)
+{
+	uint64_t size;
+	char buf[32];
+	int ret;
+
+	ret = file_read(MEMORY "/block_size_bytes", buf, sizeof(buf));
+	if (ret)
+		return ret;
+	size = strtoull(buf, NULL, 16);
+	return size ? (long)(pfn * psize() / size) : -EINVAL;
+}
+
+static void block_file(char *path, size_t len, long block)
+{
+	snprintf(path, len, MEMORY "/memory%ld/state", block);
+}
+
+int block_offline(long block)
+{
+	char path[64];
+
+	block_file(path, sizeof(path), block);
+	if (!guard_has(path) && guard_undo(path, "online_movable"))
+		return -ENOSPC;
+	return file_write(path, "offline");
+}
+
+int block_online(long block)
+{
+	char path[64], state[16];
+	int ret;
+
+	block_file(path, sizeof(path), block);
+	ret = file_read(path, state, sizeof(state));
+	if (ret || !strcmp(state, "online"))
+		return ret;
+	/* Movable again, or the next round could not take it offline. */
+	ret = file_write(path, "online_movable");
+	return ret ? file_write(path, "online") : 0;
+}
+
+int pfn_unpoison(uint64_t pfn)
+{
+	char value[32];
+
+	snprintf(value, sizeof(value), "0x%llx", (unsigned long long)pfn);
+	return file_write(UNPOISON_PFN, value);
+}
+
+static uint64_t cycles_zero;
+static struct timespec cycles_zero_ts;
+
+uint64_t cycles_clock(void);
+uint64_t cycles_clock(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+void cycles_start(void)
+{
+	clock_gettime(CLOCK_MONOTONIC, &cycles_zero_ts);
+	cycles_zero = cycles();
+}
+
+double cycles_to_us(uint64_t val)
+{
+	struct timespec ts;
+	uint64_t passed;
+	double us;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	passed = cycles() - cycles_zero;
+	us = (ts.tv_sec - cycles_zero_ts.tv_sec) * 1e6 +
+	     (ts.tv_nsec - cycles_zero_ts.tv_nsec) / 1e3;
+	return passed ? val * us / passed : 0;
+}
+
+size_t journal_check(const uint64_t *journal, unsigned int writer,
+		     uint64_t last,
+		     void (*lost)(const struct journal_loss *loss, void *arg),
+		     void *arg)
+{
+	struct journal_loss loss;
+	size_t count = 0;
+	uint64_t slot;
+	int ring;
+
+	for (ring = 0; ring < JOURNAL_RINGS; ring++) {
+		uint64_t nr = last >> (ring * JOURNAL_SHIFT);
+
+		for (slot = 0; slot < JOURNAL_SLOTS; slot++) {
+			/* The last number up to @nr that used this slot. */
+			uint64_t back = (nr - slot) % JOURNAL_SLOTS;
+			uint64_t want = 0;
+
+			if (back < nr)
+				want = journal_word(writer, nr - back);
+			if (journal[slot] == want)
+				continue;
+			count++;
+			if (!lost)
+				continue;
+			loss.word = ring * JOURNAL_SLOTS + slot;
+			loss.write = (nr - back) << (ring * JOURNAL_SHIFT);
+			loss.wrote = want;
+			loss.found = journal[slot];
+			lost(&loss, arg);
+		}
+		journal += JOURNAL_SLOTS;
+	}
+	return count;
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the tests that watch page migration have in common: the machine (huge
+ * page pool, nodes, memory blocks) and how it is put back, where a page is, and
+ * the journal that a writer keeps inside the page it writes to.
+ */
+#ifndef _MIGRATE_UTIL_H
+#define _MIGRATE_UTIL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/*
+ * The guardian: a process that outlives the test and puts the machine back.
+ *
+ * guard_start() forks it; it sleeps on a pipe whose other end the test and all
+ * its children hold, so it wakes when the last of them is gone, however it
+ * went. Then it writes back, newest first, what guard_undo() was told.
+ */
+int guard_start(void);
+int guard_undo(const char *path, const char *value);
+void guard_stop(void);
+
+/* One line of a file in sysfs or procfs. Both return 0 or -errno. */
+int file_read(const char *path, char *buf, size_t len);
+int file_write(const char *path, const char *value);
+long file_read_long(const char *path);
+
+/* Bytes in a huge page that one PMD entry maps, and in the range of a PUD. */
+size_t pmd_size(void);
+size_t pud_size(void);
+
+/*
+ * See to it that at least @want huge pages of pmd_size() are free on @node.
+ * Returns how many are. The guardian restores the size of the pool.
+ */
+long pool_fill(int node, long want);
+
+/*
+ * A file on hugetlbfs that has no name any more, @size bytes long. Returns a
+ * descriptor or -errno.
+ */
+int hugetlbfs_open(size_t size);
+
+/*
+ * Where the page at @addr of process @pid (0: this one) is. Both return -errno
+ * where there is no page: touch it and ask again.
+ */
+int page_node(pid_t pid, void *addr);
+int64_t page_pfn(pid_t pid, void *addr);
+
+/* The memory block that holds @pfn, or -errno where blocks have no files. */
+long block_of_pfn(uint64_t pfn);
+int block_offline(long block);
+int block_online(long block);
+
+/* Where to write the number of a poisoned page frame to have it back. */
+#define UNPOISON_PFN	"/sys/kernel/debug/hwpoison/unpoison-pfn"
+
+/* Take back the poison that soft offlining leaves on @pfn. */
+int pfn_unpoison(uint64_t pfn);
+
+/*
+ * Time stamps that are cheap enough for a writer's loop, and the same on every
+ * CPU. cycles_to_us() is right once some milliseconds have passed since
+ * cycles_start().
+ */
+void cycles_start(void);
+double cycles_to_us(uint64_t cycles);
+
+static inline uint64_t cycles(void)
+{
+#if defined(__x86_64__)
+	return __builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+	uint64_t val;
+
+	asm volatile("mrs %0, cntvct_el0" : "=r" (val));
+	return val;
+#else
+	uint64_t cycles_clock(void);
+
+	return cycles_clock();
+#endif
+}
+
+/*
+ * The journal of a writer, inside the page that it writes to.
+ *
+ * A writer numbers its writes 1, 2, 3, ... and knows nothing but the number of
+ * the last. Write n goes to slot n % SLOTS of the first ring; every 16th write
+ * goes to the second ring as well, every 256th to the third and every 4096th to
+ * the fourth. From the last number follows what every slot has to hold, so a
+ * lost write is seen until its slot is used again, and the further back writes
+ * were lost, the more of them it takes for one to be still there:
+ *
+ *	ring 0  | n-127 ...    n-2   n-1      n |	every write
+ *	ring 1  | n-2032 ...  n-32  n-16      n |	every 16th
+ *	ring 2  | n-32512 ... n-512 n-256     n |	every 256th
+ *	ring 3  | n-520192 ...     n-4096     n |	every 4096th
+ *
+ * The whole of it is 4 KiB, so that one TLB entry covers it even where huge
+ * pages are cached in small pieces, as QEMU's TCG does: a writer that misses
+ * the TLB meets the migration entry and waits, and writes nothing to be lost.
+ */
+#define JOURNAL_RINGS	4
+#define JOURNAL_SHIFT	4
+#define JOURNAL_SLOTS	128
+#define JOURNAL_WORDS	(JOURNAL_RINGS * JOURNAL_SLOTS)
+#define JOURNAL_BYTES	(JOURNAL_WORDS * sizeof(uint64_t))
+
+/* What is written: who in the top byte, then the number within the ring. */
+static inline uint64_t journal_word(unsigned int writer, uint64_t nr)
+{
+	return (uint64_t)(writer + 1) << 56 | nr;
+}
+
+static inline void journal_write(volatile uint64_t *journal,
+				 unsigned int writer, uint64_t n)
+{
+	int ring;
+
+	for (ring = 0; ring < JOURNAL_RINGS; ring++) {
+		journal[n % JOURNAL_SLOTS] = journal_word(writer, n);
+		if (n & ((1 << JOURNAL_SHIFT) - 1))
+			break;
+		n >>= JOURNAL_SHIFT;
+		journal += JOURNAL_SLOTS;
+	}
+}
+
+struct journal_loss {
+	size_t word;		/* index into the journal */
+	uint64_t write;		/* number of the lost write */
+	uint64_t wrote;
+	uint64_t found;
+};
+
+/*
+ * Compare @journal with what must be there after write number @last, calling
+ * @lost for every slot that holds something else. Returns how many.
+ */
+size_t journal_check(const uint64_t *journal, unsigned int writer,
+		     uint64_t last,
+		     void (*lost)(const struct journal_loss *loss, void *arg),
+		     void *arg);
+
+#endif /* _MIGRATE_UTIL_H */
