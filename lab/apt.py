@@ -69,34 +69,43 @@ def source_package(base: Base, progress: Progress) -> tuple[Path, str]:
 def _source_package(base: Base, package: str, folder: Path,
                     progress: Progress) -> tuple[Path, str]:
     have = _cached(package, folder) | _installed(package)
-    options: list[str] = []
-    trouble = ""
-    version = None
     try:
-        if base.suites:
-            options = _private(base, progress)
+        options = _private(base, progress) if base.suites else []
         version = _candidate(package, options)
-        if version is None and not base.suites and not have:
-            # As a new machine with empty lists; once is enough.
-            deps.update_lists(progress)
+        fresh = False
+        if version is None and not have:
+            # As on a new machine, whose lists are empty.
+            fresh = _refresh(base, progress)
             version = _candidate(package, options)
         if version is None:
-            trouble = f"apt knows no package {package}"
-        elif version not in have:
-            return _download(package, version, options, folder, progress,
-                             can_update=not base.suites), version
+            raise LabError(f"apt knows no package {package}: add a suite that has it to the apt "
+                           "sources and run `apt-get update`, or name a kernel tree with "
+                           "KERNEL=/path/to/tree")
+        if version in have:
+            return have[version], version
+        failed = _download(package, version, options, folder, progress)
+        if failed and not fresh and _refresh(base, progress):
+            # The lists named a package that a newer one has taken the place of.
+            version = _candidate(package, options) or version
+            failed = _download(package, version, options, folder, progress)
+        if failed:
+            raise LabError(f"{package} {version} could not be downloaded: {failed}")
+        return _tarball(package, version, folder), version
     except LabError as err:
         if not have:
             raise
-        trouble = str(err)
-    if version is not None and version in have:
-        return have[version], version
-    if not have:
-        raise LabError(f"{trouble}: add a suite that has it to the apt sources and run `apt-get "
-                       "update`, or name a kernel tree with KERNEL=/path/to/tree")
-    newest = max(have, key=cmp_to_key(_compare))
-    progress.note(f"{trouble}: using {package} {newest}, which is here already")
-    return have[newest], newest
+        newest = max(have, key=cmp_to_key(_compare))
+        progress.note(f"{err}; using {package} {newest}, which is here already")
+        return have[newest], newest
+
+
+def _refresh(base: Base, progress: Progress) -> bool:
+    """Read the lists of `base`'s suites anew; False where that fails."""
+    if not base.suites:
+        return deps.update_lists(progress)
+    _stamp(base).unlink(missing_ok=True)
+    _private(base, progress)
+    return True
 
 
 # ---- what is there already -----------------------------------------------------------------
@@ -106,6 +115,11 @@ def _cached(package: str, folder: Path) -> dict[str, Path]:
     """The tarballs in the cache by version."""
     return {path.name.removeprefix(f"{package}_").removesuffix(".tar.xz"): path
             for path in folder.glob(f"{package}_*.tar.xz")}
+
+
+def _tarball(package: str, version: str, folder: Path) -> Path:
+    """The place of a tarball in the cache."""
+    return folder / f"{package}_{version}.tar.xz"
 
 
 def _installed(package: str) -> dict[str, Path]:
@@ -158,34 +172,26 @@ def _size(package: str, version: str, options: list[str]) -> int:
     return int(found[1]) if found else 0
 
 
-def _download(package: str, version: str, options: list[str], folder: Path, progress: Progress,
-              can_update: bool) -> Path:
-    """Put the tarball of package=version into the cache."""
+def _download(package: str, version: str, options: list[str], folder: Path,
+              progress: Progress) -> str:
+    """Put the tarball of package=version into the cache; returns why apt failed, or ""."""
     need_space(folder, _NEEDED_MIB, f"downloading {package}")
     progress.step(f"downloading {package} {version}")
     with _scratch(folder) as new:
         command = ["apt-get", *options, *_SAFE, "download", f"{package}={version}"]
         failed = _watched(command, new, _size(package, version, options), progress)
-        if failed and can_update and deps.update_lists(progress):
-            # The mirror may have a newer one only: what the lists said is no longer there.
-            now = _candidate(package, options)
-            if now not in (None, version):
-                raise LabError(f"the mirror has {package} {now} in place of {version} since its "
-                               "lists were read: run again")
-            progress.step(f"downloading {package} {version}")
-            failed = _watched(command, new, _size(package, version, options), progress)
         if failed:
-            raise LabError(f"{package} {version} could not be downloaded: {failed}")
+            progress.done("failed")
+            return failed
         packages = list(new.glob("*.deb"))
         if len(packages) != 1:
             raise LabError(f"apt-get download {package}={version} left {len(packages)} packages")
         progress.update("unpacking")
         tarball = new / "tarball"
         _extract(packages[0], f"./usr/src/{package}.tar.xz", tarball)
-        dest = folder / f"{package}_{version}.tar.xz"
-        tarball.rename(dest)
+        tarball.rename(_tarball(package, version, folder))
     progress.done()
-    return dest
+    return ""
 
 
 @contextlib.contextmanager
@@ -245,7 +251,7 @@ def _extract(package: Path, name: str, dest: Path) -> None:
 def _private(base: Base, progress: Progress) -> list[str]:
     """The apt options for `base`'s suites, their lists brought up to date where they are old.
 
-    Old lists serve where the mirror does not answer.  LabError where there are none.
+    LabError where no mirror that carries them answers with a good signature.
     """
     if not KEYRING.is_file():
         raise LabError(f"{KEYRING} is not here, and without it no signature can be checked: "
@@ -257,7 +263,7 @@ def _private(base: Base, progress: Progress) -> list[str]:
     config.write_text(_configuration(folder), encoding="utf-8")
     options = ["-c", str(config)]
 
-    stamp = folder / f"updated {' '.join(base.suites)}"
+    stamp = _stamp(base)
     if stamp.exists() and 0 <= time.time() - stamp.stat().st_mtime < _LISTS_AGE:
         return options
     progress.step(f"reading the package lists of {' '.join(base.suites)}")
@@ -273,6 +279,11 @@ def _private(base: Base, progress: Progress) -> list[str]:
         failed = failed or _error(said.stdout + said.stderr)
     progress.done("failed")
     raise LabError(f"the package lists of {' '.join(base.suites)} could not be read: {failed}")
+
+
+def _stamp(base: Base) -> Path:
+    """A file whose time says when the private lists were read."""
+    return cache_dir() / "apt" / base.name / f"updated {' '.join(base.suites)}"
 
 
 def _configuration(folder: Path) -> str:

@@ -33,7 +33,7 @@ _ROWS = {
         Arch(name="x86_64", kernel_arch="x86", cross_compile="",
              target="bzImage", image="arch/x86/boot/bzImage",
              qemu="qemu-system-x86_64", machine=("-machine", "pc"),
-             cpu_tcg="max", cpu_kvm="host", console="ttyS0", second_console="ttyS1"),
+             cpu_tcg="kvm64", cpu_kvm="host", console="ttyS0", second_console="ttyS1"),
     )
 }
 

@@ -66,9 +66,16 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     for name, text in {"Makefile": MAKEFILE, "one.c": "int one;\n", "mm/rmap.c": RMAP,
                        "compile": "cp $1 $2\n"}.items():
         (tree / name).write_text(text)
+    (tree.parent / "key").write_text("k")
     base = Base(name="0.1", package=None, suites=(), drop=(), add=(), cflags="", cmdline="")
     return Source(base=base, version="0.1.2", identity={"package": "linux 0.1"}, key="k",
                   tree=tree)
+
+
+def with_key(source: Source, key: str) -> Source:
+    """The source after its work tree was brought up to date."""
+    (source.tree.parent / "key").write_text(key)
+    return dataclasses.replace(source, key=key)
 
 
 def quiet() -> Progress:
@@ -155,12 +162,20 @@ def test_whatever_goes_into_an_image_makes_another_key(source: Source,
 
     assert is_new(build_it(source, VULNERABLE))
     assert is_new(build_it(source, debug=True))
-    assert is_new(build_it(dataclasses.replace(source, key="other")))
+    assert is_new(build_it(with_key(source, "other")))
+    with_key(source, "k")
     for change in ({"cflags": "-fwrapv"}, {"add": ("CONFIG_B=y",)}, {"drop": ("CONFIG_PCI=y",)}):
         base = dataclasses.replace(source.base, **change)
         assert is_new(build_it(dataclasses.replace(source, base=base))), change
     monkeypatch.setattr(build, "_compiler", lambda _arch: "gcc 99")
     assert is_new(build_it(source))
+
+
+def test_a_tree_that_another_run_has_changed_is_not_built(source: Source) -> None:
+    with_key(source, "other")
+    with pytest.raises(LabError, match="changed"):
+        build_it(source)
+    assert not (source.tree.parent / "obj-x86_64").exists()
 
 
 def test_debug_has_a_build_folder_of_its_own(source: Source) -> None:
@@ -210,9 +225,9 @@ def test_progress_counts_objects_against_the_last_full_build(source: Source) -> 
         build.kernel(source, which, X86, False, Progress(stream=out, interval=-1))
         return out.getvalue()
 
-    assert "1 of about 1000 objects" in said(FIXED)
+    assert f"1 of about {build._FIRST_GUESS} objects" in said(FIXED)
     assert "1 objects" in said(VULNERABLE)
-    other = dataclasses.replace(source, key="other")
+    other = with_key(source, "other")
     for path in (source.tree.parent / "obj-x86_64").glob("**/*"):
         path.unlink() if path.is_file() else None
     out = io.StringIO()
@@ -234,12 +249,15 @@ def test_a_run_waits_for_the_tree_and_says_so(source: Source) -> None:
     out = io.StringIO()
 
     def later() -> None:
+        wait_for((source.tree.parent / "held").exists)
         build.kernel(source, FIXED, X86, False, Progress(stream=out, interval=-1))
         (source.tree.parent / "said").write_text(out.getvalue())
 
+    # Before the lock is taken: a child would inherit it.
+    child = in_a_child(later)
     with locked(source.tree.parent / "lock"):
-        child = in_a_child(later)
-        time.sleep(0.3)
+        (source.tree.parent / "held").touch()
+        time.sleep(0.5)
         assert not (source.tree.parent / "obj-x86_64.unfinished").exists()
     assert exit_code(child) == 0
     assert "waiting for it" in (source.tree.parent / "said").read_text()

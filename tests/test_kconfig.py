@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import arch, kconfig
+from lab import arch, base as bases, kconfig
 from lab.base import Base
 from lab.errors import LabError
 from lab.source import Source
@@ -96,6 +96,14 @@ def test_only_debug_options_that_the_tree_does_not_know_are_left_out(fragments: 
     asked = kconfig.request(a_base(), X86, tree, True)
     assert asked.unknown == ("NEWER",)
     assert asked.options == {"A": "y", "N": "8", "OFF": "n", "CHECK": "y"}
+
+
+def test_every_base_fits_the_real_fragments(tree: Path) -> None:
+    for name in bases.names():
+        base = bases.load(name)
+        asked = kconfig.request(base, X86, tree, False)
+        for option in base.drop:
+            assert kconfig._name(option) not in asked.options, name
 
 
 def test_a_doctored_config_is_found_out() -> None:

@@ -191,9 +191,10 @@ def test_a_removed_line_that_looks_like_a_header_is_none(source: Source, queue: 
 
 def test_bytes_that_are_no_utf8_and_form_feeds_survive(source: Source, queue: Path) -> None:
     path = source.tree / "mm/rmap.c"
-    content = RMAP.encode().replace(b"/* line 4 */\n", b"/* line 4 */\n").replace(
-        b"/* line 12 */", b"/* \xe9\x0c\x85 \r */")
+    content = RMAP.encode().replace(
+        b"/* line 12 */", b"/* \xe9\x0c\x85 \r */").replace(b"line 20", b"line \xe9")
     path.write_bytes(content)
+    (queue / "0001-change.patch").write_bytes(CHANGE.encode().replace(b"line 20", b"line \xe9"))
     _vulnerable, fixed = variant.plan(source, DEFECT)
     variant.put(source, fixed)
     assert b"/* \xe9\x0c\x85 \r */" in path.read_bytes() and b"int added;" in path.read_bytes()
@@ -215,7 +216,10 @@ def test_only_what_differs_gets_a_new_time(source: Source, queue: Path) -> None:
         return {name: (source.tree / name).stat().st_mtime_ns for name in read(source.tree)}
 
     old = times()
-    variant.put(source, fixed)
+    with open(source.tree / "mm/rmap.c", encoding="ascii") as reader:
+        variant.put(source, fixed)
+        # Whoever reads it just then gets the one or the other, never half of it.
+        assert reader.read() == RMAP
     first = times()
     assert first["mm/rmap.c"] > old["mm/rmap.c"]
     assert first["mm/other.c"] == old["mm/other.c"] and first["Makefile"] == old["Makefile"]
@@ -279,17 +283,22 @@ def killed_after(lines: int, source: Source, wanted: variant.Variant) -> bool:
 
 def test_a_kill_at_any_line_is_made_good_by_the_next_put(source: Source, queue: Path) -> None:
     vulnerable, fixed = variant.plan(source, DEFECT)
-    for begin, wanted in ((vulnerable, fixed), (fixed, vulnerable)):
+    series = (queue / "series").read_text()
+    (queue / "series").write_text("0001-change.patch\n")
+    half = variant.plan(source, DEFECT)[1]
+    (queue / "series").write_text(series)
+    half_files = {**FILES, "mm/rmap.c": fixed_files()["mm/rmap.c"].replace("int added_later;\n",
+                                                                          "")}
+    for begin, wanted, files in ((vulnerable, fixed, fixed_files()), (fixed, vulnerable, FILES),
+                                 (fixed, half, half_files)):
         lines = 0
         while True:
             variant.put(source, begin)
             alive = not killed_after(lines, source, wanted)
             if lines % 10 == 0:
                 assert variant.plan(source, DEFECT) == (vulnerable, fixed), lines
-            # Either way on from here.
-            other = (begin, wanted)[lines % 2]
-            variant.put(source, other)
-            assert read(source.tree) == (FILES if other is vulnerable else fixed_files()), lines
+            variant.put(source, wanted)
+            assert read(source.tree) == files, lines
             if alive:
                 break
             # From nothing each time: the first put is the one that writes the pristine copies.

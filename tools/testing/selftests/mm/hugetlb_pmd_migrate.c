@@ -496,13 +496,18 @@ static void locate(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
 	}
 }
 
+static long migrate_node(pid_t pid, int from, int to)
+{
+	unsigned long old_mask = 1ul << from, new_mask = 1ul << to;
+
+	return migrate_pages(pid, sizeof(old_mask) * 8, &old_mask, &new_mask);
+}
+
 static int migrate(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
 		   const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
 		   int page, const struct place *from, int target)
 {
-	unsigned long old_mask = 1ul << from->node;
 	unsigned long new_mask = 1ul << target;
-	const unsigned long max_node = sizeof(old_mask) * 8;
 	pid_t pid = owner_pid(self, variant);
 	char *addr = own_addr(self, variant);
 	int nodes[NR_PAGES], status[NR_PAGES];
@@ -511,7 +516,7 @@ static int migrate(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
 
 	switch (variant->trigger) {
 	case MIGRATE_PAGES:
-		ret = migrate_pages(pid, max_node, &old_mask, &new_mask);
+		ret = migrate_node(pid, from->node, target);
 		break;
 	case MOVE_PAGES:
 		for (i = 0; i < NR_PAGES; i++) {
@@ -523,8 +528,8 @@ static int migrate(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
 		break;
 	case MBIND:
 		/* The whole mapping: a part would be split off and unshared. */
-		ret = mbind(addr, pud_size(), MPOL_BIND, &new_mask, max_node,
-			    MPOL_MF_MOVE_ALL);
+		ret = mbind(addr, pud_size(), MPOL_BIND, &new_mask,
+			    sizeof(new_mask) * 8, MPOL_MF_MOVE_ALL);
 		break;
 	case SOFT_OFFLINE:
 		ret = madvise(addr + page * pmd_size(), psize(),
@@ -688,9 +693,11 @@ static long env_long(const char *name, long otherwise)
 	return val && *val ? strtol(val, NULL, 0) : otherwise;
 }
 
-static int two_nodes(int nodes[2])
+/* nodes[0] is where pages leave from, nodes[1], that of @cpu, where they go. */
+static int two_nodes(int nodes[2], int cpu)
 {
 	struct bitmask *mems = numa_get_mems_allowed();
+	int own = numa_node_of_cpu(cpu);
 	int node, found = 0;
 
 	for (node = 0; node <= numa_max_node() && found < 2; node++)
@@ -698,6 +705,10 @@ static int two_nodes(int nodes[2])
 		    numa_node_size64(node, NULL) > 0)
 			nodes[found++] = node;
 	numa_bitmask_free(mems);
+	if (found == 2 && nodes[0] == own) {
+		nodes[0] = nodes[1];
+		nodes[1] = own;
+	}
 	return found;
 }
 
@@ -720,11 +731,15 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 	if (offlines(variant->trigger) &&
 	    !env_long("HUGETLB_PMD_MIGRATE_OFFLINE", 0))
 		SKIP(return, "takes memory offline: set HUGETLB_PMD_MIGRATE_OFFLINE=1 where that does no harm");
-	if (numa_available() < 0 || two_nodes(self->nodes) < 2)
-		SKIP(return, "needs two NUMA nodes with memory");
 	if (sched_getaffinity(0, sizeof(allowed), &allowed) ||
 	    CPU_COUNT(&allowed) < 2)
 		SKIP(return, "needs two CPUs");
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &allowed))
+			cpus[nr_cpus++] = cpu;
+	self->own_cpu = cpus[0];
+	if (numa_available() < 0 || two_nodes(self->nodes, cpus[0]) < 2)
+		SKIP(return, "needs two NUMA nodes with memory");
 	snprintf(path, sizeof(path),
 		 "/sys/kernel/mm/hugepages/hugepages-%zukB/nr_hugepages",
 		 pmd_size() >> 10);
@@ -766,10 +781,6 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->sharers);
 
-	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
-		if (CPU_ISSET(cpu, &allowed))
-			cpus[nr_cpus++] = cpu;
-	self->own_cpu = cpus[0];
 	pin_to_cpu(self->own_cpu);
 
 	/*
@@ -801,6 +812,13 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 			for (i = 0; i < NR_PAGES; i++)
 				*(volatile char *)(addr + i * pmd_size()) = 0;
 	}
+	/*
+	 * migrate_pages(2) moves all of a process, and a writer shares some of
+	 * it: text, its struct sharer. That flushes the writer's TLB and may
+	 * hide what we are here to see, so move all that now, and always in the
+	 * same direction.
+	 */
+	migrate_node(0, self->nodes[0], self->nodes[1]);
 	cycles_start();
 }
 
@@ -840,8 +858,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 		bool moved = false;
 
 		page = calls % NR_PAGES;
-		i = (calls + self->seed) & 1;
-		place(self, variant, page, self->nodes[i], self->nodes[!i]);
+		place(self, variant, page, self->nodes[0], self->nodes[1]);
 
 		if (variant->layout == SHARED || variant->layout == UNALIGNED)
 			touch_pages(own_addr(self, variant));

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The front door. `make` lists what there is to do; the work is done by lab/.
+
+# Debian's own Python: another one in PATH need not have pytest.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+LAB := $(PYTHON) -B -m lab
+
+DEFECT ?=
+BASE ?=
+KERNEL ?=
+BOOTS ?=
+ACCEL ?=
+DEBUG ?=
+TIMEOUT ?=
+TESTS ?=
+OUT ?=
+VARIANT ?=
+FULL ?=
+
+# $(call option,NAME,--name): nothing where the variable is empty.
+option = $(if $($(1)),$(2)='$($(1))')
+WANTED = $(call option,DEFECT,--defect) $(call option,BASE,--base) \
+	 $(call option,KERNEL,--kernel) $(call option,BOOTS,--boots) \
+	 $(call option,ACCEL,--accel) $(call option,DEBUG,--debug) \
+	 $(call option,TIMEOUT,--timeout) $(call option,TESTS,--tests) \
+	 $(call option,OUT,--out)
+
+.PHONY: help prove shell list install check clean
+
+help:
+	@echo 'make prove     Build a kernel with and without the protection, boot both, and say'
+	@echo '               whether that is what decides if migration loses writes.'
+	@echo '               Exit status 0 only for PROVED.'
+	@echo '                 make prove'
+	@echo '                 make prove KERNEL=/path/to/linux BOOTS=20'
+	@echo 'make shell     Boot one of the two kernels to a prompt, on two NUMA nodes.'
+	@echo '                 make shell VARIANT=fixed BASE=6.1'
+	@echo 'make list      The defects and the bases that the lab knows.'
+	@echo 'make install   Install what the lab needs, with apt (make prove does so by itself).'
+	@echo "make check     This project's own tests, a proof on 6.12 among them."
+	@echo '                 make check FULL=1    also 6.1, and DEBUG=1; takes much longer'
+	@echo 'make clean     Remove out/. The cache is in ~/.cache/pmd-share-lab ($$LAB_CACHE).'
+	@echo
+	@echo 'Variables of prove and shell'
+	@echo '  DEFECT=name       which defect; pmd-share-migrate if not named   (make list)'
+	@echo '  BASE=6.12         which kernel; Debian'"'"'s 6.12 if not named         (make list)'
+	@echo '  KERNEL=/path      any kernel tree in place of a base; it is only read'
+	@echo '  BOOTS=20          boots of each kernel; 1 if not named'
+	@echo '  ACCEL=kvm|tcg     KVM where a guest comes up with it, else TCG, if not named'
+	@echo '  DEBUG=1           lockdep, KASAN and more in both kernels; several times slower'
+	@echo '  TIMEOUT=300       seconds that a boot may take'
+	@echo "  TESTS='-t name'   arguments for the selftest: -f, -v, -t, -r (see its -h)"
+	@echo '  OUT=dir           where results go; out/ if not named'
+	@echo '  VARIANT=fixed     of shell: which kernel, vulnerable if not named'
+
+prove:
+	@$(LAB) prove $(WANTED)
+
+shell:
+	@$(LAB) shell $(WANTED) $(call option,VARIANT,--variant)
+
+list:
+	@$(LAB) list
+
+install:
+	@$(LAB) install
+
+check:
+	@$(LAB) install --check
+	@FULL='$(FULL)' $(PYTHON) -B -m pytest -p no:cacheprovider tests
+
+clean:
+	rm -rf out

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The verbs of the lab, as the Makefile calls them."""
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lab import arch, base, defect, deps, prove, qemu, result
+from lab.errors import LabError
+from lab.paths import REPO
+from lab.progress import Progress
+
+# Exit status: 0 only for PROVED; another verdict; an error of the user's or the machine's.
+NOT_PROVED, ERROR, INTERRUPTED = 1, 2, 130
+
+# Command line option, variable of the Makefile.
+_VARIABLES = (("defect", "DEFECT"), ("base", "BASE"), ("kernel", "KERNEL"), ("boots", "BOOTS"),
+              ("accel", "ACCEL"), ("debug", "DEBUG"), ("timeout", "TIMEOUT"), ("tests", "TESTS"),
+              ("out", "OUT"))
+
+
+def _number(name: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise LabError(f"{name}={text}: a whole number of 1 or more is wanted")
+    return int(text)
+
+
+def _flag(name: str, text: str) -> bool:
+    if text not in ("", "0", "1"):
+        raise LabError(f"{name}={text}: 0 or 1 is wanted")
+    return text == "1"
+
+
+def _wanted(args: argparse.Namespace) -> prove.Wanted:
+    if args.accel and args.accel not in qemu.ACCELS:
+        raise LabError(f"ACCEL={args.accel}: one of {', '.join(qemu.ACCELS)} is wanted")
+    if args.base:
+        base.load(args.base)
+    given = [f"{variable}={shlex.quote(str(getattr(args, option)))}"
+             for option, variable in _VARIABLES
+             if getattr(args, option) and option != "out"]
+    return prove.Wanted(
+        defect=defect.load(args.defect or "pmd-share-migrate"),
+        base=args.base or None,
+        kernel=Path(args.kernel).expanduser() if args.kernel else None,
+        boots=_number("BOOTS", args.boots or "1"),
+        accel=args.accel or None,
+        debug=_flag("DEBUG", args.debug),
+        limit=_number("TIMEOUT", args.timeout) if args.timeout else None,
+        tests=tuple(word for word in args.tests.split() if word),
+        out=Path(args.out) if args.out else REPO / "out",
+        command=" ".join(["make", "prove", *given]))
+
+
+def _prove(args: argparse.Namespace, progress: Progress) -> int:
+    wanted = _wanted(args)
+    deps.ensure(progress)
+    run = prove.run(wanted, arch.load(), progress)
+    print(f"\n{result.summary(run, wanted.out)}")
+    return 0 if run.verdict == "PROVED" else NOT_PROVED
+
+
+def _shell(args: argparse.Namespace, progress: Progress) -> int:
+    name = args.variant or "vulnerable"
+    if name not in ("vulnerable", "fixed"):
+        raise LabError(f"VARIANT={name}: vulnerable or fixed is wanted")
+    wanted = _wanted(args)
+    deps.ensure(progress)
+    row = arch.load()
+    made = prove.prepare(wanted, row, progress, only=(name,))
+    image = made.kernels[name].image
+    accel = qemu.choose_accel(wanted.accel, row, image, made.initrd, progress)
+    what = qemu.Guest(row, accel, image, made.initrd, f"lab.shell quiet {made.source.base.cmdline}")
+    progress.note(f"the {name} kernel {made.source.version}, {accel.upper()}; Ctrl-A X ends it")
+    with tempfile.TemporaryDirectory(prefix="lab-shell-") as folder:
+        os.chdir(folder)
+        # In the foreground of the terminal, and Ctrl-C is the guest's.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            words = qemu.command(what, "stdio", None)
+            return os.spawnvp(os.P_WAIT, words[0], words)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _list(_args: argparse.Namespace, _progress: Progress) -> int:
+    print("Defects (DEFECT=)")
+    for name in defect.names():
+        one = defect.load(name)
+        print(f"  {name}\n      {one.title}\n      since {one.since}, fixed in {one.fixed}; "
+              f"shown by {', '.join(one.selftests)}")
+        for commit in one.upstream:
+            print(f"      {commit}")
+    print("\nBases (BASE=)")
+    for name in base.names():
+        row = base.load(name)
+        if row.package is None:
+            where = "no package: with KERNEL=/path/to/tree only"
+        elif row.suites:
+            where = f"{row.package} from {' and '.join(row.suites)}"
+        else:
+            where = f"{row.package} from this machine's apt sources"
+        print(f"  {name:6} {where}")
+    return 0
+
+
+def _install(args: argparse.Namespace, progress: Progress) -> int:
+    deps.ensure(progress, deps.BUILD + (deps.CHECK if args.check else ()))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="lab", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    actions: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
+        "prove": _prove, "shell": _shell, "list": _list, "install": _install}
+    for verb in actions:
+        sub = verbs.add_parser(verb)
+        if verb in ("prove", "shell"):
+            for option, variable in _VARIABLES:
+                sub.add_argument(f"--{option}", default="", metavar=variable)
+        if verb == "shell":
+            sub.add_argument("--variant", default="")
+        if verb == "install":
+            sub.add_argument("--check", action="store_true")
+    args = parser.parse_args(argv)
+    progress = Progress()
+    try:
+        return actions[args.verb](args, progress)
+    except LabError as err:
+        progress.stop()
+        print(f"error: {err}", file=sys.stderr)
+        if err.log:
+            print(f"  log: {err.log}", file=sys.stderr)
+        return ERROR
+    except KeyboardInterrupt:
+        progress.stop()
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return ERROR
+    except OSError as err:
+        progress.stop()
+        what = f"{err.filename}: " if err.filename else ""
+        print(f"error: {what}{err.strerror or err}", file=sys.stderr)
+        return ERROR

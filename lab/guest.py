@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Packs the guest's root file system: a static busybox, the selftests, and lab/guest/init."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.paths import REPO, atomic_dir, cache_dir, locked
+
+INIT = REPO / "lab" / "guest" / "init"
+
+
+def initramfs(programs: dict[str, Path]) -> Path:
+    """A gzipped cpio archive with `programs` (name: static binary) in /tests, from the cache."""
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        raise LabError("no busybox: apt install busybox-static")
+    files = {"init": INIT, "bin/busybox": Path(busybox),
+             **{f"tests/{name}": path for name, path in sorted(programs.items())}}
+    key = hashlib.sha256()
+    for name, path in files.items():
+        key.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    dest = cache_dir() / "initramfs" / key.hexdigest()[:20]
+    with locked(cache_dir() / "initramfs.lock"):
+        if not dest.is_dir():
+            with atomic_dir(dest) as new:
+                _pack(files, new)
+    return dest / "initrd"
+
+
+def _pack(files: dict[str, Path], folder: Path) -> None:
+    root = folder / "root"
+    for name in ("dev", "proc", "sys", "tmp", "bin", "tests"):
+        (root / name).mkdir(parents=True)
+    for name, path in files.items():
+        shutil.copyfile(path, root / name)
+        (root / name).chmod(0o755)
+    names = "\n".join(sorted(str(path.relative_to(root)) for path in root.rglob("*")))
+    try:
+        packed = subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0"],
+                                cwd=root, input=names.encode(), stdout=subprocess.PIPE,
+                                check=True).stdout
+        with open(folder / "initrd", "wb") as archive:
+            subprocess.run(["gzip", "-1", "-n"], input=packed, stdout=archive, check=True)
+    except (OSError, subprocess.CalledProcessError) as err:
+        raise LabError(f"the guest's file system could not be packed: {err}") from err
+    shutil.rmtree(root)
+    os.chmod(folder / "initrd", 0o644)

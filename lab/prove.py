@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The main job: two kernels from one source, booted, and a verdict on what tells them apart."""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from lab import build, guest, klog, ktap, qemu, result, selftest, variant, verdict
+from lab.arch import Arch
+from lab.base import Base, load as load_base
+from lab.build import Kernel
+from lab.defect import Defect
+from lab.errors import LabError
+from lab.progress import Progress
+from lab.source import Source, from_base, from_tree
+from lab.variant import Variant
+
+# Seconds a boot may take. A boot takes 15 to 20 s on an idle machine with TCG; KASAN and lockdep
+# make it several times that.
+LIMIT, DEBUG_LIMIT = 300, 1500
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked for; None is the default of the lab."""
+
+    defect: Defect
+    base: str | None
+    kernel: Path | None
+    boots: int
+    accel: str | None
+    debug: bool
+    limit: int | None           # seconds a boot
+    tests: tuple[str, ...]      # arguments for the selftests, such as "-t" "name"
+    out: Path
+    command: str                # how to repeat this
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that a boot needs, for both variants."""
+
+    source: Source
+    variants: tuple[Variant, Variant]       # vulnerable, fixed
+    kernels: dict[str, Kernel]
+    initrd: Path
+    arch: Arch
+
+
+def find_source(base: str | None, kernel: Path | None, progress: Progress) -> Source:
+    """The source that BASE= and KERNEL= name; Debian's 6.12 where neither does."""
+    if kernel is not None:
+        return from_tree(kernel, base, progress)
+    chosen: Base = load_base(base or "6.12")
+    if chosen.package is None:
+        raise LabError(f"no package has the source of {chosen.name}: name a tree with "
+                       "KERNEL=/path/to/linux")
+    return from_base(chosen, progress)
+
+
+def prepare(wanted: Wanted, arch: Arch, progress: Progress,
+            only: tuple[str, ...] = ("vulnerable", "fixed")) -> Prepared:
+    """Source, variants, kernels and the guest's file system."""
+    source = find_source(wanted.base, wanted.kernel, progress)
+    progress.step(f"making the variants of {source.version}")
+    variants = variant.plan(source, wanted.defect)
+    progress.done("; ".join(f"{one.name}: {one.how}" for one in variants))
+    programs = selftest.build(arch, progress)
+    missing = [name for name in wanted.defect.selftests if name not in programs]
+    if missing:
+        raise LabError(f"defects/{wanted.defect.name} names the selftest {missing[0]}, and "
+                       f"{selftest.FOLDER} has none of that name")
+    initrd = guest.initramfs(programs)
+    kernels = {one.name: build.kernel(source, one, arch, wanted.debug, progress)
+               for one in variants if one.name in only}
+    return Prepared(source, variants, kernels, initrd, arch)
+
+
+def run(wanted: Wanted, arch: Arch, progress: Progress) -> result.Run:
+    """Prepare, boot, judge, and write the results under wanted.out."""
+    started = datetime.now(timezone.utc)
+    began = time.monotonic()
+    made = prepare(wanted, arch, progress)
+    accel = qemu.choose_accel(wanted.accel, arch, made.kernels["fixed"].image, made.initrd,
+                              progress)
+    base = made.source.base.name
+    home = wanted.out / f"{started:%Y%m%d-%H%M%S}-{wanted.defect.name}-{made.source.version}"
+    runs = {}
+    for one in made.variants:
+        folder = home / one.name
+        kept = _keep(made, one, folder)
+        boots = [_boot(wanted, made, one, folder, number, accel, progress)
+                 for number in range(1, wanted.boots + 1)]
+        runs[one.name] = result.VariantRun(one.how, one.places, kept["diff"], kept["image"],
+                                           kept["initrd"], kept["config"], boots)
+    word, why = verdict.decide(runs["vulnerable"].boots, runs["fixed"].boots, wanted.boots)
+    identity = made.kernels["fixed"].identity
+    whole = result.Run(
+        defect=wanted.defect.name, title=wanted.defect.title, base=base, arch=arch.name,
+        accel=accel, debug=wanted.debug, command=wanted.command, source=made.source.identity,
+        compiler=identity["compiler"], started=started, seconds=time.monotonic() - began,
+        vulnerable=runs["vulnerable"], fixed=runs["fixed"], verdict=word, why=why)
+    result.write(whole, home)
+    result.write(whole, wanted.out)
+    return whole
+
+
+def _keep(made: Prepared, one: Variant, folder: Path) -> dict[str, Path]:
+    """Put what the boots of a variant are made of into its folder, so that it can be moved."""
+    kernel = made.kernels[one.name]
+    try:
+        folder.mkdir(parents=True)
+        kept = {"image": folder / "image", "initrd": folder / "initrd",
+                "config": folder / "config", "diff": folder / "variant.diff"}
+        shutil.copyfile(kernel.image, kept["image"])
+        shutil.copyfile(made.initrd, kept["initrd"])
+        shutil.copyfile(kernel.config, kept["config"])
+        kept["diff"].write_text(one.diff, "utf-8", "surrogateescape")
+        (folder / "identity.json").write_text(json.dumps(kernel.identity, indent=2) + "\n", "utf-8")
+    except OSError as err:
+        raise LabError(f"cannot write to {folder} ({err.strerror}): free some space, or name "
+                       "another folder with OUT=") from err
+    return kept
+
+
+def _boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int, accel: str,
+          progress: Progress) -> verdict.Boot:
+    """One boot in a folder of its own."""
+    folder = home / f"boot-{number:02d}"
+    folder.mkdir()
+    for name in ("config", "identity.json"):
+        (folder / name).hardlink_to(home / name)
+    words = [f"lab.run={','.join(wanted.defect.selftests)}",
+             "lab.env=HUGETLB_PMD_MIGRATE_OFFLINE=1", made.source.base.cmdline]
+    if wanted.tests:
+        words.append(f"lab.args={','.join(wanted.tests)}")
+    if wanted.debug:
+        words.append("page_poison=1")
+    what = qemu.Guest(made.arch, accel, Path("../image"), Path("../initrd"),
+                      " ".join(word for word in words if word))
+    progress.step(f"booting the {one.name} kernel, {number} of {wanted.boots} ({accel.upper()})")
+
+    def watch(text: str) -> None:
+        seen = ktap.read(text)
+        ran = seen.tests()
+        planned = sum(program.planned or 0 for program in seen.programs)
+        if planned:
+            progress.update(f"{len(ran)} of {planned} tests")
+
+    limit = wanted.limit or (DEBUG_LIMIT if wanted.debug else LIMIT)
+    ended = qemu.boot(what, folder, limit, watch)
+    transcript = ktap.read((folder / "ktap.log").read_text("utf-8", "replace"))
+    console = (folder / "console.log").read_text("utf-8", "replace")
+    complaints = klog.read(console)
+    state = verdict.boot_state(transcript, complaints, ended.timed_out, ended.status)
+    boot = verdict.Boot(variant=one.name, number=number, folder=str(folder), seconds=ended.seconds,
+                        accel=accel, transcript=transcript, complaints=complaints,
+                        timed_out=ended.timed_out, guest_exit=ended.status, state=state)
+    sums = result.totals([boot])
+    if state == "DONE" and not complaints:
+        progress.done(f"{sums['tests']} tests, {sums['failed']} failed, {sums['migrations']} "
+                      f"migrations, {sums['lost_migrations']} lost writes")
+    else:
+        progress.done("complaints in its log" if state == "DONE" else state)
+        for line in klog.last_lines(console, 12):
+            progress.note(f"  | {line}")
+        progress.note(f"  all of it: {folder}/console.log")
+    return boot

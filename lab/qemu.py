@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Boots a guest: two NUMA nodes, four CPUs, two serial lines, and never without a time limit."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.arch import Arch
+from lab.errors import LabError
+from lab.paths import cache_dir
+from lab.progress import Progress
+
+CPUS = 4
+# MiB a node. What the kernel boots with holds things that never move; the DIMM is added by ACPI
+# and given to movable memory by the guest's init, so all huge pages can go offline.
+NODE_MIB = 256
+DIMM_MIB = 512
+
+# Seconds that a guest gets to show its first sign of life under KVM: it takes about one.
+_PROBE_SECONDS = 10
+ACCELS = ("kvm", "tcg")
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What to boot. `append` is the command line without the consoles."""
+
+    arch: Arch
+    accel: str
+    image: Path
+    initrd: Path
+    append: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a boot ended: QEMU's exit status, None if it had to be killed; wall-clock seconds."""
+
+    status: int | None
+    timed_out: bool
+    seconds: float
+
+
+def command(guest: Guest, console: str, ktap: str | None) -> list[str]:
+    """The QEMU command; `console` and `ktap` are files, or "stdio" for a person's terminal."""
+    arch, half = guest.arch, CPUS // 2
+    accel = "tcg,thread=multi" if guest.accel == "tcg" else guest.accel
+    words = [
+        arch.qemu, *arch.machine, "-accel", accel,
+        "-cpu", arch.cpu_tcg if guest.accel == "tcg" else arch.cpu_kvm,
+        "-smp", f"{CPUS},sockets=2,cores={half}",
+        "-m", f"{2 * NODE_MIB}M,slots=2,maxmem={2 * (NODE_MIB + DIMM_MIB)}M",
+    ]
+    for node in (0, 1):
+        words += [
+            "-object", f"memory-backend-ram,id=node{node},size={NODE_MIB}M",
+            "-numa", f"node,nodeid={node},cpus={node * half}-{node * half + half - 1},"
+                     f"memdev=node{node}",
+            "-object", f"memory-backend-ram,id=dimm{node},size={DIMM_MIB}M",
+            "-device", f"pc-dimm,memdev=dimm{node},node={node}",
+        ]
+    words += ["-nodefaults", "-display", "none", "-no-reboot"]
+    if console == "stdio":
+        words += ["-serial", "mon:stdio"]
+    else:
+        words += ["-monitor", "none", "-serial", f"file:{console}"]
+    if ktap is not None:
+        words += ["-serial", f"file:{ktap}"]
+    words += ["-kernel", str(guest.image), "-initrd", str(guest.initrd), "-append",
+              f"console={arch.console} lab.tty={arch.second_console} panic=-1 nokaslr "
+              + guest.append]
+    return words
+
+
+def script(guest: Guest) -> str:
+    """A shell script that makes the same boot again, from its own folder, into files there."""
+    words = command(guest, "console.log", "ktap.log")
+    lines, line = [], ""
+    for word in words:
+        quoted = shlex.quote(word)
+        if line and len(line) + len(quoted) > 90:
+            lines.append(line)
+            line = ""
+        line = f"{line} {quoted}" if line else quoted
+    lines.append(line)
+    return ("#!/bin/sh\n"
+            "# Writes console.log and ktap.log beside itself.\n"
+            'cd "$(dirname "$0")" || exit 1\n'
+            "exec " + " \\\n\t".join(lines) + "\n")
+
+
+def boot(guest: Guest, folder: Path, limit: float, watch: Callable[[str], None]) -> Outcome:
+    """Boot `guest` in `folder`, which gets console.log, ktap.log and qemu.sh.
+
+    `limit` is in seconds. `watch` is called now and then with what the KTAP line has so far.
+    LabError where QEMU itself does not start.
+    """
+    (folder / "qemu.sh").write_text(script(guest), "utf-8")
+    (folder / "qemu.sh").chmod(0o755)
+    ktap, errors = folder / "ktap.log", folder / "qemu.err"
+    for name in ("console.log", "ktap.log"):
+        (folder / name).write_bytes(b"")
+    began = time.monotonic()
+    with open(errors, "wb") as stderr:
+        # Its own process group: Ctrl-C reaches this process, which ends QEMU itself. And should
+        # this process be killed, the kernel ends QEMU.
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *command(guest, "console.log", "ktap.log")],
+            cwd=folder, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, process_group=0)
+        timed_out = False
+        try:
+            while True:
+                try:
+                    process.wait(0.25)
+                    break
+                except subprocess.TimeoutExpired:
+                    pass
+                watch(ktap.read_text("utf-8", "replace"))
+                if time.monotonic() - began > limit:
+                    timed_out = True
+                    break
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    seconds = time.monotonic() - began
+    said = errors.read_text("utf-8", "replace").strip()
+    if not said:
+        errors.unlink()
+    console = (folder / "console.log").read_bytes()
+    if process.returncode and not timed_out and not console:
+        first = said.splitlines()[0] if said else "no reason given"
+        raise LabError(f"QEMU did not start: {first}", str(errors) if said else None)
+    return Outcome(None if timed_out else process.returncode, timed_out, seconds)
+
+
+def choose_accel(wanted: str | None, arch: Arch, image: Path, initrd: Path,
+                 progress: Progress) -> str:
+    """The accelerator to use: `wanted`, or KVM where a guest has been seen to come up with it.
+
+    A /dev/kvm that opens says nothing: on some hosts QEMU aborts, or the guest hangs before its
+    first line. So a guest is booted; what came of it is remembered until the host boots anew.
+    """
+    if wanted == "tcg":
+        return "tcg"
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        if wanted == "kvm":
+            raise LabError("ACCEL=kvm, but /dev/kvm cannot be opened: join the group kvm, or use "
+                           "ACCEL=tcg")
+        return "tcg"
+    works = _kvm_works(arch, image, initrd, progress)
+    if wanted == "kvm" and not works:
+        raise LabError("ACCEL=kvm, but no guest comes up with KVM here within "
+                       f"{_PROBE_SECONDS} s: use ACCEL=tcg")
+    return "kvm" if works else "tcg"
+
+
+def _kvm_works(arch: Arch, image: Path, initrd: Path, progress: Progress) -> bool:
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    version = re.sub(r"\W+", "-", arch.qemu)
+    known = cache_dir() / "kvm" / f"{version}-{boot_id}"
+    if not known.exists():
+        progress.step("looking whether KVM works here")
+        known.parent.mkdir(exist_ok=True)
+        for stale in known.parent.iterdir():
+            shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink()
+        folder = known.parent / "probe"
+        folder.mkdir()
+        guest = Guest(arch, "kvm", image, initrd, "lab.probe")
+        try:
+            boot(guest, folder, _PROBE_SECONDS, lambda _text: None)
+            works = "lab: done" in (folder / "ktap.log").read_text("utf-8", "replace")
+        except LabError:
+            works = False
+        known.write_text("yes\n" if works else "no\n", "ascii")
+        progress.done("it does" if works else "no guest comes up with it: using TCG")
+    return known.read_text("ascii").strip() == "yes"
