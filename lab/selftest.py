@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from lab import base, source
+from lab import base, kconfig, source
 from lab.arch import Arch
 from lab.errors import LabError
 from lab.paths import REPO, atomic_dir, cache_dir, locked
@@ -78,8 +78,8 @@ def _make(arch: Arch, tree: Path, files: list[Path], tests: list[str], out: Path
     with open(log, "w", encoding="utf-8") as output:
         output.write(f"+ {' '.join(command)}\n")
         output.flush()
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output,
-                              stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(command, env=kconfig.environment(), stdin=subprocess.DEVNULL,
+                              stdout=output, stderr=subprocess.STDOUT, check=False)
     if done.returncode != 0:
         text = log.read_text(encoding="utf-8", errors="replace").splitlines()
         first = next((line for line in text if "error:" in line or "undefined reference" in line),

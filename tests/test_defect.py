@@ -40,7 +40,8 @@ def test_every_field_is_read(folder: Path) -> None:
         name="astray", title="writes go astray",
         upstream=("0123456789ab mm: first", "ba9876543210 mm: second"),
         since="2.6.20", fixed="4.19", selftests=("one", "two"), folder=folder,
-        control=folder / "control.cocci", control_files=("mm/a.c", "mm/b.c"), places=("f", "g"), removes="h")
+        control=folder / "control.cocci", control_files=("mm/a.c", "mm/b.c"), places=("f", "g"),
+        removes="h")
 
 
 def test_a_defect_may_have_no_control(folder: Path) -> None:

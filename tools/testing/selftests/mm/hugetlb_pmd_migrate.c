@@ -125,78 +125,109 @@ struct place {
 	int64_t pfn;
 };
 
-FIXTURE(hugetlb_pmd_migrate)
-{
-	struct sharer *sharers;
-	char *area;		/* address space of all sharers and the view */
-	size_t area_size;
-	int fd;
-	int shmid;
-	int nodes[2];
-	int nr_writers;
-	int own_cpu;
-	unsigned int seed;
-};
-
-FIXTURE_VARIANT(hugetlb_pmd_migrate)
-{
+/* What a run is about: the variant. */
+struct setup {
 	enum backing backing;
 	enum trigger trigger;
 	enum layout layout;
 	int sharers;		/* sharer 0 included, which does not write */
 	int calls;		/* that move a page */
-	bool contended;
+	bool contended;		/* all pages leave at once */
 };
 
-#define VARIANT(_backing, _trigger, _layout, _sharers, _calls, _name)	\
-	FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, _name)			\
-	{								\
-		.backing = _backing, .trigger = _trigger,		\
-		.layout = _layout, .sharers = _sharers, .calls = _calls,\
-	}
+/* What it is made of. */
+struct state {
+	struct sharer *sharers;	/* the writers: without sharer 0 */
+	int nr_writers;
+	char *area;		/* address space of all sharers and the view */
+	size_t area_size;
+	int fd;
+	int shmid;
+	int nodes[2];		/* pages leave from, and go to */
+	unsigned int seed;
+};
 
-VARIANT(HUGETLBFS, MIGRATE_PAGES, SHARED, 2, 40, hugetlbfs_migrate_pages_2);
-VARIANT(HUGETLBFS, MIGRATE_PAGES, SHARED, 4, 10, hugetlbfs_migrate_pages_4);
-VARIANT(HUGETLBFS, MOVE_PAGES, SHARED, 2, 10, hugetlbfs_move_pages_2);
-VARIANT(HUGETLBFS, MOVE_PAGES, SHARED, 4, 10, hugetlbfs_move_pages_4);
-VARIANT(HUGETLBFS, MBIND, SHARED, 2, 10, hugetlbfs_mbind_2);
-VARIANT(HUGETLBFS, MBIND, SHARED, 4, 10, hugetlbfs_mbind_4);
-VARIANT(HUGETLBFS, SOFT_OFFLINE, SHARED, 2, 4, hugetlbfs_soft_offline_2);
-VARIANT(HUGETLBFS, SOFT_OFFLINE, SHARED, 4, 4, hugetlbfs_soft_offline_4);
-VARIANT(HUGETLBFS, BLOCK_OFFLINE, SHARED, 2, 2, hugetlbfs_block_offline_2);
-VARIANT(HUGETLBFS, BLOCK_OFFLINE, SHARED, 4, 2, hugetlbfs_block_offline_4);
-VARIANT(MEMFD, MIGRATE_PAGES, SHARED, 2, 10, memfd_migrate_pages_2);
-VARIANT(MEMFD, MIGRATE_PAGES, SHARED, 4, 10, memfd_migrate_pages_4);
-VARIANT(MEMFD, MOVE_PAGES, SHARED, 2, 10, memfd_move_pages_2);
-VARIANT(MEMFD, MOVE_PAGES, SHARED, 4, 10, memfd_move_pages_4);
-VARIANT(MEMFD, MBIND, SHARED, 2, 10, memfd_mbind_2);
-VARIANT(MEMFD, MBIND, SHARED, 4, 10, memfd_mbind_4);
-VARIANT(MEMFD, SOFT_OFFLINE, SHARED, 2, 4, memfd_soft_offline_2);
-VARIANT(MEMFD, SOFT_OFFLINE, SHARED, 4, 4, memfd_soft_offline_4);
-VARIANT(MEMFD, BLOCK_OFFLINE, SHARED, 2, 2, memfd_block_offline_2);
-VARIANT(MEMFD, BLOCK_OFFLINE, SHARED, 4, 2, memfd_block_offline_4);
-VARIANT(SYSV, MIGRATE_PAGES, SHARED, 2, 10, sysv_migrate_pages_2);
-VARIANT(SYSV, MIGRATE_PAGES, SHARED, 4, 10, sysv_migrate_pages_4);
-VARIANT(SYSV, MOVE_PAGES, SHARED, 2, 10, sysv_move_pages_2);
-VARIANT(SYSV, MOVE_PAGES, SHARED, 4, 10, sysv_move_pages_4);
-VARIANT(SYSV, MBIND, SHARED, 2, 10, sysv_mbind_2);
-VARIANT(SYSV, MBIND, SHARED, 4, 10, sysv_mbind_4);
-VARIANT(SYSV, SOFT_OFFLINE, SHARED, 2, 4, sysv_soft_offline_2);
-VARIANT(SYSV, SOFT_OFFLINE, SHARED, 4, 4, sysv_soft_offline_4);
-VARIANT(SYSV, BLOCK_OFFLINE, SHARED, 2, 2, sysv_block_offline_2);
-VARIANT(SYSV, BLOCK_OFFLINE, SHARED, 4, 2, sysv_block_offline_4);
+FIXTURE(hugetlb_pmd_migrate)
+{
+	struct state state;
+};
+
+FIXTURE_VARIANT(hugetlb_pmd_migrate)
+{
+	struct setup setup;
+};
+
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, hugetlbfs_migrate_pages_2) {
+	.setup = { HUGETLBFS, MIGRATE_PAGES, SHARED, 2, 40 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, hugetlbfs_migrate_pages_4) {
+	.setup = { HUGETLBFS, MIGRATE_PAGES, SHARED, 4, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, hugetlbfs_move_pages_2) {
+	.setup = { HUGETLBFS, MOVE_PAGES, SHARED, 2, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, hugetlbfs_move_pages_4) {
+	.setup = { HUGETLBFS, MOVE_PAGES, SHARED, 4, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, hugetlbfs_mbind_2) {
+	.setup = { HUGETLBFS, MBIND, SHARED, 2, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, hugetlbfs_mbind_4) {
+	.setup = { HUGETLBFS, MBIND, SHARED, 4, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, hugetlbfs_soft_offline_2) {
+	.setup = { HUGETLBFS, SOFT_OFFLINE, SHARED, 2, 4 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, hugetlbfs_soft_offline_4) {
+	.setup = { HUGETLBFS, SOFT_OFFLINE, SHARED, 4, 4 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, hugetlbfs_block_offline_2) {
+	.setup = { HUGETLBFS, BLOCK_OFFLINE, SHARED, 2, 2 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, hugetlbfs_block_offline_4) {
+	.setup = { HUGETLBFS, BLOCK_OFFLINE, SHARED, 4, 2 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, memfd_migrate_pages_2) {
+	.setup = { MEMFD, MIGRATE_PAGES, SHARED, 2, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, memfd_migrate_pages_4) {
+	.setup = { MEMFD, MIGRATE_PAGES, SHARED, 4, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, memfd_move_pages_2) {
+	.setup = { MEMFD, MOVE_PAGES, SHARED, 2, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, memfd_move_pages_4) {
+	.setup = { MEMFD, MOVE_PAGES, SHARED, 4, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, memfd_mbind_2) {
+	.setup = { MEMFD, MBIND, SHARED, 2, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, memfd_mbind_4) {
+	.setup = { MEMFD, MBIND, SHARED, 4, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, memfd_soft_offline_2) {
+	.setup = { MEMFD, SOFT_OFFLINE, SHARED, 2, 4 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, memfd_soft_offline_4) {
+	.setup = { MEMFD, SOFT_OFFLINE, SHARED, 4, 4 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, memfd_block_offline_2) {
+	.setup = { MEMFD, BLOCK_OFFLINE, SHARED, 2, 2 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, memfd_block_offline_4) {
+	.setup = { MEMFD, BLOCK_OFFLINE, SHARED, 4, 2 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, sysv_migrate_pages_2) {
+	.setup = { SYSV, MIGRATE_PAGES, SHARED, 2, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, sysv_migrate_pages_4) {
+	.setup = { SYSV, MIGRATE_PAGES, SHARED, 4, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, sysv_move_pages_2) {
+	.setup = { SYSV, MOVE_PAGES, SHARED, 2, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, sysv_move_pages_4) {
+	.setup = { SYSV, MOVE_PAGES, SHARED, 4, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, sysv_mbind_2) {
+	.setup = { SYSV, MBIND, SHARED, 2, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, sysv_mbind_4) {
+	.setup = { SYSV, MBIND, SHARED, 4, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, sysv_soft_offline_2) {
+	.setup = { SYSV, SOFT_OFFLINE, SHARED, 2, 4 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, sysv_soft_offline_4) {
+	.setup = { SYSV, SOFT_OFFLINE, SHARED, 4, 4 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, sysv_block_offline_2) {
+	.setup = { SYSV, BLOCK_OFFLINE, SHARED, 2, 2 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, sysv_block_offline_4) {
+	.setup = { SYSV, BLOCK_OFFLINE, SHARED, 4, 2 } };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, contended_2) {
-	.backing = HUGETLBFS, .trigger = MIGRATE_PAGES, .layout = SHARED,
-	.sharers = 2, .calls = 5, .contended = true,
-};
+	.setup = { HUGETLBFS, MIGRATE_PAGES, SHARED, 2, 5, true } };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, contended_4) {
-	.backing = SYSV, .trigger = MOVE_PAGES, .layout = SHARED,
-	.sharers = 4, .calls = 5, .contended = true,
-};
+	.setup = { SYSV, MOVE_PAGES, SHARED, 4, 5, true } };
 /* No table is shared here, so these pass on every kernel. */
-VARIANT(HUGETLBFS, MIGRATE_PAGES, UNALIGNED, 2, 10, not_shared_unaligned);
-VARIANT(HUGETLBFS, MIGRATE_PAGES, PRIVATE, 2, 10, not_shared_private);
-VARIANT(HUGETLBFS, MIGRATE_PAGES, ALONE, 2, 10, not_shared_alone);
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, not_shared_unaligned) {
+	.setup = { HUGETLBFS, MIGRATE_PAGES, UNALIGNED, 2, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, not_shared_private) {
+	.setup = { HUGETLBFS, MIGRATE_PAGES, PRIVATE, 2, 10 } };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, not_shared_alone) {
+	.setup = { HUGETLBFS, MIGRATE_PAGES, ALONE, 2, 10 } };
 
 static long futex(uint32_t *uaddr, int op, uint32_t val, const struct timespec *timeout)
 {
@@ -233,25 +264,25 @@ static void pin_to_cpu(int cpu)
 }
 
 /* Map the whole file at @addr, which is inside the reserved area. */
-static int map_file(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
-		    const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+static int map_file(struct state *st,
+		    const struct setup *setup,
 		    char *addr)
 {
 	int flags = MAP_FIXED | MAP_NORESERVE;
 
-	if (variant->backing == SYSV)
-		return shmat(self->shmid, addr, SHM_REMAP) == (void *)-1 ?
+	if (setup->backing == SYSV)
+		return shmat(st->shmid, addr, SHM_REMAP) == (void *)-1 ?
 		       errno : 0;
-	flags |= variant->layout == PRIVATE ? MAP_PRIVATE : MAP_SHARED;
+	flags |= setup->layout == PRIVATE ? MAP_PRIVATE : MAP_SHARED;
 	return mmap(addr, pud_size(), PROT_READ | PROT_WRITE, flags,
-		    self->fd, 0) == MAP_FAILED ? errno : 0;
+		    st->fd, 0) == MAP_FAILED ? errno : 0;
 }
 
 /* Unmap, and keep the addresses from being used by anything else. */
-static void unmap_file(const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+static void unmap_file(const struct setup *setup,
 		       char *addr)
 {
-	if (variant->backing == SYSV)
+	if (setup->backing == SYSV)
 		shmdt(addr);
 	mmap(addr, pud_size(), PROT_NONE,
 	     MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -266,7 +297,7 @@ static long touch_pages(char *addr)
 
 	getrusage(RUSAGE_SELF, &before);
 	for (i = 0; i < NR_PAGES; i++)
-		*(volatile char *)(addr + i * step);
+		__atomic_load_n(addr + i * step, __ATOMIC_RELAXED);
 	getrusage(RUSAGE_SELF, &after);
 	return after.ru_minflt - before.ru_minflt;
 }
@@ -313,7 +344,7 @@ static uint64_t stamp_of(const struct sharer *s, int ring, uint64_t n)
 /* Write to all pages in turn until the next command; returns that. */
 static uint32_t write_pages(struct sharer *me, int writer, uint32_t cmd)
 {
-	volatile uint64_t *journal[NR_PAGES];
+	uint64_t *journal[NR_PAGES];
 	uint64_t linger = LINGER_PASSES, n = me->last, hot;
 	uint32_t next = cmd;
 	int i;
@@ -336,12 +367,12 @@ static uint32_t write_pages(struct sharer *me, int writer, uint32_t cmd)
 	return next;
 }
 
-static __attribute__((noreturn)) void
-sharer_main(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
-	    const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+static __noreturn void
+sharer_main(struct state *st,
+	    const struct setup *setup,
 	    int writer, pid_t parent)
 {
-	struct sharer *me = &self->sharers[writer];
+	struct sharer *me = &st->sharers[writer];
 	bool mapped = false;
 	uint32_t cmd = 0;
 	int tries;
@@ -364,14 +395,14 @@ again:
 			 * again. It cannot take too few.
 			 */
 			for (tries = 0; !mapped && tries < 3; tries++) {
-				me->error = map_file(self, variant, me->addr);
+				me->error = map_file(st, setup, me->addr);
 				if (me->error)
 					break;
 				me->faults = touch_pages(me->addr);
-				mapped = variant->layout != SHARED ||
+				mapped = setup->layout != SHARED ||
 					 me->faults == 1 || tries == 2;
 				if (!mapped)
-					unmap_file(variant, me->addr);
+					unmap_file(setup, me->addr);
 			}
 			if (me->error)
 				break;
@@ -379,7 +410,7 @@ again:
 			goto again;
 		case OP_UNMAP:
 			if (mapped)
-				unmap_file(variant, me->addr);
+				unmap_file(setup, me->addr);
 			mapped = false;
 			break;
 		case OP_EXIT:
@@ -393,18 +424,18 @@ again:
  * Have all writers do @op, and wait until they did. Returns false, with a line
  * that says why, if one did not.
  */
-static bool command(FIXTURE_DATA(hugetlb_pmd_migrate) *self, enum op op)
+static bool command(struct state *st, enum op op)
 {
 	const struct timespec tick = { .tv_nsec = 100 * 1000 * 1000 };
 	int i, status, waited;
 
-	for (i = 0; i < self->nr_writers; i++) {
-		struct sharer *s = &self->sharers[i];
+	for (i = 0; i < st->nr_writers; i++) {
+		struct sharer *s = &st->sharers[i];
 
 		set_and_wake(&s->cmd, ((s->cmd >> 4) + 1) << 4 | op);
 	}
-	for (i = 0; i < self->nr_writers; i++) {
-		struct sharer *s = &self->sharers[i];
+	for (i = 0; i < st->nr_writers; i++) {
+		struct sharer *s = &st->sharers[i];
 		uint32_t ack;
 
 		for (waited = 0;; waited += 100) {
@@ -434,57 +465,57 @@ static bool command(FIXTURE_DATA(hugetlb_pmd_migrate) *self, enum op op)
 }
 
 /* Whose page tables are asked where a page is, and migrated. */
-static pid_t owner_pid(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
-		       const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant)
+static pid_t owner_pid(struct state *st,
+		       const struct setup *setup)
 {
-	if (variant->layout == ALONE || variant->layout == PRIVATE)
-		return self->sharers[0].pid;
+	if (setup->layout == ALONE || setup->layout == PRIVATE)
+		return st->sharers[0].pid;
 	return 0;
 }
 
-static char *own_addr(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
-		      const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant)
+static char *own_addr(struct state *st,
+		      const struct setup *setup)
 {
-	return self->area + (variant->layout == UNALIGNED ? pmd_size() : 0);
+	return st->area + (setup->layout == UNALIGNED ? pmd_size() : 0);
 }
 
 /* Shares nothing: not aligned to a PUD. Behind the mappings of all sharers. */
-static char *view_addr(FIXTURE_DATA(hugetlb_pmd_migrate) *self)
+static char *view_addr(struct state *st)
 {
-	return self->area + self->area_size - 2 * pud_size() + pmd_size();
+	return st->area + st->area_size - 2 * pud_size() + pmd_size();
 }
 
 /*
  * Before the writers map the file: put @page on node @from and all others on
  * @to, or all on @from. What did not go where it should is seen by locate().
  */
-static void place(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
-		  const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+static void place(struct state *st,
+		  const struct setup *setup,
 		  int page, int from, int to)
 {
-	char *view = view_addr(self);
+	char *view = view_addr(st);
 	int nodes[NR_PAGES], status[NR_PAGES];
 	void *pages[NR_PAGES];
 	int i;
 
 	/* Private pages can be had only from the writer, which writes. */
-	if (variant->layout == PRIVATE || map_file(self, variant, view))
+	if (setup->layout == PRIVATE || map_file(st, setup, view))
 		return;
 	touch_pages(view);
 	for (i = 0; i < NR_PAGES; i++) {
 		pages[i] = view + i * pmd_size();
-		nodes[i] = i == page || variant->contended ? from : to;
+		nodes[i] = i == page || setup->contended ? from : to;
 	}
 	move_pages(0, NR_PAGES, pages, nodes, status, MPOL_MF_MOVE_ALL);
-	unmap_file(variant, view);
+	unmap_file(setup, view);
 }
 
-static void locate(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
-		   const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+static void locate(struct state *st,
+		   const struct setup *setup,
 		   struct place *places)
 {
-	pid_t pid = owner_pid(self, variant);
-	char *addr = pid ? self->sharers[0].addr : own_addr(self, variant);
+	pid_t pid = owner_pid(st, setup);
+	char *addr = pid ? st->sharers[0].addr : own_addr(st, setup);
 	int i;
 
 	/* Migration may have taken the table away: fault it in again. */
@@ -503,18 +534,18 @@ static long migrate_node(pid_t pid, int from, int to)
 	return migrate_pages(pid, sizeof(old_mask) * 8, &old_mask, &new_mask);
 }
 
-static int migrate(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
-		   const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+static int migrate(struct state *st,
+		   const struct setup *setup,
 		   int page, const struct place *from, int target)
 {
 	unsigned long new_mask = 1ul << target;
-	pid_t pid = owner_pid(self, variant);
-	char *addr = own_addr(self, variant);
+	pid_t pid = owner_pid(st, setup);
+	char *addr = own_addr(st, setup);
 	int nodes[NR_PAGES], status[NR_PAGES];
 	void *pages[NR_PAGES];
 	int i, ret = 0;
 
-	switch (variant->trigger) {
+	switch (setup->trigger) {
 	case MIGRATE_PAGES:
 		ret = migrate_node(pid, from->node, target);
 		break;
@@ -548,18 +579,18 @@ static int migrate(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
 }
 
 /* Undo what an offlining trigger did, for the next round to find the same. */
-static void restore_memory(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
-			   const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+static void restore_memory(struct state *st,
+			   const struct setup *setup,
 			   const struct place *from)
 {
 	int i;
 
-	if (variant->trigger == SOFT_OFFLINE)
+	if (setup->trigger == SOFT_OFFLINE)
 		pfn_unpoison(from->pfn);
-	if (variant->trigger == BLOCK_OFFLINE)
+	if (setup->trigger == BLOCK_OFFLINE)
 		block_online(block_of_pfn(from->pfn));
 	for (i = 0; i < 2; i++)
-		pool_fill(self->nodes[i], NR_PAGES + 2);
+		pool_fill(st->nodes[i], NR_PAGES + 2);
 }
 
 struct report {
@@ -582,17 +613,17 @@ static void report_loss(const struct journal_loss *loss, void *arg)
 		return;
 	(*r->examples)--;
 	stamp = stamp_of(r->sharer, loss->word / JOURNAL_SLOTS, loss->write);
-	ksft_print_msg("lost: page %d offset 0x%zx wrote 0x%llx found 0x%llx node %d->%d pfn 0x%llx->0x%llx %.1f ms after the call began\n",
+	ksft_print_msg("lost: page %d offset 0x%zx wrote 0x%llx found 0x%llx",
 		       r->page,
 		       journal_offset(r->page, r->writer) +
 		       loss->word * sizeof(uint64_t),
 		       (unsigned long long)loss->wrote,
-		       (unsigned long long)loss->found,
-		       r->from->node, r->to->node,
-		       (unsigned long long)r->from->pfn,
-		       (unsigned long long)r->to->pfn,
-		       cycles_to_us(stamp > r->call_began ?
-				    stamp - r->call_began : 0) / 1000);
+		       (unsigned long long)loss->found);
+	printf(" node %d->%d pfn 0x%llx->0x%llx %.1f ms after the call began\n",
+	       r->from->node, r->to->node,
+	       (unsigned long long)r->from->pfn, (unsigned long long)r->to->pfn,
+	       cycles_to_us(stamp > r->call_began ?
+			    stamp - r->call_began : 0) / 1000);
 }
 
 /*
@@ -601,12 +632,12 @@ static void report_loss(const struct journal_loss *loss, void *arg)
  * for private memory the kernel's own walk of the writer's page tables. Returns
  * the number of lost writes or -1.
  */
-static long compare(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
-		    const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant,
+static long compare(struct state *st,
+		    const struct setup *setup,
 		    const struct place *from, const struct place *to,
 		    uint64_t call_began, int *examples, long *lost_in)
 {
-	char *view = view_addr(self);
+	char *view = view_addr(st);
 	size_t len = MAX_WRITERS * JOURNAL_BYTES;
 	struct report r = { .call_began = call_began, .examples = examples };
 	int mem = -1, page, writer, shown;
@@ -614,19 +645,19 @@ static long compare(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
 	char path[32];
 	char *buf = NULL;
 
-	if (variant->layout == PRIVATE) {
+	if (setup->layout == PRIVATE) {
 		snprintf(path, sizeof(path), "/proc/%d/mem",
-			 self->sharers[0].pid);
+			 st->sharers[0].pid);
 		mem = open(path, O_RDWR | O_CLOEXEC);
 		buf = malloc(len);
 		if (mem < 0 || !buf)
 			return -1;
-	} else if (map_file(self, variant, view)) {
+	} else if (map_file(st, setup, view)) {
 		return -1;
 	}
 
 	for (page = 0; page < NR_PAGES; page++) {
-		off_t off = (off_t)journal_of(self->sharers[0].addr, page, 0);
+		off_t off = (off_t)journal_of(st->sharers[0].addr, page, 0);
 
 		if (mem >= 0 && pread(mem, buf, len, off) != (ssize_t)len)
 			return -1;
@@ -638,9 +669,9 @@ static long compare(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
 		*examples -= shown;
 		r.examples = &shown;
 		lost_in[page] = 0;
-		for (writer = 0; writer < self->nr_writers; writer++) {
+		for (writer = 0; writer < st->nr_writers; writer++) {
 			r.writer = writer;
-			r.sharer = &self->sharers[writer];
+			r.sharer = &st->sharers[writer];
 			r.view = buf ? (uint64_t *)(buf + writer * JOURNAL_BYTES) :
 				       journal_of(view, page, writer);
 			lost_in[page] += journal_check(r.view, writer,
@@ -657,31 +688,31 @@ static long compare(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
 		close(mem);
 		free(buf);
 	} else {
-		unmap_file(variant, view);
+		unmap_file(setup, view);
 	}
 	return lost;
 }
 
-static int open_backing(FIXTURE_DATA(hugetlb_pmd_migrate) *self,
-			const FIXTURE_VARIANT(hugetlb_pmd_migrate) *variant)
+static int open_backing(struct state *st,
+			const struct setup *setup)
 {
 	unsigned int shift = ffsl(pmd_size()) - 1;
 
-	switch (variant->backing) {
+	switch (setup->backing) {
 	case HUGETLBFS:
-		self->fd = hugetlbfs_open(pud_size());
-		return self->fd < 0 ? self->fd : 0;
+		st->fd = hugetlbfs_open(pud_size());
+		return st->fd < 0 ? st->fd : 0;
 	case MEMFD:
-		self->fd = syscall(SYS_memfd_create, "hugetlb_pmd_migrate",
-				   MFD_HUGETLB | shift << HUGE_SHIFT);
-		if (self->fd < 0 || ftruncate(self->fd, pud_size()))
+		st->fd = syscall(SYS_memfd_create, "hugetlb_pmd_migrate",
+				 MFD_HUGETLB | shift << HUGE_SHIFT);
+		if (st->fd < 0 || ftruncate(st->fd, pud_size()))
 			return -errno;
 		return 0;
 	case SYSV:
-		self->shmid = shmget(IPC_PRIVATE, pud_size(), IPC_CREAT | 0600 |
+		st->shmid = shmget(IPC_PRIVATE, pud_size(), IPC_CREAT | 0600 |
 				     SHM_HUGETLB | SHM_NORESERVE |
 				     shift << HUGE_SHIFT);
-		return self->shmid < 0 ? -errno : 0;
+		return st->shmid < 0 ? -errno : 0;
 	}
 	return -EINVAL;
 }
@@ -714,6 +745,8 @@ static int two_nodes(int nodes[2], int cpu)
 
 FIXTURE_SETUP(hugetlb_pmd_migrate)
 {
+	const struct setup *setup = &variant->setup;
+	struct state *st = &self->state;
 	int i, cpu, nr_cpus = 0, cpus[CPU_SETSIZE];
 	cpu_set_t allowed;
 	pid_t parent, pid;
@@ -721,24 +754,23 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 	long nr_free;
 	int ret;
 
-	self->fd = -1;
-	self->shmid = -1;
+	st->fd = -1;
+	st->shmid = -1;
 	/* Sharer 0 migrates and does not write. */
-	self->nr_writers = variant->sharers - 1;
+	st->nr_writers = setup->sharers - 1;
 
 	if (geteuid())
 		SKIP(return, "needs root, for MPOL_MF_MOVE_ALL and page frame numbers");
-	if (offlines(variant->trigger) &&
+	if (offlines(setup->trigger) &&
 	    !env_long("HUGETLB_PMD_MIGRATE_OFFLINE", 0))
-		SKIP(return, "takes memory offline: set HUGETLB_PMD_MIGRATE_OFFLINE=1 where that does no harm");
+		SKIP(return, "takes memory offline: HUGETLB_PMD_MIGRATE_OFFLINE=1 allows it");
 	if (sched_getaffinity(0, sizeof(allowed), &allowed) ||
 	    CPU_COUNT(&allowed) < 2)
 		SKIP(return, "needs two CPUs");
 	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
 		if (CPU_ISSET(cpu, &allowed))
 			cpus[nr_cpus++] = cpu;
-	self->own_cpu = cpus[0];
-	if (numa_available() < 0 || two_nodes(self->nodes, cpus[0]) < 2)
+	if (numa_available() < 0 || two_nodes(st->nodes, cpus[0]) < 2)
 		SKIP(return, "needs two NUMA nodes with memory");
 	snprintf(path, sizeof(path),
 		 "/sys/kernel/mm/hugepages/hugepages-%zukB/nr_hugepages",
@@ -746,42 +778,42 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 	if (file_read_long(path) < 0)
 		SKIP(return, "no huge pages of %zu KiB: needs CONFIG_HUGETLBFS",
 		     pmd_size() >> 10);
-	if (variant->trigger == BLOCK_OFFLINE && block_of_pfn(0) < 0)
+	if (setup->trigger == BLOCK_OFFLINE && block_of_pfn(0) < 0)
 		SKIP(return, "no memory blocks: needs CONFIG_MEMORY_HOTREMOVE");
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	ASSERT_EQ(0, guard_start());
 
 	for (i = 0; i < 2; i++) {
-		nr_free = pool_fill(self->nodes[i], 2 * NR_PAGES + 2);
+		nr_free = pool_fill(st->nodes[i], 2 * NR_PAGES + 2);
 		if (nr_free < 2 * NR_PAGES + 2)
-			SKIP(return, "%ld free huge pages on node %d and no more to be had: needs %d",
-			     nr_free, self->nodes[i], 2 * NR_PAGES + 2);
+			SKIP(return, "%ld free huge pages on node %d, no more to be had: needs %d",
+			     nr_free, st->nodes[i], 2 * NR_PAGES + 2);
 	}
 
-	ret = open_backing(self, variant);
-	if (ret == -EINVAL && variant->backing == MEMFD)
+	ret = open_backing(st, setup);
+	if (ret == -EINVAL && setup->backing == MEMFD)
 		SKIP(return, "no MFD_HUGETLB on this kernel (since 4.14)");
 	ASSERT_EQ(0, ret);
 
-	self->seed = env_long("HUGETLB_PMD_MIGRATE_SEED", time(NULL));
-	srandom(self->seed);
+	st->seed = env_long("HUGETLB_PMD_MIGRATE_SEED", time(NULL));
+	srandom(st->seed);
 
 	/* A PUD for each, one more for the view and one to align to. */
-	self->area_size = (variant->sharers + 3) * pud_size();
-	self->area = mmap(NULL, self->area_size, PROT_NONE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	ASSERT_NE(MAP_FAILED, self->area);
-	self->area = (char *)(((uintptr_t)self->area + pud_size() - 1) &
+	st->area_size = (setup->sharers + 3) * pud_size();
+	st->area = mmap(NULL, st->area_size, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, st->area);
+	st->area = (char *)(((uintptr_t)st->area + pud_size() - 1) &
 			      ~(pud_size() - 1));
-	self->area_size -= pud_size();
+	st->area_size -= pud_size();
 
-	self->sharers = mmap(NULL, MAX_WRITERS * sizeof(*self->sharers),
-			     PROT_READ | PROT_WRITE,
-			     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, self->sharers);
+	st->sharers = mmap(NULL, MAX_WRITERS * sizeof(*st->sharers),
+			   PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			   -1, 0);
+	ASSERT_NE(MAP_FAILED, st->sharers);
 
-	pin_to_cpu(self->own_cpu);
+	pin_to_cpu(cpus[0]);
 
 	/*
 	 * Before sharer 0 maps anything: they must not inherit its mapping, and
@@ -789,28 +821,29 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 	 * one that a kernel with the defect flushes.
 	 */
 	parent = getpid();
-	for (i = 0; i < self->nr_writers; i++) {
-		struct sharer *s = &self->sharers[i];
+	for (i = 0; i < st->nr_writers; i++) {
+		struct sharer *s = &st->sharers[i];
 
 		/* From the last down: those are on the other node. */
 		s->cpu = cpus[nr_cpus - 1 - i % (nr_cpus - 1)];
-		s->addr = own_addr(self, variant) + (i + 1) * pud_size();
+		s->addr = own_addr(st, setup) + (i + 1) * pud_size();
 		pid = fork();
 		ASSERT_GE(pid, 0);
 		if (!pid)
-			sharer_main(self, variant, i, parent);
+			sharer_main(st, setup, i, parent);
 		s->pid = pid;
 	}
 
-	if (variant->layout != ALONE) {
-		char *addr = own_addr(self, variant);
+	if (setup->layout != ALONE) {
+		char *addr = own_addr(st, setup);
 
-		ASSERT_EQ(0, map_file(self, variant, addr));
-		if (self->shmid >= 0)
-			shmctl(self->shmid, IPC_RMID, NULL);
-		if (variant->layout != PRIVATE)
+		ASSERT_EQ(0, map_file(st, setup, addr));
+		if (st->shmid >= 0)
+			shmctl(st->shmid, IPC_RMID, NULL);
+		if (setup->layout != PRIVATE)
 			for (i = 0; i < NR_PAGES; i++)
-				*(volatile char *)(addr + i * pmd_size()) = 0;
+				__atomic_store_n(addr + i * pmd_size(), 0,
+						 __ATOMIC_RELAXED);
 	}
 	/*
 	 * migrate_pages(2) moves all of a process, and a writer shares some of
@@ -818,34 +851,37 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 	 * hide what we are here to see, so move all that now, and always in the
 	 * same direction.
 	 */
-	migrate_node(0, self->nodes[0], self->nodes[1]);
+	migrate_node(0, st->nodes[0], st->nodes[1]);
 	cycles_start();
 }
 
 FIXTURE_TEARDOWN(hugetlb_pmd_migrate)
 {
+	struct state *st = &self->state;
 	int i;
 
-	for (i = 0; self->sharers && i < self->nr_writers; i++) {
-		if (self->sharers[i].pid > 0) {
-			kill(self->sharers[i].pid, SIGKILL);
-			waitpid(self->sharers[i].pid, NULL, 0);
+	for (i = 0; st->sharers && i < st->nr_writers; i++) {
+		if (st->sharers[i].pid > 0) {
+			kill(st->sharers[i].pid, SIGKILL);
+			waitpid(st->sharers[i].pid, NULL, 0);
 		}
 	}
-	if (self->shmid >= 0)
-		shmctl(self->shmid, IPC_RMID, NULL);
-	if (self->area)
-		munmap(self->area, self->area_size);
+	if (st->shmid >= 0)
+		shmctl(st->shmid, IPC_RMID, NULL);
+	if (st->area)
+		munmap(st->area, st->area_size);
 	/* Huge pages in use would stay in the pool. */
-	if (self->fd >= 0)
-		close(self->fd);
+	if (st->fd >= 0)
+		close(st->fd);
 	guard_stop();
 }
 
 TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 {
+	const struct setup *setup = &variant->setup;
+	struct state *st = &self->state;
 	long calls = 0, failed_calls = 0, moves = 0, lost_moves = 0, lost = 0;
-	long want = env_long("HUGETLB_PMD_MIGRATE_CALLS", variant->calls);
+	long want = env_long("HUGETLB_PMD_MIGRATE_CALLS", setup->calls);
 	int examples = EXAMPLES, error = 0, i, page, target;
 	struct place from[NR_PAGES], to[NR_PAGES];
 	long lost_in[NR_PAGES], got;
@@ -858,49 +894,50 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 		bool moved = false;
 
 		page = calls % NR_PAGES;
-		place(self, variant, page, self->nodes[0], self->nodes[1]);
+		place(st, setup, page, st->nodes[0], st->nodes[1]);
 
-		if (variant->layout == SHARED || variant->layout == UNALIGNED)
-			touch_pages(own_addr(self, variant));
-		for (i = 0; i < self->nr_writers; i++)
-			self->sharers[i].hot_passes =
+		if (setup->layout == SHARED || setup->layout == UNALIGNED)
+			touch_pages(own_addr(st, setup));
+		for (i = 0; i < st->nr_writers; i++)
+			st->sharers[i].hot_passes =
 				HOT_PASSES + random() % 512;
-		ASSERT_TRUE(command(self, OP_WRITE));
-		for (i = 0; i < self->nr_writers; i++) {
-			struct sharer *s = &self->sharers[i];
+		ASSERT_TRUE(command(st, OP_WRITE));
+		for (i = 0; i < st->nr_writers; i++) {
+			struct sharer *s = &st->sharers[i];
 
 			ASSERT_EQ(0, s->error)
 				TH_LOG("sharer %d cannot map the file", i + 1);
-			if (variant->layout == SHARED && s->faults != 1)
-				SKIP(return, "page table not shared (%ld faults for %d pages): needs CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING or CONFIG_ARCH_WANT_HUGE_PMD_SHARE",
-				     s->faults, NR_PAGES);
-			if (variant->layout != SHARED)
+			if (setup->layout == SHARED && s->faults != 1)
+				SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
+				     s->faults, NR_PAGES,
+				     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+			if (setup->layout != SHARED)
 				ASSERT_GE(s->faults, NR_PAGES)
 					TH_LOG("page table shared where it must not be");
 		}
 
-		locate(self, variant, from);
+		locate(st, setup, from);
 		ASSERT_GE(from[page].node, 0);
 		ASSERT_GE(from[page].pfn, 0);
-		target = self->nodes[from[page].node == self->nodes[0]];
-		if (variant->trigger == SOFT_OFFLINE) {
+		target = st->nodes[from[page].node == st->nodes[0]];
+		if (setup->trigger == SOFT_OFFLINE) {
 			snprintf(value, sizeof(value), "0x%llx",
 				 (unsigned long long)from[page].pfn);
 			ASSERT_EQ(0, guard_undo(UNPOISON_PFN, value));
 		}
 
 		began = cycles();
-		got = migrate(self, variant, page, &from[page], target);
+		got = migrate(st, setup, page, &from[page], target);
 		calls++;
 		if (got) {
 			failed_calls++;
 			error = -got;
 		}
 
-		ASSERT_TRUE(command(self, OP_STOP));
-		locate(self, variant, to);
+		ASSERT_TRUE(command(st, OP_STOP));
+		locate(st, setup, to);
 
-		got = compare(self, variant, from, to, began, &examples,
+		got = compare(st, setup, from, to, began, &examples,
 			      lost_in);
 		ASSERT_GE(got, 0)
 			TH_LOG("cannot look at the pages: %s", strerror(errno));
@@ -908,7 +945,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 		for (i = 0; i < NR_PAGES; i++) {
 			if (to[i].pfn < 0 || from[i].pfn == to[i].pfn)
 				continue;
-			if (!offlines(variant->trigger) &&
+			if (!offlines(setup->trigger) &&
 			    from[i].node == to[i].node)
 				continue;
 			moved = true;
@@ -917,23 +954,25 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 		}
 		moved_calls += moved;
 
-		if (variant->layout != PRIVATE)
-			ASSERT_TRUE(command(self, OP_UNMAP));
-		if (offlines(variant->trigger))
-			restore_memory(self, variant, &from[page]);
+		if (setup->layout != PRIVATE)
+			ASSERT_TRUE(command(st, OP_UNMAP));
+		if (offlines(setup->trigger))
+			restore_memory(st, setup, &from[page]);
 		/* The call is not there: no use in asking again. */
-		if (error == ENOSYS || error == EOPNOTSUPP ||
-		    (error == EINVAL && variant->trigger != BLOCK_OFFLINE))
+		if (error == EOPNOTSUPP ||
+		    (error == EINVAL && setup->trigger != BLOCK_OFFLINE))
 			break;
 	}
 
-	ksft_print_msg("hugetlb_pmd_migrate: backing=%s trigger=%s sharers=%d calls=%ld failed_calls=%ld moved_calls=%ld migrations=%ld lost_migrations=%ld lost_writes=%ld shared=%s seed=%u\n",
-		       backing_name[variant->backing],
-		       trigger_name[variant->trigger],
-		       variant->layout == ALONE ? 1 : variant->sharers,
-		       calls, failed_calls, moved_calls, moves, lost_moves,
-		       lost, variant->layout == SHARED ? "yes" : "no",
-		       self->seed);
+	ksft_print_msg("hugetlb_pmd_migrate: backing=%s trigger=%s sharers=%d shared=%s",
+		       backing_name[setup->backing],
+		       trigger_name[setup->trigger],
+		       setup->layout == ALONE ? 1 : setup->sharers,
+		       setup->layout == SHARED ? "yes" : "no");
+	printf(" calls=%ld failed_calls=%ld moved_calls=%ld migrations=%ld",
+	       calls, failed_calls, moved_calls, moves);
+	printf(" lost_migrations=%ld lost_writes=%ld seed=%u\n", lost_moves,
+	       lost, st->seed);
 
 	EXPECT_EQ(0, lost)
 		TH_LOG("%ld writes lost in %ld of %ld migrations", lost,
@@ -942,7 +981,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 		return;
 	if (!moves && error)
 		SKIP(return, "%s does not work here: %s",
-		     trigger_name[variant->trigger], strerror(error));
+		     trigger_name[setup->trigger], strerror(error));
 	if (moved_calls < MIN_MOVES && moved_calls < want)
 		SKIP(return, "inconclusive: only %ld of %ld calls moved a page",
 		     moved_calls, calls);

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../kselftest.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 
@@ -78,7 +79,7 @@ long file_read_long(const char *path)
 	return end == buf ? -EINVAL : val;
 }
 
-static __attribute__((noreturn)) void guard_main(int fd)
+static __noreturn void guard_main(int fd)
 {
 	char c;
 
@@ -130,8 +131,8 @@ int guard_undo(const char *path, const char *value)
 	    strlen(path) >= sizeof(guard->undo[0].path) ||
 	    strlen(value) >= sizeof(guard->undo[0].value))
 		return -ENOSPC;
-	strcpy(guard->undo[guard->nr].path, path);
-	strcpy(guard->undo[guard->nr].value, value);
+	memcpy(guard->undo[guard->nr].path, path, strlen(path) + 1);
+	memcpy(guard->undo[guard->nr].value, value, strlen(value) + 1);
 	/* The guardian may be called on at any time: count it when whole. */
 	__atomic_store_n(&guard->nr, guard->nr + 1, __ATOMIC_RELEASE);
 	return 0;
@@ -307,7 +308,6 @@ int pfn_unpoison(uint64_t pfn)
 static uint64_t cycles_zero;
 static struct timespec cycles_zero_ts;
 
-uint64_t cycles_clock(void);
 uint64_t cycles_clock(void)
 {
 	struct timespec ts;

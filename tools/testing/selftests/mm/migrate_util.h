@@ -69,6 +69,7 @@ int pfn_unpoison(uint64_t pfn);
  */
 void cycles_start(void);
 double cycles_to_us(uint64_t cycles);
+uint64_t cycles_clock(void);	/* in nanoseconds, for want of a counter */
 
 static inline uint64_t cycles(void)
 {
@@ -80,8 +81,6 @@ static inline uint64_t cycles(void)
 	asm volatile("mrs %0, cntvct_el0" : "=r" (val));
 	return val;
 #else
-	uint64_t cycles_clock(void);
-
 	return cycles_clock();
 #endif
 }
@@ -117,13 +116,14 @@ static inline uint64_t journal_word(unsigned int writer, uint64_t nr)
 	return (uint64_t)(writer + 1) << 56 | nr;
 }
 
-static inline void journal_write(volatile uint64_t *journal,
-				 unsigned int writer, uint64_t n)
+static inline void journal_write(uint64_t *journal, unsigned int writer,
+				 uint64_t n)
 {
 	int ring;
 
 	for (ring = 0; ring < JOURNAL_RINGS; ring++) {
-		journal[n % JOURNAL_SLOTS] = journal_word(writer, n);
+		__atomic_store_n(&journal[n % JOURNAL_SLOTS],
+				 journal_word(writer, n), __ATOMIC_RELAXED);
 		if (n & ((1 << JOURNAL_SHIFT) - 1))
 			break;
 		n >>= JOURNAL_SHIFT;
