@@ -16,6 +16,7 @@ TIMEOUT ?=
 TESTS ?=
 OUT ?=
 VARIANT ?=
+DEST ?=
 FULL ?=
 
 # $(call option,NAME,--name): nothing where the variable is empty.
@@ -26,7 +27,7 @@ WANTED = $(call option,DEFECT,--defect) $(call option,BASE,--base) \
 	 $(call option,TIMEOUT,--timeout) $(call option,TESTS,--tests) \
 	 $(call option,OUT,--out)
 
-.PHONY: help prove shell list install check clean
+.PHONY: help prove shell selftests list install check clean
 
 help:
 	@echo 'make prove     Build a kernel with and without the protection, boot both, and say'
@@ -36,6 +37,8 @@ help:
 	@echo '                 make prove KERNEL=/path/to/linux BOOTS=20'
 	@echo 'make shell     Boot one of the two kernels to a prompt, on two NUMA nodes.'
 	@echo '                 make shell VARIANT=fixed BASE=6.1'
+	@echo 'make selftests Build the selftests, static, to run on any machine of this kind.'
+	@echo '                 make selftests DEST=/tmp/selftests'
 	@echo 'make list      The defects and the bases that the lab knows.'
 	@echo 'make install   Install what the lab needs, with apt (make prove does so by itself).'
 	@echo "make check     This project's own tests, a proof on 6.12 among them."
@@ -53,12 +56,16 @@ help:
 	@echo "  TESTS='-t name'   arguments for the selftest: -f, -v, -t, -r (see its -h)"
 	@echo '  OUT=dir           where results go; out/ if not named'
 	@echo '  VARIANT=fixed     of shell: which kernel, vulnerable if not named'
+	@echo '  DEST=dir          of selftests: where they go'
 
 prove:
 	@$(LAB) prove $(WANTED)
 
 shell:
 	@$(LAB) shell $(WANTED) $(call option,VARIANT,--variant)
+
+selftests:
+	@$(LAB) selftests $(call option,DEST,--dest)
 
 list:
 	@$(LAB) list

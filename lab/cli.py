@@ -4,13 +4,14 @@
 import argparse
 import os
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lab import arch, base, defect, deps, prove, qemu, result
+from lab import arch, base, defect, deps, prove, qemu, result, selftest
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
@@ -109,6 +110,18 @@ def _list(_args: argparse.Namespace, _progress: Progress) -> int:
     return 0
 
 
+def _selftests(args: argparse.Namespace, progress: Progress) -> int:
+    if not args.dest:
+        raise LabError("name a folder for the selftests with DEST=")
+    deps.ensure(progress)
+    dest = Path(args.dest).expanduser()
+    dest.mkdir(parents=True, exist_ok=True)
+    for name, path in selftest.build(arch.load(), progress).items():
+        shutil.copy2(path, dest / name)
+        print(dest / name)
+    return 0
+
+
 def _install(args: argparse.Namespace, progress: Progress) -> int:
     deps.ensure(progress, deps.BUILD + (deps.CHECK if args.check else ()))
     return 0
@@ -119,7 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     actions: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
-        "prove": _prove, "shell": _shell, "list": _list, "install": _install}
+        "prove": _prove, "shell": _shell, "selftests": _selftests, "list": _list,
+        "install": _install}
     for verb in actions:
         sub = verbs.add_parser(verb)
         if verb in ("prove", "shell"):
@@ -127,6 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sub.add_argument(f"--{option}", default="", metavar=variable)
         if verb == "shell":
             sub.add_argument("--variant", default="")
+        if verb == "selftests":
+            sub.add_argument("--dest", default="")
         if verb == "install":
             sub.add_argument("--check", action="store_true")
     args = parser.parse_args(argv)

@@ -44,6 +44,10 @@ class Test:
     figures: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    def is_control(self) -> bool:
+        """The test says that it cannot show the defect, and is there to show that it does not."""
+        return self.figures.get("control") == "yes"
+
     def count(self, key: str) -> int:
         """The figure `key` as a number; 0 where the test did not print it, or printed no number."""
         value = self.figures.get(key, "")

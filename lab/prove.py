@@ -46,6 +46,7 @@ class Prepared:
     source: Source
     variants: tuple[Variant, Variant]       # vulnerable, fixed
     kernels: dict[str, Kernel]
+    programs: dict[str, Path]               # the selftests
     initrd: Path
     arch: Arch
 
@@ -76,7 +77,7 @@ def prepare(wanted: Wanted, arch: Arch, progress: Progress,
     initrd = guest.initramfs(programs)
     kernels = {one.name: build.kernel(source, one, arch, wanted.debug, progress)
                for one in variants if one.name in only}
-    return Prepared(source, variants, kernels, initrd, arch)
+    return Prepared(source, variants, kernels, programs, initrd, arch)
 
 
 def run(wanted: Wanted, arch: Arch, progress: Progress) -> result.Run:

@@ -74,7 +74,8 @@ def totals(boots: Sequence[Boot]) -> dict[str, int | float]:
     """The sums over `boots`: tests by outcome, calls, migrations, and how many lost writes.
 
     A test whose result cannot be believed counts as failed, so that what is left after failed,
-    skipped and inconclusive did pass.
+    skipped and inconclusive did pass.  Calls and migrations of the tests that cannot show the
+    defect are left out, or the share of those that lost writes would say little.
     """
     tests = [test for boot in boots for test in boot.tests()]
     return {"boots": len(boots), **_counts(tests),
@@ -86,7 +87,12 @@ def _counts(tests: Sequence[Test]) -> dict[str, int]:
     counts = {"tests": len(tests), "failed": outcomes.count("fail") + outcomes.count("error"),
               "skipped": outcomes.count("skip"), "inconclusive": outcomes.count("inconclusive")}
     for key in ("calls", "migrations", "lost_migrations"):
-        counts[key] = sum(test.count(key) for test in tests)
+        counts[key] = sum(test.count(key) for test in tests if not test.is_control())
+    counts["control_migrations"] = sum(test.count("migrations") for test in tests
+                                       if test.is_control())
+    # What cannot happen, and must be seen if it does.
+    counts["lost_migrations"] += sum(test.count("lost_migrations") for test in tests
+                                     if test.is_control())
     return counts
 
 

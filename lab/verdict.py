@@ -226,7 +226,8 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int) -> tuple[str,
                                "and moved no page on the fixed one"
 
     def moved(kernel: list[Boot], key: str) -> int:
-        return sum(test.count(key) for boot in kernel for test in boot.tests())
+        return sum(test.count(key) for boot in kernel for test in boot.tests()
+                   if not test.is_control())
 
     return "PROVED", (
         f"the vulnerable kernel lost writes in {moved(vulnerable, 'lost_migrations')} of "

@@ -36,7 +36,7 @@ def test_a_vulnerable_run() -> None:
     first = whole.tests[0]
     assert first.name == "hugetlb_pmd_migrate.hugetlbfs_migrate_pages_2.lost_write"
     assert first.count("migrations") == 40 and first.count("lost_migrations") == 39
-    assert first.figures["trigger"] == "migrate_pages" and first.figures["shared"] == "yes"
+    assert first.figures["trigger"] == "migrate_pages" and first.figures["control"] == "no"
     assert first.notes[0].startswith("lost: page 2 offset 0x184b98 wrote 0x2000000000003e2f ")
     # The notes of one test are not those of the next.
     assert sum(note.startswith("lost:") for test in whole.tests for note in test.notes) == \

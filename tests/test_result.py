@@ -81,11 +81,21 @@ def test_report_counts() -> None:
     assert (variant["boots"], variant["tests"], variant["failed"], variant["skipped"]) == \
         (2, 66, 52, 8)
     for key in ("calls", "migrations", "lost_migrations"):
-        assert variant[key] == 2 * sum(test.count(key) for test in tests) > 0
+        assert variant[key] == 2 * sum(test.count(key) for test in tests
+                                       if not test.is_control()) > 0
+    assert variant["control_migrations"] == 2 * sum(
+        test.count("migrations") for test in tests if test.is_control()) > 0
     assert variant["seconds"] == 22.5
     main = variant["by_test"]["hugetlb_pmd_migrate.hugetlbfs_migrate_pages_2.lost_write"]
     assert main == {"runs": 2, "failed": 2, "skipped": 0, "inconclusive": 0, "calls": 80,
-                    "migrations": 80, "lost_migrations": 78}
+                    "migrations": 80, "lost_migrations": 78, "control_migrations": 0}
+
+
+def test_a_loss_in_a_control_test_is_not_swallowed() -> None:
+    text = ("lab: start p\n1..1\n# p: migrations=9 lost_migrations=2 control=yes\n"
+            "not ok 1 a\nlab: exit p 1\nlab: done\n")
+    sums = result.totals([boot("fixed", text=text)])
+    assert (sums["migrations"], sums["control_migrations"], sums["lost_migrations"]) == (0, 9, 2)
 
 
 def test_what_cannot_be_believed_does_not_look_like_a_pass() -> None:

@@ -964,11 +964,11 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 			break;
 	}
 
-	ksft_print_msg("hugetlb_pmd_migrate: backing=%s trigger=%s sharers=%d shared=%s",
+	ksft_print_msg("hugetlb_pmd_migrate: backing=%s trigger=%s sharers=%d control=%s",
 		       backing_name[setup->backing],
 		       trigger_name[setup->trigger],
 		       setup->layout == ALONE ? 1 : setup->sharers,
-		       setup->layout == SHARED ? "yes" : "no");
+		       setup->layout == SHARED ? "no" : "yes");
 	printf(" calls=%ld failed_calls=%ld moved_calls=%ld migrations=%ld",
 	       calls, failed_calls, moved_calls, moves);
 	printf(" lost_migrations=%ld lost_writes=%ld seed=%u\n", lost_moves,

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <numaif.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +32,15 @@ struct guard {
 static struct guard *guard;
 static int guard_pipe = -1;
 static pid_t guard_pid;
+
+/* The program as the user started it; tests are its children's children. */
+static pid_t program_pid, program_group;
+
+static __attribute__((constructor)) void note_program(void)
+{
+	program_pid = getpid();
+	program_group = getpgrp();
+}
 
 int file_read(const char *path, char *buf, size_t len)
 {
@@ -79,9 +89,21 @@ long file_read_long(const char *path)
 	return end == buf ? -EINVAL : val;
 }
 
-static __noreturn void guard_main(int fd)
+/* Also when it is dead and nobody has waited for it. */
+static bool program_is_gone(void)
 {
-	char c;
+	char path[32], buf[512], *state;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", program_pid);
+	if (file_read(path, buf, sizeof(buf)))
+		return true;
+	state = strrchr(buf, ')');
+	return !state || state[2] == 'Z' || state[2] == 'X';
+}
+
+static __noreturn void guard_main(int fd, pid_t test, pid_t test_group)
+{
+	struct pollfd pfd = { .fd = fd };
 
 	/*
 	 * A session of its own: Ctrl-C and a kill of the test's process group
@@ -93,8 +115,17 @@ static __noreturn void guard_main(int fd)
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
 
-	while (read(fd, &c, 1) < 0 && errno == EINTR)
-		;
+	/*
+	 * A program that is killed does not take its tests along: the harness
+	 * has a process in between, so PR_SET_PDEATHSIG does not tell them. All
+	 * the test's processes are in a group of their own, if the harness is
+	 * one that makes it; do not kill the user's.
+	 */
+	while (poll(&pfd, 1, 200) <= 0) {
+		if (!program_is_gone())
+			continue;
+		kill(test_group == program_group ? test : -test_group, SIGKILL);
+	}
 	while (guard->nr) {
 		guard->nr--;
 		file_write(guard->undo[guard->nr].path,
@@ -105,6 +136,7 @@ static __noreturn void guard_main(int fd)
 
 int guard_start(void)
 {
+	pid_t test = getpid(), test_group = getpgrp();
 	int fds[2];
 
 	guard = mmap(NULL, sizeof(*guard), PROT_READ | PROT_WRITE,
@@ -118,7 +150,7 @@ int guard_start(void)
 		return -errno;
 	if (!guard_pid) {
 		close(fds[1]);
-		guard_main(fds[0]);
+		guard_main(fds[0], test, test_group);
 	}
 	close(fds[0]);
 	guard_pipe = fds[1];

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What several tests need: Debian's trees and, from them, the kernels and the guest."""
+
+from pathlib import Path
+
+import pytest
+
+from lab import arch, base, defect, prove, source
+from lab.errors import LabError
+from lab.paths import REPO
+from lab.progress import Progress
+
+
+def debian_tree(name: str) -> source.Source:
+    """The unpacked source of base `name`; skips the test where it cannot be had."""
+    try:
+        return source.from_base(base.load(name), Progress())
+    except LabError as err:
+        pytest.skip(f"no source of {name}: {err}")
+
+
+def wanted(out: Path, **changes: object) -> prove.Wanted:
+    """What `make prove` with no variables asks for."""
+    values: dict[str, object] = {
+        "defect": defect.load("pmd-share-migrate"), "base": "6.12", "kernel": None, "boots": 1,
+        "accel": None, "debug": False, "limit": None, "tests": (), "out": out,
+        "command": "make prove"}
+    return prove.Wanted(**(values | changes))      # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def tree612() -> Path:
+    return debian_tree("6.12").tree
+
+
+@pytest.fixture(scope="session")
+def prepared() -> prove.Prepared:
+    """6.12, both variants, built or from the cache."""
+    debian_tree("6.12")
+    return prove.prepare(wanted(REPO / "out"), arch.load(), Progress())

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The real thing: kernels built, booted and judged. Needs QEMU and Debian's sources.
+
+FULL=1 also proves 6.1, and boots the debug configuration.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import debian_tree
+
+from lab import guest, klog, ktap, prove, qemu, verdict
+from lab.paths import REPO
+
+FULL = pytest.mark.skipif(os.environ.get("FULL") != "1",
+                          reason="takes long: make check FULL=1 runs it")
+
+
+def run_prove(out: Path, *words: str) -> tuple[int, dict[str, object]]:
+    with open(out.parent / "log", "w", encoding="utf-8") as log:
+        done = subprocess.run(["make", "--no-print-directory", "prove", f"OUT={out}", *words],
+                              cwd=REPO, stdout=log, stderr=subprocess.STDOUT, check=False)
+    print((out.parent / "log").read_text())
+    return done.returncode, json.loads((out / "verdict.json").read_text())
+
+
+def check_proof(out: Path, status: int, report: dict[str, object]) -> None:
+    assert report["verdict"] == "PROVED" and status == 0, report["why"]
+    variants = report["variants"]
+    assert isinstance(variants, dict)
+    vulnerable, fixed = variants["vulnerable"], variants["fixed"]
+    assert vulnerable["image"] != fixed["image"]
+    for variant in (vulnerable, fixed):
+        for name in ("image", "initrd", "config"):
+            assert Path(variant[name]).stat().st_size > 0
+        assert variant["tests"] == variant["boots"] * 35
+        assert variant["control_migrations"] > 0
+    main = "hugetlb_pmd_migrate.hugetlbfs_migrate_pages_2.lost_write"
+    seen = vulnerable["by_test"][main]
+    assert seen["lost_migrations"] >= 0.9 * seen["migrations"] > 0
+    assert fixed["by_test"][main]["migrations"] > 0
+    assert (vulnerable["lost_migrations"] > 0, fixed["lost_migrations"]) == (True, 0)
+    assert "0x" in vulnerable["example"]["wrote"] and fixed["example"] is None
+    boot = Path(fixed["runs"][0]["folder"])
+    for name in ("console.log", "ktap.log", "qemu.sh", "config", "identity.json"):
+        assert (boot / name).stat().st_size > 0, name
+    assert (out / "junit.xml").exists()
+
+
+@pytest.mark.usefixtures("tree612")
+def test_612_is_proved(tmp_path: Path) -> None:
+    check_proof(tmp_path / "out", *run_prove(tmp_path / "out"))
+
+
+@FULL
+def test_61_is_proved(tmp_path: Path) -> None:
+    debian_tree("6.1")
+    check_proof(tmp_path / "out", *run_prove(tmp_path / "out", "BASE=6.1"))
+
+
+@FULL
+@pytest.mark.usefixtures("tree612")
+def test_612_is_proved_with_debug(tmp_path: Path) -> None:
+    check_proof(tmp_path / "out", *run_prove(tmp_path / "out", "DEBUG=1"))
+
+
+def boot(prepared: prove.Prepared, tmp_path: Path, text: str, limit: float = 60
+         ) -> tuple[str, ktap.Transcript, str]:
+    """Boot the fixed kernel with a shell script in place of the selftest, the selftest beside it.
+
+    Returns the boot's state, what came over the KTAP line, and the kernel's log.
+    """
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\n" + text)
+    programs = {"script": script}
+    for name, path in prepared.programs.items():
+        programs[name] = path
+    what = qemu.Guest(prepared.arch, "tcg", prepared.kernels["fixed"].image,
+                      guest.initramfs(programs), "lab.run=script")
+    folder = tmp_path / "boot"
+    folder.mkdir()
+    ended = qemu.boot(what, folder, limit, lambda _text: None)
+    said = (folder / "ktap.log").read_text("utf-8", "replace")
+    console = (folder / "console.log").read_text("utf-8", "replace")
+    transcript = ktap.read(said)
+    state = verdict.boot_state(transcript, klog.read(console), ended.timed_out, ended.status)
+    return state, transcript, said
+
+
+class TestGuestThatGoesWrong:
+    """Each way of going wrong has its name, and none is a pass."""
+
+    def test_panic(self, prepared: prove.Prepared, tmp_path: Path) -> None:
+        state, _, _ = boot(prepared, tmp_path, "echo 1..1; echo c > /proc/sysrq-trigger; sleep 9\n")
+        assert state == "CRASHED"
+
+    def test_silence(self, prepared: prove.Prepared, tmp_path: Path) -> None:
+        state, _, _ = boot(prepared, tmp_path, "echo 1..2; echo ok 1 a; poweroff -f\n")
+        assert state == "LOST"
+
+    def test_hang(self, prepared: prove.Prepared, tmp_path: Path) -> None:
+        state, _, _ = boot(prepared, tmp_path, "echo 1..2; echo ok 1 a; sleep 1000\n", limit=15)
+        assert state == "TIMEOUT"
+
+    def test_all_well(self, prepared: prove.Prepared, tmp_path: Path) -> None:
+        state, seen, _ = boot(prepared, tmp_path, "echo TAP version 13; echo 1..1; echo ok 1 a\n")
+        assert state == "DONE" and [test.outcome for test in seen.tests()] == ["pass"]
+
+
+# The pool of a node starts with a size that nobody would choose, and must end with it.
+POOL = """
+for node in 0 1; do
+	pool=/sys/devices/system/node/node$node/hugepages/hugepages-2048kB/nr_hugepages
+	echo $((node + 3)) > $pool
+done
+pools() { cat /sys/devices/system/node/node*/hugepages/hugepages-2048kB/nr_hugepages | xargs; }
+echo before $(pools)
+"""
+
+
+def pools(said: str, when: str) -> list[str]:
+    return [line.removeprefix(when + " ") for line in said.splitlines()
+            if line.startswith(when + " ")]
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM", "KILL"])
+def test_a_killed_selftest_puts_the_pool_back(prepared: prove.Prepared, tmp_path: Path,
+                                              name: str) -> None:
+    """Also memory that went offline, and no process, mount or file stays behind."""
+    _, _, said = boot(prepared, tmp_path, POOL + f"""
+export HUGETLB_PMD_MIGRATE_OFFLINE=1 HUGETLB_PMD_MIGRATE_CALLS=100000
+for variant in hugetlbfs_migrate_pages_4 hugetlbfs_soft_offline_2 sysv_block_offline_2; do
+	(sleep 2; echo during $(pools)) &
+	timeout -s {name} 3 /tests/hugetlb_pmd_migrate \\
+		-r hugetlb_pmd_migrate.$variant.lost_write > /dev/null 2>&1
+	sleep 2
+	echo after $(pools)
+done
+echo left $(ps | grep -c '[h]ugetlb_pmd_migrate') $(grep -c hugetlbfs- /proc/mounts) \\
+	$(ls /tmp | wc -l) $(tail -n +2 /proc/sysvipc/shm | wc -l) \\
+	$(grep -l offline /sys/devices/system/memory/memory*/state | wc -l)
+""")
+    print(said)
+    assert pools(said, "before") == ["3 4"]
+    assert all(during != "3 4" for during in pools(said, "during")) and pools(said, "during")
+    assert pools(said, "after") == ["3 4"] * 3
+    assert pools(said, "left") == ["0 0 0 0 0"]
+
+
+def test_the_selftest_puts_the_pool_back(prepared: prove.Prepared, tmp_path: Path) -> None:
+    _, _, said = boot(prepared, tmp_path, POOL + """
+/tests/hugetlb_pmd_migrate -v memfd_mbind_2 > /dev/null 2>&1
+echo after $(pools)
+""")
+    assert (pools(said, "before"), pools(said, "after")) == (["3 4"], ["3 4"])
+
+
+@pytest.mark.parametrize("command, variant, reason", [
+    ("taskset 1 $test", "sysv_mbind_2", "needs two CPUs"),
+    ("su -s /bin/sh nobody -c \"$test\"", "sysv_mbind_2", "needs root"),
+    ("$test", "sysv_soft_offline_2", "takes memory offline"),
+    ("umount /sys/kernel/debug; umount /sys; $test", "sysv_mbind_2", "needs two NUMA nodes"),
+])
+def test_what_is_missing_is_said(prepared: prove.Prepared, tmp_path: Path, command: str,
+                                 variant: str, reason: str) -> None:
+    _, seen, _ = boot(prepared, tmp_path, f"""
+mkdir /etc
+echo 'nobody:x:65534:65534:nobody:/:/bin/sh' > /etc/passwd
+test="/tests/hugetlb_pmd_migrate -v {variant}"
+{command}
+""")
+    assert [test.outcome for test in seen.tests()] == ["skip"]
+    assert reason in seen.tests()[0].reason
