@@ -291,7 +291,7 @@ def _configuration(folder: Path) -> str:
     def quoted(value: Path | str) -> str:
         return f'"{value}"'
 
-    settings = {
+    settings: dict[str, Path | str] = {
         "Dir::Etc::sourcelist": folder / "debian.sources",
         "Dir::Etc::sourceparts": "/dev/null",
         "Dir::Etc::preferences": "/dev/null",
@@ -413,7 +413,7 @@ def _one_line(text: str) -> Iterator[dict[str, str]]:
     pattern = re.compile(r"\s*(deb|deb-src)\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]*)")
     for line in text.splitlines():
         if found := pattern.match(line):
-            options = dict(option.lower().split("=", 1) if "=" in option else (option, "")
-                           for option in (found[2] or "").split())
+            options = {name: value for name, _equals, value in
+                       (option.lower().partition("=") for option in (found[2] or "").split())}
             yield {**options, "types": found[1], "uris": found[3], "suites": found[4],
                    "components": found[5]}

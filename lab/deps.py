@@ -61,6 +61,8 @@ BUILD = (
 # Beyond that for the project's own tests.
 CHECK = (
     Need("python3-pytest", files=("/usr/lib/python3*/dist-packages/pytest",)),
+    Need("mypy", ("mypy",)),
+    Need("pyflakes3", ("pyflakes3",)),
     # Signs the small archives that the tests of lab/apt.py read.
     Need("gnupg", ("gpg", "gpgconf")),
     # checkpatch.pl loads Term::ANSIColor, which perl-base has not.

@@ -402,11 +402,11 @@ def _bring_up_to_date(top: Path, found: dict[str, _File], work: Path,
                       progress: Progress) -> tuple[str, int]:
     """Make work/tree a copy of the files; returns the hash of it all, and how many were new."""
     tree, key, manifest = work / "tree", work / "key", work / "manifest"
-    known = _load(manifest) if tree.is_dir() else None
-    if known is None:
+    noted = _load(manifest) if tree.is_dir() else None
+    if noted is None:
         key.unlink(missing_ok=True)
         _forget(work)
-        known = {}
+    known = noted or {}
 
     # Stamps first: a file that changes after this has another stamp when it is read.
     stamps = {name: _stamp(file) for name, file in found.items()}

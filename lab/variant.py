@@ -378,7 +378,7 @@ def _why_not(source: Source, patch: Path, text: str, folder: Path, stderr: str) 
     where = ""
     if failed := re.search(r"patch failed: (.+):(\d+)", stderr):
         path, line = failed[1], int(failed[2])
-        hunks = next((file.hunks for file in _parse_diff(text) if file.path == path), [])
+        hunks: list[int] = next((file.hunks for file in _parse_diff(text) if file.path == path), [])
         number = f"hunk {hunks.index(line) + 1} of {len(hunks)} " if line in hunks else ""
         where = f"{path}, {number}(line {line})"
     else:
