@@ -2,6 +2,7 @@
 """Loads defects/<name>/defect: what a defect is, what shows it, and what takes its cure out."""
 
 import configparser
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ _KEYS = {
     "defect": {"title", "upstream", "since", "fixed", "selftests"},
     "control": {"files", "places", "removes"},
 }
+
+
+_OPTIONAL = {"symptoms"}
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Defect:
     control_files: tuple[str, ...]  # files of a kernel tree that the control is run on
     places: tuple[str, ...]         # functions that it must change, each that exists once
     removes: str                    # the function whose call goes, once a place
+    symptoms: tuple[str, ...] = ()  # what the defect makes a kernel say of itself: regular
+                                    # expressions for complaints in a vulnerable kernel's log
 
 
 def names() -> list[str]:
@@ -56,7 +62,7 @@ def load(name: str) -> Defect:
         raise LabError(f"{path} has the sections {sorted(parser.sections())}, "
                        f"it must have {sorted(wanted)} ([control] goes with control.cocci)")
     for section in sorted(wanted):
-        have = set(parser[section])
+        have = set(parser[section]) - _OPTIONAL
         if have != _KEYS[section]:
             raise LabError(f"{path}, section [{section}]: missing or unknown: "
                            f"{', '.join(sorted(have ^ _KEYS[section]))}")
@@ -65,6 +71,13 @@ def load(name: str) -> Defect:
                 raise LabError(f"{path}, section [{section}]: {key} is empty")
 
     text = parser["defect"]
+    symptoms = tuple(line.strip() for line in text.get("symptoms", "").splitlines()
+                     if line.strip())
+    for symptom in symptoms:
+        try:
+            re.compile(symptom)
+        except re.error as err:
+            raise LabError(f"{path}: symptoms: {symptom}: {err}") from err
     control_files: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     removes = ""
@@ -84,4 +97,5 @@ def load(name: str) -> Defect:
         control_files=control_files,
         places=places,
         removes=removes,
+        symptoms=symptoms,
     )

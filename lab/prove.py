@@ -155,15 +155,19 @@ def _boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int,
     ended = qemu.boot(what, folder, limit, watch)
     transcript = ktap.read((folder / "ktap.log").read_text("utf-8", "replace"))
     console = (folder / "console.log").read_text("utf-8", "replace")
-    complaints = klog.read(console)
+    # What the defect makes a kernel say of itself is evidence, but only where the defect is.
+    complaints, symptoms = verdict.sort_out(
+        klog.read(console), wanted.defect.symptoms if one.name == "vulnerable" else ())
     state = verdict.boot_state(transcript, complaints, ended.timed_out, ended.status)
     boot = verdict.Boot(variant=one.name, number=number, folder=str(folder), seconds=ended.seconds,
                         accel=accel, transcript=transcript, complaints=complaints,
-                        timed_out=ended.timed_out, guest_exit=ended.status, state=state)
+                        timed_out=ended.timed_out, guest_exit=ended.status, state=state,
+                        symptoms=symptoms)
     sums = result.totals([boot])
     if state == "DONE" and not complaints:
         progress.done(f"{sums['tests']} tests, {sums['failed']} failed, {sums['migrations']} "
-                      f"migrations, {sums['lost_migrations']} lost writes")
+                      f"migrations, {sums['lost_migrations']} lost writes"
+                      + (f"; its log says: {symptoms[0].text}" if symptoms else ""))
     else:
         progress.done("complaints in its log" if state == "DONE" else state)
         for line in klog.last_lines(console, 12):

@@ -139,6 +139,7 @@ def _boot_report(boot: Boot) -> dict[str, object]:
         **{key: counts[key] for key in ("tests", "failed", "skipped", "inconclusive",
                                         "migrations", "lost_migrations")},
         "complaints": [{"kind": c.kind, "line": c.line, "text": c.text} for c in boot.complaints],
+        "symptoms": [{"kind": c.kind, "line": c.line, "text": c.text} for c in boot.symptoms],
         "problems": boot.transcript.problems(),
     }
 
@@ -372,14 +373,19 @@ def summary(run: Run, out: Path = Path("out")) -> str:
         lines.append(f"{name:10}  {sums['boots']:6}  {sums['tests']:6}  {sums['failed']:6}  "
                      f"{sums['migrations']:10}  {sums['lost_migrations']:8}  "
                      f"({_percent(sums['lost_migrations'], sums['migrations'])})")
-        untold = [f"{sums[key]} {key}" for key in ("skipped", "inconclusive") if sums[key]]
+        untold = [f"{sums[key]} {key} of its tests" for key in ("skipped", "inconclusive")
+                  if sums[key]]
+        told = [boot.symptoms[0].text for boot in variant.boots if boot.symptoms]
+        if told:
+            untold.append(f"its own checks say \"{told[0]}\" in {len(told)} of "
+                          f"{sums['boots']} boots")
         spare += _wrap(f"{name} kernel: {variant.how}"
-                       + (f"; {', '.join(untold)} of its tests" if untold else ""), "", "  ")
+                       + (f"; {', '.join(untold)}" if untold else ""), "", "  ")
     lines += ["", *spare]
     # What the fixed kernel loses is the news, where it does.
     for name, variant in (("fixed", run.fixed), ("vulnerable", run.vulnerable)):
-        if told := example(variant.boots):
-            lines += ["", *_example_lines(told, name)]
+        if lost := example(variant.boots):
+            lines += ["", *_example_lines(lost, name)]
             break
     if trouble := _trouble(run):
         lines += ["", *trouble]

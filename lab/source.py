@@ -74,15 +74,17 @@ def from_base(base: Base, progress: Progress) -> Source:
     key = _short(f"{package} {version} {digest}")
     work = cache_dir() / "work" / key
     tree = work / "tree"
-    with _lock(work, progress):
-        if not tree.is_dir():
-            need_space(work, _NEEDED_MIB, f"unpacking {package}")
-            progress.step(f"unpacking {package} {version}")
-            with atomic_dir(tree) as new:
-                _unpack(tarball, new, progress)
-                kernel_version(new)
-            progress.done()
-        _write(work / "key", key)
+    # Without the lock where it is there already, which is whole: a build may hold it for minutes.
+    if not (tree.is_dir() and (work / "key").exists()):
+        with _lock(work, progress):
+            if not tree.is_dir():
+                need_space(work, _NEEDED_MIB, f"unpacking {package}")
+                progress.step(f"unpacking {package} {version}")
+                with atomic_dir(tree) as new:
+                    _unpack(tarball, new, progress)
+                    kernel_version(new)
+                progress.done()
+            _write(work / "key", key)
     release = kernel_version(tree)
     return Source(base, release, {
         "base": base.name,

@@ -4,8 +4,9 @@
 A verdict other than PROVED never needs an excuse; PROVED needs every piece of evidence to be there.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from lab.klog import FATAL, Complaint
 from lab.ktap import Test, Transcript
@@ -18,7 +19,9 @@ class Boot:
     `variant` is "vulnerable" or "fixed", `number` counts from 1 in it, `folder` is where its logs
     are, `seconds` its wall-clock time, `accel` what QEMU used ("kvm" or "tcg").  `guest_exit` is
     the status QEMU ended with: 0 after a guest that powered itself off, None where QEMU had to be
-    killed.  `state` is what boot_state() says: DONE, CRASHED, LOST or TIMEOUT.
+    killed.  `state` is what boot_state() says: DONE, CRASHED, LOST or TIMEOUT.  `symptoms` are
+    complaints that the defect itself makes, in a vulnerable kernel's log; they are not among
+    `complaints`.
     """
 
     variant: str
@@ -31,9 +34,18 @@ class Boot:
     timed_out: bool
     guest_exit: int | None
     state: str
+    symptoms: list[Complaint] = field(default_factory=list)
 
     def tests(self) -> list[Test]:
         return self.transcript.tests()
+
+
+def sort_out(complaints: list[Complaint], symptoms: Sequence[str]
+             ) -> tuple[list[Complaint], list[Complaint]]:
+    """The complaints that none of the expressions in `symptoms` matches, and those that one does."""
+    expected = [complaint for complaint in complaints
+                if any(re.search(symptom, complaint.text) for symptom in symptoms)]
+    return [complaint for complaint in complaints if complaint not in expected], expected
 
 
 def boot_state(transcript: Transcript, complaints: list[Complaint], timed_out: bool,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lab import klog, ktap
-from lab.verdict import Boot, boot_state, decide, keeps_writes
+from lab.verdict import Boot, boot_state, decide, keeps_writes, sort_out
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 MAIN = "prog.hugetlbfs_2.lost_write"
@@ -304,3 +304,13 @@ def test_a_golden_log_beside_whole_results(log: str, state: str) -> None:
     assert boot_state(WHOLE, found, False, 0) == state
     word = verdict([vulnerable()], [fixed(1, complaints=found, state=state)])
     assert word == ("PROVED" if log == "clean" else "CRASHED")
+
+
+def test_a_symptom_is_no_complaint_and_nothing_else_becomes_one() -> None:
+    log = klog.read("[    1.0] pagealloc: memory corruption\n[    1.1] Call Trace:\n"
+                    "[    4.0] ------------[ cut here ]------------\n"
+                    "[    4.0] WARNING: CPU: 0 PID: 1 at mm/rmap.c:1 f+0x1/0x2\n")
+    assert len(log) == 2
+    rest, symptoms = sort_out(log, ("pagealloc: memory corruption",))
+    assert [one.text for one in symptoms] == [log[0].text] and rest == [log[1]]
+    assert sort_out(log, ()) == (log, [])
