@@ -141,7 +141,8 @@ def _headers(messages: list[str]) -> list[tuple[str, int, int]]:
         kind = _kind(message)
         if kind is None:
             continue
-        if (open_kind, kind) in _SAME_EVENT:
+        if (open_kind, kind) in _SAME_EVENT and not (
+                open_kind == "memory corruption" and "list_" not in messages[found[-1][1]]):
             open_kind, cut = kind, None
             continue
         if cut is not None:
