@@ -5,10 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from lab import arch, base, defect, prove, source
+from lab import apt, arch, base, defect, prove, source
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
+
+
+def debian_tarball(name: str) -> Path:
+    """Debian's source of base `name`, packed; skips the test where it cannot be had."""
+    try:
+        return apt.source_package(base.load(name), Progress())[0]
+    except LabError as err:
+        pytest.skip(f"no source of {name}: {err}")
 
 
 def debian_tree(name: str) -> source.Source:

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import debian_tarball
 
 from lab import defect, variant
 from lab.base import Base
@@ -210,12 +211,9 @@ def test_a_broken_rule_is_an_error_and_no_mismatch(tmp_path: Path) -> None:
     ("6.1", ["try_to_unmap_one", "try_to_migrate_one"]),
 ])
 def test_debians_trees(tmp_path: Path, version: str, functions: list[str]) -> None:
-    tar = Path(f"/usr/src/linux-source-{version}.tar.xz")
-    if not tar.exists():
-        pytest.skip(f"no {tar}: apt install linux-source-{version}")
-    subprocess.run(["tar", "-C", str(tmp_path), "-xf", str(tar),
-                    f"linux-source-{version}/mm/rmap.c"], check=True)
-    text = (tmp_path / f"linux-source-{version}/mm/rmap.c").read_text()
+    name = f"linux-source-{version}/mm/rmap.c"
+    subprocess.run(["tar", "-C", tmp_path, "-xf", debian_tarball(version), name], check=True)
+    text = (tmp_path / name).read_text()
     made, result = vulnerable_text(source_with(tmp_path, text))
     assert [place.split()[1] for place in made.places] == functions
     for place in made.places:
