@@ -102,7 +102,7 @@ static const char * const trigger_name[] = {
 	"migrate_pages", "move_pages", "mbind", "soft_offline", "block_offline",
 };
 
-enum op { OP_WRITE = 1, OP_STOP, OP_UNMAP, OP_EXIT };
+enum op { OP_WRITE = 1, OP_STOP, OP_UNMAP };
 
 struct sharer {
 	/* Set by the test: sequence number << 4 | op, so that each is new. */
@@ -264,9 +264,7 @@ static void pin_to_cpu(int cpu)
 }
 
 /* Map the whole file at @addr, which is inside the reserved area. */
-static int map_file(struct state *st,
-		    const struct setup *setup,
-		    char *addr)
+static int map_file(struct state *st, const struct setup *setup, char *addr)
 {
 	int flags = MAP_FIXED | MAP_NORESERVE;
 
@@ -279,8 +277,7 @@ static int map_file(struct state *st,
 }
 
 /* Unmap, and keep the addresses from being used by anything else. */
-static void unmap_file(const struct setup *setup,
-		       char *addr)
+static void unmap_file(const struct setup *setup, char *addr)
 {
 	if (setup->backing == SYSV)
 		shmdt(addr);
@@ -413,8 +410,6 @@ again:
 				unmap_file(setup, me->addr);
 			mapped = false;
 			break;
-		case OP_EXIT:
-			_exit(0);
 		}
 		set_and_wake(&me->ack, cmd);
 	}
@@ -465,16 +460,14 @@ static bool command(struct state *st, enum op op)
 }
 
 /* Whose page tables are asked where a page is, and migrated. */
-static pid_t owner_pid(struct state *st,
-		       const struct setup *setup)
+static pid_t owner_pid(struct state *st, const struct setup *setup)
 {
 	if (setup->layout == ALONE || setup->layout == PRIVATE)
 		return st->sharers[0].pid;
 	return 0;
 }
 
-static char *own_addr(struct state *st,
-		      const struct setup *setup)
+static char *own_addr(struct state *st, const struct setup *setup)
 {
 	return st->area + (setup->layout == UNALIGNED ? pmd_size() : 0);
 }
@@ -489,8 +482,7 @@ static char *view_addr(struct state *st)
  * Before the writers map the file: put @page on node @from and all others on
  * @to, or all on @from. What did not go where it should is seen by locate().
  */
-static void place(struct state *st,
-		  const struct setup *setup,
+static void place(struct state *st, const struct setup *setup,
 		  int page, int from, int to)
 {
 	char *view = view_addr(st);
@@ -510,8 +502,7 @@ static void place(struct state *st,
 	unmap_file(setup, view);
 }
 
-static void locate(struct state *st,
-		   const struct setup *setup,
+static void locate(struct state *st, const struct setup *setup,
 		   struct place *places)
 {
 	pid_t pid = owner_pid(st, setup);
@@ -534,8 +525,7 @@ static long migrate_node(pid_t pid, int from, int to)
 	return migrate_pages(pid, sizeof(old_mask) * 8, &old_mask, &new_mask);
 }
 
-static int migrate(struct state *st,
-		   const struct setup *setup,
+static int migrate(struct state *st, const struct setup *setup,
 		   int page, const struct place *from, int target)
 {
 	unsigned long new_mask = 1ul << target;
@@ -579,8 +569,7 @@ static int migrate(struct state *st,
 }
 
 /* Undo what an offlining trigger did, for the next round to find the same. */
-static void restore_memory(struct state *st,
-			   const struct setup *setup,
+static void restore_memory(struct state *st, const struct setup *setup,
 			   const struct place *from)
 {
 	int i;
@@ -632,8 +621,7 @@ static void report_loss(const struct journal_loss *loss, void *arg)
  * for private memory the kernel's own walk of the writer's page tables. Returns
  * the number of lost writes or -1.
  */
-static long compare(struct state *st,
-		    const struct setup *setup,
+static long compare(struct state *st, const struct setup *setup,
 		    const struct place *from, const struct place *to,
 		    uint64_t call_began, int *examples, long *lost_in)
 {
@@ -693,8 +681,7 @@ static long compare(struct state *st,
 	return lost;
 }
 
-static int open_backing(struct state *st,
-			const struct setup *setup)
+static int open_backing(struct state *st, const struct setup *setup)
 {
 	unsigned int shift = ffsl(pmd_size()) - 1;
 
