@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What several tests need: Debian's trees and, from them, the kernels and the guest."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,12 @@ from lab import apt, arch, base, defect, prove, source
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
+
+
+def outside_make() -> dict[str, str]:
+    """The environment without what `make check` adds for a make below it."""
+    return {name: value for name, value in os.environ.items()
+            if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")}
 
 
 def debian_tarball(name: str) -> Path:

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
 """The front door: what `make` shows, and one clear line for everything that is put in wrong."""
 
-import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import outside_make
 
 from lab.paths import REPO
 
 
 def make(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["make", "--no-print-directory", *words], cwd=REPO, text=True,
-                          capture_output=True, check=False, env={**os.environ, **environment})
+                          capture_output=True, check=False, env={**outside_make(), **environment})
 
 
 def test_make_alone_shows_every_verb_and_variable() -> None:

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import debian_tree
+from conftest import debian_tree, outside_make
 
 from lab import guest, klog, ktap, prove, qemu, verdict
 from lab.paths import REPO
@@ -22,7 +22,8 @@ FULL = pytest.mark.skipif(os.environ.get("FULL") != "1",
 def run_prove(out: Path, *words: str) -> tuple[int, dict[str, object]]:
     with open(out.parent / "log", "w", encoding="utf-8") as log:
         done = subprocess.run(["make", "--no-print-directory", "prove", f"OUT={out}", *words],
-                              cwd=REPO, stdout=log, stderr=subprocess.STDOUT, check=False)
+                              cwd=REPO, env=outside_make(), stdout=log, stderr=subprocess.STDOUT,
+                              check=False)
     print((out.parent / "log").read_text())
     return done.returncode, json.loads((out / "verdict.json").read_text())
 
