@@ -137,7 +137,10 @@ for variant in hugetlbfs_migrate_pages_4 hugetlbfs_soft_offline_2 sysv_block_off
 	(sleep 2; echo during $(pools)) &
 	timeout -s {name} 3 /tests/hugetlb_pmd_migrate \\
 		-r hugetlb_pmd_migrate.$variant.lost_write > /dev/null 2>&1
-	sleep 2
+	for i in 1 2 3 4 5 6 7 8 9 10; do
+		sleep 1
+		[ "$(pools)" = "3 4" ] && ! ps | grep -q '[h]ugetlb_pmd_migrate' && break
+	done
 	echo after $(pools)
 done
 echo left $(ps | grep -c '[h]ugetlb_pmd_migrate') $(grep -c hugetlbfs- /proc/mounts) \\

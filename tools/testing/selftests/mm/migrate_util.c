@@ -101,6 +101,24 @@ static bool program_is_gone(void)
 	return !state || state[2] == 'Z' || state[2] == 'X';
 }
 
+static void write_back(const char *path, const char *value)
+{
+	int tries = 0;
+
+	/*
+	 * The pipe tells that the last process is about to be gone, but its
+	 * huge pages may still be on their way back to the pool, which then
+	 * stays larger than it was told to be. So look, and tell it again.
+	 */
+	do {
+		file_write(path, value);
+		if (!strstr(path, "/nr_hugepages") ||
+		    file_read_long(path) == atol(value))
+			return;
+		usleep(100 * 1000);
+	} while (++tries < 50);
+}
+
 static __noreturn void guard_main(int fd, pid_t test, pid_t test_group)
 {
 	struct pollfd pfd = { .fd = fd };
@@ -128,7 +146,7 @@ static __noreturn void guard_main(int fd, pid_t test, pid_t test_group)
 	}
 	while (guard->nr) {
 		guard->nr--;
-		file_write(guard->undo[guard->nr].path,
+		write_back(guard->undo[guard->nr].path,
 			   guard->undo[guard->nr].value);
 	}
 	_exit(0);
