@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0
+"""queue/: what the kernel's stable rules ask of a patch, and that each series fits its tree.
+
+Released trees from before the fix are not on every machine: TREES=/dir names a folder that has them
+as /dir/4.14 and so on.  What needs one is skipped where it is not there.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab.paths import REPO
+
+FOLDERS = sorted(path for path in (REPO / "queue").iterdir() if path.is_dir())
+PATCHES = [path for folder in FOLDERS for path in sorted(folder.glob("*.patch"))]
+
+
+def series(folder: Path) -> list[str]:
+    """The patches that a series file names, in its order."""
+    return (folder / "series").read_text(encoding="utf-8").split()
+
+
+def parts(patch: Path) -> tuple[str, str, str]:
+    """Header, changelog and diff of a patch in `git am` form."""
+    text = patch.read_text(encoding="utf-8")
+    head, rest = text.split("\n\n", 1)
+    log, diff = re.split(r"(?m)^(?=diff --git )", rest, maxsplit=1)
+    return head, log, diff
+
+
+def released_tree(base: str) -> Path:
+    """The tree of `base` below $TREES; skips the test where there is none."""
+    top = os.environ.get("TREES")
+    if not top:
+        pytest.skip("no trees from before the fix: name a folder with TREES=")
+    tree = Path(top) / base
+    if not (tree / "Makefile").exists():
+        pytest.skip(f"no tree in {tree}")
+    return tree
+
+
+def patched(base: str, folder: Path) -> Path:
+    """Those files of the released tree that its series touches, patched one by one without fuzz."""
+    tree, queue = released_tree(base), REPO / "queue" / base
+    names = {name for patch in series(queue)
+             for name in re.findall(r"(?m)^--- a/(.+)$", parts(queue / patch)[2])}
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(tree / name, folder / name)
+    # Not inside of some repository: there, git would look for other paths.
+    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    for patch in series(queue):
+        done = subprocess.run(["git", "apply", "--verbose", queue / patch], cwd=folder, text=True,
+                              env=environment, capture_output=True, check=False)
+        assert done.returncode == 0, f"{patch}: {done.stderr}"
+        assert "offset" not in done.stderr, f"{patch}: {done.stderr}"
+    return folder
+
+
+def test_there_are_series() -> None:
+    assert {"4.4", "4.9", "4.14", "4.18"} <= {folder.name for folder in FOLDERS}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_a_series_names_just_what_is_there(folder: Path) -> None:
+    names = series(folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*names, "series"])
+    assert [name[:5] for name in names] == [f"{number:04}-" for number in range(1, len(names) + 1)]
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: f"{path.parent.name}/{path.name[:4]}")
+class TestPatch:
+    """One patch."""
+
+    def test_it_is_a_mail(self, patch: Path) -> None:
+        head, log, diff = parts(patch)
+        assert re.match(r"From [0-9a-f]{40} Mon Sep 17 00:00:00 2001\nFrom: \S.* <\S+@\S+>\n", head)
+        assert re.search(r"(?m)^Date: \w{3}, ", head)
+        assert re.search(r"(?m)^Subject: \[PATCH\] \S", head)
+        assert len(log.split()) > 20
+        assert diff.endswith("\n")
+
+    def test_it_is_short(self, patch: Path) -> None:
+        """Documentation/process/stable-kernel-rules.rst: 100 lines, with context."""
+        assert len(parts(patch)[2].splitlines()) <= 100
+
+    def test_nobody_signed_off(self, patch: Path) -> None:
+        assert not re.search(r"(?im)^\s*(signed-off|acked|reviewed|tested|co-developed)-by:",
+                             patch.read_text(encoding="utf-8"))
+
+    def test_it_says_where_it_comes_from(self, patch: Path) -> None:
+        """`commit <hash> upstream.` is the first line or nowhere; what differs is in brackets."""
+        log = parts(patch)[1]
+        claims = [line for line in log.splitlines() if re.search(r"\bupstream\.\s*$", line, re.I)
+                  and re.search(r"\bcommit\b", line, re.I)]
+        if claims:
+            assert claims == [log.splitlines()[0]]
+            assert re.fullmatch(r"commit [0-9a-f]{40} upstream\.", claims[0])
+        assert re.search(r"(?ms)^\[ .+ \]$", log)
+
+    def test_it_says_what_it_mends_and_for_whom(self, patch: Path) -> None:
+        log = parts(patch)[1]
+        assert re.search(r'(?m)^Fixes: [0-9a-f]{12,40} \(".+"\)$', log)
+        assert re.search(r"(?m)^Cc: stable@vger\.kernel\.org # \d+\.\d+", log)
+
+    def test_its_lines_are_not_too_long(self, patch: Path) -> None:
+        for line in parts(patch)[1].splitlines():
+            assert len(line) <= 75 or line.startswith("Fixes: ")
+
+
+@pytest.mark.parametrize("base", [folder.name for folder in FOLDERS])
+def test_a_series_fits_the_released_tree(base: str, tmp_path: Path) -> None:
+    """Without fuzz, and without even an offset: these are the lines that it was made for."""
+    patched(base, tmp_path)
