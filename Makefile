@@ -18,6 +18,7 @@ OUT ?=
 VARIANT ?=
 DEST ?=
 FULL ?=
+TREES ?=
 
 # $(call option,NAME,--name): nothing where the variable is empty.
 option = $(if $($(1)),$(2)='$($(1))')
@@ -43,6 +44,7 @@ help:
 	@echo 'make install   Install what the lab needs, with apt (make prove does so by itself).'
 	@echo "make check     This project's own tests, a proof on 6.12 among them."
 	@echo '                 make check FULL=1    also 6.1, and DEBUG=1; takes much longer'
+	@echo '                 make check TREES=/dir    with the kernel trees /dir/4.14 and so on'
 	@echo 'make clean     Remove out/. The cache is in ~/.cache/pmd-share-lab ($$LAB_CACHE).'
 	@echo
 	@echo 'Variables of prove and shell'
@@ -75,7 +77,7 @@ install:
 
 check:
 	@$(LAB) install --check
-	@FULL='$(FULL)' $(PYTHON) -B -m pytest -p no:cacheprovider tests
+	@FULL='$(FULL)' TREES='$(TREES)' $(PYTHON) -B -m pytest -p no:cacheprovider tests
 
 clean:
 	rm -rf out
