@@ -101,27 +101,48 @@ static bool program_is_gone(void)
 	return !state || state[2] == 'Z' || state[2] == 'X';
 }
 
-static void write_back(const char *path, const char *value)
+/* Write all of it back, newest first; returns whether the pools obeyed. */
+static bool write_back(void)
 {
-	int tries = 0;
+	bool obeyed = true;
+	unsigned int i;
 
-	/*
-	 * The pipe tells that the last process is about to be gone, but its
-	 * huge pages may still be on their way back to the pool, which then
-	 * stays larger than it was told to be. So look, and tell it again.
-	 */
-	do {
+	for (i = guard->nr; i-- > 0;) {
+		const char *path = guard->undo[i].path;
+		const char *value = guard->undo[i].value;
+		bool pool = strstr(path, "/nr_hugepages");
+
+		if (pool && file_read_long(path) == atol(value))
+			continue;
 		file_write(path, value);
-		if (!strstr(path, "/nr_hugepages") ||
-		    file_read_long(path) == atol(value))
-			return;
+		if (pool && file_read_long(path) != atol(value))
+			obeyed = false;
+	}
+	return obeyed;
+}
+
+/*
+ * The pipe tells that the last process is about to be gone. After a kill its
+ * huge pages may still be on their way back to the pool, which then ends up
+ * larger than it was told to be. So go on looking until all has been well for
+ * a second.
+ */
+static void settle(bool killed)
+{
+	int tries, well = 0;
+
+	for (tries = 0; tries < 100; tries++) {
+		well = write_back() ? well + 1 : 0;
+		if (well && (!killed || well > 10))
+			break;
 		usleep(100 * 1000);
-	} while (++tries < 50);
+	}
 }
 
 static __noreturn void guard_main(int fd, pid_t test, pid_t test_group)
 {
 	struct pollfd pfd = { .fd = fd };
+	bool killed = false;
 
 	/*
 	 * A session of its own: Ctrl-C and a kill of the test's process group
@@ -142,13 +163,10 @@ static __noreturn void guard_main(int fd, pid_t test, pid_t test_group)
 	while (poll(&pfd, 1, 200) <= 0) {
 		if (!program_is_gone())
 			continue;
+		killed = true;
 		kill(test_group == program_group ? test : -test_group, SIGKILL);
 	}
-	while (guard->nr) {
-		guard->nr--;
-		write_back(guard->undo[guard->nr].path,
-			   guard->undo[guard->nr].value);
-	}
+	settle(killed);
 	_exit(0);
 }
 
