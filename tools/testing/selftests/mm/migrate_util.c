@@ -3,14 +3,19 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
+#include <numa.h>
 #include <numaif.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -101,6 +106,51 @@ static bool program_is_gone(void)
 	return !state || state[2] == 'Z' || state[2] == 'X';
 }
 
+/* A number from beside @pool, the path of a node's nr_hugepages. */
+static long pool_number(const char *pool, const char *name)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%.*s/%s",
+		 (int)(strrchr(pool, '/') - pool), pool, name);
+	return file_read_long(path);
+}
+
+/*
+ * What a write to nr_hugepages sets. A read of it counts surplus pages too,
+ * which belong to somebody else and come and go by themselves.
+ */
+static long pool_persistent(const char *pool)
+{
+	long nr = file_read_long(pool);
+	long surplus = pool_number(pool, "surplus_hugepages");
+
+	return nr < 0 || surplus < 0 ? nr : nr - surplus;
+}
+
+/*
+ * Returns whether the pool has @want persistent pages now.
+ *
+ * Pages that are in use when a pool shrinks become surplus, to be freed by
+ * their last user. The count of these is one a node, and a page that moves to
+ * the other node before it is freed leaves the count behind: a page that is
+ * free stays in the pool as surplus for good. To ask for as many pages as there
+ * are makes it persistent, and it can then be taken away.
+ */
+static bool pool_restore(const char *pool, const char *want)
+{
+	char all[32];
+
+	if (pool_number(pool, "surplus_hugepages") > 0 &&
+	    pool_number(pool, "free_hugepages") > 0) {
+		snprintf(all, sizeof(all), "%ld", file_read_long(pool));
+		file_write(pool, all);
+	}
+	if (pool_persistent(pool) != atol(want))
+		file_write(pool, want);
+	return pool_persistent(pool) == atol(want);
+}
+
 /* Write all of it back, newest first; returns whether the pools obeyed. */
 static bool write_back(void)
 {
@@ -110,12 +160,10 @@ static bool write_back(void)
 	for (i = guard->nr; i-- > 0;) {
 		const char *path = guard->undo[i].path;
 		const char *value = guard->undo[i].value;
-		bool pool = strstr(path, "/nr_hugepages");
 
-		if (pool && file_read_long(path) == atol(value))
-			continue;
-		file_write(path, value);
-		if (pool && file_read_long(path) != atol(value))
+		if (!strstr(path, "/nr_hugepages"))
+			file_write(path, value);
+		else if (!pool_restore(path, value))
 			obeyed = false;
 	}
 	return obeyed;
@@ -217,6 +265,85 @@ void guard_stop(void)
 	munmap(guard, sizeof(*guard));
 }
 
+long env_long(const char *name, long otherwise)
+{
+	const char *val = getenv(name);
+
+	return val && *val ? strtol(val, NULL, 0) : otherwise;
+}
+
+static long futex(uint32_t *uaddr, int op, uint32_t val,
+		  const struct timespec *timeout)
+{
+	return syscall(SYS_futex, uaddr, op, val, timeout, NULL, 0);
+}
+
+void set_and_wake(uint32_t *word, uint32_t val)
+{
+	__atomic_store_n(word, val, __ATOMIC_RELEASE);
+	futex(word, FUTEX_WAKE, INT32_MAX, NULL);
+}
+
+uint32_t wait_for_change(uint32_t *word, uint32_t old)
+{
+	uint32_t val;
+
+	while ((val = __atomic_load_n(word, __ATOMIC_ACQUIRE)) == old)
+		futex(word, FUTEX_WAIT, old, NULL);
+	return val;
+}
+
+bool wait_a_while(uint32_t *word, uint32_t old, int ms)
+{
+	const struct timespec tick = {
+		.tv_sec = ms / 1000,
+		.tv_nsec = ms % 1000 * 1000000l,
+	};
+
+	futex(word, FUTEX_WAIT, old, &tick);
+	return __atomic_load_n(word, __ATOMIC_ACQUIRE) != old;
+}
+
+void pin_to_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+int two_nodes(int nodes[2], int cpu)
+{
+	struct bitmask *mems = numa_get_mems_allowed();
+	int own = numa_node_of_cpu(cpu);
+	int node, found = 0;
+
+	for (node = 0; node <= numa_max_node() && found < 2; node++)
+		if (numa_bitmask_isbitset(mems, node) &&
+		    numa_node_size64(node, NULL) > 0)
+			nodes[found++] = node;
+	numa_bitmask_free(mems);
+	if (found == 2 && nodes[0] == own) {
+		nodes[0] = nodes[1];
+		nodes[1] = own;
+	}
+	return found;
+}
+
+long touch_pages(char *addr, int nr)
+{
+	struct rusage before, after;
+	size_t step = pmd_size();
+	int i;
+
+	getrusage(RUSAGE_SELF, &before);
+	for (i = 0; i < nr; i++)
+		__atomic_load_n(addr + i * step, __ATOMIC_RELAXED);
+	getrusage(RUSAGE_SELF, &after);
+	return after.ru_minflt - before.ru_minflt;
+}
+
 /* A table of 8 byte entries fills a page, on every 64 bit architecture. */
 size_t pmd_size(void)
 {
@@ -226,6 +353,24 @@ size_t pmd_size(void)
 size_t pud_size(void)
 {
 	return pmd_size() * (psize() / sizeof(uint64_t));
+}
+
+char *reserve_puds(int nr)
+{
+	size_t size = pud_size();
+	uintptr_t from, aligned;
+	char *area;
+
+	area = mmap(NULL, (nr + 1) * size, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (area == MAP_FAILED)
+		return NULL;
+	from = (uintptr_t)area;
+	aligned = (from + size - 1) & ~(size - 1);
+	if (aligned > from)
+		munmap(area, aligned - from);
+	munmap((char *)aligned + nr * size, from + size - aligned);
+	return (char *)aligned;
 }
 
 static bool guard_has(const char *path)
@@ -252,7 +397,7 @@ long pool_fill(int node, long want)
 		return nr_free;
 
 	snprintf(path, sizeof(path), "%s/nr_hugepages", dir);
-	nr = file_read_long(path);
+	nr = pool_persistent(path);
 	if (nr < 0)
 		return nr;
 	if (!guard_has(path)) {
@@ -323,17 +468,24 @@ int64_t page_pfn(pid_t pid, void *addr)
 
 #define MEMORY	"/sys/devices/system/memory"
 
-long block_of_pfn(uint64_t pfn)
+long block_bytes(void)
 {
-	uint64_t size;
 	char buf[32];
+	long size;
 	int ret;
 
 	ret = file_read(MEMORY "/block_size_bytes", buf, sizeof(buf));
 	if (ret)
 		return ret;
-	size = strtoull(buf, NULL, 16);
-	return size ? (long)(pfn * psize() / size) : -EINVAL;
+	size = strtol(buf, NULL, 16);
+	return size > 0 ? size : -EINVAL;
+}
+
+long block_of_pfn(uint64_t pfn)
+{
+	long size = block_bytes();
+
+	return size < 0 ? size : (long)(pfn * psize() / size);
 }
 
 static void block_file(char *path, size_t len, long block)

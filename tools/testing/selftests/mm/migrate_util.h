@@ -28,9 +28,37 @@ int file_read(const char *path, char *buf, size_t len);
 int file_write(const char *path, const char *value);
 long file_read_long(const char *path);
 
+/* A number in the environment, or @otherwise. */
+long env_long(const char *name, long otherwise);
+
+/*
+ * Words in memory that processes share. wait_for_change() returns the new
+ * value, wait_a_while() whether there is one, after @ms milliseconds or sooner.
+ */
+void set_and_wake(uint32_t *word, uint32_t val);
+uint32_t wait_for_change(uint32_t *word, uint32_t old);
+bool wait_a_while(uint32_t *word, uint32_t old, int ms);
+
+void pin_to_cpu(int cpu);
+
+/*
+ * Two nodes with memory: nodes[0], where pages are to leave from, and nodes[1],
+ * that of @cpu if there is a choice, where they go. Returns how many there are.
+ */
+int two_nodes(int nodes[2], int cpu);
+
+/* Read from @nr huge pages; returns the number of page faults that it took. */
+long touch_pages(char *addr, int nr);
+
 /* Bytes in a huge page that one PMD entry maps, and in the range of a PUD. */
 size_t pmd_size(void);
 size_t pud_size(void);
+
+/*
+ * Address space for @nr PUDs, aligned to one and not accessible. NULL where
+ * there is none.
+ */
+char *reserve_puds(int nr);
 
 /*
  * See to it that at least @want huge pages of pmd_size() are free on @node.
@@ -51,7 +79,11 @@ int hugetlbfs_open(size_t size);
 int page_node(pid_t pid, void *addr);
 int64_t page_pfn(pid_t pid, void *addr);
 
-/* The memory block that holds @pfn, or -errno where blocks have no files. */
+/*
+ * The size of a memory block, and the number of the block that holds @pfn.
+ * -errno where blocks have no files.
+ */
+long block_bytes(void);
 long block_of_pfn(uint64_t pfn);
 int block_offline(long block);
 int block_online(long block);
