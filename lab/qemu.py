@@ -19,9 +19,10 @@ from lab.progress import Progress
 
 CPUS = 4
 # MiB a node. What the kernel boots with holds things that never move; the DIMM is added by ACPI
-# and given to movable memory by the guest's init, so all huge pages can go offline.
+# and given to movable memory by the guest's init, so all huge pages can go offline. Two of them
+# have to hold the GiB that shmat() reserves up to 5.17, and QEMU takes of the host only what is used.
 NODE_MIB = 256
-DIMM_MIB = 512
+DIMM_MIB = 1024
 
 # Seconds that a guest gets to show its first sign of life under KVM: it takes about one.
 _PROBE_SECONDS = 10
@@ -74,7 +75,7 @@ def command(guest: Guest, console: str, ktap: str | None) -> list[str]:
     if ktap is not None:
         words += ["-serial", f"file:{ktap}"]
     words += ["-kernel", str(guest.image), "-initrd", str(guest.initrd), "-append",
-              f"console={arch.console} lab.tty={arch.second_console} panic=-1 nokaslr "
+              f"console={arch.console} lab.tty={arch.second_console} panic=-1 nokaslr {arch.cmdline} "
               + guest.append]
     return words
 
