@@ -14,6 +14,7 @@ DEFECTS = REPO / "defects"
 _KEYS = {
     "defect": {"title", "upstream", "since", "fixed", "selftests"},
     "control": {"files", "places", "removes"},
+    "queue": {"vulnerable"},
 }
 
 
@@ -37,6 +38,8 @@ class Defect:
     removes: str                    # the function whose call goes, once a place
     symptoms: tuple[str, ...] = ()  # what the defect makes a kernel say of itself: regular
                                     # expressions for complaints in a vulnerable kernel's log
+    upto: str = ""                  # where not the released tree is the vulnerable one: the last
+                                    # patch of the queue that is in it, without its number
 
 
 def names() -> list[str]:
@@ -58,9 +61,11 @@ def load(name: str) -> Defect:
 
     control = folder / "control.cocci"
     wanted = {"defect", "control"} if control.exists() else {"defect"}
-    if set(parser.sections()) != wanted:
+    if set(parser.sections()) - {"queue"} != wanted:
         raise LabError(f"{path} has the sections {sorted(parser.sections())}, "
-                       f"it must have {sorted(wanted)} ([control] goes with control.cocci)")
+                       f"it must have {sorted(wanted)} ([control] goes with control.cocci), and "
+                       "may have queue")
+    wanted |= set(parser.sections())
     for section in sorted(wanted):
         have = set(parser[section]) - _OPTIONAL
         if have != _KEYS[section]:
@@ -85,6 +90,12 @@ def load(name: str) -> Defect:
         control_files = tuple(parser["control"]["files"].split())
         places = tuple(parser["control"]["places"].split())
         removes = parser["control"]["removes"].strip()
+    upto = ""
+    if "queue" in wanted:
+        value = parser["queue"]["vulnerable"].split()
+        if len(value) != 3 or value[:2] != ["up", "to"]:
+            raise LabError(f"{path}: [queue] vulnerable must be: up to <patch, without number>")
+        upto = value[2]
     return Defect(
         name=name,
         title=text["title"].strip(),
@@ -98,4 +109,5 @@ def load(name: str) -> Defect:
         places=places,
         removes=removes,
         symptoms=symptoms,
+        upto=upto,
     )

@@ -3,7 +3,8 @@
 
 A tree that has the protection is the fixed one as it is, and the defect's control.cocci takes the
 protection out of it.  A tree that never had it is the vulnerable one as it is, and the patches of
-queue/<base> put it in.
+queue/<base> put it in.  A defect that only the first patches lay open has those in its vulnerable
+tree.
 
 What put() changes in a work tree is written down beside the tree before it is changed, in
 <work>/variant/:
@@ -61,15 +62,19 @@ def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
         count = f"{len(places)} place" + ("s" if len(places) != 1 else "")
         return (_variant("vulnerable", f"control.cocci ({count})", diff, places),
                 _named(untouched, "fixed"))
-    patches = _series(source.base.name)
+    patches = series(source.base.name)
     if not patches:
         raise LabError(
             f"nothing to compare for {defect.name} in {source.version}: control.cocci finds no "
             f"protection in {' '.join(defect.control_files) or 'it'}, and queue/"
             f"{source.base.name} has no patches that would add it")
     count = f"{len(patches)} patch" + ("es" if len(patches) != 1 else "")
-    return (_named(untouched, "vulnerable"),
-            _variant("fixed", f"queue/{source.base.name} ({count})", _queue(source, patches)))
+    fixed = _variant("fixed", f"queue/{source.base.name} ({count})", queue_diff(source, patches))
+    if not defect.upto:
+        return _named(untouched, "vulnerable"), fixed
+    part = _up_to(patches, defect)
+    return (_variant("vulnerable", f"queue/{source.base.name} (patches 1 to {len(part)})",
+                     queue_diff(source, part)), fixed)
 
 
 def put(source: Source, variant: Variant) -> None:
@@ -342,7 +347,7 @@ def _spatch(control: Path, folder: Path, files: tuple[str, ...]) -> None:
 # ---- queue ---------------------------------------------------------------------------------
 
 
-def _series(base: str) -> list[Path]:
+def series(base: str) -> list[Path]:
     """The patches of queue/<base> in order; none where there is no such folder."""
     series = QUEUE / base / "series"
     if not series.exists():
@@ -356,7 +361,16 @@ def _series(base: str) -> list[Path]:
     return patches
 
 
-def _queue(source: Source, patches: list[Path]) -> str:
+def _up_to(patches: list[Path], defect: Defect) -> list[Path]:
+    """The part of a series that leaves `defect` in: up to the patch that its file names."""
+    for number, patch in enumerate(patches, 1):
+        if re.sub(r"^\d+-", "", patch.stem) == defect.upto and number < len(patches):
+            return patches[:number]
+    raise LabError(f"defects/{defect.name} names {defect.upto}, and queue/{patches[0].parent.name}/"
+                   "series has no such patch with others after it")
+
+
+def queue_diff(source: Source, patches: list[Path]) -> str:
     """The diff that the patches make together on the pristine tree."""
     with tempfile.TemporaryDirectory(prefix="lab-queue-") as folder:
         scratch = _Scratch(source.tree, Path(folder))

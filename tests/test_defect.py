@@ -52,6 +52,14 @@ def test_a_defect_may_have_no_control(folder: Path) -> None:
     assert loaded.removes == ""
 
 
+def test_a_part_of_the_queue_may_be_vulnerable(folder: Path) -> None:
+    (folder / "defect").write_text(TEXT + "[queue]\nvulnerable = up to mm-first\n")
+    assert defect.load("astray").upto == "mm-first"
+    (folder / "defect").write_text(TEXT + "[queue]\nvulnerable = mm-first\n")
+    with pytest.raises(LabError, match="must be: up to"):
+        defect.load("astray")
+
+
 def test_unknown_name_lists_the_known_ones(folder: Path) -> None:
     with pytest.raises(LabError, match="no defect nosuch: there are astray"):
         defect.load("nosuch")

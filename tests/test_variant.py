@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Variants made from a queue, and work trees put from one into the other, also after a kill."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -120,6 +121,19 @@ def test_a_queue_makes_the_fixed_variant(source: Source, queue: Path) -> None:
     assert read(source.tree) == fixed_files()
     variant.put(source, vulnerable)
     assert read(source.tree) == FILES
+
+
+def test_a_part_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:
+    part = dataclasses.replace(DEFECT, upto="change")
+    vulnerable, fixed = variant.plan(source, part)
+    assert vulnerable.how == "queue/4.14 (patches 1 to 1)"
+    assert fixed == variant.plan(source, DEFECT)[1]
+    variant.put(source, vulnerable)
+    files = read(source.tree)
+    assert "int added;" in files["mm/rmap.c"] and "int added_later;" not in files["mm/rmap.c"]
+    for upto in ("second", "third"):
+        with pytest.raises(LabError, match=f"names {upto}, and queue/4.14/series has no such"):
+            variant.plan(source, dataclasses.replace(DEFECT, upto=upto))
 
 
 def test_the_plan_is_the_same_whatever_state_the_tree_is_in(source: Source, queue: Path) -> None:
