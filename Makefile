@@ -17,6 +17,7 @@ TESTS ?=
 OUT ?=
 VARIANT ?=
 DEST ?=
+O ?=
 FULL ?=
 TREES ?=
 
@@ -28,7 +29,7 @@ WANTED = $(call option,DEFECT,--defect) $(call option,BASE,--base) \
 	 $(call option,TIMEOUT,--timeout) $(call option,TESTS,--tests) \
 	 $(call option,OUT,--out)
 
-.PHONY: help prove shell selftests list install check clean
+.PHONY: help prove shell selftests series list install check clean
 
 help:
 	@echo 'make prove     Build a kernel with and without the protection, boot both, and say'
@@ -40,6 +41,10 @@ help:
 	@echo '                 make shell VARIANT=fixed BASE=6.1'
 	@echo 'make selftests Build the selftests, static, to run on any machine of this kind.'
 	@echo '                 make selftests DEST=/tmp/selftests'
+	@echo 'make series    Write the patches for a kernel that lacks the fix, with a cover letter,'
+	@echo '               for git am and git send-email. With KERNEL= see first if they apply.'
+	@echo '                 make series BASE=4.14 O=/tmp/series'
+	@echo '                 make series KERNEL=/path/to/linux O=/tmp/series'
 	@echo 'make list      The defects and the bases that the lab knows.'
 	@echo 'make install   Install what the lab needs, with apt (make prove does so by itself).'
 	@echo "make check     This project's own tests, a proof on 6.12 among them."
@@ -59,6 +64,7 @@ help:
 	@echo '  OUT=dir           where results go; out/ if not named'
 	@echo '  VARIANT=fixed     of shell: which kernel, vulnerable if not named'
 	@echo '  DEST=dir          of selftests: where they go'
+	@echo '  O=dir             of series: where it goes; an empty folder or none'
 
 prove:
 	@$(LAB) prove $(WANTED)
@@ -68,6 +74,10 @@ shell:
 
 selftests:
 	@$(LAB) selftests $(call option,DEST,--dest)
+
+series:
+	@$(LAB) series $(call option,BASE,--base) $(call option,KERNEL,--kernel) \
+		$(call option,O,--out)
 
 list:
 	@$(LAB) list

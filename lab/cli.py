@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lab import arch, base, defect, deps, prove, qemu, result, selftest
+from lab import arch, base, defect, deps, prove, qemu, result, selftest, series, source
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
@@ -122,6 +122,27 @@ def _selftests(args: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
+def _series(args: argparse.Namespace, progress: Progress) -> int:
+    if not args.out:
+        raise LabError("name an empty folder for the series with O=")
+    out = Path(args.out).expanduser()
+    name = args.base
+    if args.kernel:
+        tree = source.from_tree(Path(args.kernel).expanduser(), args.base or None, progress)
+        progress.step(f"applying queue/{tree.base.name} to a copy of {tree.version}")
+        series.check(tree)
+        progress.done("every patch applies")
+        name = tree.base.name
+    if not name:
+        raise LabError("name a base with BASE=, or a tree that the series is for with KERNEL=")
+    made = series.write(name, out)
+    for path in (made.cover, *made.patches):
+        print(path)
+    print(f"\nTo apply it, with your sign-off:  git am -s {out}/000[1-9]-*.patch\n"
+          f"To mail it, after a look:          git send-email {out}/*.patch")
+    return 0
+
+
 def _install(args: argparse.Namespace, progress: Progress) -> int:
     deps.ensure(progress, deps.BUILD + (deps.CHECK if args.check else ()))
     return 0
@@ -132,8 +153,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     actions: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
-        "prove": _prove, "shell": _shell, "selftests": _selftests, "list": _list,
-        "install": _install}
+        "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
+        "list": _list, "install": _install}
     for verb in actions:
         sub = verbs.add_parser(verb)
         if verb in ("prove", "shell"):
@@ -143,6 +164,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.add_argument("--variant", default="")
         if verb == "selftests":
             sub.add_argument("--dest", default="")
+        if verb == "series":
+            for option in ("base", "kernel", "out"):
+                sub.add_argument(f"--{option}", default="")
         if verb == "install":
             sub.add_argument("--check", action="store_true")
     args = parser.parse_args(argv)

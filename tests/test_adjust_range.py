@@ -104,7 +104,7 @@ def test_a_patched_trees(base: str, tmp_path: Path) -> None:
     assert complaints(function(source), tmp_path, "-DANYWHERE") == ""
 
 
-@pytest.mark.parametrize("version", ["6.1", "6.12"])
+@pytest.mark.parametrize("version", ["5.10", "6.1", "6.12"])
 def test_debians(version: str, tmp_path: Path) -> None:
     name = f"linux-source-{version}/mm/hugetlb.c"
     subprocess.run(["tar", "-C", tmp_path, "-xf", debian_tarball(version), name], check=True)
