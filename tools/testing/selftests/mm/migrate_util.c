@@ -493,6 +493,15 @@ static void block_file(char *path, size_t len, long block)
 	snprintf(path, len, MEMORY "/memory%ld/state", block);
 }
 
+bool block_removable(long block)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), MEMORY "/memory%ld/removable", block);
+	/* Where there is no such file, none that can be said. */
+	return file_read_long(path) != 0;
+}
+
 int block_offline(long block)
 {
 	char path[64];

@@ -85,6 +85,7 @@ int64_t page_pfn(pid_t pid, void *addr);
  */
 long block_bytes(void);
 long block_of_pfn(uint64_t pfn);
+bool block_removable(long block);	/* as far as the kernel can tell */
 int block_offline(long block);
 int block_online(long block);
 
