@@ -29,7 +29,7 @@ WANTED = $(call option,DEFECT,--defect) $(call option,BASE,--base) \
 	 $(call option,TIMEOUT,--timeout) $(call option,TESTS,--tests) \
 	 $(call option,OUT,--out)
 
-.PHONY: help prove shell selftests series list install check clean
+.PHONY: help prove shell selftests series record list install check clean
 
 help:
 	@echo 'make prove     Build a kernel with and without the protection, boot both, and say'
@@ -45,6 +45,8 @@ help:
 	@echo '               for git am and git send-email. With KERNEL= see first if they apply.'
 	@echo '                 make series BASE=4.14 O=/tmp/series'
 	@echo '                 make series KERNEL=/path/to/linux O=/tmp/series'
+	@echo 'make record    Write what the last proof showed into Documentation/proofs/.'
+	@echo '                 make record OUT=/tmp/out'
 	@echo 'make list      The defects and the bases that the lab knows.'
 	@echo 'make install   Install what the lab needs, with apt (make prove does so by itself).'
 	@echo "make check     This project's own tests, a proof on 6.12 among them."
@@ -78,6 +80,9 @@ selftests:
 series:
 	@$(LAB) series $(call option,BASE,--base) $(call option,KERNEL,--kernel) \
 		$(call option,O,--out)
+
+record:
+	@$(LAB) record $(call option,OUT,--out)
 
 list:
 	@$(LAB) list

@@ -11,7 +11,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lab import arch, base, defect, deps, prove, qemu, result, selftest, series, source
+from lab import arch, base, defect, deps, prove, qemu, record, result, selftest, \
+    series, source
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
@@ -143,6 +144,11 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
+def _record(args: argparse.Namespace, _progress: Progress) -> int:
+    print(record.write(Path(args.out) if args.out else REPO / "out"))
+    return 0
+
+
 def _install(args: argparse.Namespace, progress: Progress) -> int:
     deps.ensure(progress, deps.BUILD + (deps.CHECK if args.check else ()))
     return 0
@@ -154,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     actions: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
         "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
-        "list": _list, "install": _install}
+        "record": _record, "list": _list, "install": _install}
     for verb in actions:
         sub = verbs.add_parser(verb)
         if verb in ("prove", "shell"):
@@ -164,6 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.add_argument("--variant", default="")
         if verb == "selftests":
             sub.add_argument("--dest", default="")
+        if verb == "record":
+            sub.add_argument("--out", default="")
         if verb == "series":
             for option in ("base", "kernel", "out"):
                 sub.add_argument(f"--{option}", default="")

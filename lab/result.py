@@ -75,7 +75,8 @@ def totals(boots: Sequence[Boot]) -> dict[str, int | float]:
 
     A test whose result cannot be believed counts as failed, so that what is left after failed,
     skipped and inconclusive did pass.  Calls and migrations of the tests that cannot show the
-    defect are left out, or the share of those that lost writes would say little.
+    defect are left out, or the share of those that lost writes would say little.  Hot calls are
+    those with writers at full speed, before any call that had to be made again.
     """
     tests = [test for boot in boots for test in boot.tests()]
     return {"boots": len(boots), **_counts(tests),
@@ -86,7 +87,7 @@ def _counts(tests: Sequence[Test]) -> dict[str, int]:
     outcomes = [test.outcome for test in tests]
     counts = {"tests": len(tests), "failed": outcomes.count("fail") + outcomes.count("error"),
               "skipped": outcomes.count("skip"), "inconclusive": outcomes.count("inconclusive")}
-    for key in ("calls", "migrations", "lost_migrations"):
+    for key in ("calls", "migrations", "lost_migrations", "hot_calls", "hot_moved"):
         counts[key] = sum(test.count(key) for test in tests if not test.is_control())
     counts["control_migrations"] = sum(test.count("migrations") for test in tests
                                        if test.is_control())

@@ -88,7 +88,15 @@ def test_report_counts() -> None:
     assert variant["seconds"] == 22.5
     main = variant["by_test"]["hugetlb_pmd_migrate.hugetlbfs_migrate_pages_2.lost_write"]
     assert main == {"runs": 2, "failed": 2, "skipped": 0, "inconclusive": 0, "calls": 80,
-                    "migrations": 80, "lost_migrations": 78, "control_migrations": 0}
+                    "migrations": 80, "lost_migrations": 78, "control_migrations": 0,
+                    "hot_calls": 0, "hot_moved": 0}
+
+
+def test_hot_calls_are_summed() -> None:
+    text = ("lab: start p\n1..1\n# p: calls=9 migrations=7 lost_migrations=0 control=no "
+            "hot_calls=6 hot_moved=5\nok 1 a\nlab: exit p 0\nlab: done\n")
+    sums = result.totals([boot("fixed", text=text), boot("fixed", text=text)])
+    assert (sums["hot_calls"], sums["hot_moved"]) == (12, 10)
 
 
 def test_a_loss_in_a_control_test_is_not_swallowed() -> None:

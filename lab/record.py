@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Writes what a run of `make prove` showed into Documentation/proofs/, from its verdict.json.
+
+Nobody types a figure: a record is made by `make record`, one file a defect, version and
+configuration, and another run of the same takes the place of the last.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from lab.errors import LabError
+from lab.paths import REPO
+
+PROOFS = REPO / "Documentation" / "proofs"
+_WIDTH = 80
+
+
+def write(out: Path, folder: Path = PROOFS) -> Path:
+    """Write the record of the last run in `out`; returns its file.
+
+    LabError where there is no run, or one that is no proof: only what is PROVED is recorded.
+    """
+    path = out / "verdict.json"
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as err:
+        raise LabError(f"{path}: {err.strerror}: run make prove first, or name its OUT=") from err
+    except ValueError as err:
+        raise LabError(f"{path} cannot be read: run make prove again") from err
+    if report["verdict"] != "PROVED":
+        raise LabError(f"{path} says {report['verdict']}: only what is PROVED is recorded")
+    name = f"{report['source']['version']}{'-debug' if report['debug'] else ''}.rst"
+    dest = folder / report["defect"] / name
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    dest.write_text(text(report), encoding="utf-8")
+    return dest
+
+
+def text(report: dict[str, Any]) -> str:
+    """The record of one run, as reStructuredText."""
+    source = report["source"]
+    variants = report["variants"]
+    title = f"{report['defect']}: {source['version']}" + (", DEBUG=1" if report["debug"] else "")
+    bar = "=" * len(title)
+    lines = [".. SPDX-License-Identifier: GPL-2.0",
+             ".. Made by ``make record``; do not edit.", "", bar, title, bar, "",
+             *_wrap(f"{report['verdict']}: {report['why']}."), "",
+             f":Repeat: ``{_command(report)}``",
+             f":Source: {_source(source)}",
+             f":Vulnerable: {variants['vulnerable']['how']}",
+             *(f"    {place}" for place in variants["vulnerable"]["places"]),
+             f":Fixed: {variants['fixed']['how']}",
+             f":Compiler: {report['compiler']}",
+             f":Guest: {report['arch']}, QEMU with {report['accel']}",
+             f":Date: {report['started'][:10]}", ""]
+    lines += _table(("", "vulnerable", "fixed"), _rows(variants))
+    lines += ["", "By test. Hot are the calls made while all writers write at full speed; one that",
+              "moved nothing was made again, with writers that rest now and then.", ""]
+    lines += _table(("test", "vulnerable: lost", "fixed: lost", "fixed: hot calls that moved"),
+                    _by_test(variants))
+    return "\n".join(lines) + "\n"
+
+
+def _wrap(sentence: str) -> list[str]:
+    lines, line = [], ""
+    for word in sentence.split():
+        if line and len(line) + 1 + len(word) > _WIDTH:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    return [*lines, line]
+
+
+def _command(report: dict[str, Any]) -> str:
+    """The command, with a path that is nobody's own."""
+    command: str = report["command"]
+    return re.sub(r"KERNEL=\S+", f"KERNEL=/path/to/{report['source']['version']}", command)
+
+
+def _source(source: dict[str, str]) -> str:
+    if "package" in source:
+        return f"{source['package']} {source.get('package_version', '')}".strip()
+    return f"a tree of {source['version']}, contents sha256 {source['sha256'][:16]}"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} of {whole}" + (f" ({100 * part / whole:.1f} %)" if whole and part else "")
+
+
+def _rows(variants: dict[str, Any]) -> list[tuple[str, ...]]:
+    both = [variants["vulnerable"], variants["fixed"]]
+
+    def seconds(variant: dict[str, Any]) -> str:
+        all_of_them = [run["seconds"] for run in variant["runs"]]
+        return f"{min(all_of_them):.0f} to {max(all_of_them):.0f}"
+
+    return [
+        ("boots", *(str(one["boots"]) for one in both)),
+        ("boots with a failed test",
+         *(str(sum(1 for run in one["runs"] if run["failed"])) for one in both)),
+        ("tests that failed", *(f"{one['failed']} of {one['tests']}" for one in both)),
+        ("tests skipped", *(str(one["skipped"]) for one in both)),
+        ("migrations that lost a write",
+         *(_share(one["lost_migrations"], one["migrations"]) for one in both)),
+        ("migrations where nothing is shared", *(str(one["control_migrations"]) for one in both)),
+        ("hot calls that moved a page",
+         *(_share(one["hot_moved"], one["hot_calls"]) if one["hot_calls"] else "-"
+           for one in both)),
+        ("seconds a boot", *(seconds(one) for one in both)),
+    ]
+
+
+def _by_test(variants: dict[str, Any]) -> list[tuple[str, ...]]:
+    vulnerable, fixed = variants["vulnerable"]["by_test"], variants["fixed"]["by_test"]
+    rows = []
+    for name, old in vulnerable.items():
+        new = fixed.get(name)
+        if new is None or old["skipped"] == old["runs"] and new["skipped"] == new["runs"]:
+            continue
+        if old["migrations"] or old["control_migrations"]:
+            lost = [f"{one['lost_migrations']} of "
+                    f"{one['migrations'] or one['control_migrations']}" for one in (old, new)]
+        else:
+            lost = [f"failed in {one['failed']} of {one['runs']} boots" for one in (old, new)]
+        hot = f"{new['hot_moved']} of {new['hot_calls']}" if new["hot_calls"] else "-"
+        short = re.sub(r"\.\w+$", "", name).removeprefix("hugetlb_pmd_")
+        rows.append((short, *lost, hot))
+    return rows
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    """A simple table; its first column may not be empty in rst, so that gets two dots."""
+    cells = [tuple(cell or ".." for cell in row) for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    rule = " ".join("=" * width for width in widths)
+
+    def line(row: tuple[str, ...]) -> str:
+        return " ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip()
+
+    return [rule, line(cells[0]), rule, *(line(row) for row in cells[1:]), rule]

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0
+"""make record: what a proof showed, as a file that says no more and no less."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from test_result import boot, run
+
+from lab import record, result
+from lab.errors import LabError
+from lab.paths import REPO
+
+
+@pytest.fixture
+def report() -> dict[str, object]:
+    """A report as verdict.json has it, of two boots of each kernel."""
+    made = run([boot("vulnerable", 1), boot("vulnerable", 2)], [boot("fixed", 1), boot("fixed", 2)],
+               2)
+    loaded: dict[str, object] = json.loads(json.dumps(result.report(made)))
+    return loaded | {"verdict": "PROVED"}
+
+
+def save(folder: Path, report: dict[str, object]) -> Path:
+    (folder / "verdict.json").write_text(json.dumps(report))
+    return folder
+
+
+def test_the_figures_are_those_of_the_run(tmp_path: Path, report: dict[str, object]) -> None:
+    path = record.write(save(tmp_path, report), tmp_path / "proofs")
+    text = path.read_text()
+    assert path.parent.name == report["defect"]
+    variant = report["variants"]["vulnerable"]                      # type: ignore[index]
+    assert f"{variant['lost_migrations']} of {variant['migrations']} (" in text
+    assert f"{variant['failed']} of {variant['tests']}" in text
+    assert re.search(r"(?m)^migrate\.hugetlbfs_migrate_pages_2 +78 of 80 +0 of \d+", text)
+
+
+def test_a_record_names_nobodys_folder(tmp_path: Path, report: dict[str, object]) -> None:
+    mine = report | {"command": "make prove KERNEL=/home/me/secret BOOTS=2"}
+    text = record.write(save(tmp_path, mine), tmp_path / "proofs").read_text()
+    assert "secret" not in text and "make prove KERNEL=/path/to/" in text
+
+
+def test_debug_is_a_record_of_its_own(tmp_path: Path, report: dict[str, object]) -> None:
+    one = record.write(save(tmp_path, report), tmp_path / "proofs")
+    two = record.write(save(tmp_path, report | {"debug": True}), tmp_path / "proofs")
+    assert one != two and two.name.endswith("-debug.rst")
+
+
+def test_only_a_proof_is_recorded(tmp_path: Path, report: dict[str, object]) -> None:
+    with pytest.raises(LabError, match="says MISSED: only what is PROVED"):
+        record.write(save(tmp_path, report | {"verdict": "MISSED"}), tmp_path / "proofs")
+    with pytest.raises(LabError, match="run make prove first"):
+        record.write(tmp_path / "nowhere")
+    (tmp_path / "verdict.json").write_text("{")
+    with pytest.raises(LabError, match="cannot be read"):
+        record.write(tmp_path)
+    assert not (tmp_path / "proofs").exists()
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "Documentation" / "proofs").glob("*/*.rst")),
+                         ids=str)
+def test_what_is_recorded_is_a_proof(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert "\nPROVED: " in text
+    assert "Made by ``make record``" in text
+    assert re.search(r"(?m)^:Repeat: ``make prove ", text)
+    assert not re.search(r"/(tmp|root|home)/", text)
