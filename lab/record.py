@@ -32,7 +32,7 @@ def write(out: Path, folder: Path = PROOFS) -> Path:
     if report["verdict"] != "PROVED":
         raise LabError(f"{path} says {report['verdict']}: only what is PROVED is recorded")
     name = f"{report['source']['version']}{'-debug' if report['debug'] else ''}.rst"
-    dest = folder / report["defect"] / name
+    dest: Path = folder / report["defect"] / name
     dest.parent.mkdir(parents=True, exist_ok=True)
     dest.write_text(text(report), encoding="utf-8")
     return dest
