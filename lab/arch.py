@@ -36,7 +36,8 @@ _ROWS = {
         Arch(name="x86_64", kernel_arch="x86", cross_compile="",
              target="bzImage", image="arch/x86/boot/bzImage",
              qemu="qemu-system-x86_64", machine=("-machine", "pc"),
-             cpu_tcg="kvm64", cpu_kvm="host", console="ttyS0", second_console="ttyS1", cmdline="nopti"),
+             cpu_tcg="kvm64", cpu_kvm="host", console="ttyS0", second_console="ttyS1",
+             cmdline="nopti"),
     )
 }
 

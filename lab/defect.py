@@ -18,7 +18,7 @@ _KEYS = {
 }
 
 
-_OPTIONAL = {"symptoms"}
+_OPTIONAL = {"symptoms", "harm"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Defect:
     removes: str                    # the function whose call goes, once a place
     symptoms: tuple[str, ...] = ()  # what the defect makes a kernel say of itself: regular
                                     # expressions for complaints in a vulnerable kernel's log
+    harm: str = "lost writes"       # what a migration did that shows the defect
     upto: str = ""                  # where not the released tree is the vulnerable one: the last
                                     # patch of the queue that is in it, without its number
 
@@ -109,5 +110,6 @@ def load(name: str) -> Defect:
         places=places,
         removes=removes,
         symptoms=symptoms,
+        harm=" ".join(text.get("harm", "lost writes").split()),
         upto=upto,
     )

@@ -97,13 +97,15 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> result.Run:
                  for number in range(1, wanted.boots + 1)]
         runs[one.name] = result.VariantRun(one.how, one.places, kept["diff"], kept["image"],
                                            kept["initrd"], kept["config"], boots)
-    word, why = verdict.decide(runs["vulnerable"].boots, runs["fixed"].boots, wanted.boots)
+    word, why = verdict.decide(runs["vulnerable"].boots, runs["fixed"].boots, wanted.boots,
+                               wanted.defect.harm)
     identity = made.kernels["fixed"].identity
     whole = result.Run(
         defect=wanted.defect.name, title=wanted.defect.title, base=base, arch=arch.name,
         accel=accel, debug=wanted.debug, command=wanted.command, source=made.source.identity,
         compiler=identity["compiler"], started=started, seconds=time.monotonic() - began,
-        vulnerable=runs["vulnerable"], fixed=runs["fixed"], verdict=word, why=why)
+        vulnerable=runs["vulnerable"], fixed=runs["fixed"], verdict=word, why=why,
+        harm=wanted.defect.harm)
     result.write(whole, home)
     result.write(whole, wanted.out)
     return whole
@@ -166,7 +168,7 @@ def _boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int,
     sums = result.totals([boot])
     if state == "DONE" and not complaints:
         progress.done(f"{sums['tests']} tests, {sums['failed']} failed, {sums['migrations']} "
-                      f"migrations, {sums['lost_migrations']} lost writes"
+                      f"migrations, {sums['lost_migrations']} {wanted.defect.harm}"
                       + (f"; its log says: {symptoms[0].text}" if symptoms else ""))
     else:
         progress.done("complaints in its log" if state == "DONE" else state)

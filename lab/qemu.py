@@ -20,7 +20,7 @@ from lab.progress import Progress
 CPUS = 4
 # MiB a node. What the kernel boots with holds things that never move; the DIMM is added by ACPI
 # and given to movable memory by the guest's init, so all huge pages can go offline. Two of them
-# have to hold the GiB that shmat() reserves up to 5.17, and QEMU takes of the host only what is used.
+# have to hold the GiB that shmat() reserves up to 5.17; QEMU takes of the host what is used.
 NODE_MIB = 256
 DIMM_MIB = 1024
 

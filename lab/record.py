@@ -55,7 +55,8 @@ def text(report: dict[str, Any]) -> str:
              f":Compiler: {report['compiler']}",
              f":Guest: {report['arch']}, QEMU with {report['accel']}",
              f":Date: {report['started'][:10]}", ""]
-    lines += _table(("", "vulnerable", "fixed"), _rows(variants))
+    lines += _table(("", "vulnerable", "fixed"),
+                    _rows(variants, report.get("harm", "lost writes")))
     lines += ["", "By test. Hot are the calls made while all writers write at full speed; one that",
               "moved nothing was made again, with writers that rest now and then.", ""]
     lines += _table(("test", "vulnerable: lost", "fixed: lost", "fixed: hot calls that moved"),
@@ -90,7 +91,7 @@ def _share(part: int, whole: int) -> str:
     return f"{part} of {whole}" + (f" ({100 * part / whole:.1f} %)" if whole and part else "")
 
 
-def _rows(variants: dict[str, Any]) -> list[tuple[str, ...]]:
+def _rows(variants: dict[str, Any], harm: str) -> list[tuple[str, ...]]:
     both = [variants["vulnerable"], variants["fixed"]]
 
     def seconds(variant: dict[str, Any]) -> str:
@@ -103,7 +104,7 @@ def _rows(variants: dict[str, Any]) -> list[tuple[str, ...]]:
          *(str(sum(1 for run in one["runs"] if run["failed"])) for one in both)),
         ("tests that failed", *(f"{one['failed']} of {one['tests']}" for one in both)),
         ("tests skipped", *(str(one["skipped"]) for one in both)),
-        ("migrations that lost a write",
+        (f"migrations that {harm}",
          *(_share(one["lost_migrations"], one["migrations"]) for one in both)),
         ("migrations where nothing is shared", *(str(one["control_migrations"]) for one in both)),
         ("hot calls that moved a page",

@@ -68,6 +68,7 @@ class Run:
     fixed: VariantRun
     verdict: str
     why: str
+    harm: str = "lost writes"
 
 
 def totals(boots: Sequence[Boot]) -> dict[str, int | float]:
@@ -163,7 +164,8 @@ def _utc(moment: datetime) -> str:
 def report(run: Run) -> dict[str, object]:
     """The run as verdict.json holds it."""
     return {
-        "defect": run.defect, "title": run.title, "base": run.base, "arch": run.arch,
+        "defect": run.defect, "title": run.title, "harm": run.harm, "base": run.base,
+        "arch": run.arch,
         "accel": run.accel, "verdict": run.verdict, "why": run.why, "debug": run.debug,
         "started": _utc(run.started), "seconds": round(run.seconds, 1), "command": run.command,
         "source": dict(run.source), "compiler": run.compiler,
@@ -367,7 +369,7 @@ def summary(run: Run, out: Path = Path("out")) -> str:
     lines = _wrap(f"{run.defect}: {run.title}" if run.title else run.defect)
     lines += _wrap(f"base {run.base}, {run.arch}, QEMU with {run.accel}"
                    + (", debug configuration" if run.debug else ""))
-    lines += ["", "             boots   tests  failed  migrations  that lost writes"]
+    lines += ["", f"             boots   tests  failed  migrations  that {run.harm}"]
     spare: list[str] = []
     for name, variant in (("vulnerable", run.vulnerable), ("fixed", run.fixed)):
         sums = totals(variant.boots)

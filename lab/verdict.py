@@ -188,8 +188,12 @@ def _doubt(boot: Boot, lossy: list[str]) -> str:
     return ""
 
 
-def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int) -> tuple[str, str]:
+def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
+           harm: str = "lost writes") -> tuple[str, str]:
     """The verdict of a run of `wanted` boots of each kernel, and why, in one sentence.
+
+    `harm` is what a migration does that shows the defect, in words; tests count it as
+    lost_migrations.
 
     The first row that fits is the verdict.  What a fixed kernel did wrong comes first: it is news
     whatever happened to the other boots.  Then come the boots that cannot be read as results, then
@@ -242,7 +246,7 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int) -> tuple[str,
                    if not test.is_control())
 
     return "PROVED", (
-        f"the vulnerable kernel lost writes in {moved(vulnerable, 'lost_migrations')} of "
+        f"the vulnerable kernel {harm} in {moved(vulnerable, 'lost_migrations')} of "
         f"{_plural(moved(vulnerable, 'migrations'), 'migration')}, in {_every(wanted)}; "
         f"the fixed one in none of {moved(fixed, 'migrations')}, and no log has a complaint")
 

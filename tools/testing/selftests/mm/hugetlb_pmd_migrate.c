@@ -561,6 +561,12 @@ static int migrate(struct state *st, const struct setup *setup,
 			      MADV_SOFT_OFFLINE);
 		break;
 	case BLOCK_OFFLINE:
+		/*
+		 * Moves nothing, but drains the lists of pages that are on
+		 * their way to the LRU: 4.18 warns of an unmovable page if it
+		 * finds one of those in the block.
+		 */
+		migrate_node(0, from->node, from->node);
 		ret = block_offline(block_of_pfn(from->pfn));
 		if (ret < 0) {
 			errno = -ret;

@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Does migration leave the temporary stack of exec alone?
+ *
+ * exec builds the new stack, arguments and environment and all, where it fits,
+ * and later moves it to where it belongs: first the VMA, then, entry by entry,
+ * the page tables. In between, an entry is not where the VMA says:
+ *
+ *	         VMA           page tables
+ *	before   |####|        |eeee|
+ *	between  |####|           |eeee|	rmap looks here: nothing
+ *	after    |####|        |eeee|
+ *
+ * A page whose migration begins before and ends in between keeps its migration
+ * entry: the walk that is to put the new page in place of it does not find it.
+ * Whoever touches it later runs into a page that is not locked, and the kernel
+ * stops with a BUG, or waits for it forever. So migration skips a stack that is
+ * still marked as temporary.
+ *
+ * Some processes exec a program with large arguments in a loop, which reads all
+ * of what it was given and ends, while pages are migrated by the trigger under
+ * test. A program that is killed, that finds other arguments than it was given,
+ * or that does not end, is a failure.
+ *
+ * Environment:
+ *	EXEC_TEMP_STACK_SECONDS=n	how long a variant runs
+ *	HUGETLB_PMD_MIGRATE_OFFLINE=1	also take memory offline
+ */
+#include "../kselftest_harness.h"
+
+#include <dirent.h>
+#include <numa.h>
+#include <numaif.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "migrate_util.h"
+
+#define MARKER		"exec_temp_stack: program"
+/* Arguments of 100 KiB: 12 and 4 in the environment, of 2 MiB that may be. */
+#define STRING_BYTES	(100 << 10)
+#define NR_ARGS		12
+#define NR_ENV		4
+#define MAX_LOOPS	3
+#define SECONDS		10
+#define STUCK_SECONDS	5
+
+enum trigger { COMPACTION, MIGRATE_PAGES, BLOCK_OFFLINE };
+
+static const char * const trigger_name[] = {
+	"compaction", "migrate_pages", "block_offline",
+};
+
+static char letter(int nr)
+{
+	return 'a' + nr % 26;
+}
+
+static bool string_is_whole(const char *s, int nr)
+{
+	size_t i;
+
+	for (i = 0; i < STRING_BYTES - 1; i++)
+		if (s[i] != letter(nr))
+			return false;
+	return !s[i];
+}
+
+/*
+ * The program that is run: this one, by another name for its first argument.
+ * Before main(), which would look at the rest of them.
+ */
+static __attribute__((constructor)) void program(int argc, char **argv,
+						 char **envp)
+{
+	int i;
+
+	if (argc < 1 || strcmp(argv[0], MARKER))
+		return;
+	for (i = 0; i < NR_ARGS; i++)
+		if (!argv[1 + i] || !string_is_whole(argv[1 + i], i))
+			_exit(2);
+	for (i = 0; i < NR_ENV; i++)
+		if (!envp[i] || !string_is_whole(envp[i], NR_ARGS + i))
+			_exit(3);
+	_exit(0);
+}
+
+struct loop {
+	pid_t pid;		/* of the loop */
+	pid_t child;		/* that execs at the moment, 0 for none */
+	long execs;		/* that came to their end */
+	int status;		/* of one that went wrong, as wait() has it */
+	bool wrong;
+	bool stuck;		/* one did not come to its end */
+};
+
+struct shared {
+	uint32_t stop;
+	long calls;		/* of the trigger */
+	long failed_calls;
+	struct loop loops[MAX_LOOPS];
+};
+
+FIXTURE(exec_temp_stack)
+{
+	struct shared *shared;
+	int nr_loops;
+	int nodes[2];
+	char *strings[NR_ARGS + NR_ENV];
+	pid_t mover;
+};
+
+FIXTURE_VARIANT(exec_temp_stack)
+{
+	enum trigger trigger;
+};
+
+FIXTURE_VARIANT_ADD(exec_temp_stack, compaction) { COMPACTION };
+FIXTURE_VARIANT_ADD(exec_temp_stack, migrate_pages) { MIGRATE_PAGES };
+FIXTURE_VARIANT_ADD(exec_temp_stack, block_offline) { BLOCK_OFFLINE };
+
+static bool stopped(struct shared *sh)
+{
+	return __atomic_load_n(&sh->stop, __ATOMIC_ACQUIRE);
+}
+
+static __noreturn void exec_program(char **strings)
+{
+	char *argv[NR_ARGS + 2] = { MARKER }, *envp[NR_ENV + 1] = { };
+	int i;
+
+	for (i = 0; i < NR_ARGS; i++)
+		argv[1 + i] = strings[i];
+	for (i = 0; i < NR_ENV; i++)
+		envp[i] = strings[NR_ARGS + i];
+	execve("/proc/self/exe", argv, envp);
+	_exit(4);
+}
+
+/* Returns whether the child came to its end in time. */
+static bool wait_for(struct loop *loop, int *status)
+{
+	uint64_t limit = cycles_clock() + STUCK_SECONDS * 1000000000ull;
+
+	while (waitpid(loop->child, status, WNOHANG) != loop->child) {
+		if (cycles_clock() > limit)
+			return false;
+		usleep(200);
+	}
+	return true;
+}
+
+static __noreturn void exec_loop(struct shared *sh, struct loop *loop,
+				 char **strings, pid_t parent)
+{
+	pid_t child;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	while (!stopped(sh)) {
+		child = fork();
+		if (!child)
+			exec_program(strings);
+		if (child < 0)
+			_exit(1);
+		__atomic_store_n(&loop->child, child, __ATOMIC_RELEASE);
+		if (!wait_for(loop, &loop->status)) {
+			loop->stuck = true;
+			_exit(0);
+		}
+		__atomic_store_n(&loop->child, 0, __ATOMIC_RELEASE);
+		if (loop->status) {
+			loop->wrong = true;
+			_exit(0);
+		}
+		loop->execs++;
+	}
+	_exit(0);
+}
+
+static bool compact(void)
+{
+	return !file_write("/proc/sys/vm/compact_memory", "1");
+}
+
+/* What the processes that exec have at the moment, to and fro. */
+static bool migrate_children(struct shared *sh, int nr_loops, int nodes[2],
+			     long round)
+{
+	unsigned long from = 1ul << nodes[round & 1];
+	unsigned long to = 1ul << nodes[!(round & 1)];
+	bool any = false;
+	pid_t pid;
+	int i;
+
+	for (i = 0; i < nr_loops; i++) {
+		pid = __atomic_load_n(&sh->loops[i].child, __ATOMIC_ACQUIRE);
+		if (pid && migrate_pages(pid, sizeof(from) * 8, &from, &to) >= 0)
+			any = true;
+	}
+	return any;
+}
+
+/* The block after @block that is movable and online, or -1. */
+static long next_block(long block)
+{
+	const char *dir = "/sys/devices/system/memory";
+	long nr, next = -1, first = -1;
+	struct dirent *entry;
+	char path[300], zones[64];
+	DIR *d = opendir(dir);
+
+	while (d && (entry = readdir(d))) {
+		if (sscanf(entry->d_name, "memory%ld", &nr) != 1)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s/valid_zones", dir,
+			 entry->d_name);
+		if (file_read(path, zones, sizeof(zones)) ||
+		    strncmp(zones, "Movable", 7))
+			continue;
+		if (first < 0 || nr < first)
+			first = nr;
+		if (nr > block && (next < 0 || nr < next))
+			next = nr;
+	}
+	if (d)
+		closedir(d);
+	return next < 0 ? first : next;
+}
+
+static bool offline_and_online(long *block)
+{
+	bool done;
+
+	*block = next_block(*block);
+	if (*block < 0)
+		return false;
+	done = !block_offline(*block);
+	block_online(*block);
+	return done;
+}
+
+static __noreturn void mover(FIXTURE_DATA(exec_temp_stack) * self,
+			     enum trigger trigger, pid_t parent)
+{
+	struct shared *sh = self->shared;
+	long block = -1;
+	bool done = false;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	while (!stopped(sh)) {
+		switch (trigger) {
+		case COMPACTION:
+			done = compact();
+			break;
+		case MIGRATE_PAGES:
+			done = migrate_children(sh, self->nr_loops, self->nodes,
+						sh->calls);
+			break;
+		case BLOCK_OFFLINE:
+			done = offline_and_online(&block);
+			break;
+		}
+		sh->calls++;
+		sh->failed_calls += !done;
+	}
+	_exit(0);
+}
+
+/* Pages that were migrated since the kernel started, or -1 if it does not say. */
+static long pages_migrated(void)
+{
+	char line[128];
+	long nr = -1;
+	FILE *f;
+
+	f = fopen("/proc/vmstat", "r");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "pgmigrate_success %ld", &nr) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return nr;
+}
+
+FIXTURE_SETUP(exec_temp_stack)
+{
+	cpu_set_t allowed;
+	int i, nr_cpus;
+
+	if (geteuid())
+		SKIP(return, "needs root, to migrate the pages of others");
+	if (pages_migrated() < 0)
+		SKIP(return, "needs CONFIG_VM_EVENT_COUNTERS and CONFIG_MIGRATION");
+	if (variant->trigger == COMPACTION && !compact())
+		SKIP(return, "needs CONFIG_COMPACTION");
+	if (variant->trigger == MIGRATE_PAGES &&
+	    (numa_available() < 0 || two_nodes(self->nodes, 0) < 2))
+		SKIP(return, "needs two NUMA nodes with memory");
+	if (variant->trigger == BLOCK_OFFLINE) {
+		if (!env_long("HUGETLB_PMD_MIGRATE_OFFLINE", 0))
+			SKIP(return, "takes memory offline, unless HUGETLB_PMD_MIGRATE_OFFLINE=1");
+		if (next_block(-1) < 0)
+			SKIP(return, "needs movable memory that can go offline");
+	}
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		CPU_ZERO(&allowed);
+	nr_cpus = CPU_COUNT(&allowed);
+	if (nr_cpus < 2)
+		SKIP(return, "needs two CPUs");
+	self->nr_loops = nr_cpus - 1 < MAX_LOOPS ? nr_cpus - 1 : MAX_LOOPS;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	ASSERT_EQ(0, guard_start());
+	self->shared = mmap(NULL, sizeof(*self->shared), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->shared);
+	for (i = 0; i < NR_ARGS + NR_ENV; i++) {
+		self->strings[i] = malloc(STRING_BYTES);
+		ASSERT_NE(NULL, self->strings[i]);
+		memset(self->strings[i], letter(i), STRING_BYTES - 1);
+		self->strings[i][STRING_BYTES - 1] = '\0';
+	}
+}
+
+FIXTURE_TEARDOWN(exec_temp_stack)
+{
+	int i;
+
+	/* Without waiting: one that is stuck in the kernel does not go. */
+	if (self->shared) {
+		__atomic_store_n(&self->shared->stop, 1, __ATOMIC_RELEASE);
+		for (i = 0; i < self->nr_loops; i++)
+			if (self->shared->loops[i].child > 0)
+				kill(self->shared->loops[i].child, SIGKILL);
+	}
+	guard_stop();
+}
+
+TEST_F_TIMEOUT(exec_temp_stack, exec, 120)
+{
+	long seconds = env_long("EXEC_TEMP_STACK_SECONDS", SECONDS);
+	long migrated = pages_migrated(), execs = 0, wrong = 0;
+	struct shared *sh = self->shared;
+	uint64_t began = cycles_clock(), limit;
+	pid_t parent = getpid(), pid;
+	double first = 0;
+	int i;
+
+	for (i = 0; i < self->nr_loops; i++) {
+		pid = fork();
+		ASSERT_GE(pid, 0);
+		if (!pid)
+			exec_loop(sh, &sh->loops[i], self->strings, parent);
+		sh->loops[i].pid = pid;
+	}
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid)
+		mover(self, variant->trigger, parent);
+	self->mover = pid;
+
+	limit = began + seconds * 1000000000ull;
+	while (cycles_clock() < limit && !wrong) {
+		usleep(20 * 1000);
+		for (i = 0; i < self->nr_loops; i++)
+			wrong += sh->loops[i].wrong || sh->loops[i].stuck;
+		if (wrong)
+			first = (cycles_clock() - began) / 1e9;
+	}
+	__atomic_store_n(&sh->stop, 1, __ATOMIC_RELEASE);
+	for (i = 0; i < self->nr_loops; i++) {
+		struct loop *loop = &sh->loops[i];
+
+		execs += loop->execs;
+		if (loop->stuck)
+			ksft_print_msg("a program does not end: pid %d\n",
+				       loop->child);
+		else if (loop->wrong)
+			ksft_print_msg("a program ended with %s %d\n",
+				       WIFSIGNALED(loop->status) ? "signal" :
+				       "status", WIFSIGNALED(loop->status) ?
+				       WTERMSIG(loop->status) :
+				       WEXITSTATUS(loop->status));
+	}
+	migrated = pages_migrated() - migrated;
+
+	ksft_print_msg("exec_temp_stack: trigger=%s sharers=1 control=no calls=%ld",
+		       trigger_name[variant->trigger], sh->calls);
+	printf(" failed_calls=%ld execs=%ld migrations=%ld lost_migrations=%ld",
+	       sh->failed_calls, execs, migrated, wrong);
+	printf(" seconds=%.1f\n", first);
+
+	EXPECT_EQ(0, wrong)
+		TH_LOG("after %ld execs and %ld migrations, in %.1f s", execs,
+		       migrated, first);
+	if (!wrong && (!execs || migrated < 100))
+		SKIP(return, "inconclusive: %ld execs, %ld pages migrated",
+		     execs, migrated);
+}
+
+TEST_HARNESS_MAIN
