@@ -67,6 +67,7 @@ FIXTURE(hugetlb_pmd_poison)
 	pid_t pids[MAX_SHARERS];
 	char *addr;		/* the mapping of this process */
 	int watch_code;		/* si_code of the watcher's signal */
+	bool watch_fresh;	/* it found another page in its place */
 };
 
 FIXTURE_VARIANT(hugetlb_pmd_poison)
@@ -97,6 +98,12 @@ static void catch_sigbus(void)
 	sigaction(SIGBUS, &action, NULL);
 }
 
+static bool magic_is_there(char *addr)
+{
+	return __atomic_load_n((uint64_t *)addr + MAGIC_WORD,
+			       __ATOMIC_ACQUIRE) == MAGIC;
+}
+
 static char *map_file(int fd, char *addr)
 {
 	return mmap(addr, pud_size(), PROT_READ | PROT_WRITE,
@@ -108,7 +115,7 @@ static __noreturn void sharer_main(struct control *control, int nr, int fd,
 {
 	struct sharer *me = &control->sharers[nr];
 	uint64_t *word = (uint64_t *)addr + nr;
-	uint64_t n, magic;
+	uint64_t n;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
@@ -131,9 +138,7 @@ static __noreturn void sharer_main(struct control *control, int nr, int fd,
 					    __ATOMIC_ACQUIRE);
 
 		__atomic_store_n(word, n, __ATOMIC_RELEASE);
-		magic = __atomic_load_n((uint64_t *)addr + MAGIC_WORD,
-					__ATOMIC_ACQUIRE);
-		if (magic != MAGIC) {
+		if (!magic_is_there(addr)) {
 			me->fresh = true;
 			break;
 		}
@@ -241,9 +246,9 @@ static void *watch(void *arg)
 	pin_to_cpu(self->cpus[1]);
 	reads_page = true;
 	self->watch_code = sigsetjmp(on_sigbus, 1);
-	while (!self->watch_code &&
+	while (!self->watch_code && !self->watch_fresh &&
 	       !__atomic_load_n(poisoned, __ATOMIC_ACQUIRE))
-		__atomic_load_n(self->addr, __ATOMIC_RELAXED);
+		self->watch_fresh = !magic_is_there(self->addr);
 	__atomic_store_n(poisoned, 1, __ATOMIC_RELEASE);
 	return NULL;
 }
@@ -286,8 +291,9 @@ TEST_F(hugetlb_pmd_poison, sigbus)
 	if (ret && error != EBUSY)
 		SKIP(return, "MADV_HWPOISON does not work here: %s",
 		     strerror(error));
-	EXPECT_EQ(BUS_MCEERR_AR, self->watch_code)
-		TH_LOG("the process that poisoned the page can still read it");
+	if (!self->watch_fresh)
+		EXPECT_EQ(BUS_MCEERR_AR, self->watch_code)
+			TH_LOG("the process that poisoned the page can still read it");
 
 	for (i = 1; i < variant->sharers; i++) {
 		struct sharer *s = &control->sharers[i];
@@ -301,6 +307,7 @@ TEST_F(hugetlb_pmd_poison, sigbus)
 		/*
 		 * From 4.13 to 6.1 a poisoned page leaves the page cache, and
 		 * who comes too late for the entry of it gets an empty one.
+		 * That is bad enough, but not what this is about.
 		 */
 		if (s->fresh)
 			ksft_print_msg("sharer %d got an empty page, not SIGBUS\n", i);
