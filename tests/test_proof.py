@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import debian_tree, outside_make
+from test_queue import released_tree
 
 from lab import guest, klog, ktap, prove, qemu, verdict
 from lab.paths import REPO
@@ -66,6 +67,28 @@ def test_61_is_proved(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tree612")
 def test_612_is_proved_with_debug(tmp_path: Path) -> None:
     check_proof(tmp_path / "out", *run_prove(tmp_path / "out", "DEBUG=1"))
+
+
+@pytest.mark.usefixtures("tree612")
+def test_the_flush_is_proved(tmp_path: Path) -> None:
+    status, report = run_prove(tmp_path / "out", "DEFECT=pmd-share-flush")
+    assert report["verdict"] == "PROVED" and status == 0, report["why"]
+    fixed = report["variants"]["fixed"]                             # type: ignore[index]
+    for test in ("munmap_first", "munmap_middle", "mprotect_first", "mprotect_middle",
+                 "punch_hole_first", "punch_hole_middle"):
+        assert fixed["by_test"][f"hugetlb_pmd_flush.{test}.lost_write"]["migrations"] > 0
+    assert fixed["control_migrations"] > 0
+
+
+@pytest.mark.parametrize("defect", ["pmd-share-migrate", "pmd-share-flush"])
+@pytest.mark.parametrize("base", ["4.18", "4.14", "4.9", "4.4"])
+def test_a_queue_is_proved(base: str, defect: str, tmp_path: Path) -> None:
+    """On the released tree, where TREES= has it: most of the time goes into building it once."""
+    tree = released_tree(base)
+    status, report = run_prove(tmp_path / "out", f"KERNEL={tree}", f"DEFECT={defect}")
+    assert report["verdict"] == "PROVED" and status == 0, report["why"]
+    fixed = report["variants"]["fixed"]                             # type: ignore[index]
+    assert fixed["how"].startswith(f"queue/{base} (")
 
 
 def boot(prepared: prove.Prepared, tmp_path: Path, text: str, limit: float = 60
