@@ -10,6 +10,8 @@ Such a file is INI with one section, [base], and at most these keys, each of the
     add       further lines for its .config, one a line ("CONFIG_X=n" for off: "#" is a comment)
     cflags    KCFLAGS that it needs to be built with a modern compiler
     cmdline   words to add to the kernel's command line
+    noise     what this version's kernels say of themselves now and then, whatever the variant:
+              regular expressions for complaints, one a line; they are told, and count for nothing
 """
 
 import configparser
@@ -22,7 +24,7 @@ from lab.paths import REPO
 
 BASES = REPO / "lab" / "bases"
 
-_KEYS = {"package", "suites", "drop", "add", "cflags", "cmdline"}
+_KEYS = {"package", "suites", "drop", "add", "cflags", "cmdline", "noise"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Base:
     add: tuple[str, ...]        # further .config lines
     cflags: str
     cmdline: str
+    noise: tuple[str, ...] = ()
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -45,7 +48,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 def names() -> list[str]:
     """The names of all bases, oldest version first."""
     return sorted((path.stem for path in BASES.glob("*.conf")
-                   if re.fullmatch(r"\d+\.\d+", path.stem)), key=_numbers)
+                   if re.fullmatch(r"2\.6\.\d+|\d+\.\d+", path.stem)), key=_numbers)
 
 
 def load(name: str) -> Base:
@@ -60,8 +63,12 @@ def for_version(version: str) -> Base:
 
     LabError where the version is older than every base.
     """
-    wanted = _numbers(".".join(version.split(".")[:2]))
-    below = [name for name in names() if _numbers(name) <= wanted]
+    # What 2.6.34 was to 2.6.33, 4.4 is to 4.3.  It is nearest to nothing but itself: too much was
+    # another in the ten years before 4.4.
+    parts = 3 if version.startswith("2.6.") else 2
+    wanted = _numbers(".".join(version.split(".")[:parts]))
+    below = [name for name in names() if _numbers(name) == wanted
+             or _numbers(name) < wanted and not name.startswith("2.6.")]
     if not below:
         raise LabError(f"no base for kernel {version}: the lab knows {', '.join(names())} and "
                        "what comes after them; name the one to build it as with BASE=")
@@ -91,7 +98,18 @@ def _read(path: Path) -> Base:
         add=_lines(path, "add", text.get("add", "")),
         cflags=" ".join(text.get("cflags", "").split()),
         cmdline=" ".join(text.get("cmdline", "").split()),
+        noise=_expressions(path, text.get("noise", "")),
     )
+
+
+def _expressions(path: Path, text: str) -> tuple[str, ...]:
+    lines = tuple(line.strip() for line in text.splitlines() if line.strip())
+    for line in lines:
+        try:
+            re.compile(line)
+        except re.error as err:
+            raise LabError(f"{path}: noise: {line}: {err}") from err
+    return lines
 
 
 def _lines(path: Path, key: str, text: str) -> tuple[str, ...]:

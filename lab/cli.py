@@ -138,7 +138,8 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
         raise LabError("name a base with BASE=, or a tree that the series is for with KERNEL=")
     made = series.write(name, out)
     for path in (made.cover, *made.patches):
-        print(path)
+        if path:
+            print(path)
     print(f"\nTo apply it, with your sign-off:  git am -s {out}/000[1-9]-*.patch\n"
           f"To mail it, after a look:          git send-email {out}/*.patch")
     return 0

@@ -158,8 +158,10 @@ def _boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int,
     transcript = ktap.read((folder / "ktap.log").read_text("utf-8", "replace"))
     console = (folder / "console.log").read_text("utf-8", "replace")
     # What the defect makes a kernel say of itself is evidence, but only where the defect is.
-    complaints, symptoms = verdict.sort_out(
-        klog.read(console), wanted.defect.symptoms if one.name == "vulnerable" else ())
+    # What its version says now and then in any case is told, and counts for nothing.
+    expected = made.source.base.noise + (
+        wanted.defect.symptoms if one.name == "vulnerable" else ())
+    complaints, symptoms = verdict.sort_out(klog.read(console), expected)
     state = verdict.boot_state(transcript, complaints, ended.timed_out, ended.status)
     boot = verdict.Boot(variant=one.name, number=number, folder=str(folder), seconds=ended.seconds,
                         accel=accel, transcript=transcript, complaints=complaints,

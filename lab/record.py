@@ -52,6 +52,7 @@ def text(report: dict[str, Any]) -> str:
              f":Vulnerable: {variants['vulnerable']['how']}",
              *(f"    {place}" for place in variants["vulnerable"]["places"]),
              f":Fixed: {variants['fixed']['how']}",
+             *_symptoms(variants),
              f":Compiler: {report['compiler']}",
              f":Guest: {report['arch']}, QEMU with {report['accel']}",
              f":Date: {report['started'][:10]}", ""]
@@ -62,6 +63,17 @@ def text(report: dict[str, Any]) -> str:
     lines += _table(("test", "vulnerable: lost", "fixed: lost", "fixed: hot calls that moved"),
                     _by_test(variants))
     return "\n".join(lines) + "\n"
+
+
+def _symptoms(variants: dict[str, Any]) -> list[str]:
+    """What a kernel said of itself that was to be expected of it."""
+    lines = []
+    for name, variant in variants.items():
+        told = [run["symptoms"][0]["text"] for run in variant["runs"] if run.get("symptoms")]
+        if told:
+            lines.append(f":The {name} kernel's own checks: in {len(told)} of {variant['boots']} "
+                         f"boots, ``{told[0]}``")
+    return lines
 
 
 def _wrap(sentence: str) -> list[str]:

@@ -21,7 +21,7 @@ _FIRST = "mm-add-range_in_vma"
 class Series:
     """What was written."""
 
-    cover: Path
+    cover: Path | None          # a patch that is alone needs none
     patches: tuple[Path, ...]
 
 
@@ -44,8 +44,11 @@ def write(base: str, out: Path) -> Series:
     written = []
     for number, (patch, text) in enumerate(zip(patches, texts), 1):
         dest = out / patch.name
-        dest.write_text(_subject(text, f"[PATCH {base} {number}/{total}]"), encoding="utf-8")
+        tag = f"[PATCH {base} {number}/{total}]" if total > 1 else f"[PATCH {base}]"
+        dest.write_text(_subject(text, tag), encoding="utf-8")
         written.append(dest)
+    if total == 1:
+        return Series(None, tuple(written))
     cover = out / "0000-cover-letter.patch"
     cover.write_text(_cover(base, patches, texts), encoding="utf-8")
     return Series(cover, tuple(written))

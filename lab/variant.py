@@ -63,7 +63,7 @@ def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
         return (_variant("vulnerable", f"control.cocci ({count})", diff, places),
                 _named(untouched, "fixed"))
     patches = series(source.base.name)
-    if not patches:
+    if not _mends(patches, defect):
         raise LabError(
             f"nothing to compare for {defect.name} in {source.version}: control.cocci finds no "
             f"protection in {' '.join(defect.control_files) or 'it'}, and queue/"
@@ -359,6 +359,14 @@ def series(base: str) -> list[Path]:
         if not patch.is_file():
             raise LabError(f"queue/{base}/series names {patch.name}, and there is no such file")
     return patches
+
+
+def _mends(patches: list[Path], defect: Defect) -> bool:
+    """Whether a patch of the series names a commit that fixes `defect`: there are several defects,
+    and a queue may be about others."""
+    shas = [commit.split()[0] for commit in defect.upstream]
+    return bool(patches) and (not shas or any(sha in _read(patch) for patch in patches
+                                              for sha in shas))
 
 
 def _up_to(patches: list[Path], defect: Defect) -> list[Path]:

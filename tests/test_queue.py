@@ -12,7 +12,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import outside_make
 
+from lab.base import load
 from lab.paths import REPO
 
 FOLDERS = sorted(path for path in (REPO / "queue").iterdir() if path.is_dir())
@@ -116,3 +118,24 @@ class TestPatch:
 def test_a_series_fits_the_released_tree(base: str, tmp_path: Path) -> None:
     """Without fuzz, and without even an offset: these are the lines that it was made for."""
     patched(base, tmp_path)
+
+
+def test_what_the_oldest_touches_compiles(tmp_path: Path) -> None:
+    """2.6.34, of which a compiler of today does not make a whole kernel."""
+    tree = released_tree("2.6.34")
+    copy, out = tmp_path / "linux", tmp_path / "out"
+    shutil.copytree(tree, copy, symlinks=True)
+    out.mkdir()
+    for patch in series(REPO / "queue" / "2.6.34"):
+        subprocess.run(["git", "apply", REPO / "queue" / "2.6.34" / patch], cwd=copy, check=True,
+                       env={**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path)})
+    make = ["make", "-C", copy, f"O={out}", "ARCH=x86", "HOSTCFLAGS=-O2 -fcommon -w",
+            f"KCFLAGS={load('2.6.34').cflags} -Werror=implicit-function-declaration"]
+    for targets in (["defconfig"], ["mm/rmap.o", "fs/exec.o"]):
+        done = subprocess.run([*make, *targets], text=True, env=outside_make(),
+                              stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert (out / "mm" / "rmap.o").stat().st_size > 0
+    own = [line for line in done.stderr.splitlines()
+           if re.search(r"(mm/rmap|fs/exec)\.c:\d+:\d+: (warning|error)", line)]
+    assert own == []

@@ -37,12 +37,16 @@ def test_every_queue_can_be_written(base: str, tmp_path: Path) -> None:
     made = series.write(base, tmp_path / "new" / "series")
     texts = [path.read_text(encoding="utf-8") for path in made.patches]
     total = len(texts)
+    if total == 1:
+        assert made.cover is None and f"\nSubject: [PATCH {base}] " in texts[0]
+        return
     assert [path.name for path in made.patches] == [path.name for path in variant.series(base)]
     for number, (text, patch) in enumerate(zip(texts, variant.series(base)), 1):
         assert f"\nSubject: [PATCH {base} {number}/{total}] " in text
         # Nothing but the subject is another.
         body = patch.read_text(encoding="utf-8").split("\n\n", 1)[1]
         assert text.split("\n\n", 1)[1] == body
+    assert made.cover
     cover = made.cover.read_text(encoding="utf-8")
     assert f"\nSubject: [PATCH {base} 0/{total}] " in cover
     assert not re.search(r"[{}]", cover), "a placeholder is left"
@@ -79,7 +83,7 @@ def test_git_am_takes_it(base: str, tmp_path: Path) -> None:
     git(repo, "am", "-s", *made.patches)
     log = git(repo, "log", "--format=%s%n%b")
     assert log.count("Signed-off-by: A <a@invalid>") == len(made.patches)
-    assert "mm: migration: fix migration of huge PMD shared pages\n" in log
+    assert "\nmm: migration: " in f"\n{log}"
 
 
 def test_the_front_door(tmp_path: Path) -> None:
@@ -95,7 +99,7 @@ def test_the_front_door(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words, reason", [
     (["BASE=4.14"], "name an empty folder for the series with O="),
     (["O=/nonexistent/x"], "name a base with BASE="),
-    (["BASE=6.12", "O=/nonexistent/x"], "no queue/6.12: there are 4.4, 4.9, 4.14, 4.18"),
+    (["BASE=6.12", "O=/nonexistent/x"], "no queue/6.12: there are 2.6.34, 4.4, 4.9, 4.14, 4.18"),
     (["KERNEL=/nonexistent", "O=/nonexistent/x"], "/nonexistent"),
 ])
 def test_errors_are_one_line(words: list[str], reason: str) -> None:

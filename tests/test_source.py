@@ -120,8 +120,10 @@ def test_the_base_for_a_version(version: str, name: str) -> None:
 
 
 def test_no_base() -> None:
-    with pytest.raises(LabError, match=r"no base for kernel 2\.6\.34"):
-        base.for_version("2.6.34")
+    for version in ("2.6.33", "2.6.35", "3.10.108", "4.3"):
+        with pytest.raises(LabError, match=f"no base for kernel {version}"):
+            base.for_version(version)
+    assert base.for_version("2.6.34").name == "2.6.34"
     with pytest.raises(LabError, match=r"no base 6\.99: there are .*6\.12"):
         base.load("6.99")
 
@@ -137,12 +139,13 @@ def bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_base_file(bases: Path) -> None:
     fill(bases, {"6.1.conf": "[base]\npackage = p\nsuites = a a-security\n"
                              "drop =\n  CONFIG_A=y\n  CONFIG_B=8\nadd = CONFIG_C=n\n"
-                             "cflags = -w\n -Wx\ncmdline = nopti 100%\n",
+                             "cflags = -w\n -Wx\ncmdline = nopti 100%\n"
+                             "noise =\n  WARNING: .* f\\+\n  x y\n",
                  "notes.conf": "", "6.1.orig": ""})
     assert base.names() == ["6.1"]
     assert base.load("6.1") == base.Base("6.1", "p", ("a", "a-security"),
                                          ("CONFIG_A=y", "CONFIG_B=8"), ("CONFIG_C=n",),
-                                         "-w -Wx", "nopti 100%")
+                                         "-w -Wx", "nopti 100%", ("WARNING: .* f\\+", "x y"))
 
 
 @pytest.mark.parametrize("text, message", [

@@ -148,6 +148,14 @@ def test_order_of_the_series_counts(source: Source, queue: Path) -> None:
         variant.plan(source, DEFECT)
 
 
+def test_a_queue_about_something_else_mends_nothing(source: Source, queue: Path) -> None:
+    other = dataclasses.replace(DEFECT, upstream=("0123456789ab mm: first",))
+    with pytest.raises(LabError, match="nothing to compare"):
+        variant.plan(source, dataclasses.replace(DEFECT, upstream=("ba9876543210 mm: other",)))
+    (queue / "0001-change.patch").write_text("commit 0123456789abcdef upstream.\n\n" + CHANGE)
+    assert variant.plan(source, other)[1].how == "queue/4.14 (2 patches)"
+
+
 def test_neither_queue_nor_control_is_an_error(source: Source, queue: Path) -> None:
     (queue / "series").unlink()
     with pytest.raises(LabError, match="nothing to compare.*4.14.67.*queue/4.14"):
