@@ -18,6 +18,7 @@ OUT ?=
 VARIANT ?=
 DEST ?=
 O ?=
+AUDIT ?=
 FULL ?=
 TREES ?=
 
@@ -29,7 +30,7 @@ WANTED = $(call option,DEFECT,--defect) $(call option,BASE,--base) \
 	 $(call option,TIMEOUT,--timeout) $(call option,TESTS,--tests) \
 	 $(call option,OUT,--out)
 
-.PHONY: help prove shell selftests series record list install check clean
+.PHONY: help prove audit shell selftests series record list install check clean
 
 help:
 	@echo 'make prove     Build a kernel with and without the protection, boot both, and say'
@@ -37,6 +38,10 @@ help:
 	@echo '               Exit status 0 only for PROVED.'
 	@echo '                 make prove'
 	@echo '                 make prove KERNEL=/path/to/linux BOOTS=20'
+	@echo 'make audit     Say from the source of a kernel alone which of the defects it has, where, and'
+	@echo '               what to apply. Exit status 0 only if it has none for certain.'
+	@echo '                 make audit KERNEL=/path/to/linux'
+	@echo '                 make audit KERNEL=/path/to/linux AUDIT=json'
 	@echo 'make shell     Boot one of the two kernels to a prompt, on two NUMA nodes.'
 	@echo '                 make shell VARIANT=fixed BASE=6.1'
 	@echo 'make selftests Build the selftests, static, to run on any machine of this kind.'
@@ -70,6 +75,9 @@ help:
 
 prove:
 	@$(LAB) prove $(WANTED)
+
+audit:
+	@$(LAB) audit $(call option,KERNEL,--kernel) $(call option,AUDIT,--format)
 
 shell:
 	@$(LAB) shell $(WANTED) $(call option,VARIANT,--variant)

@@ -2,6 +2,7 @@
 """The verbs of the lab, as the Makefile calls them."""
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -11,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lab import arch, base, defect, deps, prove, qemu, record, result, selftest, \
+from lab import arch, audit, base, defect, deps, prove, qemu, record, result, selftest, \
     series, source
 from lab.errors import LabError
 from lab.paths import REPO
@@ -145,6 +146,22 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
+def _audit(args: argparse.Namespace, progress: Progress) -> int:
+    if not args.kernel:
+        raise LabError("name a kernel tree with KERNEL=")
+    if args.format not in ("", "json"):
+        raise LabError(f"AUDIT={args.format}: json or nothing is wanted")
+    tree = Path(args.kernel).expanduser().resolve()
+    deps.ensure(progress, (deps.COCCINELLE,))
+    version, findings = audit.audit(tree)
+    if args.format == "json":
+        print(json.dumps(audit.report(tree, version, findings), indent=2))
+    else:
+        print(audit.summary(version, findings))
+    safe = all(one.status in (audit.PROTECTED, audit.NOT_AFFECTED) for one in findings)
+    return 0 if safe else NOT_PROVED
+
+
 def _record(args: argparse.Namespace, _progress: Progress) -> int:
     print(record.write(Path(args.out) if args.out else REPO / "out"))
     return 0
@@ -161,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     actions: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
         "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
-        "record": _record, "list": _list, "install": _install}
+        "audit": _audit, "record": _record, "list": _list, "install": _install}
     for verb in actions:
         sub = verbs.add_parser(verb)
         if verb in ("prove", "shell"):
@@ -171,6 +188,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.add_argument("--variant", default="")
         if verb == "selftests":
             sub.add_argument("--dest", default="")
+        if verb == "audit":
+            sub.add_argument("--kernel", default="")
+            sub.add_argument("--format", default="")
         if verb == "record":
             sub.add_argument("--out", default="")
         if verb == "series":

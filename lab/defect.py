@@ -15,6 +15,7 @@ _KEYS = {
     "defect": {"title", "upstream", "since", "fixed", "selftests"},
     "control": {"files", "places", "removes"},
     "queue": {"vulnerable"},
+    "audit": {"files", "exist", "see"},
 }
 
 
@@ -39,6 +40,11 @@ class Defect:
     symptoms: tuple[str, ...] = ()  # what the defect makes a kernel say of itself: regular
                                     # expressions for complaints in a vulnerable kernel's log
     harm: str = "lost writes"       # what a migration did that shows the defect
+    audit: Path | None = None       # audit.cocci, where there is one
+    audit_files: tuple[str, ...] = ()   # files that it is run on, those that a tree has
+    exist: tuple[str, ...] = ()     # functions without which a tree is not affected; "a|b" for a
+                                    # function that was renamed
+    see: tuple[str, ...] = ()       # functions that the rules must see where a tree has them
     upto: str = ""                  # where not the released tree is the vulnerable one: the last
                                     # patch of the queue that is in it, without its number
 
@@ -60,12 +66,13 @@ def load(name: str) -> Defect:
     except (configparser.Error, UnicodeDecodeError) as err:
         raise LabError(f"{path} cannot be read: {' '.join(str(err).split())}") from err
 
-    control = folder / "control.cocci"
-    wanted = {"defect", "control"} if control.exists() else {"defect"}
+    control, audit = folder / "control.cocci", folder / "audit.cocci"
+    wanted = {"defect"} | {name for name, file in (("control", control), ("audit", audit))
+                           if file.exists()}
     if set(parser.sections()) - {"queue"} != wanted:
         raise LabError(f"{path} has the sections {sorted(parser.sections())}, "
-                       f"it must have {sorted(wanted)} ([control] goes with control.cocci), and "
-                       "may have queue")
+                       f"it must have {sorted(wanted)} ([control] goes with control.cocci, [audit] "
+                       "with audit.cocci), and may have queue")
     wanted |= set(parser.sections())
     for section in sorted(wanted):
         have = set(parser[section]) - _OPTIONAL
@@ -91,6 +98,13 @@ def load(name: str) -> Defect:
         control_files = tuple(parser["control"]["files"].split())
         places = tuple(parser["control"]["places"].split())
         removes = parser["control"]["removes"].strip()
+    audit_files: tuple[str, ...] = ()
+    exist: tuple[str, ...] = ()
+    see: tuple[str, ...] = ()
+    if "audit" in wanted:
+        see = tuple(parser["audit"]["see"].split())
+        audit_files = tuple(parser["audit"]["files"].split())
+        exist = tuple(parser["audit"]["exist"].split())
     upto = ""
     if "queue" in wanted:
         value = parser["queue"]["vulnerable"].split()
@@ -111,5 +125,9 @@ def load(name: str) -> Defect:
         removes=removes,
         symptoms=symptoms,
         harm=" ".join(text.get("harm", "lost writes").split()),
+        audit=audit if "audit" in wanted else None,
+        audit_files=audit_files,
+        exist=exist,
+        see=see,
         upto=upto,
     )

@@ -33,6 +33,7 @@ class Need:
 
 
 # To make, boot and judge kernels.
+COCCINELLE = Need("coccinelle", ("spatch",))
 BUILD = (
     Need("gcc", ("gcc", "ld")),
     # Also libc.a: the selftests are static.  Only a recommendation of gcc, so not installed by it.
@@ -45,7 +46,7 @@ BUILD = (
     Need("libelf-dev", files=("/usr/include/gelf.h",)),
     Need("libssl-dev", files=("/usr/include/openssl/ssl.h",)),
     Need("ccache", ("ccache",)),
-    Need("coccinelle", ("spatch",)),
+    COCCINELLE,
     Need("git", ("git",)),
     Need("patch", ("patch",)),
     Need("rsync", ("rsync",)),      # the kernel's headers_install

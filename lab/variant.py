@@ -63,7 +63,7 @@ def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
         return (_variant("vulnerable", f"control.cocci ({count})", diff, places),
                 _named(untouched, "fixed"))
     patches = series(source.base.name)
-    if not _mends(patches, defect):
+    if not mending(patches, defect):
         raise LabError(
             f"nothing to compare for {defect.name} in {source.version}: control.cocci finds no "
             f"protection in {' '.join(defect.control_files) or 'it'}, and queue/"
@@ -244,7 +244,7 @@ def _first_line(text: str) -> str:
 # ---- control -------------------------------------------------------------------------------
 
 
-def _functions(text: str) -> Iterator[tuple[str, int, int]]:
+def functions(text: str) -> Iterator[tuple[str, int, int]]:
     """Name, first and last line of each function in a C file of kernel style.
 
     A body begins with a brace alone in column 0 and ends with one.
@@ -281,8 +281,8 @@ def _control(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | No
                                "is it a whole kernel tree?")
         _spatch(defect.control, scratch.new, defect.control_files)
         diff = scratch.diff()
-        functions = [(path, *function) for path in defect.control_files
-                     for function in _functions(_read(scratch.old / path))]
+        defined = [(path, *function) for path in defect.control_files
+                     for function in functions(_read(scratch.old / path))]
     if not diff:
         return None
 
@@ -291,7 +291,7 @@ def _control(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | No
     call = re.compile(rf"\b{re.escape(defect.removes)}\s*\(")
     for file in _parse_diff(diff):
         for change in file.changes:
-            name = next((name for path, name, first, last in functions
+            name = next((name for path, name, first, last in defined
                          if path == file.path and first <= change.line <= last), "no function")
             gone = list(enumerate(change.removed, change.line))
             # Not one a change: a diff may show two places that are close as one.
@@ -307,7 +307,7 @@ def _control(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | No
                                f"({name}) of {source.version}, and that is no {defect.removes}(): "
                                "a kernel made so proves nothing; the rule needs a look")
 
-    exist = {name for _path, name, _first, _last in functions}
+    exist = {name for _path, name, _first, _last in defined}
     wanted = {name: int(name in exist) for name in defect.places}
     wrong = [f"{name}: {len(changed.get(name, []))} in place of {wanted.get(name, 0)}"
              for name in sorted(wanted.keys() | changed.keys() | labels.keys())
@@ -361,12 +361,11 @@ def series(base: str) -> list[Path]:
     return patches
 
 
-def _mends(patches: list[Path], defect: Defect) -> bool:
-    """Whether a patch of the series names a commit that fixes `defect`: there are several defects,
-    and a queue may be about others."""
+def mending(patches: list[Path], defect: Defect) -> list[Path]:
+    """Those patches of a series that name a commit which fixes `defect`: there are several
+    defects, and a queue may be about others.  All of them for a defect without such a commit."""
     shas = [commit.split()[0] for commit in defect.upstream]
-    return bool(patches) and (not shas or any(sha in _read(patch) for patch in patches
-                                              for sha in shas))
+    return [patch for patch in patches if not shas or any(sha in _read(patch) for sha in shas)]
 
 
 def _up_to(patches: list[Path], defect: Defect) -> list[Path]:

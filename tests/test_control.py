@@ -225,7 +225,7 @@ def test_debians_trees(tmp_path: Path, version: str, functions: list[str]) -> No
     for kept in ("hugetlb_vma_trylock_write", "flush_cache_range",
                  "adjust_range_if_pmd_sharing_possible", "tlb_gather_mmu_vma"):
         assert result.count(kept) == text.count(kept) > 0
-    for name, first, last in variant._functions(result):
+    for name, first, last in variant.functions(result):
         body = "\n".join(result.split("\n")[first - 1:last])
         for label in re.findall(r"(?m)^(\w+):$", body):
             assert f"goto {label}" in body, f"{name} has the label {label} without a user"
