@@ -73,16 +73,16 @@ def look(tree: Path, version: str, defect: Defect) -> Finding:
     for kind, name, path, line in said:
         found[kind].setdefault(name, []).append(f"{path}:{line} {name}")
 
-    in_text = {name for path in files
-               for name, _first, _last in variant.functions(_text(tree / path))}
+    text = "\n".join((tree / path).read_text(encoding="utf-8", errors="replace") for path in files)
     for names in defect.exist:
         either = names.split("|")
         if any(name in found["EXISTS"] for name in either):
             continue
-        if blind := [name for name in either if name in in_text]:
+        if blind := [name for name in either if _defines(text, name)]:
             return _unknown(defect, f"coccinelle cannot parse {blind[0]}()")
         return Finding(defect.name, NOT_AFFECTED, f"there is no {either[0]}()", (), ())
-    if blind := [name for name in defect.see if name in in_text and name not in found["SEEN"]]:
+    if blind := [name for name in defect.see
+                if name not in found["SEEN"] and _defines(text, name)]:
         return _unknown(defect, f"coccinelle cannot parse {blind[0]}()")
     if not found["NEEDS"]:
         return _unknown(defect, "nothing was found that would have to be protected")
@@ -122,8 +122,9 @@ def _unknown(defect: Defect, why: str) -> Finding:
     return Finding(defect.name, UNKNOWN, why, (), ())
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+def _defines(text: str, name: str) -> bool:
+    """Whether the text looks as if it had a function `name`, however broken."""
+    return re.search(rf"(?m)^[A-Za-z_].*\b{name}\s*\([^;]*?\{{", text) is not None
 
 
 def _spatch(defect: Defect, tree: Path, files: list[str]) -> list[tuple[str, str, str, str]] | str:

@@ -35,7 +35,8 @@ class Defect:
     folder: Path
     control: Path | None            # control.cocci, where there is one
     control_files: tuple[str, ...]  # files of a kernel tree that the control is run on
-    places: tuple[str, ...]         # functions that it must change, each that exists once
+    places: tuple[str, ...]         # functions that it must change, each that exists once; "a|b"
+                                    # where b took over from a
     removes: str                    # the function whose call goes, once a place
     symptoms: tuple[str, ...] = ()  # what the defect makes a kernel say of itself: regular
                                     # expressions for complaints in a vulnerable kernel's log

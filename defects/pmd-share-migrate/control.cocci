@@ -9,7 +9,7 @@
 // Where the branch ends with a jump (6.12: "goto walk_done"), remember to which label.  "exists"
 // asks for one path, not for all of them: the same answer here, in a third of the time.
 @jumps exists@
-identifier fn = {try_to_unmap_one, try_to_migrate_one};
+identifier fn = {try_to_unmap_one, try_to_migrate_one, try_to_unmap_poisoned_hugetlb_one};
 identifier L;
 @@
 fn(...)
@@ -20,7 +20,7 @@ fn(...)
 }
 
 @unshare@
-identifier fn = {try_to_unmap_one, try_to_migrate_one};
+identifier fn = {try_to_unmap_one, try_to_migrate_one, try_to_unmap_poisoned_hugetlb_one};
 statement S;
 @@
 fn(...)
