@@ -100,7 +100,7 @@ def _source(source: dict[str, str]) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part} of {whole}" + (f" ({100 * part / whole:.1f} %)" if whole and part else "")
+    return f"{part} of {whole}" + (f" ({100 * part / whole:.2f} %)" if whole and part else "")
 
 
 def _rows(variants: dict[str, Any], harm: str) -> list[tuple[str, ...]]:
