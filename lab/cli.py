@@ -141,7 +141,8 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     for path in (made.cover, *made.patches):
         if path:
             print(path)
-    print(f"\nTo apply it, with your sign-off:  git am -s {out}/000[1-9]-*.patch\n"
+    numbers = "000[1-9]" if len(made.patches) < 10 else "{000[1-9],00[1-9]?}"
+    print(f"\nTo apply it, with your sign-off:  git am -s {out}/{numbers}-*.patch\n"
           f"To mail it, after a look:          git send-email {out}/*.patch")
     return 0
 
