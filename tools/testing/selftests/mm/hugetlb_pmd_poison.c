@@ -242,13 +242,16 @@ static void *watch(void *arg)
 {
 	struct _test_data_hugetlb_pmd_poison *self = arg;
 	uint32_t *poisoned = &self->control->poisoned;
+	bool late = false;
 
 	pin_to_cpu(self->cpus[1]);
 	reads_page = true;
 	self->watch_code = sigsetjmp(on_sigbus, 1);
-	while (!self->watch_code && !self->watch_fresh &&
-	       !__atomic_load_n(poisoned, __ATOMIC_ACQUIRE))
+	while (!self->watch_code && !self->watch_fresh && !late) {
+		/* Once more when all is done: this CPU may have slept so far. */
+		late = __atomic_load_n(poisoned, __ATOMIC_ACQUIRE);
 		self->watch_fresh = !magic_is_there(self->addr);
+	}
 	__atomic_store_n(poisoned, 1, __ATOMIC_RELEASE);
 	return NULL;
 }
