@@ -21,6 +21,7 @@ class Arch:
     cpu_kvm: str                # -cpu for KVM
     console: str                # the first serial line: the kernel's log
     second_console: str         # the second one: KTAP
+    third_console: str          # and the third: QEMU's monitor, where a test needs it
     cmdline: str                # what all kernels are booted with
 
     @property
@@ -36,7 +37,7 @@ _ROWS = {
         Arch(name="x86_64", kernel_arch="x86", cross_compile="",
              target="bzImage", image="arch/x86/boot/bzImage",
              qemu="qemu-system-x86_64", machine=("-machine", "pc"),
-             cpu_tcg="kvm64", cpu_kvm="host", console="ttyS0", second_console="ttyS1",
+             cpu_tcg="kvm64", cpu_kvm="host", console="ttyS0", second_console="ttyS1", third_console="ttyS2",
              cmdline="nopti"),
     )
 }

@@ -56,16 +56,17 @@ class Kernel:
 
 
 def kernel(source: Source, variant: Variant, arch: Arch, debug: bool,
-           progress: Progress) -> Kernel:
+           progress: Progress, options: tuple[str, ...] = ()) -> Kernel:
     """The image of `variant` of `source`, from the cache or built now.
 
+    `options` are .config lines beyond those that all kernels have.
     LabError with the compiler's first error and the path of the log where it cannot be built.
     """
     began = time.monotonic()
     what = f"the {variant.name} kernel {source.version}" + (" (debug)" if debug else "")
     progress.step(f"building {what}")
     compiler = _compiler(arch)
-    asked = kconfig.request(source.base, arch, source.tree, debug)
+    asked = kconfig.request(source.base, arch, source.tree, debug, options)
     key = _hash(source.key, variant.key, asked.text, arch.name, str(debug), compiler,
                 source.base.cflags)
     folder = cache_dir() / "images" / key
@@ -78,7 +79,10 @@ def kernel(source: Source, variant: Variant, arch: Arch, debug: bool,
 
         with locked(work / "lock", waiting):
             if not folder.is_dir():
-                _build(source, variant, arch, debug, asked, compiler, folder, progress)
+                # A folder for each configuration: to and fro in one would build it anew each time.
+                suffix = arch.name + ("-debug" if debug else "") \
+                    + (f"-{_hash(*options)[:8]}" if options else "")
+                _build(source, variant, arch, debug, asked, compiler, suffix, folder, progress)
                 progress.done()
                 return _kernel(folder, False, began)
     progress.done("from the cache")
@@ -110,10 +114,12 @@ def _compiler(arch: Arch) -> str:
 
 
 def _build(source: Source, variant: Variant, arch: Arch, debug: bool, asked: kconfig.Request,
-           compiler: str, folder: Path, progress: Progress) -> None:
-    """Build into the cache folder `folder`.  Call it under the lock of the work tree."""
+           compiler: str, suffix: str, folder: Path, progress: Progress) -> None:
+    """Build into the cache folder `folder`.  Call it under the lock of the work tree.
+
+    `suffix` names the build folder beside the tree, and the log.
+    """
     need_space(source.tree.parent, _NEEDED_MIB, "building a kernel")
-    suffix = arch.name + ("-debug" if debug else "")
     obj = source.tree.parent / f"obj-{suffix}"
     log = cache_dir() / "logs" / f"build-{source.version}-{variant.name}-{suffix}.log"
     log.parent.mkdir(exist_ok=True)

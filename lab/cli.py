@@ -78,7 +78,9 @@ def _shell(args: argparse.Namespace, progress: Progress) -> int:
     made = prove.prepare(wanted, row, progress, only=(name,))
     image = made.kernels[name].image
     accel = qemu.choose_accel(wanted.accel, row, image, made.initrd, progress)
-    what = qemu.Guest(row, accel, image, made.initrd, f"lab.shell quiet {made.source.base.cmdline}")
+    machine = wanted.defect.machine
+    what = qemu.Guest(row, accel, image, made.initrd, " ".join(
+        ["lab.shell", "quiet", made.source.base.cmdline, machine.cmdline]), machine)
     progress.note(f"the {name} kernel {made.source.version}, {accel.upper()}; Ctrl-A X ends it")
     with tempfile.TemporaryDirectory(prefix="lab-shell-") as folder:
         os.chdir(folder)

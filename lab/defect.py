@@ -1,5 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Loads defects/<name>/defect: what a defect is, what shows it, and what takes its cure out."""
+"""Loads defects/<name>/defect: what a defect is, what shows it, and what takes its cure out.
+
+Such a file is INI. Beside [defect], [control] and [audit] it may say what its tests need that no
+other's do:
+
+    [kernel]
+    add       files of this repository that both kernels get, at the same path; a C file is built in
+    options   further lines for their .config, one a line
+    [guest]
+    nodes     MiB of memory that the kernel boots with, for each of the two nodes
+    dimms     MiB for each node that are added by ACPI and movable; 0 for none
+    cpu       features of the CPU beyond those of the lab's own
+    virtio_mem   MiB of a virtio-mem device on node 0, of which nothing is plugged at first; the
+              guest sets its size over QMP, on a serial line of its own
+    cmdline   words to add to the kernel's command line
+"""
 
 import configparser
 import re
@@ -11,15 +26,37 @@ from lab.paths import REPO
 
 DEFECTS = REPO / "defects"
 
-_KEYS = {
+_KEYS: dict[str, set[str]] = {
     "defect": {"title", "upstream", "since", "fixed", "selftests"},
     "control": {"files", "places", "removes"},
     "queue": {"vulnerable"},
     "audit": {"files", "exist", "see"},
+    "kernel": {"options"},
+    "guest": set(),
 }
+_OPTIONAL: dict[str, set[str]] = {
+    "defect": {"symptoms", "harm"},
+    "kernel": {"add"},
+    "guest": {"nodes", "dimms", "cpu", "virtio_mem", "cmdline"},
+}
+# Sections that go with no file of their own.
+_FREE = {"queue", "kernel", "guest"}
 
 
-_OPTIONAL = {"symptoms", "harm"}
+@dataclass(frozen=True)
+class Machine:
+    """The guest that a defect is shown on; memory in MiB, for node 0 and node 1.
+
+    What the kernel boots with holds things that never move; a DIMM is added by ACPI and given to
+    movable memory by the guest's init, so all huge pages in it can go offline.  Two DIMMs have to
+    hold the GiB that shmat() reserves up to 5.17; QEMU takes of the host what is used.
+    """
+
+    nodes: tuple[int, int] = (256, 256)
+    dimms: tuple[int, int] = (1024, 1024)
+    cpu: str = ""               # features, "+pdpe1gb"
+    virtio_mem: int = 0         # MiB of a device on node 0; none
+    cmdline: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,7 +74,7 @@ class Defect:
     control_files: tuple[str, ...]  # files of a kernel tree that the control is run on
     places: tuple[str, ...]         # functions that it must change, each that exists once; "a|b"
                                     # where b took over from a
-    removes: str                    # the function whose call goes, once a place
+    removes: str                    # the function whose call goes, once a place; "a|b" as above
     symptoms: tuple[str, ...] = ()  # what the defect makes a kernel say of itself: regular
                                     # expressions for complaints in a vulnerable kernel's log
     harm: str = "lost writes"       # what a migration did that shows the defect
@@ -46,6 +83,9 @@ class Defect:
     exist: tuple[str, ...] = ()     # functions without which a tree is not affected; "a|b" for a
                                     # function that was renamed
     see: tuple[str, ...] = ()       # functions that the rules must see where a tree has them
+    machine: Machine = Machine()
+    add: tuple[str, ...] = ()       # files of the repository that both kernels get
+    options: tuple[str, ...] = ()   # further .config lines
     upto: str = ""                  # where not the released tree is the vulnerable one: the last
                                     # patch of the queue that is in it, without its number
 
@@ -70,13 +110,13 @@ def load(name: str) -> Defect:
     control, audit = folder / "control.cocci", folder / "audit.cocci"
     wanted = {"defect"} | {name for name, file in (("control", control), ("audit", audit))
                            if file.exists()}
-    if set(parser.sections()) - {"queue"} != wanted:
+    if set(parser.sections()) - _FREE != wanted:
         raise LabError(f"{path} has the sections {sorted(parser.sections())}, "
                        f"it must have {sorted(wanted)} ([control] goes with control.cocci, [audit] "
-                       "with audit.cocci), and may have queue")
+                       f"with audit.cocci), and may have {', '.join(sorted(_FREE))}")
     wanted |= set(parser.sections())
     for section in sorted(wanted):
-        have = set(parser[section]) - _OPTIONAL
+        have = set(parser[section]) - _OPTIONAL.get(section, set())
         if have != _KEYS[section]:
             raise LabError(f"{path}, section [{section}]: missing or unknown: "
                            f"{', '.join(sorted(have ^ _KEYS[section]))}")
@@ -112,6 +152,15 @@ def load(name: str) -> Defect:
         if len(value) != 3 or value[:2] != ["up", "to"]:
             raise LabError(f"{path}: [queue] vulnerable must be: up to <patch, without number>")
         upto = value[2]
+    add: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    if "kernel" in wanted:
+        add = tuple(parser["kernel"].get("add", "").split())
+        options = tuple(line.strip() for line in parser["kernel"]["options"].splitlines()
+                        if line.strip())
+        for file in add:
+            if not (REPO / file).is_file():
+                raise LabError(f"{path}: [kernel] add: there is no {file} in this repository")
     return Defect(
         name=name,
         title=text["title"].strip(),
@@ -130,5 +179,26 @@ def load(name: str) -> Defect:
         audit_files=audit_files,
         exist=exist,
         see=see,
+        machine=_machine(path, dict(parser["guest"]) if "guest" in wanted else {}),
+        add=add,
+        options=options,
         upto=upto,
     )
+
+
+def _machine(path: Path, text: dict[str, str]) -> Machine:
+    """The guest that a [guest] section asks for."""
+    def two(key: str, otherwise: tuple[int, int]) -> tuple[int, int]:
+        words = text.get(key, "").split()
+        if not words:
+            return otherwise
+        if len(words) != 2 or not all(word.isdecimal() for word in words):
+            raise LabError(f"{path}: [guest] {key} must be two numbers, in MiB: one for each node")
+        return int(words[0]), int(words[1])
+
+    virtio = text.get("virtio_mem", "0").strip()
+    if not virtio.isdecimal():
+        raise LabError(f"{path}: [guest] virtio_mem must be a number, in MiB")
+    return Machine(nodes=two("nodes", Machine.nodes), dimms=two("dimms", Machine.dimms),
+                   cpu=text.get("cpu", "").strip(), virtio_mem=int(virtio),
+                   cmdline=" ".join(text.get("cmdline", "").split()))

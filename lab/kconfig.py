@@ -60,10 +60,15 @@ def parse(text: str, where: str) -> dict[str, str]:
     return options
 
 
-def request(base: Base, arch: Arch, tree: Path, debug: bool) -> Request:
-    """What is asked of a kernel of `base`: the fragments, less base.drop, plus base.add."""
+def request(base: Base, arch: Arch, tree: Path, debug: bool,
+            more: tuple[str, ...] = ()) -> Request:
+    """What is asked of a kernel of `base`: the fragments, less base.drop, plus base.add.
+
+    `more` are lines that a defect asks for; the base may drop them, too.
+    """
     files = {path.stem: parse(path.read_text(encoding="utf-8"), str(path))
              for path in (CONFIGS / "base.config", CONFIGS / "debug.config")}
+    files["base"] |= parse("\n".join(more), "the defect's options")
     dropped = {_name(option) for option in base.drop}
     if strange := sorted(dropped - files["base"].keys() - files["debug"].keys()):
         raise LabError(f"lab/bases/{base.name}.conf drops what no fragment asks for: "

@@ -75,7 +75,8 @@ def prepare(wanted: Wanted, arch: Arch, progress: Progress,
         raise LabError(f"defects/{wanted.defect.name} names the selftest {missing[0]}, and "
                        f"{selftest.FOLDER} has none of that name")
     initrd = guest.initramfs(programs)
-    kernels = {one.name: build.kernel(source, one, arch, wanted.debug, progress)
+    kernels = {one.name: build.kernel(source, one, arch, wanted.debug, progress,
+                                      wanted.defect.options)
                for one in variants if one.name in only}
     return Prepared(source, variants, kernels, programs, initrd, arch)
 
@@ -136,14 +137,17 @@ def _boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int,
     folder.mkdir()
     for name in ("config", "identity.json"):
         (folder / name).hardlink_to(home / name)
+    machine = wanted.defect.machine
     words = [f"lab.run={','.join(wanted.defect.selftests)}",
-             "lab.env=HUGETLB_PMD_MIGRATE_OFFLINE=1", made.source.base.cmdline]
+             "lab.env=HUGETLB_PMD_MIGRATE_OFFLINE=1"
+             + (f",VIRTIO_MEM_QMP=/dev/{made.arch.third_console}" if machine.virtio_mem else ""),
+             made.source.base.cmdline, machine.cmdline]
     if wanted.tests:
         words.append(f"lab.args={','.join(wanted.tests)}")
     if wanted.debug:
         words.append("page_poison=1")
     what = qemu.Guest(made.arch, accel, Path("../image"), Path("../initrd"),
-                      " ".join(word for word in words if word))
+                      " ".join(word for word in words if word), machine)
     progress.step(f"booting the {one.name} kernel, {number} of {wanted.boots} ({accel.upper()})")
 
     def watch(text: str) -> None:

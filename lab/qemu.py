@@ -13,16 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.arch import Arch
+from lab.defect import Machine
 from lab.errors import LabError
 from lab.paths import cache_dir
 from lab.progress import Progress
 
 CPUS = 4
-# MiB a node. What the kernel boots with holds things that never move; the DIMM is added by ACPI
-# and given to movable memory by the guest's init, so all huge pages can go offline. Two of them
-# have to hold the GiB that shmat() reserves up to 5.17; QEMU takes of the host what is used.
-NODE_MIB = 256
-DIMM_MIB = 1024
 
 # Seconds that a guest gets to show its first sign of life under KVM: it takes about one.
 _PROBE_SECONDS = 10
@@ -38,6 +34,7 @@ class Guest:
     image: Path
     initrd: Path
     append: str
+    machine: Machine = Machine()
 
 
 @dataclass(frozen=True)
@@ -51,22 +48,29 @@ class Outcome:
 
 def command(guest: Guest, console: str, ktap: str | None) -> list[str]:
     """The QEMU command; `console` and `ktap` are files, or "stdio" for a person's terminal."""
-    arch, half = guest.arch, CPUS // 2
+    arch, machine, half = guest.arch, guest.machine, CPUS // 2
+    boots_with = sum(machine.nodes)
+    added = sum(machine.dimms) + machine.virtio_mem
+    cpu = arch.cpu_tcg if guest.accel == "tcg" else arch.cpu_kvm
     accel = "tcg,thread=multi" if guest.accel == "tcg" else guest.accel
     words = [
         arch.qemu, *arch.machine, "-accel", accel,
-        "-cpu", arch.cpu_tcg if guest.accel == "tcg" else arch.cpu_kvm,
+        "-cpu", f"{cpu},{machine.cpu}" if machine.cpu else cpu,
         "-smp", f"{CPUS},sockets=2,cores={half}",
-        "-m", f"{2 * NODE_MIB}M,slots=2,maxmem={2 * (NODE_MIB + DIMM_MIB)}M",
+        "-m", f"{boots_with}M" + (f",slots=2,maxmem={boots_with + added}M" if added else ""),
     ]
-    for node in (0, 1):
+    for node, (mib, dimm) in enumerate(zip(machine.nodes, machine.dimms)):
         words += [
-            "-object", f"memory-backend-ram,id=node{node},size={NODE_MIB}M",
+            "-object", f"memory-backend-ram,id=node{node},size={mib}M",
             "-numa", f"node,nodeid={node},cpus={node * half}-{node * half + half - 1},"
                      f"memdev=node{node}",
-            "-object", f"memory-backend-ram,id=dimm{node},size={DIMM_MIB}M",
-            "-device", f"pc-dimm,memdev=dimm{node},node={node}",
         ]
+        if dimm:
+            words += ["-object", f"memory-backend-ram,id=dimm{node},size={dimm}M",
+                      "-device", f"pc-dimm,memdev=dimm{node},node={node}"]
+    if machine.virtio_mem:
+        words += ["-object", f"memory-backend-ram,id=vmem0,size={machine.virtio_mem}M",
+                  "-device", "virtio-mem-pci,id=vm0,memdev=vmem0,node=0,requested-size=0"]
     words += ["-nodefaults", "-display", "none", "-no-reboot"]
     if console == "stdio":
         words += ["-serial", "mon:stdio"]
@@ -74,6 +78,12 @@ def command(guest: Guest, console: str, ktap: str | None) -> list[str]:
         words += ["-monitor", "none", "-serial", f"file:{console}"]
     if ktap is not None:
         words += ["-serial", f"file:{ktap}"]
+        if machine.virtio_mem:
+            # The guest is to change the size of the device itself: its third line is QEMU's
+            # monitor, by way of a socket with QEMU at both ends.
+            words += ["-chardev", "socket,id=qmp,path=qmp.sock,server=on,wait=off",
+                      "-mon", "chardev=qmp,mode=control",
+                      "-chardev", "socket,id=line,path=qmp.sock", "-serial", "chardev:line"]
     words += ["-kernel", str(guest.image), "-initrd", str(guest.initrd), "-append",
               f"console={arch.console} lab.tty={arch.second_console} panic=-1 nokaslr {arch.cmdline} "
               + guest.append]

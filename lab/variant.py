@@ -55,13 +55,15 @@ def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
     patch of the queue does not apply as it is (no fuzz), and where there is neither a match nor a
     queue.
     """
-    untouched = _variant("", "as it is", "")
+    def made(name: str, how: str, diff: str, places: tuple[str, ...] = ()) -> Variant:
+        return _variant(name, how, _with_files(source, defect.add, diff), places)
+
     control = _control(source, defect)
     if control:
         diff, places = control
         count = f"{len(places)} place" + ("s" if len(places) != 1 else "")
-        return (_variant("vulnerable", f"control.cocci ({count})", diff, places),
-                _named(untouched, "fixed"))
+        return (made("vulnerable", f"control.cocci ({count})", diff, places),
+                made("fixed", "as it is", ""))
     patches = series(source.base.name)
     if not mending(patches, defect):
         raise LabError(
@@ -69,12 +71,12 @@ def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
             f"protection in {' '.join(defect.control_files) or 'it'}, and queue/"
             f"{source.base.name} has no patches that would add it")
     count = f"{len(patches)} patch" + ("es" if len(patches) != 1 else "")
-    fixed = _variant("fixed", f"queue/{source.base.name} ({count})", queue_diff(source, patches))
+    fixed = made("fixed", f"queue/{source.base.name} ({count})", queue_diff(source, patches))
     if not defect.upto:
-        return _named(untouched, "vulnerable"), fixed
+        return made("vulnerable", "as it is", ""), fixed
     part = _up_to(patches, defect)
-    return (_variant("vulnerable", f"queue/{source.base.name} (patches 1 to {len(part)})",
-                     queue_diff(source, part)), fixed)
+    return (made("vulnerable", f"queue/{source.base.name} (patches 1 to {len(part)})",
+                 queue_diff(source, part)), fixed)
 
 
 def put(source: Source, variant: Variant) -> None:
@@ -101,8 +103,32 @@ def _variant(name: str, how: str, diff: str, places: tuple[str, ...] = ()) -> Va
     return Variant(name, how, diff, key, places)
 
 
-def _named(variant: Variant, name: str) -> Variant:
-    return Variant(name, variant.how, variant.diff, variant.key, variant.places)
+def _with_files(source: Source, files: tuple[str, ...], diff: str) -> str:
+    """`diff` and, in the same tree, files of this repository; C files are built in.
+
+    LabError where the tree has a file of that name.
+    """
+    if not files:
+        return diff
+    with tempfile.TemporaryDirectory(prefix="lab-files-") as folder:
+        scratch = _Scratch(source.tree, Path(folder))
+        makefiles = sorted({str(Path(file).parent / "Makefile") for file in files
+                            if file.endswith(".c")})
+        scratch.take([*_touched(diff), *makefiles, *files])
+        if diff and (done := _apply(scratch.new, diff)).returncode != 0:
+            raise LabError(f"the variant of {source.version} cannot be made: "
+                           f"{_first_line(done.stderr)}")
+        for file in files:
+            if (scratch.new / file).exists():
+                raise LabError(f"{source.version} has a {file} of its own")
+            (scratch.new / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(REPO / file, scratch.new / file)
+        for makefile in makefiles:
+            with open(scratch.new / makefile, "a", encoding="utf-8") as text:
+                for file in files:
+                    if file.endswith(".c") and str(Path(file).parent / "Makefile") == makefile:
+                        text.write(f"obj-y += {Path(file).stem}.o\n")
+        return scratch.diff()
 
 
 # ---- diffs ---------------------------------------------------------------------------------
@@ -288,7 +314,7 @@ def _control(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | No
 
     changed: dict[str, list[str]] = {}
     labels: dict[str, list[str]] = {}
-    call = re.compile(rf"\b{re.escape(defect.removes)}\s*\(")
+    call = re.compile(rf"\b({'|'.join(map(re.escape, defect.removes.split('|')))})\s*\(")
     for file in _parse_diff(diff):
         for change in file.changes:
             name = next((name for path, name, first, last in defined

@@ -60,6 +60,40 @@ def test_a_part_of_the_queue_may_be_vulnerable(folder: Path) -> None:
         defect.load("astray")
 
 
+def test_what_its_tests_need_is_read(folder: Path) -> None:
+    loaded = defect.load("astray")
+    assert (loaded.machine, loaded.add, loaded.options) == (defect.Machine(), (), ())
+    (folder / "defect").write_text(TEXT + """
+[kernel]
+add = README
+options =
+    CONFIG_CMA=y
+    CONFIG_X=n
+[guest]
+nodes = 3072 2048
+dimms = 0 0
+cpu = +pdpe1gb
+virtio_mem = 256
+cmdline = hugetlb_cma=2G
+""")
+    loaded = defect.load("astray")
+    assert (loaded.add, loaded.options) == (("README",), ("CONFIG_CMA=y", "CONFIG_X=n"))
+    assert loaded.machine == defect.Machine((3072, 2048), (0, 0), "+pdpe1gb", 256, "hugetlb_cma=2G")
+
+
+@pytest.mark.parametrize(("section", "says"), [
+    ("[kernel]\noptions =\n    CONFIG_A=y\nadd = no/such.c\n", "no no/such.c"),
+    ("[kernel]\nadd = README\n", "options"),
+    ("[guest]\nnodes = 3072\n", "two numbers"),
+    ("[guest]\nvirtio_mem = much\n", "a number"),
+    ("[guest]\nmemory = 1\n", "memory"),
+])
+def test_a_need_that_makes_no_sense_is_named(folder: Path, section: str, says: str) -> None:
+    (folder / "defect").write_text(TEXT + section)
+    with pytest.raises(LabError, match=says):
+        defect.load("astray")
+
+
 def test_unknown_name_lists_the_known_ones(folder: Path) -> None:
     with pytest.raises(LabError, match="no defect nosuch: there are astray"):
         defect.load("nosuch")

@@ -66,6 +66,13 @@ def a_source(tree: Path, base: Base) -> Source:
     return Source(base=base, version="0.1.2", identity={}, key="k", tree=tree)
 
 
+@pytest.mark.usefixtures("fragments")
+def test_a_defect_asks_for_more_and_a_base_may_drop_that(tree: Path) -> None:
+    base = a_base(drop=("CONFIG_Y=y",))
+    asked = kconfig.request(base, X86, tree, False, ("CONFIG_X=y", "CONFIG_Y=y"))
+    assert asked.options == {"A": "y", "N": "8", "OFF": "n", "X": "y"}
+
+
 def test_a_fragment_is_read_and_anything_strange_in_it_named() -> None:
     text = "# why\nCONFIG_A=y\n\n# CONFIG_B is not set\nCONFIG_C=\"a b\"\n# CONFIG_D is needed\n"
     assert kconfig.parse(text, "f") == {"A": "y", "B": "n", "C": '"a b"'}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab import arch, qemu
+from lab.defect import Machine
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
@@ -45,6 +46,18 @@ def test_two_nodes_with_cpus_and_memory_and_two_serial_lines() -> None:
     append = words[words.index("-append") + 1]
     assert "console=ttyS0" in append and "lab.tty=ttyS1" in append and "lab.run=x" in append
     assert "-no-reboot" in words and "tcg,thread=multi" in words
+
+
+def test_a_defect_may_want_another_machine() -> None:
+    machine = Machine(nodes=(3072, 2048), dimms=(0, 0), cpu="+pdpe1gb", virtio_mem=256)
+    what = qemu.Guest(ROW, "tcg", Path("image"), Path("initrd"), "lab.run=x", machine)
+    words = qemu.command(what, "console.log", "ktap.log")
+    assert words[words.index("-m") + 1] == "5120M,slots=2,maxmem=5376M"
+    assert words[words.index("-cpu") + 1] == f"{ROW.cpu_tcg},+pdpe1gb"
+    assert not [word for word in words if word.startswith("pc-dimm")]
+    assert "virtio-mem-pci,id=vm0,memdev=vmem0,node=0,requested-size=0" in words
+    assert [words[at + 1] for at, word in enumerate(words) if word == "-serial"] == [
+        "file:console.log", "file:ktap.log", "chardev:line"]
 
 
 def test_a_boot_that_ends(tmp_path: Path) -> None:

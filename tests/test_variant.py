@@ -328,3 +328,35 @@ def test_a_kill_at_any_line_is_made_good_by_the_next_put(source: Source, queue: 
             assert read(source.tree) == FILES, lines
             lines += 1
         assert lines > 60, "the child was hardly ever killed"
+
+
+def test_files_of_ours_go_into_both_kernels(source: Source, queue: Path, tmp_path: Path,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    assert queue
+    repo = tmp_path / "repo"
+    write(repo, {"lib/play.c": "int play;\n", "lib/play.h": "int header;\n"})
+    write(source.tree, {"lib/Makefile": "obj-y += a.o\n"})
+    monkeypatch.setattr(variant, "REPO", repo)
+    ours = {"lib/play.c": "int play;\n", "lib/play.h": "int header;\n",
+            "lib/Makefile": "obj-y += a.o\nobj-y += play.o\n"}
+    wanted = dataclasses.replace(DEFECT, add=("lib/play.c", "lib/play.h"))
+    vulnerable, fixed = variant.plan(source, wanted)
+    before = read(source.tree)
+    variant.put(source, vulnerable)
+    assert read(source.tree) == {**FILES, **ours}
+    variant.put(source, fixed)
+    assert read(source.tree) == {**fixed_files(), **ours}
+    variant.restore(source.tree)
+    assert read(source.tree) == before
+
+
+def test_a_file_of_ours_never_takes_the_place_of_the_kernels(source: Source, queue: Path,
+                                                             tmp_path: Path,
+                                                             monkeypatch: pytest.MonkeyPatch
+                                                             ) -> None:
+    assert queue
+    write(tmp_path / "repo", {"mm/other.c": "int ours;\n"})
+    write(source.tree, {"mm/Makefile": "\n"})
+    monkeypatch.setattr(variant, "REPO", tmp_path / "repo")
+    with pytest.raises(LabError, match="has a mm/other.c of its own"):
+        variant.plan(source, dataclasses.replace(DEFECT, add=("mm/other.c",)))
