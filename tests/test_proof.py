@@ -80,6 +80,33 @@ def test_the_flush_is_proved(tmp_path: Path) -> None:
     assert fixed["control_migrations"] > 0
 
 
+@pytest.mark.usefixtures("tree612")
+def test_the_stack_of_exec_is_proved(tmp_path: Path) -> None:
+    status, report = run_prove(tmp_path / "out", "DEFECT=exec-temp-stack")
+    assert report["verdict"] == "PROVED" and status == 0, report["why"]
+    vulnerable, fixed = (report["variants"][name]                   # type: ignore[index]
+                         for name in ("vulnerable", "fixed"))
+    assert vulnerable["lost_migrations"] >= 1
+    for trigger in ("compaction", "migrate_pages", "block_offline"):
+        assert fixed["by_test"][f"exec_temp_stack.{trigger}.exec"]["migrations"] >= 100
+
+
+@pytest.mark.usefixtures("tree612")
+def test_the_isolation_of_thps_is_proved(tmp_path: Path) -> None:
+    status, report = run_prove(tmp_path / "out", "DEFECT=thp-cow-isolation")
+    assert report["verdict"] == "PROVED" and status == 0, report["why"]
+    vulnerable, fixed = (report["variants"][name]["by_test"]        # type: ignore[index]
+                         for name in ("vulnerable", "fixed"))
+    for trigger in ("gigantic", "virtio_mem"):
+        for cause in ("child_writes", "child_writes_subpage", "parent_writes", "mprotect"):
+            name = f"thp_cow_isolation.{trigger}.{cause}"
+            assert vulnerable[name]["lost_migrations"] == vulnerable[name]["migrations"] > 0
+            assert fixed[name]["migrations"] > 0
+        for control in ("child_waits", "vmsplice", "io_uring"):
+            name = f"thp_cow_isolation.{trigger}.{control}"
+            assert (vulnerable[name]["failed"], fixed[name]["failed"]) == (0, 0)
+
+
 @pytest.mark.parametrize("defect", ["pmd-share-migrate", "pmd-share-flush"])
 @pytest.mark.parametrize("base", ["4.18", "4.14", "4.9", "4.4"])
 def test_a_queue_is_proved(base: str, defect: str, tmp_path: Path) -> None:

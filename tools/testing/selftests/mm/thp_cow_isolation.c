@@ -47,12 +47,12 @@
 #define MIB			(1024 * 1024ul)
 #define GIB			(1024 * MIB)
 #define MAX_THPS		640
-#define ROUNDS			2
+#define ROUNDS			1
 /* Of what is lent, at least so much is to be in use by the THPs. */
 #define WANTED_MIB		64
 #define VIRTIO_MIB		256
 #define VIRTIO_THPS		16
-#define UNPLUG_SECONDS		5
+#define UNPLUG_SECONDS		3
 #define QMP_SECONDS		5
 /* A sub-page that nobody writes to: it stays in the THP. */
 #define SUBPAGE			16
