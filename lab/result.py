@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from lab.errors import LabError
 from lab.ktap import Test
@@ -88,7 +89,7 @@ def _counts(tests: Sequence[Test]) -> dict[str, int]:
     outcomes = [test.outcome for test in tests]
     counts = {"tests": len(tests), "failed": outcomes.count("fail") + outcomes.count("error"),
               "skipped": outcomes.count("skip"), "inconclusive": outcomes.count("inconclusive")}
-    for key in ("calls", "migrations", "lost_migrations", "hot_calls", "hot_moved"):
+    for key in _COUNTED:
         counts[key] = sum(test.count(key) for test in tests if not test.is_control())
     counts["control_migrations"] = sum(test.count("migrations") for test in tests
                                        if test.is_control())
@@ -119,17 +120,31 @@ def example(boots: Sequence[Boot]) -> dict[str, str | int | float] | None:
     return None
 
 
-def _by_test(boots: Sequence[Boot]) -> dict[str, dict[str, int]]:
+_COUNTED = ("calls", "migrations", "lost_migrations", "hot_calls", "hot_moved")
+# What some tests have done besides migrating: programs run, THPs that were in the way and those that
+# were moved, writes of a device.
+_ALSO = ("execs", "thps", "moved", "device_writes")
+# Not a sum: how long it took until a test saw the defect, in milliseconds.
+_FIRST = "first_ms"
+
+
+def _also_counted(tests: Sequence[Test]) -> dict[str, int]:
+    """Sums of what else the tests counted, of those things that say how much was done."""
+    return {key: sum(test.count(key) for test in tests) for key in _ALSO
+            if any(key in test.figures for test in tests)}
+
+
+def _by_test(boots: Sequence[Boot]) -> dict[str, dict[str, Any]]:
     """For each test, in the order in which they first ran, its sums over all boots."""
     groups: dict[str, list[Test]] = {}
     for boot in boots:
         for test in boot.tests():
             groups.setdefault(test.name, []).append(test)
-    sums: dict[str, dict[str, int]] = {}
+    sums: dict[str, dict[str, Any]] = {}
     for name, tests in groups.items():
         counts = _counts(tests)
         del counts["tests"]
-        sums[name] = {"runs": len(tests), **counts}
+        sums[name] = {"runs": len(tests), **counts, "also": _also_counted(tests)}
     return sums
 
 
@@ -140,6 +155,8 @@ def _boot_report(boot: Boot) -> dict[str, object]:
         "accel": boot.accel,
         **{key: counts[key] for key in ("tests", "failed", "skipped", "inconclusive",
                                         "migrations", "lost_migrations")},
+        _FIRST: min((test.count(_FIRST) for test in boot.tests() if test.count(_FIRST)),
+                    default=None),
         "complaints": [{"kind": c.kind, "line": c.line, "text": c.text} for c in boot.complaints],
         "symptoms": [{"kind": c.kind, "line": c.line, "text": c.text} for c in boot.symptoms],
         "problems": boot.transcript.problems(),

@@ -68,3 +68,17 @@ def test_what_is_recorded_is_a_proof(path: Path) -> None:
     assert "Made by ``make record``" in text
     assert re.search(r"(?m)^:Repeat: ``make prove ", text)
     assert not re.search(r"/(tmp|root|home)/", text)
+
+
+def test_what_a_test_does_not_say_has_no_column(tmp_path: Path, report: dict[str, object]) -> None:
+    text = record.write(save(tmp_path, report), tmp_path / "proofs").read_text()
+    assert "hot calls" not in text and "also counted" not in text and "until it was" not in text
+    variants = json.loads(json.dumps(report["variants"]))
+    variants["vulnerable"]["runs"][0]["first_ms"] = 5400
+    variants["vulnerable"]["runs"][1]["first_ms"] = 7000
+    for test in variants["fixed"]["by_test"].values():
+        test["also"] = {"execs": 12}
+    text = record.write(save(tmp_path, report | {"variants": variants}),
+                        tmp_path / "proofs").read_text()
+    assert re.search(r"(?m)^seconds until it was seen +5\.4 to 7\.0 +-$", text)
+    assert "fixed: also counted" in text and "execs 12" in text

@@ -89,7 +89,7 @@ def test_report_counts() -> None:
     main = variant["by_test"]["hugetlb_pmd_migrate.hugetlbfs_migrate_pages_2.lost_write"]
     assert main == {"runs": 2, "failed": 2, "skipped": 0, "inconclusive": 0, "calls": 80,
                     "migrations": 80, "lost_migrations": 78, "control_migrations": 0,
-                    "hot_calls": 0, "hot_moved": 0}
+                    "hot_calls": 0, "hot_moved": 0, "also": {}}
 
 
 def test_hot_calls_are_summed() -> None:

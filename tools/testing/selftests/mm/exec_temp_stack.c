@@ -366,7 +366,7 @@ TEST_F_TIMEOUT(exec_temp_stack, exec, 120)
 	struct shared *sh = self->shared;
 	uint64_t began = cycles_clock(), limit;
 	pid_t parent = getpid(), pid;
-	double first = 0;
+	long first_ms = 0;
 	int i;
 
 	for (i = 0; i < self->nr_loops; i++) {
@@ -388,7 +388,7 @@ TEST_F_TIMEOUT(exec_temp_stack, exec, 120)
 		for (i = 0; i < self->nr_loops; i++)
 			wrong += sh->loops[i].wrong || sh->loops[i].stuck;
 		if (wrong)
-			first = (cycles_clock() - began) / 1e9;
+			first_ms = (cycles_clock() - began) / 1000000;
 	}
 	__atomic_store_n(&sh->stop, 1, __ATOMIC_RELEASE);
 	for (i = 0; i < self->nr_loops; i++) {
@@ -415,12 +415,12 @@ TEST_F_TIMEOUT(exec_temp_stack, exec, 120)
 		       trigger_name[variant->trigger], sh->calls);
 	printf(" failed_calls=%ld execs=%ld migrations=%ld lost_migrations=%ld",
 	       sh->failed_calls, execs, migrated, wrong);
-	printf(" seconds=%.1f\n", first);
+	printf(" first_ms=%ld\n", first_ms);
 
 	self->wrong = wrong;
 	EXPECT_EQ(0, wrong)
-		TH_LOG("after %ld execs and %ld migrations, in %.1f s", execs,
-		       migrated, first);
+		TH_LOG("after %ld execs and %ld migrations, in %ld ms", execs,
+		       migrated, first_ms);
 	if (!wrong && (!execs || migrated < 100))
 		SKIP(return, "inconclusive: %ld execs, %ld pages migrated",
 		     execs, migrated);
