@@ -30,7 +30,7 @@ WANTED = $(call option,DEFECT,--defect) $(call option,BASE,--base) \
 	 $(call option,TIMEOUT,--timeout) $(call option,TESTS,--tests) \
 	 $(call option,OUT,--out)
 
-.PHONY: help prove audit shell selftests series record list install check clean
+.PHONY: help prove audit shell selftests series record docs list install check clean
 
 help:
 	@echo 'make prove     Build a kernel with and without the protection, boot both, and say'
@@ -52,6 +52,8 @@ help:
 	@echo '                 make series KERNEL=/path/to/linux O=/tmp/series'
 	@echo 'make record    Write what the last proof showed into Documentation/proofs/.'
 	@echo '                 make record OUT=/tmp/out'
+	@echo 'make docs      Render Documentation/ to HTML, with Sphinx; a warning is an error.'
+	@echo '                 make docs O=/tmp/docs'
 	@echo 'make list      The defects and the bases that the lab knows.'
 	@echo 'make install   Install what the lab needs, with apt (make prove does so by itself).'
 	@echo "make check     This project's own tests, a proof on 6.12 among them."
@@ -72,6 +74,7 @@ help:
 	@echo '  VARIANT=fixed     of shell: which kernel, vulnerable if not named'
 	@echo '  DEST=dir          of selftests: where they go'
 	@echo '  O=dir             of series: where it goes; an empty folder or none'
+	@echo '                    of docs: where they go; out/docs if not named'
 
 prove:
 	@$(LAB) prove $(WANTED)
@@ -91,6 +94,9 @@ series:
 
 record:
 	@$(LAB) record $(call option,OUT,--out)
+
+docs:
+	@$(LAB) docs $(call option,O,--out)
 
 list:
 	@$(LAB) list

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lab import arch, audit, base, defect, deps, prove, qemu, record, result, selftest, \
+from lab import arch, audit, base, defect, deps, docs, prove, qemu, record, result, selftest, \
     series, source
 from lab.errors import LabError
 from lab.paths import REPO
@@ -170,6 +170,12 @@ def _record(args: argparse.Namespace, _progress: Progress) -> int:
     return 0
 
 
+def _docs(args: argparse.Namespace, progress: Progress) -> int:
+    deps.ensure(progress, deps.DOCS)
+    print(docs.build(Path(args.out) if args.out else REPO / "out" / "docs", progress))
+    return 0
+
+
 def _install(args: argparse.Namespace, progress: Progress) -> int:
     deps.ensure(progress, deps.BUILD + (deps.CHECK if args.check else ()))
     return 0
@@ -181,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     actions: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
         "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
-        "audit": _audit, "record": _record, "list": _list, "install": _install}
+        "audit": _audit, "record": _record, "docs": _docs, "list": _list, "install": _install}
     for verb in actions:
         sub = verbs.add_parser(verb)
         if verb in ("prove", "shell"):
@@ -194,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if verb == "audit":
             sub.add_argument("--kernel", default="")
             sub.add_argument("--format", default="")
-        if verb == "record":
+        if verb in ("record", "docs"):
             sub.add_argument("--out", default="")
         if verb == "series":
             for option in ("base", "kernel", "out"):

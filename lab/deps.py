@@ -71,6 +71,10 @@ CHECK = (
 )
 
 
+# To render the documents, which nothing else needs.
+DOCS = (Need("python3-sphinx", ("sphinx-build",)),)
+
+
 def ensure(progress: Progress, needs: Sequence[Need] = BUILD) -> None:
     """Install what is missing of `needs`; returns at once where nothing is.
 

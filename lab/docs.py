@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Renders Documentation/ to HTML; what Sphinx warns of is an error.
+
+The folder has no index and no conf.py of its own: its files are at the paths that they have in a
+kernel tree, where both exist already.  So the index is made here, and the few settings are options.
+"""
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.paths import REPO, cache_dir
+from lab.progress import Progress
+
+DOCUMENTATION = REPO / "Documentation"
+
+# The kernel's conf.py has these names; the theme is the one that comes with Sphinx.
+_SETTINGS = ("project=Page migration that loses writes", "root_doc=index",
+             "html_theme=alabaster", "html_copy_source=0", "html_show_copyright=0")
+
+
+def build(out: Path, progress: Progress, documentation: Path = DOCUMENTATION) -> Path:
+    """Render the documents below `documentation` to `out`; returns the first page.
+
+    LabError with the first warning where there is any.
+    """
+    out = out.expanduser().resolve()
+    log = cache_dir() / "logs" / "docs.log"
+    log.parent.mkdir(exist_ok=True)
+    progress.step("rendering the documents")
+    with tempfile.TemporaryDirectory(prefix="lab-docs-") as folder:
+        top, doctrees = Path(folder, "Documentation"), Path(folder, "doctrees")
+        top.mkdir()
+        for path in sorted(documentation.iterdir()):
+            (top / path.name).symlink_to(path.resolve())
+        (top / "index.rst").write_text(_index(documentation), encoding="utf-8")
+        done = subprocess.run(
+            ["sphinx-build", "-C", "-E", "-a", "-q", "-W", "--keep-going", "-b", "html",
+             *(word for setting in _SETTINGS for word in ("-D", setting)),
+             "-d", str(doctrees), str(top), str(out)],
+            text=True, errors="replace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, check=False)
+        said = done.stdout.replace(f"{folder}/", "")
+    log.write_text(said, encoding="utf-8")
+    if done.returncode != 0:
+        progress.done("failed")
+        lines = [line for line in said.splitlines() if line.strip()]
+        first = next((line for line in lines if re.search(r"\b(WARNING|ERROR|SEVERE)\b", line)),
+                     lines[-1] if lines else "it said nothing")
+        raise LabError(f"Sphinx has something against the documents: {first}", str(log))
+    progress.done()
+    return out / "index.html"
+
+
+def _index(documentation: Path) -> str:
+    """A page that leads to all documents."""
+    names = sorted(str(path.relative_to(documentation).with_suffix(""))
+                   for path in documentation.rglob("*.rst"))
+    title = "Documentation"
+    bar = "=" * len(title)
+    return "\n".join([bar, title, bar, "", ".. toctree::", "   :maxdepth: 1", "",
+                      *(f"   {name}" for name in names), ""])
