@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The main job: two kernels from one source, booted, and a verdict on what tells them apart."""
 
+import dataclasses
 import json
 import shutil
 import time
@@ -21,6 +22,8 @@ from lab.variant import Variant
 # Seconds a boot may take. A boot takes 15 to 20 s on an idle machine with TCG; KASAN and lockdep
 # make it several times that.
 LIMIT, DEBUG_LIMIT = 300, 1500
+# MiB a node more: KASAN's shadow of all memory, an eighth of it, cannot be in movable memory.
+DEBUG_MIB = 512
 
 
 @dataclass(frozen=True)
@@ -138,14 +141,16 @@ def _boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int,
     for name in ("config", "identity.json"):
         (folder / name).hardlink_to(home / name)
     machine = wanted.defect.machine
+    if wanted.debug:
+        machine = dataclasses.replace(machine, nodes=(machine.nodes[0] + DEBUG_MIB,
+                                                      machine.nodes[1] + DEBUG_MIB))
     words = [f"lab.run={','.join(wanted.defect.selftests)}",
              "lab.env=HUGETLB_PMD_MIGRATE_OFFLINE=1"
              + (f",VIRTIO_MEM_QMP=/dev/{made.arch.third_console}" if machine.virtio_mem else ""),
-             made.source.base.cmdline, machine.cmdline]
+             # A base on which page poisoning cannot be had says so later in the line.
+             "page_poison=1" if wanted.debug else "", made.source.base.cmdline, machine.cmdline]
     if wanted.tests:
         words.append(f"lab.args={','.join(wanted.tests)}")
-    if wanted.debug:
-        words.append("page_poison=1")
     what = qemu.Guest(made.arch, accel, Path("../image"), Path("../initrd"),
                       " ".join(word for word in words if word), machine)
     progress.step(f"booting the {one.name} kernel, {number} of {wanted.boots} ({accel.upper()})")
