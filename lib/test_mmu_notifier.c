@@ -1,0 +1,599 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A device that shares the page tables of a process, made of software.
+ *
+ * The likes of an IOMMU with PASIDs walk the page tables that the CPUs use, and
+ * keep what they find in a TLB of their own. All they want of the MMU notifiers
+ * is to be told when to empty that TLB, so they have ->invalidate_range() and
+ * neither start nor end: what the page tables say is right, they need not be
+ * kept from looking. This one has such a TLB, which a test fills address by
+ * address, and a thread that writes through it, without end, what can be
+ * checked afterwards: in each page that it has an entry for, a journal of
+ * numbered writes. Once ->invalidate_range() has returned, nothing is written
+ * through the entries in the range any more, and the number of the last write
+ * is final. If the journal does not have it then, it was copied too early.
+ *
+ * A TLB holds no reference to the pages in it. Neither does this one, or their
+ * migration would fail, and find nothing. Where the kernel is right, no page is
+ * freed before ->invalidate_range() was called for it. The kernels that this is
+ * for may be wrong, and the test is to tell and not to corrupt memory: before
+ * each write there is a look at the page, whether it is the one that was shown.
+ *
+ * See tools/testing/selftests/mm/thp_numa_notifier.c.
+ */
+#include <linux/atomic.h>
+#include <linux/cpumask.h>
+#include <linux/delay.h>
+#include <linux/err.h>
+#include <linux/fs.h>
+#include <linux/kthread.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/uaccess.h>
+#include <linux/version.h>
+
+#include "test_mmu_notifier_uapi.h"
+
+#ifndef CONFIG_MMU_NOTIFIER
+#error "needs CONFIG_MMU_NOTIFIER: select it by anything that uses it"
+#endif
+
+static void device_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
+			      unsigned long start, unsigned long end);
+static void device_release(struct mmu_notifier *mn, struct mm_struct *mm);
+static void slow_end(struct mmu_notifier *mn, unsigned long start,
+		     unsigned long end);
+
+/*
+ * All that differs between kernel versions is from here to the line below.
+ * In a kernel tree there is but one version and no need to ask for it. This file
+ * is built, as it is, into each kernel between 4.4 and the newest whose
+ * migration is to be compared with that of another.
+ */
+#define SINCE(major, minor) \
+	(KERNEL_VERSION(major, minor, 0) <= LINUX_VERSION_CODE)
+
+#if !SINCE(4, 13)
+/*
+ * What unmaps a small page by its reverse mapping calls this and not the other:
+ * without it, the page would be freed under an entry.
+ */
+static void device_invalidate_page(struct mmu_notifier *mn,
+				   struct mm_struct *mm, unsigned long address)
+{
+	device_invalidate(mn, mm, address, address + PAGE_SIZE);
+}
+#endif
+
+static const struct mmu_notifier_ops device_ops = {
+	.release = device_release,
+#if SINCE(6, 6)
+	/* The same by another name, no longer called at the end of a range. */
+	.arch_invalidate_secondary_tlbs = device_invalidate,
+#else
+	.invalidate_range = device_invalidate,
+#endif
+#if !SINCE(4, 13)
+	.invalidate_page = device_invalidate_page,
+#endif
+};
+
+#if SINCE(5, 2)
+static void slow_range_end(struct mmu_notifier *mn,
+			   const struct mmu_notifier_range *range)
+{
+	if (mmu_notifier_range_blockable(range))
+		slow_end(mn, range->start, range->end);
+}
+#elif SINCE(5, 0)
+#error "5.0 and 5.1 have an interface of their own, which this does not know"
+#else
+static void slow_range_end(struct mmu_notifier *mn, struct mm_struct *mm,
+			   unsigned long start, unsigned long end)
+{
+	slow_end(mn, start, end);
+}
+#endif
+
+#if SINCE(5, 17)
+static void *mapping_of(struct page *head)
+{
+	return READ_ONCE(page_folio(head)->mapping);
+}
+
+static pgoff_t index_of(struct page *head)
+{
+	return READ_ONCE(page_folio(head)->index);
+}
+#else
+static void *mapping_of(struct page *head)
+{
+	return READ_ONCE(head->mapping);
+}
+
+static pgoff_t index_of(struct page *head)
+{
+	return READ_ONCE(head->index);
+}
+#endif
+/* ---- no version below ---------------------------------------------------- */
+
+/* Of the TLB. */
+struct entry {
+	spinlock_t lock;	/* all of it */
+	u64 *journal;		/* where to write; NULL if it is not valid */
+	unsigned long address;	/* in the process */
+	struct page *page;
+	void *mapping;		/* of the page, and its place in there: */
+	pgoff_t index;		/* both are another owner's once it is freed */
+	unsigned long pfn;
+	u64 nr;			/* of the last write */
+	u64 invalidations;
+	u64 stale;
+	u64 start;		/* of the last of these */
+	u64 end;
+};
+
+struct test_device {
+	struct mutex lock;	/* all but the entries */
+	struct mmu_notifier mn;
+	struct mmu_notifier slow_mn;
+	struct mm_struct *mm;	/* set once, when all of the above is */
+	struct entry *entries;
+	unsigned int nr_entries;
+	atomic_t generation;	/* of the TLB: how many invalidations there were */
+	struct task_struct *writer;
+	bool slow;		/* @slow_mn is registered */
+	unsigned long slow_usecs;
+	unsigned long slow_bytes;
+};
+
+/*
+ * Invalidation. It is called with page table locks held, and waits for no more
+ * than one write for each entry.
+ *
+ * The generation comes first: who fills an entry has looked at the page tables
+ * before, and looks at the generation again with the lock of the entry. Either
+ * it sees a new one and starts over, or its entry is there to be taken away.
+ */
+static void invalidate(struct test_device *dev, unsigned long start,
+		       unsigned long end)
+{
+	unsigned int i;
+
+	atomic_inc(&dev->generation);
+	for (i = 0; i < dev->nr_entries; i++) {
+		struct entry *e = &dev->entries[i];
+
+		spin_lock(&e->lock);
+		if (e->journal && e->address < end &&
+		    e->address + TEST_MMU_NOTIFIER_BYTES > start) {
+			e->journal = NULL;
+			e->invalidations++;
+			e->start = start;
+			e->end = end;
+		}
+		spin_unlock(&e->lock);
+	}
+}
+
+static void device_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
+			      unsigned long start, unsigned long end)
+{
+	invalidate(container_of(mn, struct test_device, mn), start, end);
+}
+
+/*
+ * The process is gone, or the file is closed. In the first case its pages are
+ * freed next, and nothing is said of each of them any more. No entry can be
+ * filled again: that takes a thread of the process.
+ */
+static void device_release(struct mmu_notifier *mn, struct mm_struct *mm)
+{
+	invalidate(container_of(mn, struct test_device, mn), 0, ULONG_MAX);
+}
+
+/*
+ * The second device. At the end of a range, a notifier's ->invalidate_range()
+ * comes right before its ->invalidate_range_end(), and then it is the next
+ * notifier's turn, the one that was registered last being the first: they are
+ * put at the head of the list, in 4.4 as in 7.3. This one is registered when it
+ * is first told to be slow, and that is after the one above. So the first device
+ * keeps its entries while this one sleeps, as it would if others had work to do.
+ *
+ * At the end of a range a notifier may sleep, with one exception by mistake:
+ * set_pmd_migration_entry() of 4.14 and 4.18 calls it with the page table lock
+ * held, for one huge page. So this never sleeps for as little as that.
+ */
+static void slow_end(struct mmu_notifier *mn, unsigned long start,
+		     unsigned long end)
+{
+	struct test_device *dev = container_of(mn, struct test_device, slow_mn);
+	unsigned long usecs = READ_ONCE(dev->slow_usecs);
+
+	if (usecs && end - start >= READ_ONCE(dev->slow_bytes))
+		usleep_range(usecs, usecs + usecs / 8 + 1);
+}
+
+static const struct mmu_notifier_ops slow_ops = {
+	.invalidate_range_end = slow_range_end,
+};
+
+/* Writing. */
+
+/* The head of the compound page, with a reference; NULL if it has none. */
+static struct page *try_get_head(struct page *page)
+{
+	struct page *head = compound_head(page);
+
+	if (!get_page_unless_zero(head))
+		return NULL;
+	/* It may have been split, or be part of another, since. */
+	if (compound_head(page) == head)
+		return head;
+	put_page(head);
+	return NULL;
+}
+
+static void write_entry(struct entry *e)
+{
+	struct page *head;
+
+	spin_lock(&e->lock);
+	if (!e->journal)
+		goto unlock;
+	/*
+	 * The page may be frozen for a moment, which is no harm and a chance
+	 * missed; or free, if the kernel is wrong.
+	 */
+	head = try_get_head(e->page);
+	if (!head)
+		goto unlock;
+	if (mapping_of(head) == e->mapping &&
+	    index_of(head) + (e->page - head) == e->index) {
+		e->nr++;
+		WRITE_ONCE(e->journal[e->nr % TEST_MMU_NOTIFIER_SLOTS], e->nr);
+	} else {
+		/* It has another owner: the kernel is wrong. */
+		e->journal = NULL;
+		e->stale++;
+		e->start = 0;
+		e->end = 0;
+	}
+	/* With the lock held: none is left after an invalidation. */
+	put_page(head);
+unlock:
+	spin_unlock(&e->lock);
+}
+
+static int writer(void *data)
+{
+	struct test_device *dev = data;
+	unsigned int i;
+
+	while (!kthread_should_stop()) {
+		for (i = 0; i < dev->nr_entries; i++)
+			write_entry(&dev->entries[i]);
+		/*
+		 * Not cond_resched(): if nobody wants this CPU, that is no
+		 * quiescent state for RCU in all versions.
+		 */
+		schedule();
+	}
+	return 0;
+}
+
+/* What the test asks for. */
+
+static int attach(struct test_device *dev, unsigned int nr)
+{
+	unsigned int i;
+	int ret;
+
+	if (!nr || nr > TEST_MMU_NOTIFIER_MAX_ENTRIES)
+		return -EINVAL;
+	if (dev->mm)
+		return -EBUSY;
+
+	dev->entries = kcalloc(nr, sizeof(*dev->entries), GFP_KERNEL);
+	if (!dev->entries)
+		return -ENOMEM;
+	for (i = 0; i < nr; i++)
+		spin_lock_init(&dev->entries[i].lock);
+	dev->nr_entries = nr;
+	dev->mn.ops = &device_ops;
+	ret = mmu_notifier_register(&dev->mn, current->mm);
+	if (ret) {
+		kfree(dev->entries);
+		dev->entries = NULL;
+		dev->nr_entries = 0;
+		return ret;
+	}
+	/*
+	 * Pairs with find_entry(): who sees it sees the entries. It lives as
+	 * long as the notifier is registered.
+	 */
+	smp_store_release(&dev->mm, current->mm);
+	return 0;
+}
+
+static struct entry *find_entry(struct test_device *dev, unsigned int nr)
+{
+	struct mm_struct *mm;
+
+	/* Pairs with attach(). */
+	mm = smp_load_acquire(&dev->mm);
+	if (!mm)
+		return ERR_PTR(-ENXIO);
+	if (nr >= dev->nr_entries)
+		return ERR_PTR(-EINVAL);
+	return &dev->entries[nr];
+}
+
+static int try_to_show(struct test_device *dev, struct entry *e,
+		       struct test_mmu_notifier_show *show)
+{
+	unsigned long address = show->address;
+	struct page *page, *head;
+	int generation, got, ret = -EAGAIN;
+
+	generation = atomic_read(&dev->generation);
+	/* Before the page tables, see invalidate(). */
+	smp_rmb();
+	/* FOLL_WRITE is 1, which says the same up to 5.1: a bool for writing. */
+	got = get_user_pages_fast(address & PAGE_MASK, 1, FOLL_WRITE, &page);
+	if (got != 1)
+		return got < 0 ? got : -EFAULT;
+	head = compound_head(page);
+	/*
+	 * A file's page would have to be made dirty after each write, and high
+	 * memory has no address.
+	 */
+	if (!PageAnon(head) || PageHighMem(page)) {
+		put_page(page);
+		return -EINVAL;
+	}
+
+	spin_lock(&e->lock);
+	if (atomic_read(&dev->generation) == generation) {
+		e->journal = page_address(page) + offset_in_page(address);
+		e->address = address;
+		e->page = page;
+		e->mapping = mapping_of(head);
+		e->index = index_of(head) + (page - head);
+		e->pfn = page_to_pfn(page);
+		e->nr = show->nr;
+		show->pfn = e->pfn;
+		ret = 0;
+	}
+	/* With the lock held: none is left when the device begins to write. */
+	put_page(page);
+	spin_unlock(&e->lock);
+	return ret;
+}
+
+static int show(struct test_device *dev, struct test_mmu_notifier_show *show)
+{
+	struct entry *e = find_entry(dev, show->entry);
+	int tries, ret = -EAGAIN;
+
+	if (IS_ERR(e))
+		return PTR_ERR(e);
+	if (dev->mm != current->mm)
+		return -EPERM;
+	if (show->reserved || show->address != (unsigned long)show->address ||
+	    show->address % TEST_MMU_NOTIFIER_BYTES)
+		return -EINVAL;
+	for (tries = 0; tries < 100 && ret == -EAGAIN; tries++) {
+		ret = try_to_show(dev, e, show);
+		cond_resched();
+	}
+	return ret;
+}
+
+static int read_state(struct test_device *dev,
+		      struct test_mmu_notifier_state *state)
+{
+	struct entry *e = find_entry(dev, state->entry);
+
+	if (IS_ERR(e))
+		return PTR_ERR(e);
+	spin_lock(&e->lock);
+	state->valid = !!e->journal;
+	state->nr = e->nr;
+	state->pfn = e->pfn;
+	state->invalidations = e->invalidations;
+	state->stale = e->stale;
+	state->start = e->start;
+	state->end = e->end;
+	spin_unlock(&e->lock);
+	return 0;
+}
+
+static int start(struct test_device *dev, int cpu)
+{
+	struct task_struct *task;
+
+	if (!dev->mm)
+		return -ENXIO;
+	if (dev->writer)
+		return -EBUSY;
+	if (cpu != -1 &&
+	    (cpu < 0 || cpu >= (int)nr_cpu_ids || !cpu_online(cpu)))
+		return -EINVAL;
+	task = kthread_create(writer, dev, "test_mmu_dev");
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+	if (cpu != -1)
+		kthread_bind(task, cpu);
+	dev->writer = task;
+	wake_up_process(task);
+	return 0;
+}
+
+static void stop(struct test_device *dev)
+{
+	if (dev->writer)
+		kthread_stop(dev->writer);
+	dev->writer = NULL;
+}
+
+static int set_slow_end(struct test_device *dev,
+			const struct test_mmu_notifier_slow_end *slow)
+{
+	int ret;
+
+	if (slow->usecs > TEST_MMU_NOTIFIER_MAX_USECS ||
+	    slow->bytes <= PMD_SIZE ||
+	    slow->bytes != (unsigned long)slow->bytes)
+		return -EINVAL;
+	if (!dev->mm)
+		return -ENXIO;
+	if (!dev->slow) {
+		/* The mm of a device that is attached may be another's. */
+		if (dev->mm != current->mm)
+			return -EPERM;
+		dev->slow_mn.ops = &slow_ops;
+		ret = mmu_notifier_register(&dev->slow_mn, dev->mm);
+		if (ret)
+			return ret;
+		dev->slow = true;
+	}
+	WRITE_ONCE(dev->slow_bytes, slow->bytes);
+	WRITE_ONCE(dev->slow_usecs, slow->usecs);
+	return 0;
+}
+
+/* For what excludes each other. */
+static int locked_ioctl(struct test_device *dev, unsigned int cmd,
+			void __user *argp)
+{
+	struct test_mmu_notifier_slow_end slow = { };
+	u32 nr = 0;
+	s32 cpu = 0;
+	int ret = 0;
+
+	if (cmd == TEST_MMU_NOTIFIER_ATTACH &&
+	    copy_from_user(&nr, argp, sizeof(nr)))
+		return -EFAULT;
+	if (cmd == TEST_MMU_NOTIFIER_START &&
+	    copy_from_user(&cpu, argp, sizeof(cpu)))
+		return -EFAULT;
+	if (cmd == TEST_MMU_NOTIFIER_SLOW_END &&
+	    copy_from_user(&slow, argp, sizeof(slow)))
+		return -EFAULT;
+
+	mutex_lock(&dev->lock);
+	switch (cmd) {
+	case TEST_MMU_NOTIFIER_ATTACH:
+		ret = attach(dev, nr);
+		break;
+	case TEST_MMU_NOTIFIER_START:
+		ret = start(dev, cpu);
+		break;
+	case TEST_MMU_NOTIFIER_STOP:
+		stop(dev);
+		break;
+	case TEST_MMU_NOTIFIER_SLOW_END:
+		ret = set_slow_end(dev, &slow);
+		break;
+	default:
+		ret = -ENOTTY;
+	}
+	mutex_unlock(&dev->lock);
+	return ret;
+}
+
+static long test_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct test_device *dev = file->private_data;
+	void __user *argp = (void __user *)arg;
+	struct test_mmu_notifier_state state;
+	struct test_mmu_notifier_show place;
+	int ret;
+
+	/* Without the mutex: a page is shown by whoever moves it, at any time. */
+	switch (cmd) {
+	case TEST_MMU_NOTIFIER_SHOW:
+		if (copy_from_user(&place, argp, sizeof(place)))
+			return -EFAULT;
+		ret = show(dev, &place);
+		if (!ret && copy_to_user(argp, &place, sizeof(place)))
+			ret = -EFAULT;
+		return ret;
+	case TEST_MMU_NOTIFIER_READ:
+		if (copy_from_user(&state, argp, sizeof(state)))
+			return -EFAULT;
+		ret = read_state(dev, &state);
+		if (!ret && copy_to_user(argp, &state, sizeof(state)))
+			ret = -EFAULT;
+		return ret;
+	}
+	return locked_ioctl(dev, cmd, argp);
+}
+
+static int test_open(struct inode *inode, struct file *file)
+{
+	struct test_device *dev = kzalloc(sizeof(*dev), GFP_KERNEL);
+
+	if (!dev)
+		return -ENOMEM;
+	mutex_init(&dev->lock);
+	file->private_data = dev;
+	return 0;
+}
+
+/*
+ * Nobody uses the file any more, so nothing is running but the writer and the
+ * notifiers. The process may be gone or not: mmu_notifier_unregister() waits for
+ * a ->release() that is running and calls it if there was none, and each
+ * registration kept the mm_struct.
+ */
+static int test_release(struct inode *inode, struct file *file)
+{
+	struct test_device *dev = file->private_data;
+
+	stop(dev);
+	if (dev->slow)
+		mmu_notifier_unregister(&dev->slow_mn, dev->mm);
+	if (dev->mm)
+		mmu_notifier_unregister(&dev->mn, dev->mm);
+	kfree(dev->entries);
+	kfree(dev);
+	return 0;
+}
+
+static const struct file_operations test_fops = {
+	.owner = THIS_MODULE,
+	.open = test_open,
+	.release = test_release,
+	.unlocked_ioctl = test_ioctl,
+};
+
+static struct miscdevice test_misc = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "test_mmu_notifier",
+	.fops = &test_fops,
+	.mode = 0600,
+};
+
+static int __init test_mmu_notifier_init(void)
+{
+	return misc_register(&test_misc);
+}
+
+static void __exit test_mmu_notifier_exit(void)
+{
+	misc_deregister(&test_misc);
+}
+
+module_init(test_mmu_notifier_init);
+module_exit(test_mmu_notifier_exit);
+MODULE_DESCRIPTION("A device that shares page tables, for tests of MMU notifiers");
+MODULE_LICENSE("GPL");
