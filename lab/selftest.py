@@ -20,6 +20,8 @@ from lab.progress import Progress
 # Has kselftest_harness.h with fixtures and variants, and Debian 12 has it.
 BASE = "6.12"
 FOLDER = Path("tools/testing/selftests/mm")
+# What they share with kernel code of the repository, as mm/hmm-tests.c does with lib/test_hmm.c.
+SHARED = "lib/*_uapi.h"
 
 
 def sources() -> list[Path]:
@@ -43,7 +45,7 @@ def build(arch: Arch, progress: Progress) -> dict[str, Path]:
     files = sources()
     tests = names()
     key = hashlib.sha256(f"{home.key} {arch.name}".encode())
-    for path in files:
+    for path in [*files, *sorted(REPO.glob(SHARED))]:
         key.update(f"{path.name}\0".encode() + path.read_bytes())
     dest = cache_dir() / "selftests" / key.hexdigest()[:20]
     if not dest.is_dir():
@@ -70,7 +72,9 @@ def _make(arch: Arch, tree: Path, files: list[Path], tests: list[str], out: Path
         f"CC={arch.compiler}", f"ARCH={arch.name}",
         # Full paths: lib.mk would prefix names itself, but not those from a command line.
         f"TEST_GEN_FILES={' '.join(programs)}", "TEST_PROGS=",
-        "EXTRA_CFLAGS=-static", "LDLIBS=-lnuma -lpthread",
+        # The second finds ../../../../lib/ here: that is not copied to the tree, which may be one
+        # that a kernel with these very files is built from.
+        f"EXTRA_CFLAGS=-static -I{REPO / FOLDER}", "LDLIBS=-lnuma -lpthread",
         # What a line in the folder's Makefile does in a patched tree.
         f"--eval={' '.join(programs)}: {helpers}", *programs,
     ]
