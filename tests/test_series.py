@@ -90,7 +90,8 @@ def test_the_front_door(tmp_path: Path) -> None:
     done = make("BASE=4.14", f"O={tmp_path}/s")
     assert done.returncode == 0, done.stderr
     assert f"{tmp_path}/s/0000-cover-letter.patch\n" in done.stdout
-    assert f"git am -s {tmp_path}/s/000[1-9]-*.patch" in done.stdout
+    # All but the cover letter, of ten patches.
+    assert f"git am -s {tmp_path}/s/{{000[1-9],00[1-9]?}}-*.patch" in done.stdout
     again = make("BASE=4.14", f"O={tmp_path}/s")
     assert again.returncode != 0
     assert "name an empty folder with O=" in again.stderr
