@@ -88,8 +88,11 @@ def test_debians(base: str, tmp_path: Path) -> None:
     want = {one.name: audit.PROTECTED for one in ALL}
     if base == "5.10":
         want["thp-cow-isolation"] = audit.VULNERABLE
+    else:
+        want["thp-numa-notifier"] = audit.NOT_AFFECTED
     assert status(tree) == want
-    check_variants(tree, base, tmp_path, len(ALL))
+    check_variants(tree, base, tmp_path,
+                   sum(state != audit.NOT_AFFECTED for state in want.values()))
 
 
 @pytest.mark.parametrize("base", RELEASED)
@@ -99,13 +102,15 @@ def test_released(base: str, tmp_path: Path) -> None:
         assert status(tree) == {"pmd-share-migrate": audit.NOT_AFFECTED,
                                 "pmd-share-flush": audit.VULNERABLE,
                                 "exec-temp-stack": audit.VULNERABLE,
-                                "thp-cow-isolation": audit.NOT_AFFECTED}
+                                "thp-cow-isolation": audit.NOT_AFFECTED,
+                                "thp-numa-notifier": audit.NOT_AFFECTED}
     else:
         assert status(tree) == {"pmd-share-migrate": audit.VULNERABLE,
                                 "pmd-share-flush": audit.VULNERABLE,
                                 "exec-temp-stack": audit.PROTECTED,
-                                "thp-cow-isolation": audit.NOT_AFFECTED}
-    check_variants(tree, base, tmp_path, 1 if base == "2.6.34" else 2)
+                                "thp-cow-isolation": audit.NOT_AFFECTED,
+                                "thp-numa-notifier": audit.VULNERABLE}
+    check_variants(tree, base, tmp_path, 1 if base == "2.6.34" else 3)
 
 
 def small_tree(folder: Path, files: dict[str, str]) -> Path:
@@ -159,6 +164,30 @@ def test_a_call_elsewhere_is_no_protection(tmp_path: Path) -> None:
     assert [path.split("/")[-1][:4] for path in found.apply] == [
         f"{number:04}" for number in range(1, len(found.apply) + 1)]
     assert any("fix-migration-of-huge-PMD-shared-pages" in path for path in found.apply)
+
+
+@pytest.mark.parametrize("where, want", [
+    ("before", audit.PROTECTED), ("after", audit.VULNERABLE), ("nowhere", audit.VULNERABLE),
+    ("in the fault", audit.PROTECTED), ("never", audit.NOT_AFFECTED)])
+def test_a_device_must_be_told_before_the_copy(where: str, want: str, tmp_path: Path) -> None:
+    call = "\tmmu_notifier_invalidate_range(mm, start, end);\n"
+    header = ("static inline void mmu_notifier_invalidate_range(struct mm_struct *mm)\n{\n}\n")
+    migration = ("int migrate_misplaced_transhuge_page(struct mm_struct *mm)\n{\n"
+                 f"{call if where == 'before' else ''}\tmigrate_page_copy(new_page, page);\n"
+                 f"\tif (page_count(page) != 2) {{\n{call if where == 'after' else ''}"
+                 "\t\tgoto fail_putback;\n\t}\nfail_putback:\n\treturn 0;\n}\n")
+    fault = ("int do_huge_pmd_numa_page(struct vm_fault *vmf)\n{\n"
+             "\tif (mm_tlb_flush_pending(mm)) {\n\t\tflush_tlb_range(vma, start, end);\n"
+             f"{call if where == 'in the fault' else ''}\t}}\n"
+             "\tmigrated = migrate_misplaced_transhuge_page(mm);\n\treturn 0;\n}\n")
+    tree = small_tree(tmp_path, {
+        "mm/migrate.c": migration, "mm/huge_memory.c": fault,
+        # Before 3.19, devices had no such call.
+        "include/linux/mmu_notifier.h": "" if where == "never" else header})
+    found = {one.defect: one for one in audit.audit(tree)[1]}["thp-numa-notifier"]
+    assert found.status == want
+    if want == audit.VULNERABLE:
+        assert "fix-mmu_notifier-in-migrate_misplaced" in found.apply[-1]
 
 
 def make(*words: str) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""control.cocci of pmd-share-migrate: on the shapes the code has had, and on Debian's trees."""
+"""Controls, first of all pmd-share-migrate's: on shapes of the code, and on Debian's trees."""
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -204,6 +205,61 @@ def test_a_broken_rule_is_an_error_and_no_mismatch(tmp_path: Path) -> None:
     (tmp_path / "a.c").write_text("int x;\n")
     with pytest.raises(LabError, match="spatch failed"):
         variant._spatch(control, tmp_path, ("a.c",))
+
+
+# do_huge_pmd_numa_page() from 4.20 to 5.12, and since.
+FAULT = """\
+vm_fault_t do_huge_pmd_numa_page(struct vm_fault *vmf, pmd_t pmd)
+{
+	if (mm_tlb_flush_pending(vma->vm_mm)) {
+		flush_tlb_range(vma, haddr, haddr + HPAGE_PMD_SIZE);
+		/* Devices, too. */
+		mmu_notifier_invalidate_range(vma->vm_mm, haddr,
+					      haddr + HPAGE_PMD_SIZE);
+	}
+	spin_unlock(vmf->ptl);
+	migrate_misplaced_transhuge_page(vma->vm_mm, vma, vmf->pmd, pmd);
+	return 0;
+}
+"""
+NEW_FAULT = """\
+vm_fault_t do_huge_pmd_numa_page(struct vm_fault *vmf)
+{
+	spin_unlock(vmf->ptl);
+	if (migrate_misplaced_page(page, vma, target_nid))
+		return 1;
+	return 0;
+}
+"""
+UNMAP = """\
+static void somebody_else(struct vm_area_struct *vma)
+{
+	mmu_notifier_invalidate_range(vma->vm_mm, start, end);
+}
+"""
+
+
+def with_fault(tmp_path: Path, text: str) -> Source:
+    source = source_with(tmp_path, "")
+    (source.tree / "mm/huge_memory.c").write_text(UNMAP + "\n" + text)
+    return source
+
+
+def test_a_fault_that_migrates_a_thp_no_longer_tells_devices(tmp_path: Path) -> None:
+    notifier = dataclasses.replace(defect.load("thp-numa-notifier"), add=())
+    source = with_fault(tmp_path, FAULT)
+    vulnerable, fixed = variant.plan(source, notifier)
+    assert [place.split()[1] for place in vulnerable.places] == ["do_huge_pmd_numa_page"]
+    assert fixed.diff == ""
+    variant.put(source, vulnerable)
+    made = (source.tree / "mm/huge_memory.c").read_text()
+    assert made.count("mmu_notifier_invalidate_range(") == 1 and UNMAP in made
+    assert "flush_tlb_range(vma, haddr, haddr + HPAGE_PMD_SIZE);" in made
+
+
+def test_where_all_pages_go_one_way_there_is_nothing_to_take_out(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="control.cocci finds no protection in mm/huge_memory.c"):
+        variant.plan(with_fault(tmp_path, NEW_FAULT), defect.load("thp-numa-notifier"))
 
 
 @pytest.mark.parametrize(("version", "functions"), [
