@@ -2,6 +2,7 @@
 """What several tests need: Debian's trees and, from them, the kernels and the guest."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from lab import apt, arch, base, defect, prove, source
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
+
+# Who starts a job in the background of a script has it ignore Ctrl-C, and all that it starts; the
+# tests of what Ctrl-C does start from there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def outside_make() -> dict[str, str]:
