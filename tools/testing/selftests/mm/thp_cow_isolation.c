@@ -59,10 +59,11 @@
 #define PIPE_SLOTS		256
 /*
  * Of linux/io_uring.h, which needs types that tools/include has otherwise: the
- * size of struct io_uring_params, and IORING_REGISTER_BUFFERS.
+ * size of struct io_uring_params, and two operations of io_uring_register(2).
  */
 #define URING_PARAMS_BYTES	120
 #define URING_REGISTER_BUFFERS	0
+#define URING_UNREGISTER_BUFFERS	1
 
 enum trigger { GIGANTIC, VIRTIO_MEM };
 enum cause {
@@ -85,6 +86,7 @@ FIXTURE(thp_cow_isolation)
 	pid_t child;
 	int fds[8];		/* that pin pages */
 	int nr_fds;
+	int uring;		/* one of them, or 0 */
 };
 
 FIXTURE_VARIANT(thp_cow_isolation)
@@ -154,6 +156,16 @@ static bool qmp(int fd, char *line, size_t len, const char *command)
 	return false;
 }
 
+/* Read and forget, until nothing has come for a while. */
+static void qmp_drain(int fd)
+{
+	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+	char buf[256];
+
+	while (poll(&poll_fd, 1, 200) > 0 && read(fd, buf, sizeof(buf)) > 0)
+		;
+}
+
 static int qmp_open(const char *path)
 {
 	struct termios tio;
@@ -167,6 +179,16 @@ static int qmp_open(const char *path)
 		cfmakeraw(&tio);
 		tcsetattr(fd, TCSANOW, &tio);
 	}
+	/*
+	 * The monitor has greeted us, and the line, not yet raw, may have
+	 * echoed a part of that: 0xff makes it forget what it has got so far.
+	 */
+	qmp_drain(fd);
+	if (write(fd, "\xff\n", 2) != 2) {
+		close(fd);
+		return -1;
+	}
+	qmp_drain(fd);
 	/* Said once to a monitor, and then again: an error, and no matter. */
 	qmp(fd, line, sizeof(line), "{'execute':'qmp_capabilities'}");
 	if (!qmp(fd, line, sizeof(line), "{'execute':'query-status'}")) {
@@ -307,6 +329,11 @@ static void drop_pages(FIXTURE_DATA(thp_cow_isolation) * self)
 		waitpid(self->child, NULL, 0);
 	}
 	self->child = 0;
+	/* When it is closed, the pages are given back at some later time. */
+	if (self->uring)
+		syscall(SYS_io_uring_register, self->uring,
+			URING_UNREGISTER_BUFFERS, NULL, 0);
+	self->uring = 0;
 	while (self->nr_fds)
 		close(self->fds[--self->nr_fds]);
 	if (self->area)
@@ -478,6 +505,7 @@ static int pin_with_io_uring(FIXTURE_DATA(thp_cow_isolation) * self)
 	if (syscall(SYS_io_uring_register, fd, URING_REGISTER_BUFFERS, iov,
 		    self->nr))
 		return 0;
+	self->uring = fd;
 	/* It may have moved them itself, to where they can stay for long. */
 	for (nr = 0; nr < self->nr; nr++)
 		self->pfns[nr] = pfn_of(self, nr);
