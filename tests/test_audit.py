@@ -139,6 +139,8 @@ def test_what_cannot_be_parsed_is_unknown(tmp_path: Path) -> None:
     assert migrate(tree).status == audit.PROTECTED
     (tree / "mm/migrate.c").write_text("static int unmap_and_move_huge_page(int a\n{ {{\n}\n")
     assert migrate(tree).status == audit.UNKNOWN
+    (tree / "mm/migrate.c").write_text("static int\nunmap_and_move_huge_page(int a\n{ {{\n}\n")
+    assert migrate(tree).status == audit.UNKNOWN
     (tree / "mm/migrate.c").write_text("int f(void)\n{\n\treturn 0;\n}\n")
     assert migrate(tree).status == audit.NOT_AFFECTED
 
