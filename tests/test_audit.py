@@ -89,23 +89,25 @@ def check_variants(source: Source, folder: Path, at_least: int) -> None:
 
 # What the code says, as read by hand; a column a defect: V for vulnerable, p for protected, - for
 # not affected.
-COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-share-flush")
+COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-share-flush",
+           "pmd-share-split")
 READ = {
-    "2.6.34":           "V - - V",
-    "2.6.34 and queue": "p - - V",
-    "4.4":              "p - V V",
-    "4.4 and queue":    "p - p p",
-    "4.9":              "p - V V",
-    "4.9 and queue":    "p - p p",
-    "4.14":             "p - V V",
-    "4.14 and queue":   "p - p p",
-    "4.18":             "p - V V",
-    "4.18 and queue":   "p - p p",
-    "5.10":             "p V p p",
-    "5.10 and queue":   "p p p p",
-    "6.1":              "p p p p",
-    "6.12":             "p p p p",
-    "7.3":              "p p p p",
+    "2.6.34":           "V - - V V",
+    "2.6.34 and queue": "p - - V V",
+    "4.4":              "p - V V V",
+    "4.4 and queue":    "p - p p p",
+    "4.9":              "p - V V V",
+    "4.9 and queue":    "p - p p p",
+    "4.14":             "p - V V V",
+    "4.14 and queue":   "p - p p p",
+    "4.18":             "p - V V V",
+    "4.18 and queue":   "p - p p p",
+    # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
+    "5.10":             "p V p p V",
+    "5.10 and queue":   "p p p p V",
+    "6.1":              "p p p p V",
+    "6.12":             "p p p p p",
+    "7.3":              "p p p p p",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 
@@ -133,7 +135,68 @@ def test_debians(base: str, debians: Callable[[str], Path], tmp_path: Path) -> N
 @pytest.mark.parametrize("base", RELEASED)
 def test_released(base: str, tmp_path: Path) -> None:
     tree = cut_down(released_tree(base), tmp_path / "linux", patched_files(base))
-    check_read(tree, base, tmp_path, 1 if base == "2.6.34" else 2)
+    check_read(tree, base, tmp_path, 1 if base == "2.6.34" else 3)
+
+
+MMAP, VMA, HUGETLB = "mm/mmap.c", "mm/vma.c", "mm/hugetlb.c"
+# The defect, Debian's tree that is protected, a file of it, and what is changed there.
+TAKEN_OUT = [
+    ("pmd-share-split", "7.3", VMA, "hugetlb_split(vma, addr);", "vma_assert_write_locked(vma);"),
+    ("pmd-share-split", "6.12", VMA, "\tvma_prepare(&vp);\n\n\t/*\n\t * Get rid",
+     "\thugetlb_split(vma, addr);\n\tvma_prepare(&vp);\n\n\t/*\n\t * Get rid"),
+    ("pmd-share-split", "6.12", HUGETLB, "hugetlb_unshare_pmds(vma, floor, ceil, /* take_locks = "
+     "*/ false);", "floor = ceil;"),
+]
+
+
+def edited(tree: Path, folder: Path, file: str, old: str, new: str) -> Path:
+    """A copy of the cut down `tree` with a text in one file replaced."""
+    shutil.copytree(tree, folder)
+    text = (tree / file).read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{text.count(old)} times in {file}: {old}"
+    (folder / file).write_text(text.replace(old, new), encoding="utf-8")
+    return folder
+
+
+def look(tree: Path, name: str) -> audit.Finding:
+    return audit.look(tree, "1.2.3", defect.load(name))
+
+
+def ids(edits: list[tuple[str, str, str, str, str]]) -> list[str]:
+    return [" ".join(one[:3]) for one in edits]
+
+
+@pytest.mark.parametrize("name, base, file, old, new", TAKEN_OUT, ids=ids(TAKEN_OUT))
+def test_protection_that_is_taken_out_is_missed(
+        name: str, base: str, file: str, old: str, new: str, debians: Callable[[str], Path],
+        tmp_path: Path) -> None:
+    found = look(edited(debians(base), tmp_path / "linux", file, old, new), name)
+    assert found.status == audit.VULNERABLE, found
+    assert found.places
+
+
+@pytest.mark.parametrize("name, base, file, old, new", TAKEN_OUT, ids=ids(TAKEN_OUT))
+def test_a_mess_is_unknown(name: str, base: str, file: str, old: str, new: str,
+                           debians: Callable[[str], Path], tmp_path: Path) -> None:
+    for state, text in (("protected", old), ("taken out", new)):
+        tree = edited(debians(base), tmp_path / state, file, old,
+                      f"if (vma) {{{{{{ ) (;\n\t{text}")
+        found = look(tree, name)
+        assert found.status == audit.UNKNOWN, found
+        assert "cannot parse" in found.why
+
+
+@pytest.mark.parametrize("base", ["5.10", "6.1"])
+def test_who_splits_a_vma_unshares_with_the_lock(base: str, debians: Callable[[str], Path],
+                                                 tmp_path: Path) -> None:
+    lock = "i_mmap_lock_write(mapping);\n\t\tif (insert"
+    both = "\t\thugetlb_split(orig_vma, start);\n\t\thugetlb_split(orig_vma, end);\n"
+    tree = edited(debians(base), tmp_path / "early", MMAP, lock, lock.replace("\n", "\n" + both))
+    assert look(tree, "pmd-share-split").status == audit.VULNERABLE
+    # The first of the two.
+    text = (tree / MMAP).read_text(encoding="utf-8").replace(both, "\t\t;\n", 1)
+    (tree / MMAP).write_text(text, encoding="utf-8")
+    assert look(tree, "pmd-share-split").status == audit.PROTECTED
 
 
 def small_tree(folder: Path, files: dict[str, str]) -> Path:
