@@ -90,24 +90,24 @@ def check_variants(source: Source, folder: Path, at_least: int) -> None:
 # What the code says, as read by hand; a column a defect: V for vulnerable, p for protected, - for
 # not affected.
 COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-share-flush",
-           "pmd-share-split")
+           "pmd-share-split", "pmd-share-range")
 READ = {
-    "2.6.34":           "V - - V V",
-    "2.6.34 and queue": "p - - V V",
-    "4.4":              "p - V V V",
-    "4.4 and queue":    "p - p p p",
-    "4.9":              "p - V V V",
-    "4.9 and queue":    "p - p p p",
-    "4.14":             "p - V V V",
-    "4.14 and queue":   "p - p p p",
-    "4.18":             "p - V V V",
-    "4.18 and queue":   "p - p p p",
+    "2.6.34":           "V - - V V -",
+    "2.6.34 and queue": "p - - V V -",
+    "4.4":              "p - V V V -",
+    "4.4 and queue":    "p - p p p p",
+    "4.9":              "p - V V V -",
+    "4.9 and queue":    "p - p p p p",
+    "4.14":             "p - V V V -",
+    "4.14 and queue":   "p - p p p p",
+    "4.18":             "p - V V V -",
+    "4.18 and queue":   "p - p p p p",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
-    "5.10":             "p V p p V",
-    "5.10 and queue":   "p p p p V",
-    "6.1":              "p p p p V",
-    "6.12":             "p p p p p",
-    "7.3":              "p p p p p",
+    "5.10":             "p V p p V p",
+    "5.10 and queue":   "p p p p V p",
+    "6.1":              "p p p p V p",
+    "6.12":             "p p p p p p",
+    "7.3":              "p p p p p p",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 
@@ -146,6 +146,13 @@ TAKEN_OUT = [
      "\thugetlb_split(vma, addr);\n\tvma_prepare(&vp);\n\n\t/*\n\t * Get rid"),
     ("pmd-share-split", "6.12", HUGETLB, "hugetlb_unshare_pmds(vma, floor, ceil, /* take_locks = "
      "*/ false);", "floor = ceil;"),
+    ("pmd-share-range", "6.12", HUGETLB, "*end = ALIGN(*end, PUD_SIZE);", "*end = v_end - 1;"),
+    ("pmd-share-range", "5.10", HUGETLB, "*start = ALIGN_DOWN(*start, PUD_SIZE);", "return;"),
+]
+# Other ways to protect.
+PUT_IN = [
+    ("pmd-share-range", "6.12", HUGETLB, "*end = ALIGN(*end, PUD_SIZE);",
+     "*end = round_up(*end, PUD_SIZE);"),
 ]
 
 
@@ -175,6 +182,14 @@ def test_protection_that_is_taken_out_is_missed(
     assert found.places
 
 
+@pytest.mark.parametrize("name, base, file, old, new", PUT_IN, ids=ids(PUT_IN))
+def test_other_protection_is_seen(
+        name: str, base: str, file: str, old: str, new: str, debians: Callable[[str], Path],
+        tmp_path: Path) -> None:
+    tree = edited(debians(base), tmp_path / "linux", file, old, new)
+    assert look(tree, name).status == audit.PROTECTED
+
+
 @pytest.mark.parametrize("name, base, file, old, new", TAKEN_OUT, ids=ids(TAKEN_OUT))
 def test_a_mess_is_unknown(name: str, base: str, file: str, old: str, new: str,
                            debians: Callable[[str], Path], tmp_path: Path) -> None:
@@ -197,6 +212,21 @@ def test_who_splits_a_vma_unshares_with_the_lock(base: str, debians: Callable[[s
     text = (tree / MMAP).read_text(encoding="utf-8").replace(both, "\t\t;\n", 1)
     (tree / MMAP).write_text(text, encoding="utf-8")
     assert look(tree, "pmd-share-split").status == audit.PROTECTED
+
+
+def test_a_walk_from_where_the_range_starts_is_no_protection(tmp_path: Path) -> None:
+    walk = ("void adjust_range_if_pmd_sharing_possible(struct vm_area_struct *vma,\n"
+            "\t\tunsigned long *start, unsigned long *end)\n{\n"
+            "\tunsigned long at;\n\n\tif (!(vma->vm_flags & VM_MAYSHARE))\n\t\treturn;\n"
+            "\tfor (at = %s; at < *end; at += PUD_SIZE)\n"
+            "\t\twiden(vma, start, end, at & PUD_MASK);\n}\n")
+    tree = small_tree(tmp_path, {"mm/hugetlb.c": walk % "*start"})
+    one = defect.load("pmd-share-range")
+    # The queue's patch, for kernels without the function, mends none that has it.
+    found = audit.look(tree, "4.14.113", one)
+    assert (found.status, found.apply) == (audit.VULNERABLE, one.upstream)
+    (tree / "mm/hugetlb.c").write_text(walk % "*start & PUD_MASK")
+    assert look(tree, one.name).status == audit.PROTECTED
 
 
 def small_tree(folder: Path, files: dict[str, str]) -> Path:
