@@ -90,24 +90,24 @@ def check_variants(source: Source, folder: Path, at_least: int) -> None:
 # What the code says, as read by hand; a column a defect: V for vulnerable, p for protected, - for
 # not affected.
 COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-share-flush",
-           "pmd-share-split", "pmd-share-range")
+           "pmd-share-split", "pmd-share-range", "pmd-share-move-all")
 READ = {
-    "2.6.34":           "V - - V V -",
-    "2.6.34 and queue": "p - - V V -",
-    "4.4":              "p - V V V -",
-    "4.4 and queue":    "p - p p p p",
-    "4.9":              "p - V V V -",
-    "4.9 and queue":    "p - p p p p",
-    "4.14":             "p - V V V -",
-    "4.14 and queue":   "p - p p p p",
-    "4.18":             "p - V V V -",
-    "4.18 and queue":   "p - p p p p",
+    "2.6.34":           "V - - V V - -",
+    "2.6.34 and queue": "p - - V V - -",
+    "4.4":              "p - V V V - V",
+    "4.4 and queue":    "p - p p p p V",
+    "4.9":              "p - V V V - V",
+    "4.9 and queue":    "p - p p p p V",
+    "4.14":             "p - V V V - V",
+    "4.14 and queue":   "p - p p p p V",
+    "4.18":             "p - V V V - V",
+    "4.18 and queue":   "p - p p p p V",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
-    "5.10":             "p V p p V p",
-    "5.10 and queue":   "p p p p V p",
-    "6.1":              "p p p p V p",
-    "6.12":             "p p p p p p",
-    "7.3":              "p p p p p p",
+    "5.10":             "p V p p V p p",
+    "5.10 and queue":   "p p p p V p p",
+    "6.1":              "p p p p V p p",
+    "6.12":             "p p p p p p p",
+    "7.3":              "p p p p p p p",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 
@@ -139,6 +139,7 @@ def test_released(base: str, tmp_path: Path) -> None:
 
 
 MMAP, VMA, HUGETLB = "mm/mmap.c", "mm/vma.c", "mm/hugetlb.c"
+HEADER, POLICY = "include/linux/hugetlb.h", "mm/mempolicy.c"
 # The defect, Debian's tree that is protected, a file of it, and what is changed there.
 TAKEN_OUT = [
     ("pmd-share-split", "7.3", VMA, "hugetlb_split(vma, addr);", "vma_assert_write_locked(vma);"),
@@ -148,6 +149,10 @@ TAKEN_OUT = [
      "*/ false);", "floor = ceil;"),
     ("pmd-share-range", "6.12", HUGETLB, "*end = ALIGN(*end, PUD_SIZE);", "*end = v_end - 1;"),
     ("pmd-share-range", "5.10", HUGETLB, "*start = ALIGN_DOWN(*start, PUD_SIZE);", "return;"),
+    ("pmd-share-move-all", "7.3", POLICY, " && !hugetlb_pmd_shared(pte)", ""),
+    ("pmd-share-move-all", "5.10", POLICY, " &&\n\t     !hugetlb_pmd_shared(pte)", ""),
+    ("pmd-share-move-all", "6.12", HEADER, "return ptdesc_pmd_is_shared(virt_to_ptdesc(pte));",
+     "return page_count(virt_to_page(pte)) > 1;"),
 ]
 # Other ways to protect.
 PUT_IN = [
