@@ -90,24 +90,24 @@ def check_variants(source: Source, folder: Path, at_least: int) -> None:
 # What the code says, as read by hand; a column a defect: V for vulnerable, p for protected, - for
 # not affected.
 COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-share-flush",
-           "pmd-share-split", "pmd-share-range", "pmd-share-move-all")
+           "pmd-share-split", "pmd-share-range", "pmd-share-move-all", "pmd-share-fault")
 READ = {
-    "2.6.34":           "V - - V V - -",
-    "2.6.34 and queue": "p - - V V - -",
-    "4.4":              "p - V V V - V",
-    "4.4 and queue":    "p - p p p p V",
-    "4.9":              "p - V V V - V",
-    "4.9 and queue":    "p - p p p p V",
-    "4.14":             "p - V V V - V",
-    "4.14 and queue":   "p - p p p p V",
-    "4.18":             "p - V V V - V",
-    "4.18 and queue":   "p - p p p p V",
+    "2.6.34":           "V - - V V - - V",
+    "2.6.34 and queue": "p - - V V - - V",
+    "4.4":              "p - V V V - V V",
+    "4.4 and queue":    "p - p p p p V V",
+    "4.9":              "p - V V V - V V",
+    "4.9 and queue":    "p - p p p p V V",
+    "4.14":             "p - V V V - V V",
+    "4.14 and queue":   "p - p p p p V V",
+    "4.18":             "p - V V V - V V",
+    "4.18 and queue":   "p - p p p p V V",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
-    "5.10":             "p V p p V p p",
-    "5.10 and queue":   "p p p p V p p",
-    "6.1":              "p p p p V p p",
-    "6.12":             "p p p p p p p",
-    "7.3":              "p p p p p p p",
+    "5.10":             "p V p p V p p p",
+    "5.10 and queue":   "p p p p V p p p",
+    "6.1":              "p p p p V p p p",
+    "6.12":             "p p p p p p p p",
+    "7.3":              "p p p p p p p p",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 
@@ -138,8 +138,10 @@ def test_released(base: str, tmp_path: Path) -> None:
     check_read(tree, base, tmp_path, 1 if base == "2.6.34" else 3)
 
 
-MMAP, VMA, HUGETLB = "mm/mmap.c", "mm/vma.c", "mm/hugetlb.c"
+MMAP, VMA, HUGETLB, RMAP = "mm/mmap.c", "mm/vma.c", "mm/hugetlb.c", "mm/rmap.c"
 HEADER, POLICY = "include/linux/hugetlb.h", "mm/mempolicy.c"
+LOOK = "vmf.pte = huge_pte_alloc("
+FAULT = f"hugetlb_vma_lock_read(vma);\n\t{LOOK}"
 # The defect, Debian's tree that is protected, a file of it, and what is changed there.
 TAKEN_OUT = [
     ("pmd-share-split", "7.3", VMA, "hugetlb_split(vma, addr);", "vma_assert_write_locked(vma);"),
@@ -153,11 +155,19 @@ TAKEN_OUT = [
     ("pmd-share-move-all", "5.10", POLICY, " &&\n\t     !hugetlb_pmd_shared(pte)", ""),
     ("pmd-share-move-all", "6.12", HEADER, "return ptdesc_pmd_is_shared(virt_to_ptdesc(pte));",
      "return page_count(virt_to_page(pte)) > 1;"),
+    ("pmd-share-fault", "7.3", HUGETLB, FAULT, LOOK),
+    ("pmd-share-fault", "6.12", RMAP, "if (!hugetlb_vma_trylock_write(vma)) {", "if (!vma) {"),
+    ("pmd-share-fault", "5.10", HUGETLB, "i_mmap_lock_read(mapping);\n\tptep = huge_pte_alloc(mm, "
+     "haddr", "ptep = huge_pte_alloc(mm, haddr"),
+    ("pmd-share-fault", "5.10", "mm/migrate.c", "hugetlb_page_mapping_lock_write(hpage)",
+     "page_mapping(hpage)"),
 ]
 # Other ways to protect.
 PUT_IN = [
     ("pmd-share-range", "6.12", HUGETLB, "*end = ALIGN(*end, PUD_SIZE);",
      "*end = round_up(*end, PUD_SIZE);"),
+    # As it was before there was a lock of the VMA: a migration has that of the mapping for writing.
+    ("pmd-share-fault", "6.12", HUGETLB, FAULT, f"i_mmap_lock_read(mapping);\n\t{LOOK}"),
 ]
 
 
