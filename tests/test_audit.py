@@ -90,24 +90,25 @@ def check_variants(source: Source, folder: Path, at_least: int) -> None:
 # What the code says, as read by hand; a column a defect: V for vulnerable, p for protected, - for
 # not affected.
 COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-share-flush",
-           "pmd-share-split", "pmd-share-range", "pmd-share-move-all", "pmd-share-fault")
+           "pmd-share-split", "pmd-share-range", "pmd-share-move-all", "pmd-share-fault",
+           "pmd-share-gup")
 READ = {
-    "2.6.34":           "V - - V V - - V",
-    "2.6.34 and queue": "p - - V V - - V",
-    "4.4":              "p - V V V - V V",
-    "4.4 and queue":    "p - p p p p V V",
-    "4.9":              "p - V V V - V V",
-    "4.9 and queue":    "p - p p p p V V",
-    "4.14":             "p - V V V - V V",
-    "4.14 and queue":   "p - p p p p V V",
-    "4.18":             "p - V V V - V V",
-    "4.18 and queue":   "p - p p p p V V",
+    "2.6.34":           "V - - V V - - V V",
+    "2.6.34 and queue": "p - - V V - - V V",
+    "4.4":              "p - V V V - V V V",
+    "4.4 and queue":    "p - p p p p V V V",
+    "4.9":              "p - V V V - V V V",
+    "4.9 and queue":    "p - p p p p V V V",
+    "4.14":             "p - V V V - V V V",
+    "4.14 and queue":   "p - p p p p V V V",
+    "4.18":             "p - V V V - V V V",
+    "4.18 and queue":   "p - p p p p V V V",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
-    "5.10":             "p V p p V p p p",
-    "5.10 and queue":   "p p p p V p p p",
-    "6.1":              "p p p p V p p p",
-    "6.12":             "p p p p p p p p",
-    "7.3":              "p p p p p p p p",
+    "5.10":             "p V p p V p p p p",
+    "5.10 and queue":   "p p p p V p p p p",
+    "6.1":              "p p p p V p p p p",
+    "6.12":             "p p p p p p p p p",
+    "7.3":              "p p p p p p p p p",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 
@@ -139,9 +140,11 @@ def test_released(base: str, tmp_path: Path) -> None:
 
 
 MMAP, VMA, HUGETLB, RMAP = "mm/mmap.c", "mm/vma.c", "mm/hugetlb.c", "mm/rmap.c"
-HEADER, POLICY = "include/linux/hugetlb.h", "mm/mempolicy.c"
+TLB, HEADER, POLICY = "include/asm-generic/tlb.h", "include/linux/hugetlb.h", "mm/mempolicy.c"
 LOOK = "vmf.pte = huge_pte_alloc("
 FAULT = f"hugetlb_vma_lock_read(vma);\n\t{LOOK}"
+NOTES = "tlb_unshare_pmd_ptdesc(tlb, virt_to_ptdesc(ptep), addr);"
+SYNC = "tlb_remove_table_sync_one();"
 # The defect, Debian's tree that is protected, a file of it, and what is changed there.
 TAKEN_OUT = [
     ("pmd-share-split", "7.3", VMA, "hugetlb_split(vma, addr);", "vma_assert_write_locked(vma);"),
@@ -161,6 +164,13 @@ TAKEN_OUT = [
      "haddr", "ptep = huge_pte_alloc(mm, haddr"),
     ("pmd-share-fault", "5.10", "mm/migrate.c", "hugetlb_page_mapping_lock_write(hpage)",
      "page_mapping(hpage)"),
+    ("pmd-share-gup", "7.3", TLB, SYNC + "\n\t\ttlb->", "tlb->"),
+    ("pmd-share-gup", "6.12", HUGETLB, "\ttlb_flush_unshared_tables(tlb);\n", ""),
+    ("pmd-share-gup", "6.12", HUGETLB, NOTES, "ptdesc_pmd_pts_dec(virt_to_ptdesc(ptep));"),
+    ("pmd-share-gup", "6.1", HUGETLB, "tlb_end_vma(tlb, vma);\n\n\thuge_pmd_unshare_flush("
+     "tlb, vma);", "tlb_end_vma(tlb, vma);"),
+    ("pmd-share-gup", "7.3", RMAP, "hugetlb_vma_unlock_write(vma);\n\t\t\thuge_pmd_unshare_flush("
+     "&tlb, vma);", "hugetlb_vma_unlock_write(vma);"),
 ]
 # Other ways to protect.
 PUT_IN = [
@@ -168,6 +178,9 @@ PUT_IN = [
      "*end = round_up(*end, PUD_SIZE);"),
     # As it was before there was a lock of the VMA: a migration has that of the mapping for writing.
     ("pmd-share-fault", "6.12", HUGETLB, FAULT, f"i_mmap_lock_read(mapping);\n\t{LOOK}"),
+    # As 6.16 had it.
+    ("pmd-share-gup", "6.12", HUGETLB, NOTES,
+     f"{SYNC}\n\tptdesc_pmd_pts_dec(virt_to_ptdesc(ptep));"),
 ]
 
 
