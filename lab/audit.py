@@ -124,7 +124,7 @@ def _unknown(defect: Defect, why: str) -> Finding:
 
 def _defines(text: str, name: str) -> bool:
     """Whether the text looks as if it had a function `name`, however broken."""
-    return re.search(rf"(?m)^[A-Za-z_].*\b{name}\s*\([^;]*?\{{", text) is not None
+    return re.search(rf"(?m)^(?:[A-Za-z_].*\b)?{name}\s*\([^;]*?\{{", text) is not None
 
 
 def _spatch(defect: Defect, tree: Path, files: list[str]) -> list[tuple[str, str, str, str]] | str:

@@ -62,6 +62,9 @@ def _wanted(args: argparse.Namespace) -> prove.Wanted:
 
 def _prove(args: argparse.Namespace, progress: Progress) -> int:
     wanted = _wanted(args)
+    if not wanted.defect.selftests:
+        raise LabError(f"there is nothing to prove {wanted.defect.name} with: no selftest shows "
+                       "it, only make audit finds it")
     deps.ensure(progress)
     run = prove.run(wanted, arch.load(), progress)
     print(f"\n{result.summary(run, wanted.out)}")
@@ -97,8 +100,9 @@ def _list(_args: argparse.Namespace, _progress: Progress) -> int:
     print("Defects (DEFECT=)")
     for name in defect.names():
         one = defect.load(name)
-        print(f"  {name}\n      {one.title}\n      since {one.since}, fixed in {one.fixed}; "
-              f"shown by {', '.join(one.selftests)}")
+        shown = f"shown by {', '.join(one.selftests)}" if one.selftests else "no selftest shows it"
+        print(f"  {name}\n      {one.title}\n"
+              f"      since {one.since}, fixed in {one.fixed}; {shown}")
         for commit in one.upstream:
             print(f"      {commit}")
     print("\nBases (BASE=)")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Loads defects/<name>/defect: what a defect is, what shows it, and what takes its cure out.
 
-Such a file is INI. Beside [defect], [control] and [audit] it may say what its tests need that no
-other's do:
+Such a file is INI. A defect that no selftest shows names none, and has an [audit]. Beside [defect],
+[control] and [audit] the file may say what the tests of this defect need that no other's do:
 
     [kernel]
     add       files of this repository that both kernels get, at the same path; a C file is built in
@@ -27,7 +27,7 @@ from lab.paths import REPO
 DEFECTS = REPO / "defects"
 
 _KEYS: dict[str, set[str]] = {
-    "defect": {"title", "upstream", "since", "fixed", "selftests"},
+    "defect": {"title", "upstream", "since", "fixed"},
     "control": {"files", "places", "removes"},
     "queue": {"vulnerable"},
     "audit": {"files", "exist", "see"},
@@ -35,7 +35,7 @@ _KEYS: dict[str, set[str]] = {
     "guest": set(),
 }
 _OPTIONAL: dict[str, set[str]] = {
-    "defect": {"symptoms", "harm"},
+    "defect": {"selftests", "symptoms", "harm"},
     "kernel": {"add"},
     "guest": {"nodes", "dimms", "cpu", "virtio_mem", "cmdline"},
 }
@@ -68,7 +68,7 @@ class Defect:
     upstream: tuple[str, ...]       # the commits that fix it: "sha subject"
     since: str                      # the first version that has the defect
     fixed: str                      # the first version that has the fix
-    selftests: tuple[str, ...]      # names of the programs that show it
+    selftests: tuple[str, ...]      # names of the programs that show it, where there are any
     folder: Path
     control: Path | None            # control.cocci, where there is one
     control_files: tuple[str, ...]  # files of a kernel tree that the control is run on
@@ -120,11 +120,13 @@ def load(name: str) -> Defect:
         if have != _KEYS[section]:
             raise LabError(f"{path}, section [{section}]: missing or unknown: "
                            f"{', '.join(sorted(have ^ _KEYS[section]))}")
-        for key in sorted(have):
+        for key in sorted(parser[section]):
             if not parser[section][key].strip():
                 raise LabError(f"{path}, section [{section}]: {key} is empty")
 
     text = parser["defect"]
+    if "selftests" not in text and "audit" not in wanted:
+        raise LabError(f"{path} names no selftests and has no [audit]: nothing finds the defect")
     symptoms = tuple(line.strip() for line in text.get("symptoms", "").splitlines()
                      if line.strip())
     for symptom in symptoms:
@@ -167,7 +169,7 @@ def load(name: str) -> Defect:
         upstream=tuple(line.strip() for line in text["upstream"].splitlines() if line.strip()),
         since=text["since"].strip(),
         fixed=text["fixed"].strip(),
-        selftests=tuple(text["selftests"].split()),
+        selftests=tuple(text.get("selftests", "").split()),
         folder=folder,
         control=control if "control" in wanted else None,
         control_files=control_files,

@@ -392,10 +392,15 @@ def series(base: str) -> list[Path]:
 
 
 def mending(patches: list[Path], defect: Defect) -> list[Path]:
-    """Those patches of a series that name a commit which fixes `defect`: there are several
-    defects, and a queue may be about others.  All of them for a defect without such a commit."""
-    shas = [commit.split()[0] for commit in defect.upstream]
-    return [patch for patch in patches if not shas or any(sha in _read(patch) for sha in shas)]
+    """Those patches of a series that say they are a commit which fixes `defect`: there are several
+    defects, and a queue may be about others.  All of them for a defect without such a commit.
+
+    To mention a commit is not to be it.
+    """
+    shas = "|".join(commit.split()[0] for commit in defect.upstream)
+    said = re.compile(rf"(?m)^(?:commit (?:{shas})[0-9a-f]* upstream\.$"
+                      rf"|\[ (?:Upstream this is|This is a part of) commit (?:{shas}))")
+    return [patch for patch in patches if not shas or said.search(_read(patch))]
 
 
 def _up_to(patches: list[Path], defect: Defect) -> list[Path]:

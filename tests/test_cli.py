@@ -31,10 +31,13 @@ def test_list_names_defects_and_bases() -> None:
     done = make("list")
     assert done.returncode == 0
     assert "pmd-share-migrate" in done.stdout and "6.12" in done.stdout
+    assert "; shown by hugetlb_pmd_flush\n" in done.stdout
+    assert "; no selftest shows it\n" in done.stdout
 
 
 @pytest.mark.parametrize("words, says", [
     (("DEFECT=nonesuch",), "no defect nonesuch: there are"),
+    (("DEFECT=pmd-share-split",), "nothing to prove pmd-share-split with: no selftest"),
     (("BASE=3.0",), "no base 3.0"),
     (("BASE=4.14",), "KERNEL=/path/to/linux"),
     (("BOOTS=0",), "BOOTS=0: a whole number"),

@@ -52,6 +52,17 @@ def test_a_defect_may_have_no_control(folder: Path) -> None:
     assert loaded.removes == ""
 
 
+def test_a_defect_may_have_no_selftest_if_the_audit_finds_it(folder: Path) -> None:
+    text = TEXT.replace("selftests = one two\n", "")
+    (folder / "defect").write_text(text)
+    with pytest.raises(LabError, match="no selftests and has no"):
+        defect.load("astray")
+    (folder / "audit.cocci").write_text("")
+    (folder / "defect").write_text(text + "[audit]\nfiles = mm/a.c\nexist = f\nsee = f\n")
+    loaded = defect.load("astray")
+    assert (loaded.selftests, loaded.exist) == ((), ("f",))
+
+
 def test_a_part_of_the_queue_may_be_vulnerable(folder: Path) -> None:
     (folder / "defect").write_text(TEXT + "[queue]\nvulnerable = up to mm-first\n")
     assert defect.load("astray").upto == "mm-first"
@@ -105,6 +116,7 @@ def test_unknown_name_lists_the_known_ones(folder: Path) -> None:
     ("since = 2.6.20\n", "", "since"),
     ("since =", "sinse = 1\nsince =", "sinse"),
     ("title = writes go astray", "title =", "title is empty"),
+    ("selftests = one two", "selftests =", "selftests is empty"),
     ("[control]", "[kontrol]", "kontrol"),
     ("[defect]", "", "cannot be read"),
     ("fixed = 4.19", "fixed = 4.19\nfixed = 4.20", "cannot be read"),
@@ -127,4 +139,5 @@ def test_control_section_and_control_file_go_together(folder: Path) -> None:
 def test_all_defects_of_the_repository_load() -> None:
     assert "pmd-share-migrate" in defect.names()
     for name in defect.names():
-        assert defect.load(name).selftests
+        one = defect.load(name)
+        assert one.selftests or one.audit

@@ -156,6 +156,20 @@ def test_a_queue_about_something_else_mends_nothing(source: Source, queue: Path)
     assert variant.plan(source, other)[1].how == "queue/4.14 (2 patches)"
 
 
+@pytest.mark.parametrize("says, mends", [
+    ("commit 0123456789abcdef upstream.", True),
+    ("[ Upstream this is commit 0123456789ab", True),
+    ("[ This is a part of commit 0123456789ab", True),
+    ("Fixes: 0123456789ab", False),
+    ("commit ba9876543210 upstream.\n\n[ Mended by commit 0123456789ab", False),
+])
+def test_a_commit_that_is_mentioned_mends_nothing(queue: Path, says: str, mends: bool) -> None:
+    patch = queue / "0001-change.patch"
+    patch.write_text(f"{says}\n\n{CHANGE}")
+    other = dataclasses.replace(DEFECT, upstream=("0123456789ab mm: first", "aaaaaaaaaaaa mm: b"))
+    assert variant.mending([patch], other) == ([patch] if mends else [])
+
+
 def test_neither_queue_nor_control_is_an_error(source: Source, queue: Path) -> None:
     (queue / "series").unlink()
     with pytest.raises(LabError, match="nothing to compare.*4.14.67.*queue/4.14"):
