@@ -16,6 +16,7 @@ TIMEOUT ?=
 TESTS ?=
 OUT ?=
 VARIANT ?=
+MUTANT ?=
 DEST ?=
 O ?=
 AUDIT ?=
@@ -30,7 +31,7 @@ WANTED = $(call option,DEFECT,--defect) $(call option,BASE,--base) \
 	 $(call option,TIMEOUT,--timeout) $(call option,TESTS,--tests) \
 	 $(call option,OUT,--out)
 
-.PHONY: help prove audit shell selftests series record docs list install check clean
+.PHONY: help prove mutants audit shell selftests series record docs list install check clean
 
 help:
 	@echo 'make prove     Build a kernel with and without the protection, boot both, and say'
@@ -38,6 +39,10 @@ help:
 	@echo '               Exit status 0 only for PROVED.'
 	@echo '                 make prove'
 	@echo '                 make prove KERNEL=/path/to/linux BOOTS=20'
+	@echo 'make mutants   Break the fix in one way at a time, and say whether a test or the kernel sees it.'
+	@echo '               Exit status 0 only if everything was seen that can be.'
+	@echo '                 make mutants'
+	@echo '                 make mutants MUTANT=no-tlb-flush BOOTS=1'
 	@echo 'make audit     Say from the source of a kernel alone which of the defects it has, where, and'
 	@echo '               what to apply. Exit status 0 only if it has none for certain.'
 	@echo '                 make audit KERNEL=/path/to/linux'
@@ -50,34 +55,38 @@ help:
 	@echo '               for git am and git send-email. With KERNEL= see first if they apply.'
 	@echo '                 make series BASE=4.14 O=/tmp/series'
 	@echo '                 make series KERNEL=/path/to/linux O=/tmp/series'
-	@echo 'make record    Write what the last proof showed into Documentation/proofs/.'
+	@echo 'make record    Write what the last proof, or run of mutants, showed into Documentation/.'
 	@echo '                 make record OUT=/tmp/out'
 	@echo 'make docs      Render Documentation/ to HTML, with Sphinx; a warning is an error.'
 	@echo '                 make docs O=/tmp/docs'
-	@echo 'make list      The defects and the bases that the lab knows.'
+	@echo 'make list      The defects, the bases and the mutants that the lab knows.'
 	@echo 'make install   Install what the lab needs, with apt (make prove does so by itself).'
 	@echo "make check     This project's own tests, a proof on 6.12 among them."
 	@echo '                 make check FULL=1    also 6.1, and DEBUG=1; takes much longer'
 	@echo '                 make check TREES=/dir    with the kernel trees /dir/4.14 and so on'
 	@echo 'make clean     Remove out/. The cache is in ~/.cache/pmd-share-lab ($$LAB_CACHE).'
 	@echo
-	@echo 'Variables of prove and shell'
+	@echo 'Variables of prove, mutants and shell'
 	@echo '  DEFECT=name       which defect; pmd-share-migrate if not named   (make list)'
 	@echo '  BASE=6.12         which kernel; Debian'"'"'s 6.12 if not named         (make list)'
 	@echo '  KERNEL=/path      any kernel tree in place of a base; it is only read'
-	@echo '  BOOTS=20          boots of each kernel; 1 if not named'
+	@echo '  BOOTS=20          boots of each kernel; 1 if not named, 5 of a mutant'
 	@echo '  ACCEL=kvm|tcg     KVM where a guest comes up with it, else TCG, if not named'
 	@echo '  DEBUG=1           lockdep, KASAN and more in both kernels; several times slower'
 	@echo '  TIMEOUT=300       seconds that a boot may take'
 	@echo "  TESTS='-t name'   arguments for the selftest: -f, -v, -t, -r (see its -h)"
 	@echo '  OUT=dir           where results go; out/ if not named'
 	@echo '  VARIANT=fixed     of shell: which kernel, vulnerable if not named'
+	@echo '  MUTANT=name       of mutants: this one alone                     (make list)'
 	@echo '  DEST=dir          of selftests: where they go'
 	@echo '  O=dir             of series: where it goes; an empty folder or none'
 	@echo '                    of docs: where they go; out/docs if not named'
 
 prove:
 	@$(LAB) prove $(WANTED)
+
+mutants:
+	@$(LAB) mutants $(WANTED) $(call option,MUTANT,--mutant)
 
 audit:
 	@$(LAB) audit $(call option,KERNEL,--kernel) $(call option,AUDIT,--format)

@@ -43,10 +43,15 @@ _ROWS = {
 }
 
 
+def names() -> list[str]:
+    """The names of all architectures, sorted."""
+    return sorted(_ROWS)
+
+
 def load(name: str = "x86_64") -> Arch:
     """The row of architecture `name` (as `uname -m` says it); LabError where there is none."""
     try:
         return _ROWS[name]
     except KeyError:
-        raise LabError(f"no architecture {name}: the lab knows {', '.join(sorted(_ROWS))}") \
+        raise LabError(f"no architecture {name}: the lab knows {', '.join(names())}") \
             from None

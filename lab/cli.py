@@ -2,6 +2,7 @@
 """The verbs of the lab, as the Makefile calls them."""
 
 import argparse
+import dataclasses
 import json
 import os
 import shlex
@@ -12,13 +13,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lab import arch, audit, base, defect, deps, docs, prove, qemu, record, result, selftest, \
-    series, source
+from lab import arch, audit, base, defect, deps, docs, mutants, prove, qemu, record, result, \
+    selftest, series, source
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
 
-# Exit status: 0 only for PROVED; another verdict; an error of the user's or the machine's.
+# Exit status: 0 only for PROVED, and where each mutant was killed that can be; another verdict; an
+# error of the user's or the machine's.
 NOT_PROVED, ERROR, INTERRUPTED = 1, 2, 130
 
 # Command line option, variable of the Makefile.
@@ -39,7 +41,7 @@ def _flag(name: str, text: str) -> bool:
     return text == "1"
 
 
-def _wanted(args: argparse.Namespace) -> prove.Wanted:
+def _wanted(args: argparse.Namespace, boots: int = 1) -> prove.Wanted:
     if args.accel and args.accel not in qemu.ACCELS:
         raise LabError(f"ACCEL={args.accel}: one of {', '.join(qemu.ACCELS)} is wanted")
     if args.base:
@@ -51,13 +53,13 @@ def _wanted(args: argparse.Namespace) -> prove.Wanted:
         defect=defect.load(args.defect or "pmd-share-migrate"),
         base=args.base or None,
         kernel=Path(args.kernel).expanduser() if args.kernel else None,
-        boots=_number("BOOTS", args.boots or "1"),
+        boots=_number("BOOTS", args.boots or str(boots)),
         accel=args.accel or None,
         debug=_flag("DEBUG", args.debug),
         limit=_number("TIMEOUT", args.timeout) if args.timeout else None,
         tests=tuple(word for word in args.tests.split() if word),
         out=Path(args.out) if args.out else REPO / "out",
-        command=" ".join(["make", "prove", *given]))
+        command=" ".join(["make", args.verb, *given]))
 
 
 def _prove(args: argparse.Namespace, progress: Progress) -> int:
@@ -69,6 +71,20 @@ def _prove(args: argparse.Namespace, progress: Progress) -> int:
     run = prove.run(wanted, arch.load(), progress)
     print(f"\n{result.summary(run, wanted.out)}")
     return 0 if run.verdict == "PROVED" else NOT_PROVED
+
+
+def _mutants(args: argparse.Namespace, progress: Progress) -> int:
+    if args.defect or args.tests:
+        raise LabError("DEFECT= and TESTS= mean nothing to mutants: each names its own selftests")
+    if args.mutant:
+        mutants.load(args.mutant)
+    wanted = _wanted(args, mutants.BOOTS)
+    if args.mutant:
+        wanted = dataclasses.replace(wanted, command=f"{wanted.command} MUTANT={args.mutant}")
+    deps.ensure(progress)
+    run = mutants.run(wanted, args.mutant, arch.load(), progress)
+    print(f"\n{mutants.summary(run, wanted.out)}")
+    return 0 if run.passed() else NOT_PROVED
 
 
 def _shell(args: argparse.Namespace, progress: Progress) -> int:
@@ -115,6 +131,9 @@ def _list(_args: argparse.Namespace, _progress: Progress) -> int:
         else:
             where = f"{row.package} from this machine's apt sources"
         print(f"  {name:6} {where}")
+    print("\nMutants (MUTANT=)")
+    for name in mutants.names():
+        print(f"  {name}\n      {mutants.load(name).breaks}")
     return 0
 
 
@@ -170,7 +189,7 @@ def _audit(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def _record(args: argparse.Namespace, _progress: Progress) -> int:
-    print(record.write(Path(args.out) if args.out else REPO / "out"))
+    print(record.last(Path(args.out) if args.out else REPO / "out"))
     return 0
 
 
@@ -191,14 +210,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     actions: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
         "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
-        "audit": _audit, "record": _record, "docs": _docs, "list": _list, "install": _install}
+        "mutants": _mutants, "audit": _audit, "record": _record, "docs": _docs, "list": _list,
+        "install": _install}
     for verb in actions:
         sub = verbs.add_parser(verb)
-        if verb in ("prove", "shell"):
+        if verb in ("prove", "shell", "mutants"):
             for option, variable in _VARIABLES:
                 sub.add_argument(f"--{option}", default="", metavar=variable)
         if verb == "shell":
             sub.add_argument("--variant", default="")
+        if verb == "mutants":
+            sub.add_argument("--mutant", default="")
         if verb == "selftests":
             sub.add_argument("--dest", default="")
         if verb == "audit":

@@ -47,7 +47,7 @@ class Prepared:
     """Everything that a boot needs, for both variants."""
 
     source: Source
-    variants: tuple[Variant, Variant]       # vulnerable, fixed
+    variants: tuple[Variant, ...]           # vulnerable, fixed
     kernels: dict[str, Kernel]
     programs: dict[str, Path]               # the selftests
     initrd: Path
@@ -96,9 +96,11 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> result.Run:
     runs = {}
     for one in made.variants:
         folder = home / one.name
-        kept = _keep(made, one, folder)
-        boots = [_boot(wanted, made, one, folder, number, accel, progress)
-                 for number in range(1, wanted.boots + 1)]
+        kept = keep(made, one, folder)
+        boots = []
+        for number in range(1, wanted.boots + 1):
+            boots.append(boot(wanted, made, one, folder, number, accel, progress))
+            _tell(boots[-1], wanted.defect.harm, progress)
         runs[one.name] = result.VariantRun(one.how, one.places, kept["diff"], kept["image"],
                                            kept["initrd"], kept["config"], boots)
     word, why = verdict.decide(runs["vulnerable"].boots, runs["fixed"].boots, wanted.boots,
@@ -115,7 +117,7 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> result.Run:
     return whole
 
 
-def _keep(made: Prepared, one: Variant, folder: Path) -> dict[str, Path]:
+def keep(made: Prepared, one: Variant, folder: Path) -> dict[str, Path]:
     """Put what the boots of a variant are made of into its folder, so that it can be moved."""
     kernel = made.kernels[one.name]
     try:
@@ -133,9 +135,9 @@ def _keep(made: Prepared, one: Variant, folder: Path) -> dict[str, Path]:
     return kept
 
 
-def _boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int, accel: str,
-          progress: Progress) -> verdict.Boot:
-    """One boot in a folder of its own."""
+def boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int, accel: str,
+         progress: Progress) -> verdict.Boot:
+    """One boot in a folder of its own.  The caller ends the step with what came of it."""
     folder = home / f"boot-{number:02d}"
     folder.mkdir()
     for name in ("config", "identity.json"):
@@ -172,18 +174,22 @@ def _boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int,
         wanted.defect.symptoms if one.name == "vulnerable" else ())
     complaints, symptoms = verdict.sort_out(klog.read(console), expected)
     state = verdict.boot_state(transcript, complaints, ended.timed_out, ended.status)
-    boot = verdict.Boot(variant=one.name, number=number, folder=str(folder), seconds=ended.seconds,
+    return verdict.Boot(variant=one.name, number=number, folder=str(folder), seconds=ended.seconds,
                         accel=accel, transcript=transcript, complaints=complaints,
                         timed_out=ended.timed_out, guest_exit=ended.status, state=state,
                         symptoms=symptoms)
-    sums = result.totals([boot])
-    if state == "DONE" and not complaints:
+
+
+def _tell(one: verdict.Boot, harm: str, progress: Progress) -> None:
+    """End the step of a boot with what came of it."""
+    sums = result.totals([one])
+    if one.state == "DONE" and not one.complaints:
         progress.done(f"{sums['tests']} tests, {sums['failed']} failed, {sums['migrations']} "
-                      f"migrations, {sums['lost_migrations']} {wanted.defect.harm}"
-                      + (f"; its log says: {symptoms[0].text}" if symptoms else ""))
+                      f"migrations, {sums['lost_migrations']} {harm}"
+                      + (f"; its log says: {one.symptoms[0].text}" if one.symptoms else ""))
     else:
-        progress.done("complaints in its log" if state == "DONE" else state)
-        for line in klog.last_lines(console, 12):
+        console = Path(one.folder) / "console.log"
+        progress.done("complaints in its log" if one.state == "DONE" else one.state)
+        for line in klog.last_lines(console.read_text("utf-8", "replace"), 12):
             progress.note(f"  | {line}")
-        progress.note(f"  all of it: {folder}/console.log")
-    return boot
+        progress.note(f"  all of it: {console}")

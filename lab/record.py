@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Writes what a run of `make prove` showed into Documentation/proofs/, from its verdict.json.
+"""Writes what a run showed into Documentation/: of `make prove` from its verdict.json into proofs/,
+of `make mutants` from its mutants.json into mutants/.
 
 Nobody types a figure: a record is made by `make record`, one file a defect, version and
 configuration, and another run of the same takes the place of the last.
@@ -14,7 +15,32 @@ from lab.errors import LabError
 from lab.paths import REPO
 
 PROOFS = REPO / "Documentation" / "proofs"
+MUTANTS = REPO / "Documentation" / "mutants"
 _WIDTH = 80
+
+
+def last(out: Path) -> Path:
+    """Write the record of the last run in `out`, a proof or one of mutants; returns its file."""
+    began = {}
+    for name in ("verdict.json", "mutants.json"):
+        if (out / name).exists():
+            began[str(_load(out / name)["started"])] = name
+    return write_mutants(out) if began and began[max(began)] == "mutants.json" else write(out)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """The report of a run."""
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as err:
+        raise LabError(f"{path}: {err.strerror}: run make prove first, or name its OUT=") from err
+    except ValueError as err:
+        raise LabError(f"{path} cannot be read: run make prove again") from err
+    return report
+
+
+def _version(report: dict[str, Any]) -> str:
+    return f"{report['source']['version']}{'-debug' if report['debug'] else ''}.rst"
 
 
 def write(out: Path, folder: Path = PROOFS) -> Path:
@@ -23,18 +49,27 @@ def write(out: Path, folder: Path = PROOFS) -> Path:
     LabError where there is no run, or one that is no proof: only what is PROVED is recorded.
     """
     path = out / "verdict.json"
-    try:
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as err:
-        raise LabError(f"{path}: {err.strerror}: run make prove first, or name its OUT=") from err
-    except ValueError as err:
-        raise LabError(f"{path} cannot be read: run make prove again") from err
+    report = _load(path)
     if report["verdict"] != "PROVED":
         raise LabError(f"{path} says {report['verdict']}: only what is PROVED is recorded")
-    name = f"{report['source']['version']}{'-debug' if report['debug'] else ''}.rst"
-    dest: Path = folder / report["defect"] / name
+    dest: Path = folder / report["defect"] / _version(report)
     dest.parent.mkdir(parents=True, exist_ok=True)
     dest.write_text(text(report), encoding="utf-8")
+    return dest
+
+
+def write_mutants(out: Path, folder: Path = MUTANTS) -> Path:
+    """Write the record of the last run of mutants in `out`; returns its file.
+
+    Also what survived is recorded.  LabError where there is no run, or one of a single mutant.
+    """
+    path = out / "mutants.json"
+    report = _load(path)
+    if not report["whole"]:
+        raise LabError(f"{path} is of one mutant only: run make mutants without MUTANT=")
+    dest = folder / _version(report)
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    dest.write_text(mutants_text(report), encoding="utf-8")
     return dest
 
 
@@ -42,10 +77,7 @@ def text(report: dict[str, Any]) -> str:
     """The record of one run, as reStructuredText."""
     source = report["source"]
     variants = report["variants"]
-    title = f"{report['defect']}: {source['version']}" + (", DEBUG=1" if report["debug"] else "")
-    bar = "=" * len(title)
-    lines = [".. SPDX-License-Identifier: GPL-2.0",
-             ".. Made by ``make record``; do not edit.", "", bar, title, bar, "",
+    lines = [*_head(report["defect"], report),
              *_wrap(f"{report['verdict']}: {report['why']}."), "",
              f":Repeat: ``{_command(report)}``",
              f":Source: {_source(source)}",
@@ -74,6 +106,49 @@ def text(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def mutants_text(report: dict[str, Any]) -> str:
+    """The record of a run of mutants, as reStructuredText."""
+    rows = report["mutants"]
+
+    def those(status: str) -> int:
+        return sum(row["status"] == status for row in rows)
+
+    seen = those("killed") + those("survived") + those("no result")
+    lines = [*_head("mutants", report),
+             *_wrap(f"Of {len(rows)} ways to break the fix, {those('not there')} are not there in "
+                    f"this version, and {those('not observable')} cannot be seen in this guest. Of "
+                    f"the other {seen}, the tests and the kernel's own checks saw "
+                    f"{those('killed')}."), "",
+             f":Repeat: ``{_command(report)}``",
+             f":Source: {_source(report['source'])}",
+             f":Fixed: {report['fixed']}",
+             f":Compiler: {report['compiler']}",
+             f":Guest: {report['arch']}, QEMU with {report['accel']}",
+             f":Date: {report['started'][:10]}", ""]
+    lines += _table(("mutant", "", "boots", "by"), [
+        (row["name"], row["status"],
+         f"{row['killed']} of {row['boots']}" if row["boots"] else "-",
+         ", ".join(row["by"]) or "-") for row in rows])
+    lines += ["", "What they break", "===============", ""]
+    for row in rows:
+        told = [f"{row['breaks'][:1].upper()}{row['breaks'][1:]}."]
+        if row["places"]:
+            told.append("In " + ", ".join(f"``{place}``" for place in row["places"]) + ".")
+        if row["complaint"]:
+            told.append(f"The kernel says ``{row['complaint']}``.")
+        if row["why"]:
+            told.append(f"{row['status'].capitalize()}: {row['why']}.")
+        lines += [row["name"], *(f"    {line}" for line in _wrap(" ".join(told), _WIDTH - 4))]
+    return "\n".join(lines) + "\n"
+
+
+def _head(what: str, report: dict[str, Any]) -> list[str]:
+    title = f"{what}: {report['source']['version']}" + (", DEBUG=1" if report["debug"] else "")
+    bar = "=" * len(title)
+    return [".. SPDX-License-Identifier: GPL-2.0",
+            ".. Made by ``make record``; do not edit.", "", bar, title, bar, ""]
+
+
 def _symptoms(variants: dict[str, Any]) -> list[str]:
     """What a kernel said of itself that was to be expected of it."""
     lines = []
@@ -85,10 +160,10 @@ def _symptoms(variants: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _wrap(sentence: str) -> list[str]:
+def _wrap(sentence: str, width: int = _WIDTH) -> list[str]:
     lines, line = [], ""
     for word in sentence.split():
-        if line and len(line) + 1 + len(word) > _WIDTH:
+        if line and len(line) + 1 + len(word) > width:
             lines.append(line)
             line = word
         else:

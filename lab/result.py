@@ -148,7 +148,8 @@ def _by_test(boots: Sequence[Boot]) -> dict[str, dict[str, Any]]:
     return sums
 
 
-def _boot_report(boot: Boot) -> dict[str, object]:
+def boot_report(boot: Boot) -> dict[str, object]:
+    """One boot, as the JSON of a run holds it."""
     counts = totals([boot])
     return {
         "folder": boot.folder, "state": boot.state, "seconds": round(boot.seconds, 1),
@@ -168,7 +169,7 @@ def _variant_report(variant: VariantRun) -> dict[str, object]:
         "how": variant.how, "places": list(variant.places), "diff": str(variant.diff),
         "image": str(variant.image), "initrd": str(variant.initrd), "config": str(variant.config),
         **totals(variant.boots),
-        "runs": [_boot_report(boot) for boot in variant.boots],
+        "runs": [boot_report(boot) for boot in variant.boots],
         "by_test": _by_test(variant.boots),
         "example": example(variant.boots),
     }
@@ -304,7 +305,7 @@ def junit(run: Run) -> str:
     return "<?xml version='1.0' encoding='utf-8'?>\n" + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str) -> None:
     """Put `text` in `path` so that a reader finds the old file or the new one, never half."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -328,8 +329,8 @@ def write(run: Run, out: Path) -> None:
     verdict.json comes last, so that whoever sees the new one finds the new JUnit beside it.
     Raises LabError where the folder cannot be written.
     """
-    _replace(out / "junit.xml", junit(run))
-    _replace(out / "verdict.json", json.dumps(report(run), indent=2) + "\n")
+    replace(out / "junit.xml", junit(run))
+    replace(out / "verdict.json", json.dumps(report(run), indent=2) + "\n")
 
 
 def _percent(part: int | float, whole: int | float) -> str:

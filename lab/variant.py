@@ -56,7 +56,7 @@ def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
     queue.
     """
     def made(name: str, how: str, diff: str, places: tuple[str, ...] = ()) -> Variant:
-        return _variant(name, how, _with_files(source, defect.add, diff), places)
+        return make(name, how, _with_files(source, defect.add, diff), places)
 
     control = _control(source, defect)
     if control:
@@ -98,7 +98,8 @@ def restore(tree: Path) -> None:
     shutil.rmtree(state.folder, ignore_errors=True)
 
 
-def _variant(name: str, how: str, diff: str, places: tuple[str, ...] = ()) -> Variant:
+def make(name: str, how: str, diff: str, places: tuple[str, ...] = ()) -> Variant:
+    """A variant of a tree: `diff` against its pristine state, under a name."""
     key = hashlib.sha256(diff.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return Variant(name, how, diff, key, places)
 
@@ -262,12 +263,22 @@ class _Scratch:
             raise LabError(f"git diff failed: {_first_line(done.stderr)}")
         return done.stdout
 
+    def keep(self) -> None:
+        """Remember what b/ is now."""
+        shutil.copytree(self.new, self.top / "kept")
+
+    def diff_since(self) -> str:
+        """What was changed in b/ since keep(); the pristine files are lost over it."""
+        shutil.rmtree(self.old)
+        (self.top / "kept").rename(self.old)
+        return self.diff()
+
 
 def _first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "it said nothing")
 
 
-# ---- control -------------------------------------------------------------------------------
+# ---- rules ---------------------------------------------------------------------------------
 
 
 def functions(text: str) -> Iterator[tuple[str, int, int]]:
@@ -290,6 +301,72 @@ def functions(text: str) -> Iterator[tuple[str, int, int]]:
             yield name[1], first + 1, last + 1
 
 
+@dataclass(frozen=True)
+class Place:
+    """A run of lines that a rule changed."""
+
+    path: str
+    function: str               # "no function" outside of any
+    line: int                   # in the file before the rule
+    removed: tuple[str, ...]
+    added: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What a rule of coccinelle makes of some files."""
+
+    diff: str                   # against the pristine tree, what was there before the rule included
+    places: tuple[Place, ...]   # what the rule changed itself
+    functions: frozenset[str]   # all that are there in its files
+
+
+def edit(source: Source, rule: Path, files: tuple[str, ...], about: str, before: str = ""
+         ) -> Edit | None:
+    """Run a rule on `files` of the pristine tree plus the diff `before`; None if nothing matches.
+
+    `about` names whose rule it is.  Changes no tree.
+    """
+    with tempfile.TemporaryDirectory(prefix="lab-rule-") as folder:
+        scratch = _Scratch(source.tree, Path(folder))
+        scratch.take([*_touched(before), *files])
+        if before and (done := _apply(scratch.new, before)).returncode != 0:
+            raise LabError(f"the variant of {source.version} cannot be made: "
+                           f"{_first_line(done.stderr)}")
+        for path in files:
+            if not (scratch.new / path).exists():
+                raise LabError(f"{source.version} has no {path}, which {about} is about: "
+                               "is it a whole kernel tree?")
+        defined = [(path, *function) for path in files
+                   for function in functions(_read(scratch.new / path))]
+        scratch.keep()
+        _spatch(rule, scratch.new, files)
+        diff = scratch.diff()
+        own = _parse_diff(scratch.diff_since())
+    if not own:
+        return None
+
+    places = [
+        Place(file.path, next((name for path, name, first, last in defined
+                               if path == file.path and first <= change.line <= last),
+                              "no function"),
+              change.line, tuple(change.removed), tuple(change.added))
+        for file in own for change in file.changes]
+    return Edit(diff, tuple(places), frozenset(name for _path, name, _first, _last in defined))
+
+
+def wanted_places(places: tuple[str, ...], exist: frozenset[str]) -> dict[str, bool]:
+    """Whether a rule must change it, for each function named in `places`, or must not.
+
+    Of "a|b", b took the job over from a: in a tree that has both, a must have nothing of it.
+    """
+    wanted = {name: False for names in places for name in names.split("|")}
+    for names in places:
+        if there := [name for name in names.split("|") if name in exist]:
+            wanted[there[-1]] = True
+    return wanted
+
+
 def _control(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | None:
     """The diff of the defect's control and the places it changed; None where it matches nothing.
 
@@ -298,50 +375,33 @@ def _control(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | No
     """
     if defect.control is None:
         return None
-    with tempfile.TemporaryDirectory(prefix="lab-control-") as folder:
-        scratch = _Scratch(source.tree, Path(folder))
-        scratch.take(list(defect.control_files))
-        for path in defect.control_files:
-            if not (scratch.new / path).exists():
-                raise LabError(f"{source.version} has no {path}, which {defect.name} is about: "
-                               "is it a whole kernel tree?")
-        _spatch(defect.control, scratch.new, defect.control_files)
-        diff = scratch.diff()
-        defined = [(path, *function) for path in defect.control_files
-                     for function in functions(_read(scratch.old / path))]
-    if not diff:
+    made = edit(source, defect.control, defect.control_files, defect.name)
+    if made is None:
         return None
 
     changed: dict[str, list[str]] = {}
     labels: dict[str, list[str]] = {}
     call = re.compile(rf"\b({'|'.join(map(re.escape, defect.removes.split('|')))})\s*\(")
-    for file in _parse_diff(diff):
-        for change in file.changes:
-            name = next((name for path, name, first, last in defined
-                         if path == file.path and first <= change.line <= last), "no function")
-            gone = list(enumerate(change.removed, change.line))
-            # Not one a change: a diff may show two places that are close as one.
-            calls = [f"{file.path}:{line}" for line, text in gone if call.search(text)]
-            if calls:
-                changed.setdefault(name, []).extend(calls)
-            elif gone and not change.added and \
-                    all(re.fullmatch(r"\s*\w+:\s*", text) for _line, text in gone):
-                labels.setdefault(name, []).extend(f"{text.strip()} in line {line}"
-                                                   for line, text in gone)
-            else:
-                raise LabError(f"{defect.name}/control.cocci changes {file.path}:{change.line} "
-                               f"({name}) of {source.version}, and that is no {defect.removes}(): "
-                               "a kernel made so proves nothing; the rule needs a look")
+    for place in made.places:
+        gone = list(enumerate(place.removed, place.line))
+        # Not one a change: a diff may show two places that are close as one.
+        calls = [f"{place.path}:{line}" for line, text in gone if call.search(text)]
+        if calls:
+            changed.setdefault(place.function, []).extend(calls)
+        elif gone and not place.added and \
+                all(re.fullmatch(r"\s*\w+:\s*", text) for _line, text in gone):
+            labels.setdefault(place.function, []).extend(f"{text.strip()} in line {line}"
+                                                         for line, text in gone)
+        else:
+            raise LabError(f"{defect.name}/control.cocci changes {place.path}:{place.line} "
+                           f"({place.function}) of {source.version}, and that is no "
+                           f"{defect.removes}(): a kernel made so proves nothing; the rule needs "
+                           "a look")
 
-    exist = {name for _path, name, _first, _last in defined}
-    # Of "a|b", b took the job over from a: in a tree that has both, a must have nothing of it.
-    wanted = {name: 0 for names in defect.places for name in names.split("|")}
-    for names in defect.places:
-        if there := [name for name in names.split("|") if name in exist]:
-            wanted[there[-1]] = 1
-    wrong = [f"{name}: {len(changed.get(name, []))} in place of {wanted.get(name, 0)}"
+    wanted = wanted_places(defect.places, made.functions)
+    wrong = [f"{name}: {len(changed.get(name, []))} in place of {int(wanted.get(name, False))}"
              for name in sorted(wanted.keys() | changed.keys() | labels.keys())
-             if len(changed.get(name, [])) != wanted.get(name, 0)
+             if len(changed.get(name, [])) != wanted.get(name, False)
              or name in labels and name not in changed]
     if wrong:
         raise LabError(f"{defect.name}/control.cocci changes other places of {source.version} "
@@ -352,14 +412,14 @@ def _control(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | No
         for where in changed.get(name, []):
             also = f" (and its label {', '.join(labels[name])})" if name in labels else ""
             places.append(f"{where} {name}{also}")
-    return diff, tuple(places)
+    return made.diff, tuple(places)
 
 
-def _spatch(control: Path, folder: Path, files: tuple[str, ...]) -> None:
+def _spatch(rule: Path, folder: Path, files: tuple[str, ...]) -> None:
     """Run coccinelle on the files in `folder`, which are copies, in place."""
     # --no-includes: the rules need no types, and headers would cost seconds.
     command = ["spatch", "--very-quiet", "--no-includes", "--in-place",
-               "--sp-file", str(control), *files]
+               "--sp-file", str(rule), *files]
     environment = {**os.environ, "LC_ALL": "C"}
     try:
         done = subprocess.run(command, cwd=folder, env=environment, text=True, timeout=300,
@@ -368,10 +428,10 @@ def _spatch(control: Path, folder: Path, files: tuple[str, ...]) -> None:
     except FileNotFoundError as err:
         raise LabError("spatch is not installed: apt install coccinelle") from err
     except subprocess.TimeoutExpired as err:
-        raise LabError(f"spatch does not come to an end on {control} and {' '.join(files)}") \
+        raise LabError(f"spatch does not come to an end on {rule} and {' '.join(files)}") \
             from err
     if done.returncode != 0:
-        raise LabError(f"spatch failed on {control}: {_first_line(done.stderr + done.stdout)}")
+        raise LabError(f"spatch failed on {rule}: {_first_line(done.stderr + done.stdout)}")
 
 
 # ---- queue ---------------------------------------------------------------------------------

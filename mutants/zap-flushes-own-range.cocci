@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0
+// breaks: what is unmapped flushes the pages that it unmapped by itself, and not the unshared table
+// files: mm/hugetlb.c
+// places: __unmap_hugepage_range
+// tests: hugetlb_pmd_flush
+
+@direct@
+identifier vma;
+expression from, to;
+symbol unshared;
+@@
+__unmap_hugepage_range(...)
+{
+<...
+ if (
+- unshared
++ 0 && unshared
+ )
+	flush_tlb_range(vma, from, to);
+...>
+}
+
+@noted@
+identifier tlb, vma;
+@@
+__unmap_hugepage_range(struct mmu_gather *tlb, struct vm_area_struct *vma, ...)
+{
+<...
+ huge_pmd_unshare(
+- tlb
++ &(struct mmu_gather){ .mm = vma->vm_mm }
+ , vma, ...)
+...>
+}
