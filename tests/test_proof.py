@@ -107,7 +107,18 @@ def test_the_isolation_of_thps_is_proved(tmp_path: Path) -> None:
             assert (vulnerable[name]["failed"], fixed[name]["failed"]) == (0, 0)
 
 
-@pytest.mark.parametrize("defect", ["pmd-share-migrate", "pmd-share-flush"])
+@FULL
+@pytest.mark.parametrize("defect", ["thp-cow-isolation", "thp-numa-notifier", "exec-temp-stack"])
+def test_510_is_proved(defect: str, tmp_path: Path) -> None:
+    """5.10 lacks the first's protection, and is the last long-term kernel that needs the second's."""
+    debian_tree("5.10")
+    status, report = run_prove(tmp_path / "out", "BASE=5.10", f"DEFECT={defect}")
+    assert report["verdict"] == "PROVED" and status == 0, report["why"]
+    vulnerable = report["variants"]["vulnerable"]                   # type: ignore[index]
+    assert vulnerable["how"].startswith("as it is" if defect == "thp-cow-isolation" else "control")
+
+
+@pytest.mark.parametrize("defect", ["pmd-share-migrate", "pmd-share-flush", "thp-numa-notifier"])
 @pytest.mark.parametrize("base", ["4.18", "4.14", "4.9", "4.4"])
 def test_a_queue_is_proved(base: str, defect: str, tmp_path: Path) -> None:
     """On the released tree, where TREES= has it: most of the time goes into building it once."""
