@@ -266,6 +266,7 @@ static bool want_gigantic(const char *pool)
 /* A node where a gigantic page can be had, while nothing is in the way. */
 static int gigantic_node(char *pool, size_t len)
 {
+	bool found;
 	int node;
 
 	for (node = numa_max_node(); node >= 0; node--) {
@@ -274,12 +275,13 @@ static int gigantic_node(char *pool, size_t len)
 			 "hugepages-1048576kB");
 		if (file_read_long(pool))
 			continue;
-		/* Not from a kill in between: see guard_undo() below. */
-		if (want_gigantic(pool)) {
-			file_write(pool, "0");
-			return node;
-		}
+		/* First: it may be killed at any time from here on. */
+		if (guard_undo(pool, "0"))
+			continue;
+		found = want_gigantic(pool);
 		file_write(pool, "0");
+		if (found)
+			return node;
 	}
 	return -1;
 }
@@ -308,7 +310,6 @@ FIXTURE_SETUP(thp_cow_isolation)
 		self->node = gigantic_node(self->pool, sizeof(self->pool));
 		if (self->node < 0)
 			SKIP(return, "no gigantic page can be had: boot with hugetlb_cma=2G");
-		ASSERT_EQ(0, guard_undo(self->pool, "0"));
 	} else {
 		if (!path)
 			SKIP(return, "needs virtio-mem, and VIRTIO_MEM_QMP=/dev/tty...");
