@@ -19,7 +19,14 @@
  * for may be wrong, and the test is to tell and not to corrupt memory: before
  * each write there is a look at the page, whether it is the one that was shown.
  *
- * See tools/testing/selftests/mm/thp_numa_notifier.c.
+ * The same file has a second use, with which it writes down what the kernel says
+ * to the notifiers of a process: every call, its range, what the page tables
+ * have at that moment, and, in the page that is being watched, the number of the
+ * call. Of the numbers that a migrated page has, the calls came before it was
+ * copied.
+ *
+ * See tools/testing/selftests/mm/thp_numa_notifier.c for the first and
+ * hugetlb_pmd_notifier.c, in the same folder, for the second.
  */
 #include <linux/atomic.h>
 #include <linux/cpumask.h>
@@ -32,11 +39,13 @@
 #include <linux/mmu_notifier.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/preempt.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/uaccess.h>
 #include <linux/version.h>
+#include <linux/vmalloc.h>
 
 #include "test_mmu_notifier_uapi.h"
 
@@ -49,6 +58,12 @@ static void device_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
 static void device_release(struct mmu_notifier *mn, struct mm_struct *mm);
 static void slow_end(struct mmu_notifier *mn, unsigned long start,
 		     unsigned long end);
+static void record_start(struct mmu_notifier *mn, unsigned long start,
+			 unsigned long end, bool blockable);
+static void record_end(struct mmu_notifier *mn, unsigned long start,
+		       unsigned long end, bool blockable);
+static void record_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
+			      unsigned long start, unsigned long end);
 
 /*
  * All that differs between kernel versions is from here to the line below.
@@ -69,6 +84,12 @@ static void device_invalidate_page(struct mmu_notifier *mn,
 {
 	device_invalidate(mn, mm, address, address + PAGE_SIZE);
 }
+
+static void record_invalidate_page(struct mmu_notifier *mn,
+				   struct mm_struct *mm, unsigned long address)
+{
+	record_invalidate(mn, mm, address, address + PAGE_SIZE);
+}
 #endif
 
 static const struct mmu_notifier_ops device_ops = {
@@ -85,19 +106,102 @@ static const struct mmu_notifier_ops device_ops = {
 };
 
 #if SINCE(5, 2)
+#define blockable_range(range) mmu_notifier_range_blockable(range)
+#else
+#define blockable_range(range) ((range)->blockable)
+#endif
+
+#if SINCE(5, 0)
 static void slow_range_end(struct mmu_notifier *mn,
 			   const struct mmu_notifier_range *range)
 {
-	if (mmu_notifier_range_blockable(range))
+	if (blockable_range(range))
 		slow_end(mn, range->start, range->end);
 }
-#elif SINCE(5, 0)
-#error "5.0 and 5.1 have an interface of their own, which this does not know"
+
+static int record_range_start(struct mmu_notifier *mn,
+			      const struct mmu_notifier_range *range)
+{
+	record_start(mn, range->start, range->end, blockable_range(range));
+	return 0;
+}
+
+static void record_range_end(struct mmu_notifier *mn,
+			     const struct mmu_notifier_range *range)
+{
+	record_end(mn, range->start, range->end, blockable_range(range));
+}
 #else
 static void slow_range_end(struct mmu_notifier *mn, struct mm_struct *mm,
 			   unsigned long start, unsigned long end)
 {
 	slow_end(mn, start, end);
+}
+
+#if SINCE(4, 19)
+static int record_range_start(struct mmu_notifier *mn, struct mm_struct *mm,
+			      unsigned long start, unsigned long end,
+			      bool blockable)
+{
+	record_start(mn, start, end, blockable);
+	return 0;
+}
+#else
+static void record_range_start(struct mmu_notifier *mn, struct mm_struct *mm,
+			       unsigned long start, unsigned long end)
+{
+	record_start(mn, start, end, true);
+}
+#endif
+
+static void record_range_end(struct mmu_notifier *mn, struct mm_struct *mm,
+			     unsigned long start, unsigned long end)
+{
+	record_end(mn, start, end, true);
+}
+#endif
+
+static const struct mmu_notifier_ops record_ops = {
+	.invalidate_range_start = record_range_start,
+	.invalidate_range_end = record_range_end,
+};
+
+/* Since 6.6 nobody may have all three. */
+static const struct mmu_notifier_ops record_tlb_ops = {
+#if SINCE(6, 6)
+	.arch_invalidate_secondary_tlbs = record_invalidate,
+#else
+	.invalidate_range = record_invalidate,
+#endif
+#if !SINCE(4, 13)
+	.invalidate_page = record_invalidate_page,
+#endif
+};
+
+/* The end of a range calls ->invalidate_range() as well, right before. */
+static const bool end_invalidates = !SINCE(6, 6);
+
+#if SINCE(4, 12)
+static pud_t *pud_at(struct mm_struct *mm, unsigned long address)
+{
+	pgd_t *pgd = pgd_offset(mm, address);
+	p4d_t *p4d;
+
+	if (pgd_none(*pgd) || pgd_bad(*pgd))
+		return NULL;
+	p4d = p4d_offset(pgd, address);
+	if (p4d_none(*p4d) || p4d_bad(*p4d))
+		return NULL;
+	return pud_offset(p4d, address);
+}
+#else
+static pud_t *pud_at(struct mm_struct *mm, unsigned long address)
+{
+	pgd_t *pgd = pgd_offset(mm, address);
+
+	if (pgd_none(*pgd) || pgd_bad(*pgd))
+		return NULL;
+	return pud_offset(pgd, address);
 }
 #endif
 
@@ -140,6 +244,26 @@ struct entry {
 	u64 end;
 };
 
+/* What was said to the notifiers of a process. */
+struct record {
+	spinlock_t lock;	/* all but what is set once */
+	struct mmu_notifier mn;
+	struct mmu_notifier tlb_mn;	/* the first to be called, see record() */
+	struct mm_struct *mm;	/* set once, when the next four are */
+	struct test_mmu_notifier_event *events;
+	unsigned int max_events;
+	unsigned long start;	/* calls for what is not in here are of no interest */
+	unsigned long end;
+	unsigned int nr_events;
+	unsigned int nr_read;
+	bool overflow;
+	struct page *watched;	/* NULL if none is */
+	u64 *stamps;		/* in it, with: */
+	void *mapping;
+	pgoff_t index;
+	unsigned long address;	/* of these in the process */
+};
+
 struct test_device {
 	struct mutex lock;	/* all but the entries */
 	struct mmu_notifier mn;
@@ -152,6 +276,7 @@ struct test_device {
 	bool slow;		/* @slow_mn is registered */
 	unsigned long slow_usecs;
 	unsigned long slow_bytes;
+	struct record record;
 };
 
 /*
@@ -241,6 +366,14 @@ static struct page *try_get_head(struct page *page)
 	return NULL;
 }
 
+/* Still the page that it was when it had this mapping and this index? */
+static bool same_page(struct page *page, struct page *head, void *mapping,
+		      pgoff_t index)
+{
+	return mapping_of(head) == mapping &&
+	       index_of(head) + (page - head) == index;
+}
+
 static void write_entry(struct entry *e)
 {
 	struct page *head;
@@ -255,8 +388,7 @@ static void write_entry(struct entry *e)
 	head = try_get_head(e->page);
 	if (!head)
 		goto unlock;
-	if (mapping_of(head) == e->mapping &&
-	    index_of(head) + (e->page - head) == e->index) {
+	if (same_page(e->page, head, e->mapping, e->index)) {
 		e->nr++;
 		WRITE_ONCE(e->journal[e->nr % TEST_MMU_NOTIFIER_SLOTS], e->nr);
 	} else {
@@ -287,6 +419,217 @@ static int writer(void *data)
 		schedule();
 	}
 	return 0;
+}
+
+/*
+ * The record. Numbers are those of all records together: they tell what came
+ * first, whosever memory it was about.
+ */
+static atomic64_t last_event = ATOMIC64_INIT(0);
+
+/*
+ * What the page tables have for the watched address. They are looked at without
+ * a lock: the callers keep the tables for the range that they tell about from
+ * being freed, and only where the address is in that do we look. The memory of
+ * hugetlb has nothing but its PMD tables to be shared, and as in a test nobody
+ * else is at work on them, they are not given back in between either.
+ */
+static u32 look_up(struct record *rec, unsigned long start, unsigned long end)
+{
+	unsigned long table = rec->address & PUD_MASK;
+	pud_t *pudp, pud;
+	pmd_t pmd;
+
+	if (!rec->watched || start >= table + PUD_SIZE || end <= table)
+		return TEST_MMU_NOTIFIER_UNKNOWN;
+	pudp = pud_at(rec->mm, rec->address);
+	if (!pudp)
+		return TEST_MMU_NOTIFIER_NO_TABLE;
+	pud = READ_ONCE(*pudp);
+	if (pud_none(pud) || pud_bad(pud))
+		return TEST_MMU_NOTIFIER_NO_TABLE;
+	pmd = READ_ONCE(*pmd_offset(&pud, rec->address));
+	if (pmd_none(pmd))
+		return TEST_MMU_NOTIFIER_EMPTY;
+	/* An entry of hugetlb is that of a page, one level up. */
+	return pte_present(__pte(pmd_val(pmd))) ? TEST_MMU_NOTIFIER_PRESENT :
+						  TEST_MMU_NOTIFIER_OTHER;
+}
+
+/*
+ * Leave the number of the event in the page, as a device would that may still
+ * write to it. Returns whether the page was there to be written to.
+ */
+static bool stamp(struct record *rec, u64 nr)
+{
+	struct page *head;
+	bool same;
+
+	if (!rec->watched)
+		return false;
+	head = try_get_head(rec->watched);
+	if (!head)
+		return false;
+	same = same_page(rec->watched, head, rec->mapping, rec->index);
+	if (same)
+		WRITE_ONCE(rec->stamps[nr % TEST_MMU_NOTIFIER_SLOTS], nr);
+	put_page(head);
+	return same;
+}
+
+static void note(struct record *rec, u32 kind, unsigned long start,
+		 unsigned long end, bool blockable)
+{
+	/* Before we take a lock of our own. */
+	bool atomic = preempt_count() || irqs_disabled();
+	struct test_mmu_notifier_event *event, *previous;
+
+	if (start >= rec->end || end <= rec->start)
+		return;
+	spin_lock(&rec->lock);
+	if (rec->nr_events == rec->max_events) {
+		rec->overflow = true;
+		goto unlock;
+	}
+	event = &rec->events[rec->nr_events];
+	memset(event, 0, sizeof(*event));
+	event->nr = atomic64_inc_return(&last_event);
+	event->start = start;
+	event->end = end;
+	event->kind = kind;
+	event->task = task_pid_nr(current);
+	event->watched = look_up(rec, start, end);
+	if (atomic)
+		event->flags |= TEST_MMU_NOTIFIER_ATOMIC;
+	if (blockable)
+		event->flags |= TEST_MMU_NOTIFIER_BLOCKABLE;
+	if (stamp(rec, event->nr))
+		event->flags |= TEST_MMU_NOTIFIER_STAMPED;
+	if (end_invalidates && kind == TEST_MMU_NOTIFIER_RANGE_END &&
+	    rec->nr_events) {
+		previous = event - 1;
+		if (previous->kind == TEST_MMU_NOTIFIER_INVALIDATE &&
+		    previous->task == event->task &&
+		    previous->start == start && previous->end == end)
+			previous->flags |= TEST_MMU_NOTIFIER_BY_END;
+	}
+	rec->nr_events++;
+unlock:
+	spin_unlock(&rec->lock);
+}
+
+static void record_start(struct mmu_notifier *mn, unsigned long start,
+			 unsigned long end, bool blockable)
+{
+	note(container_of(mn, struct record, mn), TEST_MMU_NOTIFIER_RANGE_START,
+	     start, end, blockable);
+}
+
+static void record_end(struct mmu_notifier *mn, unsigned long start,
+		       unsigned long end, bool blockable)
+{
+	note(container_of(mn, struct record, mn), TEST_MMU_NOTIFIER_RANGE_END,
+	     start, end, blockable);
+}
+
+static void record_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
+			      unsigned long start, unsigned long end)
+{
+	note(container_of(mn, struct record, tlb_mn),
+	     TEST_MMU_NOTIFIER_INVALIDATE, start, end, false);
+}
+
+static int record(struct record *rec, struct test_mmu_notifier_record *how)
+{
+	int ret;
+
+	if (!how->nr_events || how->flags ||
+	    how->nr_events > TEST_MMU_NOTIFIER_MAX_EVENTS ||
+	    !how->bytes || how->address + how->bytes < how->address ||
+	    how->address + how->bytes != (unsigned long)(how->address + how->bytes))
+		return -EINVAL;
+	if (rec->mm)
+		return -EBUSY;
+
+	rec->events = vzalloc(how->nr_events * sizeof(*rec->events));
+	if (!rec->events)
+		return -ENOMEM;
+	rec->max_events = how->nr_events;
+	rec->start = how->address;
+	rec->end = how->address + how->bytes;
+	rec->mn.ops = &record_ops;
+	rec->tlb_mn.ops = &record_tlb_ops;
+	/* Nobody is called before it is registered. */
+	rec->mm = current->mm;
+	ret = mmu_notifier_register(&rec->mn, rec->mm);
+	if (ret)
+		goto out;
+	/*
+	 * The last is the first to be called, see slow_end(): what the end of
+	 * a range says to the TLBs is noted before the end itself.
+	 */
+	ret = mmu_notifier_register(&rec->tlb_mn, rec->mm);
+	if (ret)
+		goto out_mn;
+	if (IS_ENABLED(CONFIG_PREEMPT_COUNT))
+		how->flags |= TEST_MMU_NOTIFIER_SEES_ATOMIC;
+	return 0;
+
+out_mn:
+	mmu_notifier_unregister(&rec->mn, rec->mm);
+out:
+	rec->mm = NULL;
+	vfree(rec->events);
+	rec->events = NULL;
+	return ret;
+}
+
+static int watch(struct record *rec, struct test_mmu_notifier_watch *place)
+{
+	unsigned long address = place->address;
+	struct page *page, *head;
+	int got;
+
+	if (!rec->mm)
+		return -ENXIO;
+	if (rec->mm != current->mm)
+		return -EPERM;
+	if (address != place->address || address % TEST_MMU_NOTIFIER_BYTES)
+		return -EINVAL;
+	/* FOLL_WRITE is 1, which says the same up to 5.1: a bool for writing. */
+	got = get_user_pages_fast(address & PAGE_MASK, 1, FOLL_WRITE, &page);
+	if (got != 1)
+		return got < 0 ? got : -EFAULT;
+	head = compound_head(page);
+	/* That of a file with a disk would have to be made dirty. */
+	if (PageHighMem(page) || (!PageAnon(head) && !PageHuge(head))) {
+		put_page(page);
+		return -EINVAL;
+	}
+
+	spin_lock(&rec->lock);
+	rec->watched = page;
+	rec->stamps = page_address(page) + offset_in_page(address);
+	rec->mapping = mapping_of(head);
+	rec->index = index_of(head) + (page - head);
+	rec->address = address;
+	rec->nr_events = 0;
+	rec->nr_read = 0;
+	rec->overflow = false;
+	spin_unlock(&rec->lock);
+	place->pfn = page_to_pfn(page);
+	place->nr = atomic64_read(&last_event);
+	put_page(page);
+	return 0;
+}
+
+static void forget(struct record *rec)
+{
+	if (!rec->mm)
+		return;
+	mmu_notifier_unregister(&rec->tlb_mn, rec->mm);
+	mmu_notifier_unregister(&rec->mn, rec->mm);
+	vfree(rec->events);
 }
 
 /* What the test asks for. */
@@ -475,6 +818,8 @@ static int locked_ioctl(struct test_device *dev, unsigned int cmd,
 			void __user *argp)
 {
 	struct test_mmu_notifier_slow_end slow = { };
+	struct test_mmu_notifier_record how = { };
+	struct test_mmu_notifier_watch place = { };
 	u32 nr = 0;
 	s32 cpu = 0;
 	int ret = 0;
@@ -487,6 +832,12 @@ static int locked_ioctl(struct test_device *dev, unsigned int cmd,
 		return -EFAULT;
 	if (cmd == TEST_MMU_NOTIFIER_SLOW_END &&
 	    copy_from_user(&slow, argp, sizeof(slow)))
+		return -EFAULT;
+	if (cmd == TEST_MMU_NOTIFIER_RECORD &&
+	    copy_from_user(&how, argp, sizeof(how)))
+		return -EFAULT;
+	if (cmd == TEST_MMU_NOTIFIER_WATCH &&
+	    copy_from_user(&place, argp, sizeof(place)))
 		return -EFAULT;
 
 	mutex_lock(&dev->lock);
@@ -503,11 +854,25 @@ static int locked_ioctl(struct test_device *dev, unsigned int cmd,
 	case TEST_MMU_NOTIFIER_SLOW_END:
 		ret = set_slow_end(dev, &slow);
 		break;
+	case TEST_MMU_NOTIFIER_RECORD:
+		ret = record(&dev->record, &how);
+		break;
+	case TEST_MMU_NOTIFIER_WATCH:
+		ret = watch(&dev->record, &place);
+		break;
 	default:
 		ret = -ENOTTY;
 	}
 	mutex_unlock(&dev->lock);
-	return ret;
+	if (ret)
+		return ret;
+	if (cmd == TEST_MMU_NOTIFIER_RECORD &&
+	    copy_to_user(argp, &how, sizeof(how)))
+		return -EFAULT;
+	if (cmd == TEST_MMU_NOTIFIER_WATCH &&
+	    copy_to_user(argp, &place, sizeof(place)))
+		return -EFAULT;
+	return 0;
 }
 
 static long test_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -538,6 +903,38 @@ static long test_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	return locked_ioctl(dev, cmd, argp);
 }
 
+/* The events that are not read yet, as many as there is room for. */
+static ssize_t test_read(struct file *file, char __user *buf, size_t len,
+			 loff_t *pos)
+{
+	struct test_device *dev = file->private_data;
+	struct record *rec = &dev->record;
+	struct test_mmu_notifier_event event;
+	ssize_t done = 0;
+	bool some;
+
+	mutex_lock(&dev->lock);
+	if (!rec->mm)
+		done = -ENXIO;
+	while (done >= 0 && len - done >= sizeof(event)) {
+		spin_lock(&rec->lock);
+		some = rec->nr_read < rec->nr_events;
+		if (some)
+			event = rec->events[rec->nr_read++];
+		else if (rec->overflow && !done)
+			done = -EOVERFLOW;
+		spin_unlock(&rec->lock);
+		if (!some)
+			break;
+		if (copy_to_user(buf + done, &event, sizeof(event)))
+			done = -EFAULT;
+		else
+			done += sizeof(event);
+	}
+	mutex_unlock(&dev->lock);
+	return done;
+}
+
 static int test_open(struct inode *inode, struct file *file)
 {
 	struct test_device *dev = kzalloc(sizeof(*dev), GFP_KERNEL);
@@ -545,6 +942,7 @@ static int test_open(struct inode *inode, struct file *file)
 	if (!dev)
 		return -ENOMEM;
 	mutex_init(&dev->lock);
+	spin_lock_init(&dev->record.lock);
 	file->private_data = dev;
 	return 0;
 }
@@ -560,6 +958,7 @@ static int test_release(struct inode *inode, struct file *file)
 	struct test_device *dev = file->private_data;
 
 	stop(dev);
+	forget(&dev->record);
 	if (dev->slow)
 		mmu_notifier_unregister(&dev->slow_mn, dev->mm);
 	if (dev->mm)
@@ -574,6 +973,7 @@ static const struct file_operations test_fops = {
 	.open = test_open,
 	.release = test_release,
 	.unlocked_ioctl = test_ioctl,
+	.read = test_read,
 };
 
 static struct miscdevice test_misc = {
