@@ -91,24 +91,24 @@ def check_variants(source: Source, folder: Path, at_least: int) -> None:
 # not affected.
 COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-share-flush",
            "pmd-share-split", "pmd-share-range", "pmd-share-move-all", "pmd-share-fault",
-           "pmd-share-gup", "thp-numa-notifier")
+           "pmd-share-gup", "thp-numa-notifier", "pmd-share-notifier")
 READ = {
-    "2.6.34":           "V - - V V - - V V -",
-    "2.6.34 and queue": "p - - V V - - V V -",
-    "4.4":              "p - V V V - V V V V",
-    "4.4 and queue":    "p - p p p p V V V p",
-    "4.9":              "p - V V V - V V V V",
-    "4.9 and queue":    "p - p p p p V V V p",
-    "4.14":             "p - V V V - V V V V",
-    "4.14 and queue":   "p - p p p p V V V p",
-    "4.18":             "p - V V V - V V V V",
-    "4.18 and queue":   "p - p p p p V V V p",
+    "2.6.34":           "V - - V V - - V V - -",
+    "2.6.34 and queue": "p - - V V - - V V - -",
+    "4.4":              "p - V V V - V V V V V",
+    "4.4 and queue":    "p - p p p p V V V p p",
+    "4.9":              "p - V V V - V V V V V",
+    "4.9 and queue":    "p - p p p p V V V p p",
+    "4.14":             "p - V V V - V V V V V",
+    "4.14 and queue":   "p - p p p p V V V p p",
+    "4.18":             "p - V V V - V V V V V",
+    "4.18 and queue":   "p - p p p p V V V p p",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
-    "5.10":             "p V p p V p p p p p",
-    "5.10 and queue":   "p p p p V p p p p p",
-    "6.1":              "p p p p V p p p p -",
-    "6.12":             "p p p p p p p p p -",
-    "7.3":              "p p p p p p p p p -",
+    "5.10":             "p V p p V p p p p p p",
+    "5.10 and queue":   "p p p p V p p p p p p",
+    "6.1":              "p p p p V p p p p - p",
+    "6.12":             "p p p p p p p p p - p",
+    "7.3":              "p p p p p p p p p - p",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 

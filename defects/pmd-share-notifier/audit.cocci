@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+// EXISTS  hugetlb pages can be migrated, and PMD tables shared
+// NEEDS   a function of the rmap walk that takes a mapping of a hugetlb page away
+// HAS     one that widens its range to that of a PUD
+
+@initialize:python@
+@@
+WALKS = ("try_to_unmap_one", "try_to_migrate_one", "try_to_unmap_poisoned_hugetlb_one")
+walks, hugetlb = {}, set()
+
+@there@
+identifier fn = {unmap_and_move_huge_page, unmap_and_move_hugetlb_folio, huge_pmd_share};
+position p;
+@@
+fn@p(...) { ... }
+
+@script:python@
+p << there.p;
+fn << there.fn;
+@@
+print("EXISTS %s %s:%s" % (fn, p[0].file, p[0].line))
+
+@walk@
+identifier fn = {try_to_unmap_one, try_to_migrate_one, try_to_unmap_poisoned_hugetlb_one};
+position p;
+@@
+fn@p(...) { ... }
+
+@script:python@
+p << walk.p;
+fn << walk.fn;
+@@
+walks[str(fn)] = "%s:%s" % (p[0].file, p[0].line)
+print("SEEN %s %s" % (fn, walks[str(fn)]))
+
+// Since the two walks are two functions, that of an unmap may know of no hugetlb page any more.
+@handles@
+identifier fn = {hugetlb_count_sub, set_huge_pte_at, set_huge_swap_pte_at, huge_ptep_clear_flush};
+position p;
+@@
+fn@p(...)
+
+@script:python@
+p << handles.p;
+@@
+hugetlb.add(str(p[0].current_element))
+
+// By the function that is there for it, or by hand.
+@widens@
+identifier fn = {ALIGN, ALIGN_DOWN, round_up, round_down, roundup, rounddown};
+expression e;
+position p;
+@@
+(
+adjust_range_if_pmd_sharing_possible@p(...)
+|
+fn@p(e, PUD_SIZE)
+|
+e &@p PUD_MASK
+)
+
+@script:python@
+p << widens.p;
+@@
+if str(p[0].current_element) in WALKS:
+    print("HAS %s %s:%s" % (p[0].current_element, p[0].file, p[0].line))
+
+@finalize:python@
+@@
+for name, where in walks.items():
+    if name in hugetlb or "try_to_migrate_one" not in walks:
+        print("NEEDS %s %s" % (name, where))
