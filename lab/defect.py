@@ -4,7 +4,7 @@
 Such a file is INI. A defect that no selftest shows names none, and has an [audit]. Beside [defect],
 [control] and [audit] the file may say what the tests of this defect need that no other's do:
 
-    [kernel]
+    [kernel]          one of these, or both
     add       files of this repository that both kernels get, at the same path; a C file is built in
     options   further lines for their .config, one a line
     [guest]
@@ -17,7 +17,9 @@ Such a file is INI. A defect that no selftest shows names none, and has an [audi
 """
 
 import configparser
+import dataclasses
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +33,12 @@ _KEYS: dict[str, set[str]] = {
     "control": {"files", "places", "removes"},
     "queue": {"vulnerable"},
     "audit": {"files", "exist", "see"},
-    "kernel": {"options"},
+    "kernel": set(),
     "guest": set(),
 }
 _OPTIONAL: dict[str, set[str]] = {
     "defect": {"selftests", "symptoms", "harm"},
-    "kernel": {"add"},
+    "kernel": {"add", "options"},
     "guest": {"nodes", "dimms", "cpu", "virtio_mem", "cmdline"},
 }
 # Sections that go with no file of their own.
@@ -158,8 +160,10 @@ def load(name: str) -> Defect:
     options: tuple[str, ...] = ()
     if "kernel" in wanted:
         add = tuple(parser["kernel"].get("add", "").split())
-        options = tuple(line.strip() for line in parser["kernel"]["options"].splitlines()
+        options = tuple(line.strip() for line in parser["kernel"].get("options", "").splitlines()
                         if line.strip())
+        if not add and not options:
+            raise LabError(f"{path}: [kernel] says neither add nor options")
         for file in add:
             if not (REPO / file).is_file():
                 raise LabError(f"{path}: [kernel] add: there is no {file} in this repository")
@@ -186,6 +190,31 @@ def load(name: str) -> Defect:
         options=options,
         upto=upto,
     )
+
+
+def together(first: Defect, tests: Iterable[str]) -> Defect:
+    """`first`, with a kernel and a guest in which all the selftests `tests` can run.
+
+    What a selftest needs is what the defects say that it shows.  LabError where two of them want
+    different guests, or the same option with different values.
+    """
+    shown = set(tests)
+    others = [one for one in map(load, names())
+              if one.name != first.name and shown & set(one.selftests)]
+    add = dict.fromkeys(first.add)
+    options = {line.partition("=")[0]: (line, first) for line in first.options}
+    for one in others:
+        both = f"{' '.join(sorted(shown & set(one.selftests)))} cannot run in the same guest as " \
+               f"the other selftests: defects/{one.name} and defects/"
+        if one.machine != first.machine:
+            raise LabError(f"{both}{first.name} differ in [guest]")
+        add |= dict.fromkeys(one.add)
+        for line in one.options:
+            have, whose = options.setdefault(line.partition("=")[0], (line, one))
+            if have != line:
+                raise LabError(f"{both}{whose.name} differ in [kernel] options, {line} and {have}")
+    return dataclasses.replace(first, add=tuple(add),
+                               options=tuple(line for line, _whose in options.values()))
 
 
 def _machine(path: Path, text: dict[str, str]) -> Machine:

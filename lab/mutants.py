@@ -6,7 +6,8 @@ A mutant is a rule of coccinelle, mutants/<name>.cocci, that begins with lines o
     // breaks: what it breaks, in words
     // files: files of a kernel tree that the rule is run on
     // places: functions that it must change, each that exists; "a|b" where b took over from a
-    // tests: the selftests to run
+    // tests: the selftests to run; what they need in the kernel is said by the defects that they
+    //     show, and all mutants and the kernel that they are compared with have all of it
     // absent: why it finds nothing in some versions, where that is so
     // survives: what it takes to see it that is not there, where that is known
     // unseen <where>: why nothing can see it there, however good the tests
@@ -29,7 +30,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from lab import arch as arches
-from lab import build, guest, prove, qemu, result, selftest, variant
+from lab import build, defect, guest, prove, qemu, result, selftest, variant
 from lab.arch import Arch
 from lab.errors import LabError
 from lab.paths import REPO
@@ -208,7 +209,9 @@ def trouble(boot: Boot, tests: Sequence[str]) -> str:
     passed = {program.name for program in boot.transcript.programs
               if any(test.outcome == "pass" for test in program.tests)}
     if idle := [test for test in tests if test not in passed]:
-        return f"no test of {idle[0]} passed"
+        why = next((f": {test.reason}" for program in boot.transcript.programs
+                    if program.name == idle[0] for test in program.tests if test.reason), "")
+        return f"no test of {idle[0]} passed{why}"
     return ""
 
 
@@ -238,14 +241,16 @@ class Run:
 def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress) -> Run:
     """Break, build, boot and judge; write the results under wanted.out.
 
-    `wanted.defect` is the one whose fixed kernel is broken.  `only` names one mutant, "" is all of
+    `wanted.defect` is the one whose fixed kernel is broken, and whose guest is booted.  `only` names one mutant, "" is all of
     them.  LabError where the fixed kernel itself fails: what a mutant did would mean nothing.
     """
     started, began = datetime.now(timezone.utc), time.monotonic()
     rows = [Row(load(name)) for name in ([only] if only else names())]
     source = prove.find_source(wanted.base, wanted.kernel, progress)
     progress.step(f"making the mutants of {source.version}")
-    _vulnerable, fixed = variant.plan(source, wanted.defect)
+    # For the tests of all mutants, whichever is asked for: all kernels find each other's objects.
+    needs = defect.together(wanted.defect, {test for name in names() for test in load(name).tests})
+    _vulnerable, fixed = variant.plan(source, needs)
     # All of them before the first is built: a rule that needs a look is to say so at once.
     for row in rows:
         progress.update(row.mutant.name)
@@ -261,17 +266,18 @@ def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress) -> Run:
             raise LabError(f"a mutant names the selftest {test}, and {selftest.FOLDER} has none "
                            "of that name")
     initrd = guest.initramfs(programs)
-    kernel = build.kernel(source, fixed, arch, wanted.debug, progress)
+    kernel = build.kernel(source, fixed, arch, wanted.debug, progress, needs.options)
     accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-mutants-{source.version}"
 
     def boots(one: Variant, some: tuple[str, ...]) -> Iterable[Boot]:
-        image = kernel if one is fixed else build.kernel(source, one, arch, wanted.debug, progress)
+        image = kernel if one is fixed else build.kernel(source, one, arch, wanted.debug, progress,
+                                                         needs.options)
         made = prove.Prepared(source, (fixed, one), {one.name: image}, programs, initrd, arch)
         prove.keep(made, one, home / one.name)
         # The defect's own symptoms are what a mutant is to show.
         asked = dataclasses.replace(wanted, defect=dataclasses.replace(
-            wanted.defect, selftests=some, symptoms=()))
+            needs, selftests=some, symptoms=()))
         for number in range(1, wanted.boots + 1):
             yield prove.boot(asked, made, one, home / one.name, number, accel, progress)
 

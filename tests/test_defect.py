@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """defects/<name>/defect: what is read, and what is refused."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,8 @@ cmdline = hugetlb_cma=2G
 
 @pytest.mark.parametrize(("section", "says"), [
     ("[kernel]\noptions =\n    CONFIG_A=y\nadd = no/such.c\n", "no no/such.c"),
-    ("[kernel]\nadd = README\n", "options"),
+    ("[kernel]\n", "neither add nor options"),
+    ("[kernel]\nadd = README\noptions =\n", "options is empty"),
     ("[guest]\nnodes = 3072\n", "two numbers"),
     ("[guest]\nvirtio_mem = much\n", "a number"),
     ("[guest]\nmemory = 1\n", "memory"),
@@ -103,6 +105,49 @@ def test_a_need_that_makes_no_sense_is_named(folder: Path, section: str, says: s
     (folder / "defect").write_text(TEXT + section)
     with pytest.raises(LabError, match=says):
         defect.load("astray")
+
+
+def another(folder: Path, name: str, selftests: str, needs: str = "") -> defect.Defect:
+    """Another defect in the folder that `folder` is in."""
+    made = folder.parent / name
+    made.mkdir(exist_ok=True)
+    (made / "control.cocci").write_text("")
+    (made / "defect").write_text(TEXT.replace("one two", selftests) + needs)
+    return defect.load(name)
+
+
+ADDS = "[kernel]\nadd = README COPYING\n"
+OPTIONS = "[kernel]\nadd = COPYING\noptions =\n    CONFIG_CMA=y\n    CONFIG_X=n\n"
+
+
+def test_what_selftests_need_is_put_together(folder: Path) -> None:
+    assert folder
+    first = another(folder, "first", "one", "[kernel]\noptions =\n    CONFIG_X=n\n")
+    another(folder, "adds", "three four", ADDS)
+    another(folder, "options", "four", OPTIONS)
+    another(folder, "other", "five", "[kernel]\nadd = Makefile\n[guest]\ncpu = +pdpe1gb\n")
+    # What they need who show another defect is of no interest.
+    assert defect.together(first, ("one", "two")) == first
+    both = defect.together(first, ("one", "four"))
+    assert both.add == ("README", "COPYING")
+    assert both.options == ("CONFIG_X=n", "CONFIG_CMA=y")
+    assert dataclasses.replace(both, add=(), options=first.options) == first
+    # Its own, even where none of its selftests is run.
+    assert defect.together(first, ("three",)).options == first.options
+
+
+@pytest.mark.parametrize(("needs", "says"), [
+    ("[kernel]\noptions =\n    CONFIG_X=y\n", "three cannot run in the same guest as the other "
+     r"selftests: defects/other and defects/first differ in \[kernel\] options, CONFIG_X=y and "
+     "CONFIG_X=n"),
+    ("[guest]\nnodes = 3072 2048\n", "three cannot run in the same guest as the other selftests: "
+     r"defects/other and defects/first differ in \[guest\]"),
+])
+def test_needs_that_do_not_go_together_are_named(folder: Path, needs: str, says: str) -> None:
+    first = another(folder, "first", "one", "[kernel]\noptions =\n    CONFIG_X=n\n")
+    another(folder, "other", "three", needs)
+    with pytest.raises(LabError, match=says):
+        defect.together(first, ("one", "three"))
 
 
 def test_unknown_name_lists_the_known_ones(folder: Path) -> None:

@@ -230,6 +230,31 @@ def test_a_mutant_is_made_of_the_fixed_tree(tmp_path: Path) -> None:
     assert "/* fixed */" in text and text.count("flush_cache_range") == 1
 
 
+@needs_spatch
+def test_a_mutant_has_the_files_of_ours_that_the_fixed_kernel_has(tmp_path: Path) -> None:
+    source = small(tmp_path)
+    (source.tree / "lib").mkdir()
+    (source.tree / "lib/Makefile").write_text("obj-y += a.o\n")
+    wanted_files = dataclasses.replace(DEFECT, add=defect.load("thp-numa-notifier").add,
+                                       control=None, upstream=())
+    patch = tmp_path / "0001-x.patch"
+    patch.write_text("--- a/mm/rmap.c\n+++ b/mm/rmap.c\n@@ -1,1 +1,2 @@\n+/* fixed */\n"
+                     f" {TREE.splitlines()[0]}\n")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(variant, "series", lambda _base: [patch])
+        _vulnerable, fixed = variant.plan(source, wanted_files)
+    made = mutants.make(source, fixed, rule(
+        tmp_path, "@@\n@@\ntry_to_unmap_one(...) {\n<...\n- flush_cache_range(...);\n...>\n}\n"))
+    assert made is not None and functions_of(made) == UNMAP
+    for one, left in ((fixed, 2), (made, 1)):
+        variant.put(source, one)
+        text = (source.tree / "mm/rmap.c").read_text()
+        assert text.startswith("/* fixed */") and text.count("flush_cache_range") == left
+        for name in wanted_files.add:
+            assert (source.tree / name).read_bytes() == (REPO / name).read_bytes()
+        assert "obj-y += test_mmu_notifier.o\n" in (source.tree / "lib/Makefile").read_text()
+
+
 # ---- their heads ---------------------------------------------------------------------------
 
 
@@ -378,7 +403,7 @@ def test_what_cannot_be_seen_and_is() -> None:
     (booted(PASS, BAD), "bad page: BUG: Bad page"),
     (booted(STUCK), "TIMEOUT: p: "),
     (booted("lab: start p\n1..0 # SKIP no root\nlab: exit p 4\nlab: done\n"),
-     "no test of p passed"),
+     "no test of p passed: no root"),
 ])
 def test_the_kernel_as_it_is_must_pass(boot: Boot, says: str) -> None:
     why = mutants.trouble(boot, ("p",))
@@ -492,6 +517,47 @@ def test_nothing_is_said_of_mutants_of_a_kernel_that_fails(
         go(tmp_path / "out")
     assert asked == ["build fixed", "boot fixed"]
     assert not (tmp_path / "out" / "mutants.json").exists()
+
+
+@pytest.mark.parametrize("only", ["", "no-unshare"])
+def test_all_kernels_have_what_some_selftest_needs(
+        guests: Callable[[Said], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        only: str) -> None:
+    """Also where another mutant is asked for, or each would have a build folder of its own."""
+    asked = guests(EVERY_ONE)
+    needs = defect.load("thp-numa-notifier")
+    assert needs.add and needs.options
+    one = dataclasses.replace(mutants.load("seed-loop"), tests=needs.selftests)
+    load, kernel, plan = mutants.load, build.kernel, variant.plan
+    options, added = [], []
+    monkeypatch.setattr(mutants, "load", lambda name: one if name == one.name else load(name))
+
+    def built(*request: object) -> build.Kernel:
+        options.append(request[-1])
+        return kernel(*request)                                     # type: ignore[arg-type]
+
+    def planned(source: Source, shown: defect.Defect) -> object:
+        added.append(shown.add)
+        return plan(source, shown)
+
+    monkeypatch.setattr(build, "kernel", built)
+    monkeypatch.setattr(variant, "plan", planned)
+    go(tmp_path / "out", only)
+    assert len(options) == sum(word.startswith("build ") for word in asked) > 1
+    assert set(options) == {needs.options} and added == [needs.add]
+
+
+def test_selftests_that_need_another_guest_are_named(
+        guests: Callable[[Said], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        ) -> None:
+    asked = guests(EVERY_ONE)
+    one = dataclasses.replace(mutants.load("seed-loop"), tests=("thp_cow_isolation",))
+    load = mutants.load
+    monkeypatch.setattr(mutants, "load", lambda name: one if name == one.name else load(name))
+    with pytest.raises(LabError, match=r"thp_cow_isolation cannot run in the same guest as the "
+                       r"other selftests: .* differ in \[guest\]"):
+        go(tmp_path / "out")
+    assert not asked
 
 
 def test_what_qemu_is_asked_for(guests: Callable[[Said], list[str]], tmp_path: Path,
