@@ -15,8 +15,9 @@ A mutant is a rule of coccinelle, mutants/<name>.cocci, that begins with lines o
 where <where> is nothing, an architecture, an accelerator, "before 4.20" or "without DEBUG=1".  A
 long value goes on in lines that begin with "//" and some spaces.
 
-A mutant is killed by a boot in which a selftest fails or the kernel complains.  A boot that gives
-no result kills nothing: the machine may have been slow.
+A mutant is killed by a boot in which a selftest fails or the kernel complains; such a boot is ended
+soon after that, since what a guest does with half a kernel costs time and says no more.  A boot that
+gives no result kills nothing: the machine may have been slow.
 """
 
 import dataclasses
@@ -33,6 +34,8 @@ from lab import arch as arches
 from lab import build, defect, guest, prove, qemu, result, selftest, variant
 from lab.arch import Arch
 from lab.errors import LabError
+from lab.klog import Complaint
+from lab.ktap import Transcript
 from lab.paths import REPO
 from lab.progress import Progress
 from lab.source import Source
@@ -153,19 +156,24 @@ def make(source: Source, fixed: Variant, mutant: Mutant) -> Variant | None:
 # ---- what a boot says ----------------------------------------------------------------------
 
 
-def failed(boot: Boot) -> dict[str, list[str]]:
+def failed(transcript: Transcript) -> dict[str, list[str]]:
     """The tests that failed in a boot, by their program."""
     # Of a guest that did not come to its end, the test that it was at gave no result: that says
     # nothing of the test.  In one that did, the program died.
-    outcomes = ("fail", "error") if boot.transcript.done else ("fail",)
+    outcomes = ("fail", "error") if transcript.done else ("fail",)
     tests = {program.name: [test.name for test in program.tests if test.outcome in outcomes]
-             for program in boot.transcript.programs}
+             for program in transcript.programs}
     return {program: some for program, some in tests.items() if some}
+
+
+def seen(transcript: Transcript, complaints: list[Complaint]) -> bool:
+    """Something saw the mutant, by what has come so far."""
+    return bool(complaints or failed(transcript))
 
 
 def kills(boot: Boot) -> bool:
     """Something saw the mutant in this boot."""
-    return bool(boot.complaints or failed(boot))
+    return seen(boot.transcript, boot.complaints)
 
 
 def witnesses(boots: Iterable[Boot]) -> list[str]:
@@ -173,7 +181,7 @@ def witnesses(boots: Iterable[Boot]) -> list[str]:
     tests: dict[str, dict[str, None]] = {}
     kinds: dict[str, None] = {}
     for boot in boots:
-        for program, some in failed(boot).items():
+        for program, some in failed(boot.transcript).items():
             tests.setdefault(program, {}).update(dict.fromkeys(some))
         # What comes after the first is often its consequence.
         kinds.update(dict.fromkeys(complaint.kind for complaint in boot.complaints[:1]))
@@ -202,7 +210,7 @@ def trouble(boot: Boot, tests: Sequence[str]) -> str:
     """Why a boot of the kernel as it is does not do as a measure for its mutants; "" if it does."""
     if boot.complaints:
         return f"{boot.complaints[0].kind}: {boot.complaints[0].text}"
-    if some := failed(boot):
+    if some := failed(boot.transcript):
         return f"{next(iter(some.values()))[0]} failed"
     if boot.state != "DONE":
         return f"{boot.state}: {(boot.transcript.problems() or ['it did not come to its end'])[0]}"
@@ -279,7 +287,8 @@ def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress) -> Run:
         asked = dataclasses.replace(wanted, defect=dataclasses.replace(
             needs, selftests=some, symptoms=()))
         for number in range(1, wanted.boots + 1):
-            yield prove.boot(asked, made, one, home / one.name, number, accel, progress)
+            yield prove.boot(asked, made, one, home / one.name, number, accel, progress,
+                             None if one is fixed else seen)
 
     for boot in boots(fixed, tests):
         if why := trouble(boot, tests):
@@ -300,8 +309,7 @@ def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress) -> Run:
         row.folder = str(home / row.mutant.name)
         for boot in boots(row.made, row.mutant.tests):
             row.boots.append(boot)
-            progress.done(", ".join(witnesses([boot])) if kills(boot) else
-                          "survived" if boot.state == "DONE" else boot.state)
+            progress.done(_came_of(boot))
         row.status, row.why = judge(row, here)
 
     made = Run(wanted, source, fixed, arch.name, accel, kernel.identity["compiler"], started,
@@ -310,6 +318,13 @@ def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress) -> Run:
     result.replace(home / "mutants.json", text)
     result.replace(wanted.out / "mutants.json", text)
     return made
+
+
+def _came_of(boot: Boot) -> str:
+    """A boot of a mutant in a few words."""
+    if kills(boot):
+        return f"{', '.join(witnesses([boot]))}{'; ended there' if boot.ended_early else ''}"
+    return "survived" if boot.state == "DONE" else boot.state
 
 
 def _files(row: Row) -> list[str]:
@@ -339,7 +354,8 @@ def _row(row: Row) -> dict[str, object]:
         "places": list(row.made.places) if row.made else [], "tests": list(row.mutant.tests),
         "boots": len(row.boots), "killed": sum(kills(boot) for boot in row.boots),
         "by": witnesses(row.boots), "complaint": complaint, "folder": row.folder,
-        "runs": [result.boot_report(boot) | {"failed_tests": failed(boot)} for boot in row.boots],
+        "runs": [result.boot_report(boot) | {"failed_tests": failed(boot.transcript)}
+                 for boot in row.boots],
     }
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,6 +25,9 @@ from lab.variant import Variant
 LIMIT, DEBUG_LIMIT = 300, 1500
 # MiB a node more: KASAN's shadow of all memory, an eighth of it, cannot be in movable memory.
 DEBUG_MIB = 512
+
+# Whether a boot has shown all that it is asked for, from its results and complaints so far.
+Enough = Callable[[ktap.Transcript, list[klog.Complaint]], bool]
 
 
 @dataclass(frozen=True)
@@ -135,13 +139,8 @@ def keep(made: Prepared, one: Variant, folder: Path) -> dict[str, Path]:
     return kept
 
 
-def boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int, accel: str,
-         progress: Progress) -> verdict.Boot:
-    """One boot in a folder of its own.  The caller ends the step with what came of it."""
-    folder = home / f"boot-{number:02d}"
-    folder.mkdir()
-    for name in ("config", "identity.json"):
-        (folder / name).hardlink_to(home / name)
+def guest_of(wanted: Wanted, made: Prepared, accel: str) -> qemu.Guest:
+    """The guest that boots run in; its files are named as from the folder of a boot."""
     machine = wanted.defect.machine
     if wanted.debug:
         machine = dataclasses.replace(machine, nodes=(machine.nodes[0] + DEBUG_MIB,
@@ -153,31 +152,63 @@ def boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int, 
              "page_poison=1" if wanted.debug else "", made.source.base.cmdline, machine.cmdline]
     if wanted.tests:
         words.append(f"lab.args={','.join(wanted.tests)}")
-    what = qemu.Guest(made.arch, accel, Path("../image"), Path("../initrd"),
+    return qemu.Guest(made.arch, accel, Path("../image"), Path("../initrd"),
                       " ".join(word for word in words if word), machine)
+
+
+def limit_of(wanted: Wanted) -> int:
+    """Seconds that a boot may take."""
+    return wanted.limit or (DEBUG_LIMIT if wanted.debug else LIMIT)
+
+
+def boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int, accel: str,
+         progress: Progress, enough: Enough | None = None) -> verdict.Boot:
+    """One boot in a folder of its own.  The caller ends the step with what came of it.
+
+    A guest that has shown `enough` is ended; without that it runs to its end.
+    """
+    folder = home / f"boot-{number:02d}"
+    folder.mkdir()
+    for name in ("config", "identity.json"):
+        (folder / name).hardlink_to(home / name)
     progress.step(f"booting the {one.name} kernel, {number} of {wanted.boots} ({accel.upper()})")
 
-    def watch(text: str) -> None:
-        seen = ktap.read(text)
+    def watch(log: str, said: str) -> bool:
+        seen = ktap.read(said)
         ran = seen.tests()
         planned = sum(program.planned or 0 for program in seen.programs)
         if planned:
             progress.update(f"{len(ran)} of {planned} tests")
+        # Half a line may turn out to be harmless.
+        return enough is not None and enough(seen, _complaints(
+            wanted, made, one, log[:log.rfind("\n") + 1])[0])
 
-    limit = wanted.limit or (DEBUG_LIMIT if wanted.debug else LIMIT)
-    ended = qemu.boot(what, folder, limit, watch)
-    transcript = ktap.read((folder / "ktap.log").read_text("utf-8", "replace"))
-    console = (folder / "console.log").read_text("utf-8", "replace")
+    ended = qemu.boot(guest_of(wanted, made, accel), folder, limit_of(wanted), watch)
+    return read(wanted, made, one, number, folder, accel, ended)
+
+
+def _complaints(wanted: Wanted, made: Prepared, one: Variant, log: str
+                ) -> tuple[list[klog.Complaint], list[klog.Complaint]]:
+    """The complaints in a log, and those that are to be expected of this kernel."""
     # What the defect makes a kernel say of itself is evidence, but only where the defect is.
     # What its version says now and then in any case is told, and counts for nothing.
     expected = made.source.base.noise + (
         wanted.defect.symptoms if one.name == "vulnerable" else ())
-    complaints, symptoms = verdict.sort_out(klog.read(console), expected)
-    state = verdict.boot_state(transcript, complaints, ended.timed_out, ended.status)
+    return verdict.sort_out(klog.read(log), expected)
+
+
+def read(wanted: Wanted, made: Prepared, one: Variant, number: int, folder: Path, accel: str,
+         ended: qemu.Outcome) -> verdict.Boot:
+    """The boot that left its logs in `folder`, and ended so."""
+    transcript = ktap.read((folder / "ktap.log").read_text("utf-8", "replace"))
+    console = (folder / "console.log").read_text("utf-8", "replace")
+    complaints, symptoms = _complaints(wanted, made, one, console)
+    state = verdict.boot_state(transcript, complaints, ended.timed_out, ended.status,
+                               ended.ended_early)
     return verdict.Boot(variant=one.name, number=number, folder=str(folder), seconds=ended.seconds,
                         accel=accel, transcript=transcript, complaints=complaints,
                         timed_out=ended.timed_out, guest_exit=ended.status, state=state,
-                        symptoms=symptoms)
+                        symptoms=symptoms, ended_early=ended.ended_early)
 
 
 def _tell(one: verdict.Boot, harm: str, progress: Progress) -> None:

@@ -20,6 +20,8 @@ from lab.progress import Progress
 
 CPUS = 4
 
+# Seconds that a guest goes on for once it has shown enough: for the rest of a splat.
+GRACE = 2.0
 # Seconds that a guest gets to show its first sign of life under KVM: it takes about one.
 _PROBE_SECONDS = 10
 ACCELS = ("kvm", "tcg")
@@ -39,11 +41,12 @@ class Guest:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a boot ended: QEMU's exit status, None if it had to be killed; wall-clock seconds."""
+    """How a boot ended: QEMU's exit status, None if it was killed; wall-clock seconds."""
 
     status: int | None
     timed_out: bool
     seconds: float
+    ended_early: bool = False   # killed because it had shown enough
 
 
 def command(guest: Guest, console: str, ktap: str | None) -> list[str]:
@@ -107,17 +110,18 @@ def script(guest: Guest) -> str:
             "exec " + " \\\n\t".join(lines) + "\n")
 
 
-def boot(guest: Guest, folder: Path, limit: float, watch: Callable[[str], None]) -> Outcome:
+def boot(guest: Guest, folder: Path, limit: float, watch: Callable[[str, str], bool]) -> Outcome:
     """Boot `guest` in `folder`, which gets console.log, ktap.log and qemu.sh.
 
-    `limit` is in seconds. `watch` is called now and then with what the KTAP line has so far.
-    LabError where QEMU itself does not start.
+    `limit` is in seconds. `watch` is called now and then with what the log and the KTAP line have
+    so far, and says whether that is enough: once it has said so for GRACE seconds on end, the guest
+    is killed. LabError where QEMU itself does not start.
     """
     (folder / "qemu.sh").write_text(script(guest), "utf-8")
     (folder / "qemu.sh").chmod(0o755)
-    ktap, errors = folder / "ktap.log", folder / "qemu.err"
-    for name in ("console.log", "ktap.log"):
-        (folder / name).write_bytes(b"")
+    console, ktap, errors = folder / "console.log", folder / "ktap.log", folder / "qemu.err"
+    for path in (console, ktap):
+        path.write_bytes(b"")
     began = time.monotonic()
     with open(errors, "wb") as stderr:
         # Its own process group: Ctrl-C reaches this process, which ends QEMU itself. And should
@@ -125,7 +129,8 @@ def boot(guest: Guest, folder: Path, limit: float, watch: Callable[[str], None])
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command(guest, "console.log", "ktap.log")],
             cwd=folder, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr, process_group=0)
-        timed_out = False
+        timed_out = ended_early = False
+        enough_since: float | None = None
         try:
             while True:
                 try:
@@ -133,8 +138,17 @@ def boot(guest: Guest, folder: Path, limit: float, watch: Callable[[str], None])
                     break
                 except subprocess.TimeoutExpired:
                     pass
-                watch(ktap.read_text("utf-8", "replace"))
-                if time.monotonic() - began > limit:
+                enough = watch(console.read_text("utf-8", "replace"),
+                               ktap.read_text("utf-8", "replace"))
+                now = time.monotonic()
+                if not enough:
+                    enough_since = None
+                elif enough_since is None:
+                    enough_since = now
+                elif now - enough_since >= GRACE:
+                    ended_early = True
+                    break
+                if now - began > limit:
                     timed_out = True
                     break
         finally:
@@ -145,11 +159,11 @@ def boot(guest: Guest, folder: Path, limit: float, watch: Callable[[str], None])
     said = errors.read_text("utf-8", "replace").strip()
     if not said:
         errors.unlink()
-    console = (folder / "console.log").read_bytes()
-    if process.returncode and not timed_out and not console:
+    killed = timed_out or ended_early
+    if process.returncode and not killed and not console.read_bytes():
         first = said.splitlines()[0] if said else "no reason given"
         raise LabError(f"QEMU did not start: {first}", str(errors) if said else None)
-    return Outcome(None if timed_out else process.returncode, timed_out, seconds)
+    return Outcome(None if killed else process.returncode, timed_out, seconds, ended_early)
 
 
 def choose_accel(wanted: str | None, arch: Arch, image: Path, initrd: Path,
@@ -186,7 +200,7 @@ def _kvm_works(arch: Arch, image: Path, initrd: Path, progress: Progress) -> boo
         folder.mkdir()
         guest = Guest(arch, "kvm", image, initrd, "lab.probe")
         try:
-            boot(guest, folder, _PROBE_SECONDS, lambda _text: None)
+            boot(guest, folder, _PROBE_SECONDS, lambda _log, _ktap: False)
             works = "lab: done" in (folder / "ktap.log").read_text("utf-8", "replace")
         except LabError:
             works = False

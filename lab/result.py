@@ -153,7 +153,8 @@ def boot_report(boot: Boot) -> dict[str, object]:
     counts = totals([boot])
     return {
         "folder": boot.folder, "state": boot.state, "seconds": round(boot.seconds, 1),
-        "accel": boot.accel,
+        "accel": boot.accel, "guest_exit": boot.guest_exit, "timed_out": boot.timed_out,
+        "ended_early": boot.ended_early,
         **{key: counts[key] for key in ("tests", "failed", "skipped", "inconclusive",
                                         "migrations", "lost_migrations")},
         _FIRST: min((test.count(_FIRST) for test in boot.tests() if test.count(_FIRST)),

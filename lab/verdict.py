@@ -19,9 +19,9 @@ class Boot:
     `variant` is "vulnerable" or "fixed", `number` counts from 1 in it, `folder` is where its logs
     are, `seconds` its wall-clock time, `accel` what QEMU used ("kvm" or "tcg").  `guest_exit` is
     the status QEMU ended with: 0 after a guest that powered itself off, None where QEMU had to be
-    killed.  `state` is what boot_state() says: DONE, CRASHED, LOST or TIMEOUT.  `symptoms` are
-    complaints that the defect itself makes, in a vulnerable kernel's log; they are not among
-    `complaints`.
+    killed.  `state` is what boot_state() says: DONE, CRASHED, ENDED, LOST or TIMEOUT.  `symptoms`
+    are complaints that the defect itself makes, in a vulnerable kernel's log; they are not among
+    `complaints`.  `ended_early` is a boot that the lab ended, since it had shown what it was to.
     """
 
     variant: str
@@ -35,6 +35,7 @@ class Boot:
     guest_exit: int | None
     state: str
     symptoms: list[Complaint] = field(default_factory=list)
+    ended_early: bool = False
 
     def tests(self) -> list[Test]:
         return self.transcript.tests()
@@ -49,17 +50,21 @@ def sort_out(complaints: list[Complaint], symptoms: Sequence[str]
 
 
 def boot_state(transcript: Transcript, complaints: list[Complaint], timed_out: bool,
-               guest_exit: int | None) -> str:
-    """DONE, CRASHED, LOST or TIMEOUT.
+               guest_exit: int | None, ended_early: bool = False) -> str:
+    """DONE, CRASHED, ENDED, LOST or TIMEOUT.
 
     CRASHED  the kernel panicked, oopsed or hit a BUG, whether or not it went on: what came after
              it says nothing, and a guest that hangs or falls silent after it does so because of it.
+    ENDED    the lab ended it, which it does with mutants only: what came is evidence, and what did
+             not come is none.
     TIMEOUT  the boot outlived its time; also where the tests had ended and the guest did not.
     LOST     no end, no program, or output that is not whole: results are missing.
     DONE     everything came.  It says nothing of what the tests found, nor of milder complaints.
     """
     if any(complaint.kind in FATAL for complaint in complaints):
         return "CRASHED"
+    if ended_early:
+        return "ENDED"
     if timed_out:
         return "TIMEOUT"
     if not transcript.done or not transcript.programs or transcript.problems() or guest_exit != 0:

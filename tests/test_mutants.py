@@ -410,6 +410,81 @@ def test_the_kernel_as_it_is_must_pass(boot: Boot, says: str) -> None:
     assert why.startswith(says) and bool(why) == bool(says)
 
 
+# ---- a boot that is ended ----
+
+WARNS = "------------[ cut here ]------------\nWARNING: CPU: 0 PID: 1 at mm/rmap.c:1 x+0x1/0x2\n"
+NOISE = "------------[ cut here ]------------\n" \
+        "WARNING: CPU: 0 PID: 1 at mm/page_alloc.c:7 has_unmovable_pages+0x1/0x2\n"
+TODO = "lab: start p\n1..2\nnot ok 1 p.a # TODO one day\n"
+REST = "ok 2 p.b\nlab: exit p 0\nlab: done\n"
+
+
+def boot_of(folder: Path, body: str, base: str = "6.12", enough: prove.Enough | None = mutants.seen
+            ) -> Boot:
+    """A real boot, with a shell script for QEMU."""
+    script = folder / "qemu"
+    script.write_text(f"#!/bin/sh\n{body}\n")
+    script.chmod(0o755)
+    home = folder / "mine"
+    home.mkdir()
+    for name in ("config", "identity.json"):
+        (home / name).write_text(name)
+    source = Source(load_base(base), f"{base}.1", {}, "k", folder)
+    made = prove.Prepared(source, (AS_IT_IS,), {}, {}, folder,
+                          dataclasses.replace(arch.load(), qemu=str(script)))
+    return prove.boot(wanted(folder, limit=20), made, variant.make("mine", "", ""), home, 1, "tcg",
+                      Progress(open("/dev/null", "w")), enough)
+
+
+def says(ktap_line: str = "", log: str = "") -> str:
+    return f"printf '%b' {ktap_line!r} >> ktap.log; printf '%b' {log!r} >> console.log"
+
+
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu, "GRACE", 0.5)
+
+
+@pytest.mark.usefixtures("short_grace")
+@pytest.mark.parametrize(("body", "state", "by"), [
+    (says(FAIL.split("ok 2")[0]), "ENDED", "p.a; ended there"),
+    (says(STUCK, WARNS), "ENDED", "the kernel (WARNING); ended there"),
+    # The kernel of it would not end either.
+    (says(STUCK, BUG), "CRASHED", "the kernel (BUG); ended there"),
+])
+def test_a_guest_that_showed_the_mutant_is_ended(tmp_path: Path, body: str, state: str, by: str
+                                                 ) -> None:
+    one = boot_of(tmp_path, f"{body}; exec sleep 1000")
+    assert (one.state, one.ended_early, one.timed_out) == (state, True, False)
+    assert mutants.kills(one) and one.seconds < 15
+    assert mutants._came_of(one) == by
+    assert judged(one, booted(PASS)) == ("killed", "")
+
+
+@pytest.mark.usefixtures("short_grace")
+@pytest.mark.parametrize(("first", "then", "base"), [
+    # No failure, whatever it begins with.
+    (says(TODO), says(REST), "6.12"),
+    (says(TODO.replace("TODO", "SKIP").replace("not ok", "ok")), says(REST), "6.12"),
+    # Of no meaning on this base; what is not whole yet is not judged.
+    (says(TODO, NOISE), says(REST), "4.18"),
+    (says(TODO, "WARNING: polling"), says(REST, " idle and HT enabled\n"), "6.12"),
+    (says(TODO + "not o"), says("k 2 p.b # TODO\nlab: exit p 0\nlab: done\n"), "6.12"),
+])
+def test_a_guest_that_showed_nothing_boots_whole(tmp_path: Path, first: str, then: str, base: str
+                                                 ) -> None:
+    one = boot_of(tmp_path, f"{first}; sleep 1.2; {then}", base)
+    assert (one.state, one.ended_early, mutants.kills(one)) == ("DONE", False, False)
+    assert mutants._came_of(one) == "survived"
+
+
+@pytest.mark.usefixtures("short_grace")
+def test_other_boots_are_not_ended(tmp_path: Path) -> None:
+    first, rest = FAIL.split("ok 2")
+    one = boot_of(tmp_path, f"{says(first, WARNS)}; sleep 1.2; {says('ok 2' + rest)}", enough=None)
+    assert (one.state, one.ended_early) == ("DONE", False)
+
+
 # ---- a run ---------------------------------------------------------------------------------
 
 Said = dict[str, tuple[str, str]]       # by kernel: KTAP and log
@@ -437,8 +512,10 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Said], 
 
     def set_up(said: Said) -> list[str]:
         def boot(wanted: prove.Wanted, _made: prove.Prepared, one: variant.Variant, _home: Path,
-                 number: int, *_more: object) -> Boot:
+                 number: int, _accel: str, _progress: Progress, enough: prove.Enough | None
+                 ) -> Boot:
             asked.append(f"boot {one.name}")
+            assert (enough is None) == (one.name == "fixed")
             assert wanted.defect.symptoms == ()
             text, log = said.get(one.name, ("", ""))
             every = "".join(PASS.removesuffix("lab: done\n").replace("p", test)

@@ -33,7 +33,7 @@ def boot(tmp_path: Path, body: str, limit: float = 20) -> tuple[qemu.Outcome, Pa
     what = qemu.Guest(stand_in(tmp_path, body), "tcg", Path("image"), Path("initrd"), "x")
     folder = tmp_path / "boot"
     folder.mkdir()
-    return qemu.boot(what, folder, limit, lambda _text: None), folder
+    return qemu.boot(what, folder, limit, lambda _log, _ktap: False), folder
 
 
 def test_two_nodes_with_cpus_and_memory_and_two_serial_lines() -> None:
@@ -85,6 +85,45 @@ def test_a_boot_that_never_ends_is_killed(tmp_path: Path) -> None:
         os.kill(int((folder / "pid").read_text()), 0)
 
 
+class TestEnoughSeen:
+    """A guest whose boot has shown enough goes on for a moment, and is ended."""
+
+    @pytest.fixture(autouse=True)
+    def grace(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(qemu, "GRACE", 1.0)
+
+    def watched(self, tmp_path: Path, body: str, limit: float = 20) -> tuple[qemu.Outcome, Path]:
+        what = qemu.Guest(stand_in(tmp_path, body), "tcg", Path("image"), Path("initrd"), "x")
+        return qemu.boot(what, tmp_path, limit,
+                         lambda log, ktap: "BUG" in log or "not ok" in ktap), tmp_path
+
+    @pytest.mark.parametrize("word", ["BUG > console.log", "not ok > ktap.log"])
+    def test_it_is_ended(self, tmp_path: Path, word: str) -> None:
+        ended, folder = self.watched(
+            tmp_path, f"echo $$ > pid; echo {word}; sleep 0.5; echo rest >> console.log; "
+                      "exec sleep 1000")
+        assert (ended.status, ended.timed_out, ended.ended_early) == (None, False, True)
+        assert 1 <= ended.seconds < 10
+        # What it says in that moment is kept.
+        assert "rest\n" in (folder / "console.log").read_text()
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((folder / "pid").read_text()), 0)
+
+    def test_one_that_ends_by_itself_has_not_been_ended(self, tmp_path: Path) -> None:
+        ended, _folder = self.watched(tmp_path, "echo BUG > console.log; sleep 0.4")
+        assert (ended.status, ended.timed_out, ended.ended_early) == (0, False, False)
+
+    def test_what_turns_out_to_be_nothing_ends_nothing(self, tmp_path: Path) -> None:
+        ended, _folder = self.watched(
+            tmp_path, "echo BUG > console.log; sleep 0.6; echo none > console.log; sleep 1.5")
+        assert (ended.status, ended.ended_early) == (0, False)
+
+    def test_it_is_no_excuse_for_one_that_is_late(self, tmp_path: Path) -> None:
+        ended, _folder = self.watched(
+            tmp_path, "sleep 1.5; echo BUG > console.log; exec sleep 1000", 2)
+        assert (ended.timed_out, ended.ended_early) == (True, False)
+
+
 def test_qemu_that_does_not_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="QEMU did not start: qemu: no such machine"):
         boot(tmp_path, "echo qemu: no such machine >&2; exit 1")
@@ -109,7 +148,7 @@ def test_a_killed_run_takes_qemu_along(tmp_path: Path) -> None:
         "import dataclasses; from pathlib import Path; from lab import arch, qemu\n"
         f"row = dataclasses.replace(arch.load(), qemu={row.qemu!r})\n"
         f"qemu.boot(qemu.Guest(row, 'tcg', Path('i'), Path('i'), ''), Path({str(tmp_path)!r}), 60,"
-        " lambda text: None)")], cwd=REPO)
+        " lambda log, ktap: False)")], cwd=REPO)
     pid = tmp_path / "pid"
     for _ in range(100):
         if pid.exists() and pid.read_text():

@@ -293,6 +293,23 @@ def test_boot_state(transcript: ktap.Transcript, complaints: list[klog.Complaint
     assert boot_state(transcript, complaints, timed_out, status) == state
 
 
+@pytest.mark.parametrize("transcript, complaints, state", [
+    (CUT, [], "ENDED"),
+    (CUT, WARNING, "ENDED"),
+    (WHOLE, [], "ENDED"),
+    # What the kernel did says more than what the lab did.
+    (CUT, PANIC, "CRASHED"),
+])
+def test_state_of_a_boot_that_the_lab_ended(transcript: ktap.Transcript,
+                                            complaints: list[klog.Complaint], state: str) -> None:
+    assert boot_state(transcript, complaints, False, None, True) == state
+
+
+def test_a_boot_that_was_ended_proves_nothing() -> None:
+    assert verdict([vulnerable(1, state="ENDED")], [fixed()]) == "LOST"
+    assert verdict([vulnerable()], [fixed(1, state="ENDED")]) == "LOST"
+
+
 @pytest.mark.parametrize("log, state", [
     ("bug", "CRASHED"), ("oops", "CRASHED"), ("kasan", "CRASHED"), ("bad-page", "CRASHED"),
     ("panic", "CRASHED"), ("warning", "DONE"), ("lockdep", "DONE"), ("hung-task", "DONE"),
