@@ -17,6 +17,7 @@ TESTS ?=
 OUT ?=
 VARIANT ?=
 MUTANT ?=
+RESUME ?=
 DEST ?=
 O ?=
 AUDIT ?=
@@ -43,6 +44,7 @@ help:
 	@echo '               Exit status 0 only if everything was seen that can be.'
 	@echo '                 make mutants'
 	@echo '                 make mutants MUTANT=no-tlb-flush BOOTS=1'
+	@echo '                 make mutants RESUME=1    goes on with a run that was interrupted'
 	@echo 'make audit     Say from the source of a kernel alone which of the defects it has, where, and'
 	@echo '               what to apply. Exit status 0 only if it has none for certain.'
 	@echo '                 make audit KERNEL=/path/to/linux'
@@ -78,6 +80,7 @@ help:
 	@echo '  OUT=dir           where results go; out/ if not named'
 	@echo '  VARIANT=fixed     of shell: which kernel, vulnerable if not named'
 	@echo '  MUTANT=name       of mutants: this one alone                     (make list)'
+	@echo '  RESUME=1          of mutants: boot no kernel again that an earlier run in OUT has booted'
 	@echo '  DEST=dir          of selftests: where they go'
 	@echo '  O=dir             of series: where it goes; an empty folder or none'
 	@echo '                    of docs: where they go; out/docs if not named'
@@ -86,7 +89,7 @@ prove:
 	@$(LAB) prove $(WANTED)
 
 mutants:
-	@$(LAB) mutants $(WANTED) $(call option,MUTANT,--mutant)
+	@$(LAB) mutants $(WANTED) $(call option,MUTANT,--mutant) $(call option,RESUME,--resume)
 
 audit:
 	@$(LAB) audit $(call option,KERNEL,--kernel) $(call option,AUDIT,--format)

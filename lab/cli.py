@@ -81,8 +81,13 @@ def _mutants(args: argparse.Namespace, progress: Progress) -> int:
     wanted = _wanted(args, mutants.BOOTS)
     if args.mutant:
         wanted = dataclasses.replace(wanted, command=f"{wanted.command} MUTANT={args.mutant}")
+    resume = _flag("RESUME", args.resume)
     deps.ensure(progress)
-    run = mutants.run(wanted, args.mutant, arch.load(), progress)
+    try:
+        run = mutants.run(wanted, args.mutant, arch.load(), progress, resume)
+    except KeyboardInterrupt:
+        progress.note("with RESUME=1 what it has booted to the end is not booted again")
+        raise
     print(f"\n{mutants.summary(run, wanted.out)}")
     return 0 if run.passed() else NOT_PROVED
 
@@ -221,6 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.add_argument("--variant", default="")
         if verb == "mutants":
             sub.add_argument("--mutant", default="")
+            sub.add_argument("--resume", default="")
         if verb == "selftests":
             sub.add_argument("--dest", default="")
         if verb == "audit":

@@ -15,9 +15,9 @@ A mutant is a rule of coccinelle, mutants/<name>.cocci, that begins with lines o
 where <where> is nothing, an architecture, an accelerator, "before 4.20" or "without DEBUG=1".  A
 long value goes on in lines that begin with "//" and some spaces.
 
-A mutant is killed by a boot in which a selftest fails or the kernel complains; such a boot is ended
-soon after that, since what a guest does with half a kernel costs time and says no more.  A boot that
-gives no result kills nothing: the machine may have been slow.
+A mutant is killed by a boot in which a selftest fails or the kernel complains.  Such a boot is ended
+soon after that: kernels with half a fix like to hang.  A boot that gives no result kills nothing:
+the machine may have been slow.
 """
 
 import dataclasses
@@ -25,14 +25,15 @@ import json
 import re
 import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
 from lab import arch as arches
-from lab import build, defect, guest, prove, qemu, result, selftest, variant
+from lab import booted, build, defect, guest, prove, qemu, result, selftest, variant
 from lab.arch import Arch
+from lab.booted import Booted
 from lab.errors import LabError
 from lab.klog import Complaint
 from lab.ktap import Transcript
@@ -43,10 +44,11 @@ from lab.variant import Variant
 from lab.verdict import Boot
 
 MUTANTS = REPO / "mutants"
+_REPORT = "mutants.json"
 BOOTS = 5
 
 KILLED, SURVIVED, NO_RESULT = "killed", "survived", "no result"
-NOT_OBSERVABLE, NOT_THERE = "not observable", "not there"
+NOT_OBSERVABLE, NOT_THERE, NOT_RUN = "not observable", "not there", "not run"
 
 _MUST, _MAY = {"breaks", "files", "places", "tests"}, {"absent", "survives"}
 _LINE = re.compile(r"// ((?:unseen(?: [^:]+)?)|\w+): (.+)")
@@ -76,10 +78,14 @@ class Row:
 
     mutant: Mutant
     made: Variant | None = None             # None where the tree has no such place
-    boots: list[Boot] = field(default_factory=list)
-    status: str = ""
+    booted: Booted = field(default_factory=Booted)
+    status: str = NOT_RUN
     why: str = ""
-    folder: str = ""
+
+    @property
+    def boots(self) -> list[Boot]:
+        """Its boots, none where it was not booted."""
+        return self.booted.boots
 
 
 def names() -> list[str]:
@@ -238,19 +244,23 @@ class Run:
     compiler: str
     started: datetime
     seconds: float
-    whole: bool                 # all mutants that there are
     rows: list[Row]
+    measure: Booted             # the fixed kernel, by which its mutants are judged
+    whole: bool = False         # all mutants that there are, to the end
 
     def passed(self) -> bool:
         """Every mutant that something could see was seen."""
         return all(row.status in (KILLED, NOT_OBSERVABLE, NOT_THERE) for row in self.rows)
 
 
-def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress) -> Run:
-    """Break, build, boot and judge; write the results under wanted.out.
+def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress, resume: bool = False
+        ) -> Run:
+    """Break, build, boot and judge; write the results under wanted.out, anew after each mutant.
 
-    `wanted.defect` is the one whose fixed kernel is broken, and whose guest is booted.  `only` names one mutant, "" is all of
-    them.  LabError where the fixed kernel itself fails: what a mutant did would mean nothing.
+    `wanted.defect` is the one whose fixed kernel is broken, and whose guest is booted.  `only`
+    names one mutant, "" is all of them.  To `resume` is to boot no kernel that a run in wanted.out
+    has booted already.  LabError where the fixed kernel itself fails: what a mutant did would mean
+    nothing.
     """
     started, began = datetime.now(timezone.utc), time.monotonic()
     rows = [Row(load(name)) for name in ([only] if only else names())]
@@ -277,26 +287,45 @@ def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress) -> Run:
     kernel = build.kernel(source, fixed, arch, wanted.debug, progress, needs.options)
     accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-mutants-{source.version}"
+    there = booted.earlier(wanted.out, _REPORT) if resume else {}
 
-    def boots(one: Variant, some: tuple[str, ...]) -> Iterable[Boot]:
+    def boots(one: Variant, some: tuple[str, ...], tell: Callable[[Boot], str]) -> Booted:
         image = kernel if one is fixed else build.kernel(source, one, arch, wanted.debug, progress,
                                                          needs.options)
         made = prove.Prepared(source, (fixed, one), {one.name: image}, programs, initrd, arch)
-        prove.keep(made, one, home / one.name)
         # The defect's own symptoms are what a mutant is to show.
         asked = dataclasses.replace(wanted, defect=dataclasses.replace(
             needs, selftests=some, symptoms=()))
+        identity = booted.identity(asked, made, one, accel)
+        taken = booted.take_over(there.get(one.name, []), identity, asked, made, one)
+        if taken and any(kills(boot) or boot.state == "DONE" for boot in taken.boots):
+            told = "; ".join(dict.fromkeys(tell(boot) for boot in taken.boots))
+            progress.note(f"the {one.name} kernel was booted in the run of {taken.ran}: {told}")
+            return taken
+        new = Booted(identity, str(home / one.name), _utc(started))
+        prove.keep(made, one, home / one.name)
         for number in range(1, wanted.boots + 1):
-            yield prove.boot(asked, made, one, home / one.name, number, accel, progress,
-                             None if one is fixed else seen)
+            new.boots.append(prove.boot(asked, made, one, home / one.name, number, accel, progress,
+                                        None if one is fixed else seen))
+            progress.done(tell(new.boots[-1]))
+        return new
 
-    for boot in boots(fixed, tests):
+    def passes(boot: Boot) -> str:
         if why := trouble(boot, tests):
-            progress.done(why)
             raise LabError(f"the fixed kernel itself does not pass, so its mutants would show "
                            f"nothing: {why}", f"{boot.folder}/console.log")
-        progress.done("passed")
+        return "passed"
 
+    made = Run(wanted, source, fixed, arch.name, accel, kernel.identity["compiler"], started, 0.0,
+               rows, boots(fixed, tests, passes))
+
+    def save() -> None:
+        made.seconds = time.monotonic() - began
+        text = json.dumps(report(made), indent=2) + "\n"
+        result.replace(home / _REPORT, text)
+        result.replace(wanted.out / _REPORT, text)
+
+    todo: list[tuple[Row, Variant, str]] = []
     # Those that change the same files next to each other: less to compile.
     for row in sorted(rows, key=lambda row: (_files(row), row.mutant.name)):
         if row.made is None:
@@ -305,19 +334,20 @@ def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress) -> Run:
         if here and not only:
             # Its boots would say nothing.  Whoever doubts that can name it.
             row.status, row.why = NOT_OBSERVABLE, here
-            continue
-        row.folder = str(home / row.mutant.name)
-        for boot in boots(row.made, row.mutant.tests):
-            row.boots.append(boot)
-            progress.done(_came_of(boot))
+        else:
+            todo.append((row, row.made, here))
+    save()
+    for row, one, here in todo:
+        row.booted = boots(one, row.mutant.tests, _came_of)
         row.status, row.why = judge(row, here)
-
-    made = Run(wanted, source, fixed, arch.name, accel, kernel.identity["compiler"], started,
-               time.monotonic() - began, not only, rows)
-    text = json.dumps(report(made), indent=2) + "\n"
-    result.replace(home / "mutants.json", text)
-    result.replace(wanted.out / "mutants.json", text)
+        save()
+    made.whole = not only
+    save()
     return made
+
+
+def _utc(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
 
 
 def _came_of(boot: Boot) -> str:
@@ -340,9 +370,10 @@ def report(run: Run) -> dict[str, object]:
     return {
         "base": run.source.base.name, "arch": run.arch, "accel": run.accel,
         "debug": run.wanted.debug, "boots": run.wanted.boots, "whole": run.whole,
-        "passed": run.passed(), "started": run.started.isoformat(timespec="seconds"),
+        "passed": run.passed(), "started": _utc(run.started),
         "seconds": round(run.seconds, 1), "command": run.wanted.command,
         "source": dict(run.source.identity), "fixed": run.fixed.how, "compiler": run.compiler,
+        "measure": run.measure.report() | {"name": run.fixed.name},
         "mutants": [_row(row) for row in run.rows],
     }
 
@@ -353,7 +384,7 @@ def _row(row: Row) -> dict[str, object]:
         "name": row.mutant.name, "breaks": row.mutant.breaks, "status": row.status, "why": row.why,
         "places": list(row.made.places) if row.made else [], "tests": list(row.mutant.tests),
         "boots": len(row.boots), "killed": sum(kills(boot) for boot in row.boots),
-        "by": witnesses(row.boots), "complaint": complaint, "folder": row.folder,
+        "by": witnesses(row.boots), "complaint": complaint, **row.booted.report(),
         "runs": [result.boot_report(boot) | {"failed_tests": failed(boot.transcript)}
                  for boot in row.boots],
     }
@@ -370,7 +401,9 @@ def summary(run: Run, out: Path) -> str:
             lines.append(f"{status:14}  {row.mutant.name:{width}}  "
                          f"{count if status == KILLED else ''}".rstrip())
             told = [*([f"by {', '.join(witnesses(row.boots))}"] if status == KILLED else []),
-                    *([row.why] if row.why else [])]
+                    *([row.why] if row.why else []),
+                    *([f"booted in the run of {row.booted.ran}"]
+                      if row.boots and row.booted.ran != _utc(run.started) else [])]
             for text in told:
                 lines += textwrap.wrap(text, 80, initial_indent=" " * 16,
                                        subsequent_indent=" " * 16, break_on_hyphens=False)

@@ -166,6 +166,15 @@ def boot(guest: Guest, folder: Path, limit: float, watch: Callable[[str, str], b
     return Outcome(None if killed else process.returncode, timed_out, seconds, ended_early)
 
 
+def version(arch: Arch) -> str:
+    """QEMU's own version line; LabError where there is none."""
+    try:
+        done = subprocess.run([arch.qemu, "--version"], text=True, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as err:
+        raise LabError(f"no {arch.qemu} for {arch.name}: install it") from err
+    return (done.stdout.splitlines() or ["QEMU, of which version it does not say"])[0]
+
+
 def choose_accel(wanted: str | None, arch: Arch, image: Path, initrd: Path,
                  progress: Progress) -> str:
     """The accelerator to use: `wanted`, or KVM where a guest has been seen to come up with it.

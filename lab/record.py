@@ -61,10 +61,14 @@ def write(out: Path, folder: Path = PROOFS) -> Path:
 def write_mutants(out: Path, folder: Path = MUTANTS) -> Path:
     """Write the record of the last run of mutants in `out`; returns its file.
 
-    Also what survived is recorded.  LabError where there is no run, or one of a single mutant.
+    Also what survived is recorded.  LabError where there is no run, one that did not come to its
+    end, or one of a single mutant.
     """
     path = out / "mutants.json"
     report = _load(path)
+    if any(row["status"] == "not run" for row in report["mutants"]):
+        raise LabError(f"{path} is of a run that did not come to its end: make mutants RESUME=1 "
+                       "goes on with it")
     if not report["whole"]:
         raise LabError(f"{path} is of one mutant only: run make mutants without MUTANT=")
     dest = folder / _version(report)
@@ -114,6 +118,10 @@ def mutants_text(report: dict[str, Any]) -> str:
         return sum(row["status"] == status for row in rows)
 
     seen = those("killed") + those("survived") + those("no result")
+    # A report of before boots could be taken over has neither measure nor ran.
+    booted = [report.get("measure", {}), *(row for row in rows if row["boots"])]
+    ran = [one.get("ran", report["started"]) for one in booted]
+    before = [began[:10] for began in ran if began != report["started"]]
     lines = [*_head("mutants", report),
              *_wrap(f"Of {len(rows)} ways to break the fix, {those('not there')} are not there in "
                     f"this version, and {those('not observable')} cannot be seen in this guest. Of "
@@ -124,7 +132,9 @@ def mutants_text(report: dict[str, Any]) -> str:
              f":Fixed: {report['fixed']}",
              f":Compiler: {report['compiler']}",
              f":Guest: {report['arch']}, QEMU with {report['accel']}",
-             f":Date: {report['started'][:10]}", ""]
+             f":Date: {report['started'][:10]}",
+             *([f":Taken over: {len(before)} of {len(booted)} kernels were booted in an earlier "
+                f"run, on {' and '.join(sorted(set(before)))}"] if before else []), ""]
     lines += _table(("mutant", "", "boots", "by"), [
         (row["name"], row["status"],
          f"{row['killed']} of {row['boots']}" if row["boots"] else "-",

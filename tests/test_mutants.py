@@ -6,11 +6,13 @@ Trees are cut down to the files that the rules look at.
 
 import dataclasses
 import difflib
+import io
 import json
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from test_queue import released_tree
 from lab import arch, build, defect, guest, klog, ktap, mutants, prove, qemu, record, selftest, \
     variant
 from lab.base import load as load_base
+from lab.booted import Booted
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
@@ -356,7 +359,7 @@ def booted(said: str, log: str = "", number: int = 1, name: str = "mine") -> Boo
 
 def judged(*boots: Boot, here: str = "", survives: str = "") -> tuple[str, str]:
     one = dataclasses.replace(mutants.load("no-unshare"), survives=survives)
-    return mutants.judge(mutants.Row(one, boots=list(boots)), here)
+    return mutants.judge(mutants.Row(one, booted=Booted(boots=list(boots))), here)
 
 
 @pytest.mark.parametrize(("boot", "killed"), [
@@ -530,8 +533,10 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Said], 
     monkeypatch.setattr(mutants, "make", made)
     monkeypatch.setattr(build, "kernel", kernel)
     monkeypatch.setattr(selftest, "build", lambda *_: {name: tmp_path for name in selftest.names()})
-    monkeypatch.setattr(guest, "initramfs", lambda _programs: tmp_path)
+    (tmp_path / "initrd").write_text("initrd")
+    monkeypatch.setattr(guest, "initramfs", lambda _programs: tmp_path / "initrd")
     monkeypatch.setattr(qemu, "choose_accel", lambda *_: "tcg")
+    monkeypatch.setattr(qemu, "version", lambda _arch: "QEMU 7.2")
     monkeypatch.setattr(prove, "keep", lambda *_: {})
     return set_up
 
@@ -673,6 +678,200 @@ def test_what_qemu_is_asked_for(guests: Callable[[Said], list[str]], tmp_path: P
     assert (folder.parent / "mutants.json").exists()
 
 
+# ---- a run that goes on where another ended ----
+
+
+class Machine:
+    """Real boots, but for QEMU; and all that their identity is made of."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.said: Said = dict(EVERY_ONE)
+        self.booted: list[str] = []             # kernels, in order
+        self.rows: list[int] = []               # of mutants.json, at each boot: those not run yet
+        self.stops_at = 0
+        self.hours = 0
+        for name in ("image", "config", "initrd"):
+            (folder / name).write_text(name)
+        monkeypatch.setattr(prove, "boot", REAL_BOOT)
+        monkeypatch.setattr(prove, "keep", REAL_KEEP)
+        monkeypatch.setattr(build, "kernel", self.kernel)
+        monkeypatch.setattr(qemu, "boot", self.boot)
+        monkeypatch.setattr(mutants, "datetime", self)
+        self.identity = {"compiler": "gcc 12", "image_sha256": "1"}
+
+    def now(self, zone: timezone) -> datetime:
+        """Each run begins an hour after the last."""
+        self.hours += 1
+        return datetime(2026, 1, 2, tzinfo=zone) + timedelta(hours=self.hours)
+
+    def kernel(self, _source: Source, one: variant.Variant, *_more: object) -> build.Kernel:
+        return build.Kernel(self.folder / "image", self.folder / "config",
+                            {**self.identity, "diff": one.key}, False, 1.0)
+
+    def boot(self, what: qemu.Guest, folder: Path, _limit: float,
+             watch: Callable[[str, str], bool]) -> qemu.Outcome:
+        name = folder.parent.name
+        self.booted.append(name)
+        report = self.folder / "out/mutants.json"
+        self.rows.append(sum(row["status"] == "not run" for row in
+                             json.loads(report.read_text())["mutants"]) if report.exists() else -1)
+        if len(self.booted) == self.stops_at:
+            raise KeyboardInterrupt
+        tests = re.search(r"lab\.run=(\S+)", what.append)
+        assert tests
+        every = "".join(PASS.removesuffix("lab: done\n").replace("p", test)
+                        for test in tests[1].split(",")) + "lab: done\n"
+        text, log = self.said.get(name, (every, ""))
+        (folder / "ktap.log").write_text(text)
+        (folder / "console.log").write_text(log)
+        ended = watch(log, text) and "lab: done" not in text
+        return qemu.Outcome(None if ended or text == STUCK else 0, text == STUCK, 1.04, ended)
+
+    def run(self, resume: bool = False, **changes: object) -> mutants.Run:
+        self.booted.clear()
+        asked = wanted(self.folder / "out", **({"boots": 2} | changes))
+        return mutants.run(asked, "", arch.load(), Progress(io.StringIO()), resume)
+
+    def interrupted(self, boots: int) -> dict[str, object]:
+        """A run that is interrupted in that boot; what it leaves behind."""
+        self.stops_at = boots
+        with pytest.raises(KeyboardInterrupt):
+            self.run()
+        self.stops_at = 0
+        report: dict[str, object] = json.loads((self.folder / "out/mutants.json").read_text())
+        return report
+
+
+@pytest.fixture
+def machine(guests: Callable[[Said], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+            ) -> Machine:
+    guests({})
+    return Machine(tmp_path, monkeypatch)
+
+
+def test_an_interrupted_run_leaves_what_it_has(machine: Machine) -> None:
+    # The fixed kernel, three mutants, and one that is half done.
+    report = machine.interrupted(10)
+    assert (report["whole"], report["passed"]) == (False, False)
+    rows = {row["name"]: row["status"] for row in report["mutants"]}  # type: ignore[attr-defined]
+    done = list(dict.fromkeys(machine.booted))[1:4]
+    assert [name for name, status in rows.items() if status == "killed"] == sorted(done)
+    assert rows["no-cache-flush"] == "not observable"
+    left = sum(status == "not run" for status in rows.values())
+    assert left == machine.rows[-1] > 3
+    # Nothing before the fixed kernel has passed; then it is written anew after each mutant.
+    assert machine.rows == [-1, -1, *(left + n for n in (3, 3, 2, 2, 1, 1, 0, 0))]
+    with pytest.raises(LabError, match="did not come to its end: make mutants RESUME=1 goes on"):
+        record.write_mutants(machine.folder / "out", machine.folder / "docs")
+
+
+def test_a_run_goes_on_with_what_is_left(machine: Machine) -> None:
+    machine.said["walk-stops-after-unshare"] = ("lab: start p\n1..2\nnot ok 1 p.a\n", WARNS)
+    machine.interrupted(10)
+    began = list(dict.fromkeys(machine.booted))
+    run = machine.run(resume=True)
+    assert run.whole and run.passed()
+    # What was booted to its end is not booted again; what was not, is, and whole.
+    assert not set(began[:4]) & set(machine.booted)
+    assert machine.booted[:2] == [began[4]] * 2
+    report = json.loads((machine.folder / "out/mutants.json").read_text())
+    old, new = "2026-01-02T01:00:00+00:00", "2026-01-02T02:00:00+00:00"
+    assert report["started"] == new and report["measure"]["ran"] == old
+    rows = {row["name"]: row for row in report["mutants"] if row["boots"]}
+    assert {name for name, row in rows.items() if row["ran"] == old} == set(began[1:4])
+    for row in rows.values():
+        assert (row["status"], row["killed"], len(row["runs"])) == ("killed", 2, 2)
+        assert Path(row["folder"]).is_dir() and ("20260102-01" in row["folder"]) == \
+            (row["ran"] == old)
+    told = mutants.summary(run, machine.folder / "out")
+    assert told.count(f"booted in the run of {old}") == 3
+    text = record.write_mutants(machine.folder / "out", machine.folder / "docs").read_text()
+    assert f":Taken over: 4 of {len(rows) + 1} kernels were booted in an earlier run, on " \
+           "2026-01-02\n" in text
+    # And again: all of it, from whichever run it is.
+    machine.run(resume=True)
+    assert not machine.booted
+    again = json.loads((machine.folder / "out/mutants.json").read_text())
+    kept = ("status", "by", "ran", "folder", "runs", "identity")
+    assert [[row[key] for key in kept] for row in again["mutants"]] == \
+        [[row[key] for key in kept] for row in report["mutants"]]
+    # Not unless asked to.
+    whole = len(rows) * 2 + 2
+    machine.run()
+    assert len(machine.booted) == whole
+
+
+@pytest.mark.parametrize("what", ["image", "initrd", "qemu", "command line", "limit", "boots",
+                                  "accel", "logs"])
+def test_nothing_is_taken_over_that_differs(machine: Machine, what: str,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.run()
+    whole = machine.booted.copy()
+    changes: dict[str, object] = {}
+    if what == "image":
+        machine.identity["image_sha256"] = "2"
+    elif what == "initrd":
+        (machine.folder / "initrd").write_text("another init")
+    elif what == "qemu":
+        monkeypatch.setattr(qemu, "version", lambda _arch: "QEMU 7.3")
+    elif what == "command line":
+        monkeypatch.setattr(qemu, "CPUS", 8)
+    elif what == "limit":
+        changes["limit"] = 7
+    elif what == "boots":
+        changes["boots"] = 3
+    elif what == "accel":
+        monkeypatch.setattr(qemu, "choose_accel", lambda *_: "kvm")
+    else:
+        for log in (machine.folder / "out").glob("*/*/boot-02/ktap.log"):
+            log.unlink()
+    machine.run(resume=True, **changes)
+    assert set(machine.booted) >= set(whole)
+    assert len(machine.booted) >= len(whole)
+
+
+def test_one_kernel_that_differs_is_booted_alone(machine: Machine,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.run()
+    make = mutants.make
+
+    def another(source: Source, fixed: variant.Variant, one: mutants.Mutant
+                ) -> variant.Variant | None:
+        made = make(source, fixed, one)
+        return variant.make(one.name, "", "other") if made and one.name == "no-unshare" else made
+
+    monkeypatch.setattr(mutants, "make", another)
+    machine.run(resume=True)
+    assert machine.booted == ["no-unshare"] * 2
+
+
+def test_what_gave_no_result_is_booted_again(machine: Machine) -> None:
+    machine.said["seed-loop"] = (STUCK, "")
+    assert status_of(machine.run())["seed-loop"] == "no result"
+    machine.said["seed-loop"] = EVERY_ONE["seed-loop"]
+    assert status_of(machine.run(resume=True))["seed-loop"] == "killed"
+    assert machine.booted == ["seed-loop"] * 2
+
+
+def test_the_logs_are_believed_and_not_the_report(machine: Machine) -> None:
+    del machine.said["seed-loop"]
+    machine.run()
+    for path in (machine.folder / "out").rglob("mutants.json"):
+        path.write_text(path.read_text().replace('"survived"', '"killed"'))
+    run = machine.run(resume=True)
+    assert status_of(run)["seed-loop"] == "survived" and not machine.booted
+
+
+def test_a_report_that_cannot_be_read_is_no_obstacle(machine: Machine) -> None:
+    machine.run()
+    whole = machine.booted.copy()
+    for path in (machine.folder / "out").glob("*/mutants.json"):
+        path.write_text("{")
+    machine.run(resume=True)
+    assert machine.booted == whole
+
+
 def test_the_report_and_the_record(
         guests: Callable[[Said], list[str]], tmp_path: Path) -> None:
     guests({**EVERY_ONE, "no-tlb-flush": (STUCK, BUG), "seed-loop": ("", "")})
@@ -699,6 +898,21 @@ def test_the_report_and_the_record(
         assert f"\n{one.name}\n    {one.breaks[:1].upper()}{one.breaks[1:9]}" in text
     for line in text.split("What they break")[1].splitlines():
         assert len(line) <= 80
+
+
+def test_a_report_of_before_boots_could_be_taken_over_is_recorded(
+        guests: Callable[[Said], list[str]], tmp_path: Path) -> None:
+    guests(EVERY_ONE)
+    go(tmp_path / "out")
+    path = tmp_path / "out" / "mutants.json"
+    report = json.loads(path.read_text())
+    del report["measure"]
+    for row in report["mutants"]:
+        del row["ran"], row["identity"]
+    text = record.write_mutants(tmp_path / "out", tmp_path / "docs").read_text()
+    path.write_text(json.dumps(report))
+    assert record.write_mutants(tmp_path / "out", tmp_path / "docs").read_text() == text
+    assert "Taken over" not in text
 
 
 def test_what_ran_last_is_recorded(guests: Callable[[Said], list[str]], tmp_path: Path,
@@ -737,6 +951,7 @@ def test_what_is_recorded_is_of_all_mutants(path: Path) -> None:
     (("DEFECT=pmd-share-flush",), "DEFECT= and TESTS= mean nothing to mutants"),
     (("TESTS=-l",), "DEFECT= and TESTS= mean nothing to mutants"),
     (("BOOTS=0",), "BOOTS=0: a whole number"),
+    (("RESUME=yes",), "RESUME=yes: 0 or 1"),
     (("BASE=3.0",), "no base 3.0"),
 ])
 def test_bad_input_is_one_line(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
