@@ -15,9 +15,9 @@ A mutant is a rule of coccinelle, mutants/<name>.cocci, that begins with lines o
 where <where> is nothing, an architecture, an accelerator, "before 4.20" or "without DEBUG=1".  A
 long value goes on in lines that begin with "//" and some spaces.
 
-A mutant is killed by a boot in which a selftest fails or the kernel complains.  Such a boot is ended
-soon after that: kernels with half a fix like to hang.  A boot that gives no result kills nothing:
-the machine may have been slow.
+A mutant is killed by a boot in which a selftest fails or the kernel complains.  Such a boot is
+ended soon after that: kernels with half a fix like to hang.  A boot that gives no result kills
+nothing: the machine may have been slow.
 """
 
 import dataclasses
@@ -337,9 +337,17 @@ def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress, resume:
         else:
             todo.append((row, row.made, here))
     save()
-    for row, one, here in todo:
+    took: list[float] = []
+    for number, (row, one, here) in enumerate(todo, 1):
+        # Until a mutant has shown what one takes: as much as the fixed kernel.
+        each = sum(took) / len(took) if took else sum(boot.seconds for boot in made.measure.boots)
+        progress.note(f"mutant {number} of {len(todo)}, {row.mutant.name}: about "
+                      f"{each * (len(todo) - number + 1) / 60:.0f} min to go")
+        since = time.monotonic()
         row.booted = boots(one, row.mutant.tests, _came_of)
         row.status, row.why = judge(row, here)
+        if row.booted.ran == _utc(started):
+            took.append(time.monotonic() - since)
         save()
     made.whole = not only
     save()

@@ -642,6 +642,21 @@ def test_selftests_that_need_another_guest_are_named(
     assert not asked
 
 
+def test_a_person_sees_how_far_it_is(
+        guests: Callable[[Said], list[str]], tmp_path: Path) -> None:
+    guests(EVERY_ONE)
+    said = io.StringIO()
+    mutants.run(wanted(tmp_path / "out", boots=2), "", arch.load(), Progress(said))
+    numbers = re.findall(r"mutant (\d+) of (\d+), (\S+): about (\d+) min to go", said.getvalue())
+    booted = [name for name, status in status_of(go(tmp_path / "out2")).items()
+              if status == "killed"]
+    assert [int(number) for number, *_more in numbers] == list(range(1, len(booted) + 1))
+    assert {total for _number, total, *_more in numbers} == {str(len(booted))}
+    assert sorted(name for _number, _total, name, _left in numbers) == booted
+    # Two boots of 9 s each, as the fixed kernel's; then as long as these stand-ins take.
+    assert int(numbers[0][3]) == round(18 * len(booted) / 60) and numbers[-1][3] == "0"
+
+
 def test_what_qemu_is_asked_for(guests: Callable[[Said], list[str]], tmp_path: Path,
                                 monkeypatch: pytest.MonkeyPatch) -> None:
     """The real boot, but for QEMU: each mutant's own tests, and a folder for each boot."""
