@@ -19,7 +19,7 @@ Such a file is INI. A defect that no selftest shows names none, and has an [audi
 import configparser
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ _KEYS: dict[str, set[str]] = {
     "guest": set(),
 }
 _OPTIONAL: dict[str, set[str]] = {
-    "defect": {"selftests", "symptoms", "harm"},
+    "defect": {"selftests", "symptoms", "fatal", "harm"},
     "kernel": {"add", "options"},
     "guest": {"nodes", "dimms", "cpu", "virtio_mem", "cmdline"},
 }
@@ -79,6 +79,7 @@ class Defect:
     removes: str                    # the function whose call goes, once a place; "a|b" as above
     symptoms: tuple[str, ...] = ()  # what the defect makes a kernel say of itself: regular
                                     # expressions for complaints in a vulnerable kernel's log
+    fatal: tuple[str, ...] = ()     # those of the symptoms after which it need not come to its end
     harm: str = "lost writes"       # what a migration did that shows the defect
     audit: Path | None = None       # audit.cocci, where there is one
     audit_files: tuple[str, ...] = ()   # files that it is run on, those that a tree has
@@ -129,13 +130,7 @@ def load(name: str) -> Defect:
     text = parser["defect"]
     if "selftests" not in text and "audit" not in wanted:
         raise LabError(f"{path} names no selftests and has no [audit]: nothing finds the defect")
-    symptoms = tuple(line.strip() for line in text.get("symptoms", "").splitlines()
-                     if line.strip())
-    for symptom in symptoms:
-        try:
-            re.compile(symptom)
-        except re.error as err:
-            raise LabError(f"{path}: symptoms: {symptom}: {err}") from err
+    fatal, symptoms = _expressions(path, text, "fatal"), _expressions(path, text, "symptoms")
     control_files: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     removes = ""
@@ -179,7 +174,8 @@ def load(name: str) -> Defect:
         control_files=control_files,
         places=places,
         removes=removes,
-        symptoms=symptoms,
+        symptoms=fatal + symptoms,
+        fatal=fatal,
         harm=" ".join(text.get("harm", "lost writes").split()),
         audit=audit if "audit" in wanted else None,
         audit_files=audit_files,
@@ -215,6 +211,17 @@ def together(first: Defect, tests: Iterable[str]) -> Defect:
                 raise LabError(f"{both}{whose.name} differ in [kernel] options, {line} and {have}")
     return dataclasses.replace(first, add=tuple(add),
                                options=tuple(line for line, _whose in options.values()))
+
+
+def _expressions(path: Path, text: Mapping[str, str], key: str) -> tuple[str, ...]:
+    """The regular expressions of a key, one a line."""
+    lines = tuple(line.strip() for line in text.get(key, "").splitlines() if line.strip())
+    for line in lines:
+        try:
+            re.compile(line)
+        except re.error as err:
+            raise LabError(f"{path}: {key}: {line}: {err}") from err
+    return lines
 
 
 def _machine(path: Path, text: dict[str, str]) -> Machine:

@@ -12,8 +12,8 @@ A mutant is a rule of coccinelle, mutants/<name>.cocci, that begins with lines o
     // survives: what it takes to see it that is not there, where that is known
     // unseen <where>: why nothing can see it there, however good the tests
 
-where <where> is nothing, an architecture, an accelerator, "before 4.20" or "without DEBUG=1".  A
-long value goes on in lines that begin with "//" and some spaces.
+where <where> is nothing, an architecture, an accelerator, "before 4.20" or "without DEBUG=1", or
+some of these with commas between, which must all hold.  A long value goes on in lines that begin with "//" and some spaces.
 
 A mutant is killed by a boot in which a selftest fails or the kernel complains.  Such a boot is
 ended soon after that: kernels with half a fix like to hang.  A boot that gives no result kills
@@ -114,9 +114,10 @@ def load(name: str) -> Mutant:
     if len(head) + len(unseen) != len(said):
         raise LabError(f"{path}: its head says something twice")
     for where, _why in unseen:
-        if where not in {"", _NO_DEBUG, *qemu.ACCELS, *arches.names()} \
-                and not _BEFORE.fullmatch(where):
-            raise LabError(f"{path}: unseen {where}: where is that?")
+        for one in where.split(", "):
+            if one not in {"", _NO_DEBUG, *qemu.ACCELS, *arches.names()} \
+                    and not _BEFORE.fullmatch(one):
+                raise LabError(f"{path}: unseen {where}: where is that?")
     return Mutant(name, path, head["breaks"], tuple(head["files"].split()),
                   tuple(head["places"].split()), tuple(head["tests"].split()),
                   head.get("absent", ""), head.get("survives", ""), unseen)
@@ -127,10 +128,13 @@ def unseen(mutant: Mutant, version: str, arch: str, accel: str, debug: bool) -> 
     def numbers(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split("."))
 
-    for where, why in mutant.unseen:
+    def holds(where: str) -> bool:
         before = _BEFORE.fullmatch(where)
-        if where in ("", arch, accel) or where == _NO_DEBUG and not debug \
-                or before and numbers(version) < numbers(before[1]):
+        return where in ("", arch, accel) or where == _NO_DEBUG and not debug \
+            or before is not None and numbers(version) < numbers(before[1])
+
+    for where, why in mutant.unseen:
+        if all(holds(one) for one in where.split(", ")):
             return why
     return ""
 

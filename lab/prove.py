@@ -26,6 +26,10 @@ LIMIT, DEBUG_LIMIT = 300, 1500
 # MiB a node more: KASAN's shadow of all memory, an eighth of it, cannot be in movable memory.
 DEBUG_MIB = 512
 
+# Seconds that a vulnerable kernel gets to come to its end once it has died of the defect: locks that
+# the dead hold may keep it from that for good.
+LAST_WORDS = 20.0
+
 # Whether a boot has shown all that it is asked for, from its results and complaints so far.
 Enough = Callable[[ktap.Transcript, list[klog.Complaint]], bool]
 
@@ -165,7 +169,8 @@ def boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int, 
          progress: Progress, enough: Enough | None = None) -> verdict.Boot:
     """One boot in a folder of its own.  The caller ends the step with what came of it.
 
-    A guest that has shown `enough` is ended; without that it runs to its end.
+    A guest that has shown `enough` is ended; without that it runs to its end, unless the defect
+    is fatal to it.
     """
     folder = home / f"boot-{number:02d}"
     folder.mkdir()
@@ -180,10 +185,13 @@ def boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int, 
         if planned:
             progress.update(f"{len(ran)} of {planned} tests")
         # Half a line may turn out to be harmless.
-        return enough is not None and enough(seen, _complaints(
-            wanted, made, one, log[:log.rfind("\n") + 1])[0])
+        complaints, symptoms = _complaints(wanted, made, one, log[:log.rfind("\n") + 1])
+        if enough is None:
+            return bool(verdict.sort_out(symptoms, wanted.defect.fatal)[1])
+        return enough(seen, complaints)
 
-    ended = qemu.boot(guest_of(wanted, made, accel), folder, limit_of(wanted), watch)
+    ended = qemu.boot(guest_of(wanted, made, accel), folder, limit_of(wanted), watch,
+                      LAST_WORDS if enough is None else qemu.GRACE)
     return read(wanted, made, one, number, folder, accel, ended)
 
 
@@ -214,10 +222,11 @@ def read(wanted: Wanted, made: Prepared, one: Variant, number: int, folder: Path
 def _tell(one: verdict.Boot, harm: str, progress: Progress) -> None:
     """End the step of a boot with what came of it."""
     sums = result.totals([one])
-    if one.state == "DONE" and not one.complaints:
+    if (one.state == "DONE" or verdict.dies_of_it(one)) and not one.complaints:
         progress.done(f"{sums['tests']} tests, {sums['failed']} failed, {sums['migrations']} "
                       f"migrations, {sums['lost_migrations']} {harm}"
-                      + (f"; its log says: {one.symptoms[0].text}" if one.symptoms else ""))
+                      + (f"; its log says: {one.symptoms[0].text}" if one.symptoms else "")
+                      + ("; ended there" if one.ended_early else ""))
     else:
         console = Path(one.folder) / "console.log"
         progress.done("complaints in its log" if one.state == "DONE" else one.state)

@@ -110,11 +110,12 @@ def script(guest: Guest) -> str:
             "exec " + " \\\n\t".join(lines) + "\n")
 
 
-def boot(guest: Guest, folder: Path, limit: float, watch: Callable[[str, str], bool]) -> Outcome:
+def boot(guest: Guest, folder: Path, limit: float, watch: Callable[[str, str], bool],
+         grace: float = GRACE) -> Outcome:
     """Boot `guest` in `folder`, which gets console.log, ktap.log and qemu.sh.
 
     `limit` is in seconds. `watch` is called now and then with what the log and the KTAP line have
-    so far, and says whether that is enough: once it has said so for GRACE seconds on end, the guest
+    so far, and says whether that is enough: once it has said so for `grace` seconds on end, the guest
     is killed. LabError where QEMU itself does not start.
     """
     (folder / "qemu.sh").write_text(script(guest), "utf-8")
@@ -145,7 +146,7 @@ def boot(guest: Guest, folder: Path, limit: float, watch: Callable[[str, str], b
                     enough_since = None
                 elif enough_since is None:
                     enough_since = now
-                elif now - enough_since >= GRACE:
+                elif now - enough_since >= grace:
                     ended_early = True
                     break
                 if now - began > limit:

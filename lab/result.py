@@ -19,7 +19,7 @@ from typing import Any
 
 from lab.errors import LabError
 from lab.ktap import Test
-from lab.verdict import Boot, keeps_writes, loses_writes
+from lab.verdict import Boot, dies_of_it, keeps_writes, loses_writes
 
 _WIDTH = 80
 _EXAMPLE = re.compile(
@@ -222,7 +222,7 @@ def _log_case(suite: ET.Element, boot: Boot) -> None:
     if boot.complaints:
         wrong = f"{boot.complaints[0].kind} at line {boot.complaints[0].line} of its log: " \
                 f"{boot.complaints[0].text}"
-    elif boot.state != "DONE":
+    elif boot.state != "DONE" and not dies_of_it(boot):
         wrong = (boot.transcript.problems() or ["the guest did not come to its end"])[0]
     kind = "CRASHED" if boot.complaints else boot.state
     context = [line for c in boot.complaints for line in (*c.context, "")]
@@ -232,7 +232,8 @@ def _log_case(suite: ET.Element, boot: Boot) -> None:
 
 def _vulnerable_cases(suite: ET.Element, boot: Boot) -> None:
     """On this kernel a failing test is what should happen: one testcase, which passes then."""
-    wrong = "" if loses_writes(boot) else "no test failed because of lost writes"
+    shown = loses_writes(boot) or dies_of_it(boot)
+    wrong = "" if shown else "no test failed because of lost writes"
     kind = "MISSED" if boot.state == "DONE" else boot.state
     detail = "\n".join(line for test in boot.tests() for line in _test_lines(test))
     _case(suite, "vulnerable kernel loses writes", wrong, kind, detail)
@@ -370,7 +371,7 @@ def _example_lines(told: dict[str, str | int | float], kernel: str) -> list[str]
 def _trouble(run: Run, limit: int = 5) -> list[str]:
     """The boots that did not end well, each with its state and its first complaint."""
     boots = [boot for boot in (*run.vulnerable.boots, *run.fixed.boots)
-             if boot.state != "DONE" or boot.complaints]
+             if (boot.state != "DONE" and not dies_of_it(boot)) or boot.complaints]
     lines: list[str] = []
     for boot in boots[:limit]:
         lines += _wrap(f"{boot.variant} boot {boot.number}: {boot.state}, see {boot.folder}")

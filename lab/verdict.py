@@ -55,8 +55,8 @@ def boot_state(transcript: Transcript, complaints: list[Complaint], timed_out: b
 
     CRASHED  the kernel panicked, oopsed or hit a BUG, whether or not it went on: what came after
              it says nothing, and a guest that hangs or falls silent after it does so because of it.
-    ENDED    the lab ended it, which it does with mutants only: what came is evidence, and what did
-             not come is none.
+    ENDED    the lab ended it: a mutant that something saw, or a vulnerable kernel that died of its
+             defect.  What came is evidence, and what did not come is none.
     TIMEOUT  the boot outlived its time; also where the tests had ended and the guest did not.
     LOST     no end, no program, or output that is not whole: results are missing.
     DONE     everything came.  It says nothing of what the tests found, nor of milder complaints.
@@ -79,6 +79,11 @@ def loses_writes(boot: Boot) -> bool:
     """
     return any(test.outcome == "fail" and test.count("lost_migrations") > 0
                for test in boot.tests())
+
+
+def dies_of_it(boot: Boot) -> bool:
+    """The defect was fatal to the kernel, which did not come to its end after that."""
+    return boot.state == "ENDED" and bool(boot.symptoms)
 
 
 def keeps_writes(test: Test) -> bool:
@@ -148,7 +153,7 @@ def _regression(boot: Boot) -> str:
 
 
 def _all_skipped(boot: Boot) -> bool:
-    return all(test.outcome == "skip" for test in boot.tests())
+    return not dies_of_it(boot) and all(test.outcome == "skip" for test in boot.tests())
 
 
 def _skip_reason(boot: Boot) -> str:
@@ -159,7 +164,7 @@ def _skip_reason(boot: Boot) -> str:
 def _missed(boot: Boot) -> bool:
     """Every test that ran had its chance to see the defect, and none did."""
     ran = [test for test in boot.tests() if test.outcome != "skip"]
-    return (all(test.outcome in ("pass", "xfail") for test in ran)
+    return (not dies_of_it(boot) and all(test.outcome in ("pass", "xfail") for test in ran)
             and any(test.count("migrations") > 0 for test in ran))
 
 
@@ -177,7 +182,7 @@ def _doubt(boot: Boot, lossy: list[str]) -> str:
     tests = boot.tests()
     undecided = [test for test in tests if test.outcome in ("inconclusive", "error")]
     if boot.variant == "vulnerable":
-        if loses_writes(boot):
+        if loses_writes(boot) or dies_of_it(boot):
             return ""
         if failed := [test for test in tests if test.outcome == "fail"]:
             return f"{failed[0].name} failed, but no test says that a migration lost a write"
@@ -224,7 +229,7 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
         return "CRASHED", _first(bad, _complaint)
     if bad := [boot for boot in boots if boot.state == "TIMEOUT"]:
         return "TIMEOUT", _first(bad, _timeout)
-    if bad := [boot for boot in boots if boot.state != "DONE"]:
+    if bad := [boot for boot in boots if boot.state != "DONE" and not dies_of_it(boot)]:
         return "LOST", _first(bad, _lost)
     for name, came in (("vulnerable", vulnerable), ("fixed", fixed)):
         # A boot counted twice must not make up for one that is missing.
@@ -250,9 +255,11 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
         return sum(test.count(key) for boot in kernel for test in boot.tests()
                    if not test.is_control())
 
+    untold = sum(dies_of_it(boot) and not loses_writes(boot) for boot in vulnerable)
+    died = f" (and died of it before a test could say so in {untold} of these)" if untold else ""
     return "PROVED", (
         f"the vulnerable kernel {harm} in {moved(vulnerable, 'lost_migrations')} of "
-        f"{_plural(moved(vulnerable, 'migrations'), 'migration')}, in {_every(wanted)}; "
+        f"{_plural(moved(vulnerable, 'migrations'), 'migration')}, in {_every(wanted)}{died}; "
         f"the fixed one in none of {moved(fixed, 'migrations')}, and no log has a complaint")
 
 

@@ -186,3 +186,9 @@ def test_all_defects_of_the_repository_load() -> None:
     for name in defect.names():
         one = defect.load(name)
         assert one.selftests or one.audit
+
+
+def test_what_is_fatal_is_a_symptom() -> None:
+    one = defect.load("exec-temp-stack")
+    assert one.fatal and set(one.fatal) < set(one.symptoms)
+    assert not defect.load("pmd-share-migrate").fatal

@@ -143,6 +143,28 @@ def test_boots_that_are_missing_or_too_many_are_lost(left: list[Boot], right: li
     assert verdict(left, right, wanted) == "LOST"
 
 
+SWAPOPS = klog.read("kernel BUG at include/linux/swapops.h:505!\n")
+
+
+def test_a_vulnerable_kernel_may_die_of_its_defect() -> None:
+    dead = vulnerable(2, test(MAIN, "pass", "migrations=10"), state="ENDED")
+    dead.symptoms = SWAPOPS
+    word, why = decide([vulnerable(1), dead], [fixed(1), fixed(2)], 2)
+    assert word == "PROVED"
+    assert "in each of its 2 boots (and died of it before a test could say so in 1 of these)" in why
+    silent = vulnerable(2, test(MAIN, "skip"), state="ENDED")
+    silent.symptoms = SWAPOPS
+    assert verdict([vulnerable(1), silent], [fixed(1), fixed(2)], 2) == "PROVED"
+    # Of what, if no symptom says so; and a fixed kernel has none to die of.
+    assert verdict([vulnerable(1, state="ENDED")], [fixed(1)]) == "LOST"
+    late = fixed(1, state="ENDED")
+    assert verdict([vulnerable(1)], [late]) == "LOST"
+    # At least once a test must have said what the boots that died are taken for.
+    only = vulnerable(1, test(MAIN, "pass", "migrations=10"), state="ENDED")
+    only.symptoms = SWAPOPS
+    assert verdict([only], [fixed(1)]) == "INCONCLUSIVE"
+
+
 def test_missed() -> None:
     assert verdict([vulnerable(1, *KEEPS)], [fixed()]) == "MISSED"
     assert verdict([vulnerable(1), vulnerable(2, *KEEPS)], [fixed(1), fixed(2)], 2) == "MISSED"
