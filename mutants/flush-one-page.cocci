@@ -2,10 +2,11 @@
 // breaks: what is flushed for an unshared table is one page of it
 // files: mm/rmap.c include/asm-generic/tlb.h
 // places: try_to_unmap_one|tlb_unshare_pmd_ptdesc
-// tests: hugetlb_pmd_migrate hugetlb_pmd_flush
+// tests: hugetlb_pmd_migrate hugetlb_pmd_flush hugetlb_pmd_notifier
 // unseen before 4.20: x86 empties the TLB for any part of a hugetlb mapping, since it flushed pages
 //     of 4 KiB only
-// unseen tcg: QEMU's TCG has no huge pages in its TLB, and empties it for one address of one
+// unseen tcg, before 6.6: QEMU's TCG has no huge pages in its TLB, and empties it for one address of
+//     one; later what flushes the TLB also tells the notifiers
 //
 // In 4.x the walk says what to flush, later that is done at one place for all who unshare: then a
 // hole that is punched into the file shows it.

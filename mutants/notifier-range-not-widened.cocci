@@ -2,8 +2,7 @@
 // breaks: the walk of a migration tells the notifiers of one page, not of the whole table
 // files: mm/rmap.c
 // places: try_to_unmap_one|try_to_unmap_poisoned_hugetlb_one try_to_migrate_one
-// tests: hugetlb_pmd_migrate hugetlb_pmd_poison
-// survives: only a notifier could tell, and no selftest has one
+// tests: hugetlb_pmd_notifier
 //
 // In 4.x the range is also that of the TLB flush: see flush-one-page for why x86 does not mind.
 

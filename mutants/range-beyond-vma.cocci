@@ -2,8 +2,7 @@
 // breaks: a range is widened beyond the whole PUDs of its VMA, to where no table can be shared
 // files: mm/hugetlb.c
 // places: adjust_range_if_pmd_sharing_possible
-// tests: hugetlb_pmd_migrate hugetlb_pmd_flush
-// survives: only a notifier could tell, and no selftest has one
+// tests: hugetlb_pmd_notifier
 
 @@
 identifier start, end;

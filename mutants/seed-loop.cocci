@@ -2,8 +2,7 @@
 // breaks: a range is widened in steps of a PUD from its start, and the last PUD may be left out
 // files: mm/hugetlb.c
 // places: adjust_range_if_pmd_sharing_possible
-// tests: hugetlb_pmd_migrate hugetlb_pmd_flush
-// survives: only a notifier could tell, and no selftest has one
+// tests: hugetlb_pmd_notifier
 //
 // What the fix had for two years: for a range that does not start on the boundary of a PUD, the
 // steps pass over the PUD in which it ends.

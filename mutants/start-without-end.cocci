@@ -2,8 +2,7 @@
 // breaks: after an unshare the walk of a migration returns without telling the notifiers of the end
 // files: mm/rmap.c
 // places: try_to_unmap_one|try_to_migrate_one
-// tests: hugetlb_pmd_migrate
-// survives: only a notifier could tell, and no selftest has one
+// tests: hugetlb_pmd_notifier
 //
 // One way out of several, and one walk: that of a migration, which was once that of an unmap.
 

@@ -2,11 +2,9 @@
 // breaks: what is flushed is the table of the address that huge_pmd_unshare() has changed
 // files: mm/rmap.c
 // places: try_to_unmap_one
-// tests: hugetlb_pmd_migrate hugetlb_pmd_poison
+// tests: hugetlb_pmd_notifier
 // absent: huge_pmd_unshare() leaves the address in its table or is given the address itself, and
 //     what to flush is noted before
-// survives: x86 emptied the TLB for any part of a hugetlb mapping then, so only a notifier could
-//     tell, and no selftest has one
 //
 // For the first page of a table that is the table before it.
 

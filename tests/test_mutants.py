@@ -279,6 +279,7 @@ HEAD = """\
 //     otherwise then
 // unseen tcg: no
 // unseen without DEBUG=1: nobody looks
+// unseen kvm, before 6.6: both
 //
 // absent: this is prose.
 """
@@ -295,7 +296,7 @@ def test_a_head_is_read(folder: Path) -> None:
     one = mutants.load("mine")
     assert (one.breaks, one.places, one.absent) == ("something", ("f", "g|h"), "")
     assert one.unseen == (("before 4.20", "it was otherwise then"), ("tcg", "no"),
-                          ("without DEBUG=1", "nobody looks"))
+                          ("without DEBUG=1", "nobody looks"), ("kvm, before 6.6", "both"))
 
 
 @pytest.mark.parametrize(("old", "new", "says"), [
@@ -303,6 +304,7 @@ def test_a_head_is_read(folder: Path) -> None:
     ("// breaks:", "// brakes: x\n// breaks:", "brakes"),
     ("// breaks:", "// breaks: x\n// breaks:", "twice"),
     ("// unseen tcg:", "// unseen here:", "where is that"),
+    ("// unseen tcg:", "// unseen tcg, here:", "where is that"),
 ])
 def test_a_wrong_head_is_named(folder: Path, old: str, new: str, says: str) -> None:
     (folder / "mine.cocci").write_text(HEAD.replace(old, new))
@@ -320,6 +322,7 @@ def test_an_unknown_mutant_lists_the_known_ones() -> None:
     ("4.4.155", "kvm", True, "it was otherwise then"),
     ("4.20.1", "tcg", True, "no"),
     ("6.12.117", "kvm", False, "nobody looks"),
+    ("6.5.1", "kvm", True, "both"),
     ("6.12.117", "kvm", True, ""),
 ])
 def test_where_it_cannot_be_seen(folder: Path, version: str, accel: str, debug: bool,
