@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The journal that writers keep in a page: what it must see, and that it sees nothing else."""
+"""The journal that writers keep in a page: what it must see, and that it sees nothing else; and what
+it can tell, with the times beside it, of how a migration went."""
 
 import shutil
 import subprocess
@@ -13,25 +14,32 @@ SELFTESTS = REPO / "tools/testing/selftests/mm"
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The selftests' own code with a main function; the tree's headers give it three names."""
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The selftests' own code with main functions; the tree's headers give it three names."""
     top = tmp_path_factory.mktemp("journal")
     folder = top / "mm"
     folder.mkdir()
     for name in ("migrate_util.c", "migrate_util.h"):
         shutil.copy(SELFTESTS / name, folder)
-    shutil.copy(REPO / "tests" / "journal_main.c", folder)
+    for name in ("journal_main.c", "samples_main.c"):
+        shutil.copy(REPO / "tests" / name, folder)
     (top / "kselftest.h").write_text("#define __noreturn __attribute__((noreturn))\n")
     (folder / "vm_util.h").write_text(
         "#include <stdint.h>\n#include <unistd.h>\n"
         "static inline unsigned int psize(void) { return 4096; }\n"
         "static inline uint64_t pagemap_get_entry(int fd, char *addr) { return 0; }\n"
         "#define PAGEMAP_PRESENT(e) 0\n#define PAGEMAP_PFN(e) 0\n")
-    done = subprocess.run(
-        ["gcc", "-Wall", "-O1", "-fsanitize=address,undefined", "-o", "journal", "journal_main.c",
-         "migrate_util.c", "-lnuma"], cwd=folder, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder / "journal"
+    for name in ("journal", "samples"):
+        done = subprocess.run(
+            ["gcc", "-Wall", "-O1", "-fsanitize=address,undefined", "-o", name, f"{name}_main.c",
+             "migrate_util.c", "-lnuma"], cwd=folder, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def program(programs: Path) -> Path:
+    return programs / "journal"
 
 
 def losses(program: Path, writes: int, first: int = 0, last: int = 0) -> int:
@@ -64,3 +72,74 @@ def test_the_longer_ago_the_more_must_be_lost(program: Path, age: int, width: in
 def test_what_was_written_over_is_not_seen(program: Path) -> None:
     """One write, long ago, that is no multiple of 16: only the first ring ever had it."""
     assert losses(program, 1000, 501, 501) == 0
+
+
+# ---- when writes were made, and whether they are there -------------------------------------
+
+
+Sample = tuple[int, int, bool]      # time, number, lost
+
+
+def samples(programs: Path, writes: int, astray: tuple[int, int] = (0, 0), at: int = 0,
+            stall: int = 0, first: int = 1, most: int = 384) -> list[Sample]:
+    done = subprocess.run([programs / "samples", *map(str, (writes, *astray, at, stall, first, most))],
+                          text=True, capture_output=True, check=True)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    return [(int(time), int(number), fate == "lost") for time, number, fate in rows]
+
+
+@pytest.mark.parametrize("writes", [0, 15, 16, 127, 2047, 2048, 2049, 4096, 32768, 70000, 600_001])
+def test_samples_are_as_dense_as_promised(programs: Path, writes: int) -> None:
+    numbers = [number for _, number, _ in samples(programs, writes)]
+    assert numbers == sorted(set(numbers)) and len(numbers) <= 384
+    late = set(numbers)
+    for step, reach in ((16, 2032), (256, 32512), (4096, 520192)):
+        oldest = max(step, (writes - reach + step - 1) // step * step)
+        assert late >= set(range(oldest, writes + 1, step))
+    assert not numbers or numbers[-1] == writes // 16 * 16
+
+
+@pytest.mark.parametrize("writes, astray", [
+    (600_000, (0, 0)), (600_000, (590_000, 600_000)), (600_000, (570_000, 595_000)),
+    (600_000, (200_000, 500_000)), (3000, (1500, 1900)), (3000, (1, 3000)), (40, (33, 40))])
+def test_each_sample_tells_the_truth(programs: Path, writes: int, astray: tuple[int, int]) -> None:
+    at, stall = writes // 2, 77_777
+    found = samples(programs, writes, astray, at, stall)
+    assert found
+    for time, number, lost in found:
+        assert time == 10 * number + (stall if number >= at else 0)
+        assert lost == (astray[0] <= number <= astray[1])
+
+
+def test_samples_of_an_earlier_round_are_left_out(programs: Path) -> None:
+    whole = samples(programs, 100_000)
+    late = samples(programs, 100_000, first=90_001)
+    assert late == [sample for sample in whole if sample[1] >= 90_001] and late != whole
+
+
+@pytest.mark.parametrize("most", [2, 3, 10, 60])
+def test_thinned_samples_keep_their_ends(programs: Path, most: int) -> None:
+    whole = samples(programs, 600_000)
+    thin = samples(programs, 600_000, most=most)
+    assert len(thin) == most and set(thin) <= set(whole)
+    assert (thin[0], thin[-1]) == (whole[0], whole[-1])
+
+
+def test_thinned_samples_keep_pauses_and_changes(programs: Path) -> None:
+    """What a timeline is looked at for is still there when most of it is gone."""
+    arguments = {"astray": (580_000, 590_000), "at": 595_000, "stall": 200_000}
+    whole = samples(programs, 600_000, **arguments)     # type: ignore[arg-type]
+    thin = samples(programs, 600_000, most=60, **arguments)     # type: ignore[arg-type]
+
+    def edges(all_of_them: list[Sample]) -> set[Sample]:
+        pairs = zip(all_of_them, all_of_them[1:])
+        return {sample for one, two in pairs for sample in (one, two)
+                if one[2] != two[2] or two[0] - one[0] > 200_000}
+
+    assert len(edges(whole)) == 6 and edges(thin) == edges(whole)
+
+
+def test_changes_go_where_nothing_else_is_left_to_go(programs: Path) -> None:
+    whole = samples(programs, 64, (32, 63))
+    assert [lost for _, _, lost in whole] == [False, True, True, False]
+    assert samples(programs, 64, (32, 63), most=2) == [whole[0], whole[-1]]

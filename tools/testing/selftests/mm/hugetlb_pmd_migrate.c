@@ -36,6 +36,10 @@
  *	compare    journals in a new mapping with the number of the last write
  *	unmap      all but sharer 0: no stale TLB entry reaches the next round
  *
+ * Some tests also print one of their migrations as a timeline: the first that
+ * lost writes, or else the first of all. What the journals hold of it is enough
+ * to say of some writes when they were made, and whether they are there.
+ *
  * A page counts as migrated if it was on one node before the call and is on
  * the other after it (for offlining, which does not say where to: in another
  * page frame). A run with too few of these proves nothing and is skipped as
@@ -58,6 +62,7 @@
 #include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -81,6 +86,7 @@
 #define EXAMPLES		3	/* lost writes told in full, a test */
 #define HOT_PASSES		64	/* all writers at it */
 #define LINGER_PASSES		256	/* after the call has returned */
+#define TIMELINE_SAMPLES	60	/* writes told of, a writer */
 #define STEP_TIMEOUT_MS		20000	/* a step of a sharer; TCG is slow */
 /*
  * Addresses of a sharer's mappings. There are kernels that do not flush what
@@ -118,6 +124,8 @@ struct sharer {
 	/* Set by the sharer before it acknowledges. */
 	int error;		/* errno of the mapping, 0 if there is one */
 	long faults;		/* to touch all pages the first time */
+	long write_faults;	/* while it wrote */
+	uint64_t first;		/* number of the first write of a round */
 	uint64_t last;		/* number of the last write to each page */
 	uint64_t stamps[JOURNAL_WORDS];	/* when a slot of ring 1.. was written */
 	char *addr;		/* of the mapping; a new one each time */
@@ -244,6 +252,14 @@ static bool offlines(enum trigger trigger)
 	return trigger == SOFT_OFFLINE || trigger == BLOCK_OFFLINE;
 }
 
+static bool page_moved(const struct setup *setup, const struct place *from,
+		       const struct place *to)
+{
+	if (to->pfn < 0 || from->pfn == to->pfn)
+		return false;
+	return offlines(setup->trigger) || from->node != to->node;
+}
+
 /* Map the whole file at @addr, which is inside the reserved area. */
 static int map_file(struct state *st, const struct setup *setup, char *addr)
 {
@@ -282,20 +298,6 @@ static uint64_t *journal_of(char *addr, int page, int writer)
 			    journal_offset(page, writer));
 }
 
-/* The time of write @n, a multiple of 16, for as long as the journal has it. */
-static void stamp_write(struct sharer *me, uint64_t n)
-{
-	uint64_t now = cycles();
-	int ring;
-
-	for (ring = 1; ring < JOURNAL_RINGS; ring++) {
-		n >>= JOURNAL_SHIFT;
-		me->stamps[ring * JOURNAL_SLOTS + n % JOURNAL_SLOTS] = now;
-		if (n % (1 << JOURNAL_SHIFT))
-			break;
-	}
-}
-
 /* When write @n, which is in @ring, was made: exact to 16 writes. */
 static uint64_t stamp_of(const struct sharer *s, int ring, uint64_t n)
 {
@@ -305,14 +307,24 @@ static uint64_t stamp_of(const struct sharer *s, int ring, uint64_t n)
 	return s->stamps[ring * JOURNAL_SLOTS + n % JOURNAL_SLOTS];
 }
 
+static long faults_so_far(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt;
+}
+
 /* Write to all pages in turn until the next command; returns that. */
 static uint32_t write_pages(struct sharer *me, int writer, uint32_t cmd)
 {
 	uint64_t *journal[NR_PAGES];
 	uint64_t linger = LINGER_PASSES, n = me->last, hot;
+	long faults = faults_so_far();
 	uint32_t next = cmd;
 	int i;
 
+	me->first = n + 1;
 	for (i = 0; i < NR_PAGES; i++)
 		journal[i] = journal_of(me->addr, i, writer);
 
@@ -322,7 +334,7 @@ static uint32_t write_pages(struct sharer *me, int writer, uint32_t cmd)
 		for (i = 0; i < NR_PAGES; i++)
 			journal_write(journal[i], writer, n);
 		if (!(n % (1 << JOURNAL_SHIFT))) {
-			stamp_write(me, n);
+			journal_stamp(me->stamps, n, cycles());
 			if (me->pause_us)
 				usleep(me->pause_us);
 		}
@@ -330,6 +342,7 @@ static uint32_t write_pages(struct sharer *me, int writer, uint32_t cmd)
 			set_and_wake(&me->ack, cmd);
 		next = __atomic_load_n(&me->cmd, __ATOMIC_ACQUIRE);
 	}
+	me->write_faults = faults_so_far() - faults;
 	__atomic_store_n(&me->last, n, __ATOMIC_RELEASE);
 	return next;
 }
@@ -595,6 +608,137 @@ static void restore_memory(struct state *st, const struct setup *setup,
 		pool_fill(st->nodes[i], st->spare - NR_PAGES);
 }
 
+struct call {
+	long nr;		/* in its test, from 1 */
+	uint64_t began, ended;
+	bool hot;
+};
+
+/* A migration to be told of in full. */
+struct timeline {
+	enum { NONE, RESTED, HOT, LOSSY } what;	/* the last is wanted most */
+	struct call call;
+	int page;
+	struct place from, to;
+	size_t lost;		/* words of the journals */
+	struct {
+		size_t nr;
+		uint64_t first;	/* write of the round */
+		uint64_t last;
+		long faults;
+		struct journal_sample samples[JOURNAL_SAMPLES];
+	} writers[MAX_WRITERS];
+};
+
+/* Each test is a process of its own. */
+static struct timeline timeline;
+
+/* Those of a few tests say it all. */
+static bool keeps_timeline(const struct setup *setup)
+{
+	return setup->backing == HUGETLBFS && setup->layout == SHARED &&
+	       !setup->contended && (setup->trigger == MIGRATE_PAGES ||
+				     setup->trigger == SOFT_OFFLINE);
+}
+
+/*
+ * Note what @call did to @page, if it is better to show than what was noted
+ * before. @journals are those of all writers, as found.
+ */
+static void timeline_note(const struct state *st, const struct call *call,
+			  int page, const struct place *from,
+			  const struct place *to, const uint64_t *journals)
+{
+	size_t lost = 0;
+	int what, i;
+
+	for (i = 0; i < st->nr_writers; i++)
+		lost += journal_check(journals + i * JOURNAL_WORDS, i,
+				      st->sharers[i].last, NULL, NULL);
+	what = lost ? LOSSY : call->hot ? HOT : RESTED;
+	if (what <= (int)timeline.what)
+		return;
+
+	timeline.what = what;
+	timeline.call = *call;
+	timeline.page = page;
+	timeline.from = *from;
+	timeline.to = *to;
+	timeline.lost = lost;
+	for (i = 0; i < st->nr_writers; i++) {
+		const struct sharer *s = &st->sharers[i];
+
+		timeline.writers[i].first = s->first;
+		timeline.writers[i].last = s->last;
+		timeline.writers[i].faults = s->write_faults;
+		timeline.writers[i].nr =
+			journal_samples(journals + i * JOURNAL_WORDS, s->stamps,
+					i, s->first, s->last,
+					timeline.writers[i].samples);
+	}
+}
+
+/* Microseconds from the beginning of the call. */
+static double timeline_us(uint64_t stamp)
+{
+	uint64_t began = timeline.call.began;
+
+	return stamp < began ? -cycles_to_us(began - stamp) :
+			       cycles_to_us(stamp - began);
+}
+
+/* The samples that are @lost, or those that are not, as time:write,... */
+static void timeline_list(const char *key, const struct journal_sample *samples,
+			  size_t nr, uint64_t first, bool lost)
+{
+	const char *comma = "";
+	size_t i;
+
+	printf(" %s=", key);
+	for (i = 0; i < nr; i++) {
+		if (samples[i].lost != lost)
+			continue;
+		printf("%s%.0f:%llu", comma, timeline_us(samples[i].stamp),
+		       (unsigned long long)(samples[i].write - first + 1));
+		comma = ",";
+	}
+}
+
+static void timeline_print(const struct state *st)
+{
+	const struct call *call = &timeline.call;
+	/* A while before the call shows what is usual. */
+	uint64_t since = call->began - (call->ended - call->began) / 2;
+	int i;
+
+	if (timeline.what == NONE)
+		return;
+	ksft_print_msg("timeline call=%ld page=%d node=%d->%d pfn=0x%llx->0x%llx",
+		       call->nr, timeline.page, timeline.from.node,
+		       timeline.to.node, (unsigned long long)timeline.from.pfn,
+		       (unsigned long long)timeline.to.pfn);
+	printf(" call_us=%.0f hot=%s lost_words=%zu writers=%d\n",
+	       timeline_us(call->ended), call->hot ? "yes" : "no",
+	       timeline.lost, st->nr_writers);
+	for (i = 0; i < st->nr_writers; i++) {
+		struct journal_sample *samples = timeline.writers[i].samples;
+		uint64_t first = timeline.writers[i].first;
+		size_t nr = timeline.writers[i].nr;
+
+		for (; nr && samples->stamp < since; nr--)
+			samples++;
+		nr = journal_thin(samples, nr, TIMELINE_SAMPLES);
+		ksft_print_msg("timeline writer=%d cpu=%d faults=%ld writes=%llu",
+			       i + 1, st->sharers[i].cpu,
+			       timeline.writers[i].faults,
+			       (unsigned long long)(timeline.writers[i].last -
+						    first + 1));
+		timeline_list("kept", samples, nr, first, false);
+		timeline_list("lost", samples, nr, first, true);
+		printf("\n");
+	}
+}
+
 struct report {
 	const struct sharer *sharer;
 	const struct place *from, *to;
@@ -636,11 +780,11 @@ static void report_loss(const struct journal_loss *loss, void *arg)
  */
 static long compare(struct state *st, const struct setup *setup,
 		    const struct place *from, const struct place *to,
-		    uint64_t call_began, int *examples, long *lost_in)
+		    const struct call *call, int *examples, long *lost_in)
 {
 	char *view = view_addr(st);
 	size_t len = MAX_WRITERS * JOURNAL_BYTES;
-	struct report r = { .call_began = call_began, .examples = examples };
+	struct report r = { .call_began = call->began, .examples = examples };
 	int mem = -1, page, writer, shown;
 	long lost = 0;
 	char path[32];
@@ -670,6 +814,10 @@ static long compare(struct state *st, const struct setup *setup,
 		*examples -= shown;
 		r.examples = &shown;
 		lost_in[page] = 0;
+		if (keeps_timeline(setup) &&
+		    page_moved(setup, &from[page], &to[page]))
+			timeline_note(st, call, page, &from[page], &to[page],
+				      journal_of(view, page, 0));
 		for (writer = 0; writer < st->nr_writers; writer++) {
 			r.writer = writer;
 			r.sharer = &st->sharers[writer];
@@ -895,8 +1043,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 	long lost_in[NR_PAGES], got;
 	long moved_calls = 0, hot_calls = 0, hot_moved = 0;
 	int rests = 0;
+	struct call call = {};
 	char value[32];
-	uint64_t began;
 
 	/*
 	 * A call that moved nothing is made again, within limits, and with
@@ -942,9 +1090,11 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 			ASSERT_EQ(0, guard_undo(UNPOISON_PFN, value));
 		}
 
-		began = cycles();
+		call.nr = ++calls;
+		call.hot = !rests;
+		call.began = cycles();
 		got = migrate(st, setup, page, &from[page], target);
-		calls++;
+		call.ended = cycles();
 		if (got) {
 			failed_calls++;
 			error = -got;
@@ -953,16 +1103,13 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 		ASSERT_TRUE(command(st, OP_STOP));
 		locate(st, setup, to);
 
-		got = compare(st, setup, from, to, began, &examples,
+		got = compare(st, setup, from, to, &call, &examples,
 			      lost_in);
 		ASSERT_GE(got, 0)
 			TH_LOG("cannot look at the pages: %s", strerror(errno));
 		lost += got;
 		for (i = 0; i < NR_PAGES; i++) {
-			if (to[i].pfn < 0 || from[i].pfn == to[i].pfn)
-				continue;
-			if (!offlines(setup->trigger) &&
-			    from[i].node == to[i].node)
+			if (!page_moved(setup, &from[i], &to[i]))
 				continue;
 			moved = true;
 			moves++;
@@ -985,6 +1132,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 			break;
 	}
 
+	timeline_print(st);
 	ksft_print_msg("hugetlb_pmd_migrate: backing=%s trigger=%s sharers=%d control=%s",
 		       backing_name[setup->backing],
 		       trigger_name[setup->trigger],

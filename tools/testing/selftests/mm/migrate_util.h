@@ -180,4 +180,47 @@ size_t journal_check(const uint64_t *journal, unsigned int writer,
 		     void (*lost)(const struct journal_loss *loss, void *arg),
 		     void *arg);
 
+/*
+ * When writes were made: an array like the journal, but not in the page. Every
+ * 16th write is stamped, in each ring that it goes to but the first.
+ */
+static inline void journal_stamp(uint64_t *stamps, uint64_t n, uint64_t now)
+{
+	int ring;
+
+	for (ring = 1; ring < JOURNAL_RINGS; ring++) {
+		n >>= JOURNAL_SHIFT;
+		stamps[ring * JOURNAL_SLOTS + n % JOURNAL_SLOTS] = now;
+		if (n % (1 << JOURNAL_SHIFT))
+			break;
+	}
+}
+
+/* A write of which both is known: when it was made, and if it is there. */
+struct journal_sample {
+	uint64_t stamp;
+	uint64_t write;		/* its number */
+	bool lost;
+};
+
+#define JOURNAL_SAMPLES	((JOURNAL_RINGS - 1) * JOURNAL_SLOTS)
+
+/*
+ * What a journal and its stamps still know of the writes @first to @last, the
+ * oldest first: every 16th of the latest 2048, every 256th of the latest 32768,
+ * every 4096th before. To be asked before anything in @journal is made good.
+ * @samples has room for JOURNAL_SAMPLES. Returns how many there are.
+ */
+size_t journal_samples(const uint64_t *journal, const uint64_t *stamps,
+		       unsigned int writer, uint64_t first, uint64_t last,
+		       struct journal_sample *samples);
+
+/*
+ * Leave out samples until @max are left: those of the shortest time between
+ * their neighbours go first, so pauses stay as they are, and none goes that
+ * differs from a neighbour as long as there is another. Returns how many are
+ * left.
+ */
+size_t journal_thin(struct journal_sample *samples, size_t nr, size_t max);
+
 #endif /* _MIGRATE_UTIL_H */
