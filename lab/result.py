@@ -17,6 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from lab import timeline
 from lab.errors import LabError
 from lab.ktap import Test
 from lab.verdict import Boot, dies_of_it, keeps_writes, loses_writes
@@ -173,6 +174,7 @@ def _variant_report(variant: VariantRun) -> dict[str, object]:
         "runs": [boot_report(boot) for boot in variant.boots],
         "by_test": _by_test(variant.boots),
         "example": example(variant.boots),
+        "timelines": timeline.report(variant.boots),
     }
 
 
@@ -349,7 +351,7 @@ def _wrap(text: str, first: str = "", rest: str = "") -> list[str]:
                          break_long_words=False, break_on_hyphens=False)
 
 
-def _example_lines(told: dict[str, str | int | float], kernel: str) -> list[str]:
+def example_lines(told: dict[str, str | int | float], kernel: str) -> list[str]:
     """One lost write in plain words."""
     lines = [f"One lost write, on the {kernel} kernel",
              f"  in test  {told['test']}", f"  of boot  {told['folder']}"]
@@ -408,7 +410,7 @@ def summary(run: Run, out: Path = Path("out")) -> str:
     # What the fixed kernel loses is the news, where it does.
     for name, variant in (("fixed", run.fixed), ("vulnerable", run.vulnerable)):
         if lost := example(variant.boots):
-            lines += ["", *_example_lines(lost, name)]
+            lines += ["", *example_lines(lost, name)]
             break
     if trouble := _trouble(run):
         lines += ["", *trouble]

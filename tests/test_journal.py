@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The journal that writers keep in a page: what it must see, and that it sees nothing else; and what
-it can tell, with the times beside it, of how a migration went."""
+"""The journal that writers keep in a page: what it must see, and that it sees nothing else; and
+what it can tell, with the times beside it, of how a migration went."""
 
 import shutil
 import subprocess
@@ -8,31 +8,79 @@ from pathlib import Path
 
 import pytest
 
+from lab import timeline
 from lab.paths import REPO
 
 SELFTESTS = REPO / "tools/testing/selftests/mm"
 
 
+# For what the tree's headers give, and for enough of the harness to compile a test without it.
+STAND_INS = {
+    "kselftest.h": "#define __noreturn __attribute__((noreturn))\n",
+    "mm/vm_util.h": """
+#include <stdint.h>
+#include <unistd.h>
+static inline unsigned int psize(void) { return 4096; }
+static inline uint64_t pagemap_get_entry(int fd, char *addr) { return 0; }
+#define PAGEMAP_PRESENT(e) 0
+#define PAGEMAP_PFN(e) 0
+""",
+    "kselftest_harness.h": """
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "kselftest.h"
+#define FIXTURE(name) struct name##_fixture
+#define FIXTURE_VARIANT(name) struct name##_variant
+#define FIXTURE_VARIANT_ADD(name, variant) struct name##_variant name##_##variant =
+#define FUNCTION(name, what) void name##_##what(struct name##_fixture *self, \\
+                                                const struct name##_variant *variant)
+#define FIXTURE_SETUP(name) FUNCTION(name, setup)
+#define FIXTURE_TEARDOWN(name) FUNCTION(name, teardown)
+#define TEST_F_TIMEOUT(name, test, timeout) FUNCTION(name, test)
+#define TEST_HARNESS_MAIN
+#define ASSERT_TRUE(what) if (what) { } else
+#define ASSERT_EQ(one, two) ASSERT_TRUE((one) == (two))
+#define ASSERT_NE(one, two) ASSERT_TRUE((one) != (two))
+#define ASSERT_GE(one, two) ASSERT_TRUE((one) >= (two))
+#define EXPECT_EQ(one, two) ASSERT_EQ(one, two)
+#define TH_LOG(...) printf(__VA_ARGS__)
+#define SKIP(then, ...) do { printf(__VA_ARGS__); then; } while (0)
+static void ksft_print_msg(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    printf("# ");
+    vprintf(format, args);
+    va_end(args);
+}
+""",
+}
+
+
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The selftests' own code with main functions; the tree's headers give it three names."""
+    """The selftests' own code with main functions."""
     top = tmp_path_factory.mktemp("journal")
     folder = top / "mm"
     folder.mkdir()
-    for name in ("migrate_util.c", "migrate_util.h"):
+    for name in ("migrate_util.c", "migrate_util.h", "hugetlb_pmd_migrate.c"):
         shutil.copy(SELFTESTS / name, folder)
-    for name in ("journal_main.c", "samples_main.c"):
-        shutil.copy(REPO / "tests" / name, folder)
-    (top / "kselftest.h").write_text("#define __noreturn __attribute__((noreturn))\n")
-    (folder / "vm_util.h").write_text(
-        "#include <stdint.h>\n#include <unistd.h>\n"
-        "static inline unsigned int psize(void) { return 4096; }\n"
-        "static inline uint64_t pagemap_get_entry(int fd, char *addr) { return 0; }\n"
-        "#define PAGEMAP_PRESENT(e) 0\n#define PAGEMAP_PFN(e) 0\n")
-    for name in ("journal", "samples"):
+    for name, text in STAND_INS.items():
+        (top / name).write_text(text)
+    for name, options in (("journal", ["-Wall", "-fsanitize=address,undefined"]),
+                          ("samples", ["-Wall", "-fsanitize=address,undefined"]),
+                          ("timeline", ["-D_GNU_SOURCE", "-w", "-pthread"])):
+        shutil.copy(REPO / "tests" / f"{name}_main.c", folder)
         done = subprocess.run(
-            ["gcc", "-Wall", "-O1", "-fsanitize=address,undefined", "-o", name, f"{name}_main.c",
-             "migrate_util.c", "-lnuma"], cwd=folder, text=True, capture_output=True, check=False)
+            ["gcc", "-O1", *options, "-o", name, f"{name}_main.c", "migrate_util.c", "-lnuma"],
+            cwd=folder, text=True, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
     return folder
 
@@ -82,8 +130,9 @@ Sample = tuple[int, int, bool]      # time, number, lost
 
 def samples(programs: Path, writes: int, astray: tuple[int, int] = (0, 0), at: int = 0,
             stall: int = 0, first: int = 1, most: int = 384) -> list[Sample]:
-    done = subprocess.run([programs / "samples", *map(str, (writes, *astray, at, stall, first, most))],
-                          text=True, capture_output=True, check=True)
+    numbers = (writes, *astray, at, stall, first, most)
+    done = subprocess.run([programs / "samples", *map(str, numbers)], text=True,
+                          capture_output=True, check=True)
     rows = [line.split() for line in done.stdout.splitlines()]
     return [(int(time), int(number), fate == "lost") for time, number, fate in rows]
 
@@ -143,3 +192,40 @@ def test_changes_go_where_nothing_else_is_left_to_go(programs: Path) -> None:
     whole = samples(programs, 64, (32, 63))
     assert [lost for _, _, lost in whole] == [False, True, True, False]
     assert samples(programs, 64, (32, 63), most=2) == [whole[0], whole[-1]]
+
+
+# ---- the lines that the lab makes a picture of ---------------------------------------------
+
+
+def migrate(programs: Path, what: str) -> tuple[timeline.Timeline, tuple[int, int]]:
+    """What the selftest prints of a migration that is none, and when the page was copied."""
+    done = subprocess.run([programs / "timeline", what], text=True, capture_output=True, check=True)
+    *lines, copied = done.stdout.splitlines()
+    assert all(line.startswith("# ") for line in lines)
+    made = timeline.read("t", [line[2:] for line in lines])
+    assert made, done.stdout
+    _, begin, end = copied.split()
+    return made, (int(begin), int(end))
+
+
+def test_the_lab_reads_what_the_selftest_prints(programs: Path) -> None:
+    made, (begin, end) = migrate(programs, "lose")
+    assert (made.page, made.node_before, made.node_after, made.hot) == (0, 1, 0, True)
+    assert (made.pfn_before, made.pfn_after) == ("0x178200", "0x138400")
+    assert [(one.number, one.cpu) for one in made.writers] == [(1, 5), (2, 6)]
+    assert made.call == 3 and made.lost_words > 100 and made.call_us >= 8000
+    for writer in made.writers:
+        assert 2 <= len(writer.known) <= 60
+        assert -made.call_us / 2 - 1 <= writer.known[0].us
+        assert writer.writes - writer.known[-1].number < 16
+        # The copy takes some time itself.  Between a write and its stamp a writer may have to wait.
+        assert all(write.us >= begin - 1 for write in writer.lost)
+        assert sum(write.us > end + 1 for write in writer.known if not write.lost) <= 1
+    window = made.window()
+    assert window and window[1] >= made.call_us
+
+
+def test_a_timeline_without_loss(programs: Path) -> None:
+    made, _ = migrate(programs, "keep")
+    assert made.window() is None and made.lost_words == 0 and made.call == 3
+    assert all(2 <= len(writer.known) <= 60 for writer in made.writers)
