@@ -3,11 +3,13 @@
 of `make mutants` from its mutants.json into mutants/.
 
 Nobody types a figure: a record is made by `make record`, one file a defect, version and
-configuration, and another run of the same takes the place of the last.
+configuration, and another run of the same takes the place of the last.  What is written of a proof
+can be read again, and is kept nowhere else.
 """
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,25 @@ from lab.paths import REPO
 PROOFS = REPO / "Documentation" / "proofs"
 MUTANTS = REPO / "Documentation" / "mutants"
 _WIDTH = 80
+_HEAD = (".. SPDX-License-Identifier: GPL-2.0", ".. Made by ``make record``; do not edit.")
+# In a record, in this order; what a kernel said of itself may come in between.
+_FIELDS = ("Repeat", "Source", "Vulnerable", "Fixed", "Compiler", "Guest", "Date")
+
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a record says.  A table is its head and its rows; the field of a kernel has lines."""
+
+    defect: str
+    version: str
+    debug: bool
+    verdict: str
+    why: str
+    fields: dict[str, str]
+    figures: list[Row]
+    by_test: list[Row]
 
 
 def last(out: Path) -> Path:
@@ -39,8 +60,12 @@ def _load(path: Path) -> dict[str, Any]:
     return report
 
 
+def _name(version: str, debug: bool) -> str:
+    return f"{version}{'-debug' if debug else ''}.rst"
+
+
 def _version(report: dict[str, Any]) -> str:
-    return f"{report['source']['version']}{'-debug' if report['debug'] else ''}.rst"
+    return _name(report["source"]["version"], report["debug"])
 
 
 def write(out: Path, folder: Path = PROOFS) -> Path:
@@ -77,6 +102,72 @@ def write_mutants(out: Path, folder: Path = MUTANTS) -> Path:
     return dest
 
 
+def read(path: Path) -> Record:
+    """What the record of a proof says.
+
+    LabError where it is not as write() left it: a figure that was typed is none.
+    """
+    try:
+        return _parse(path, path.read_text(encoding="utf-8").split("\n"))
+    except OSError as err:
+        raise LabError(f"{path}: {err.strerror}") from err
+    except (IndexError, ValueError) as err:
+        raise LabError(f"{path} is not as make record writes it ({err}): git checkout it, or make "
+                       "the proof and the record again") from err
+
+
+def _parse(path: Path, lines: list[str]) -> Record:
+    title = lines[4]
+    bar = "=" * len(title)
+    _must(lines[:7] == [*_HEAD, "", bar, title, bar, ""], "its head")
+    _must(lines[-1] == "", "its end")
+    named = re.fullmatch(r"([\w-]+): (\S+?)(, DEBUG=1)?", title)
+    if not named:
+        raise ValueError("its title")
+    defect, version, debug = named[1], named[2], bool(named[3])
+    _must((path.parent.name, path.name) == (defect, _name(version, debug)), "its title or name")
+
+    rest = lines[7:]
+    told = re.fullmatch(r"([A-Z]+): (.+)\.", " ".join(rest[:rest.index("")]))
+    if not told or told[1] != "PROVED" or _wrap(told[0]) != rest[:rest.index("")]:
+        raise ValueError("its verdict")
+    rest = rest[rest.index("") + 1:]
+    fields: dict[str, str] = {}
+    for line in rest[:rest.index("")]:
+        if field := re.fullmatch(r":([A-Z][^:]*): (.+)", line):
+            _must(field[1] not in fields, f"two of :{field[1]}:")
+            fields[field[1]] = field[2]
+        else:
+            _must(line.startswith("    ") and bool(fields), f"the line {line!r}")
+            fields[list(fields)[-1]] += "\n" + line.strip()
+    _must(tuple(name for name in fields if name in _FIELDS) == _FIELDS, "its fields")
+    fields["Repeat"] = fields["Repeat"].removeprefix("``").removesuffix("``")
+
+    figures, rest = _read_table(rest[rest.index("") + 1:])
+    _must(figures[0] == ("", "vulnerable", "fixed"), "the head of its figures")
+    _must(rest[0] == "" and rest[1].startswith("By test") and "" in rest[1:], "what follows")
+    by_test, rest = _read_table(rest[rest.index("", 1) + 1:])
+    _must(rest == [""], "what is behind its last table")
+    return Record(defect, version, debug, told[1], told[2], fields, figures, by_test)
+
+
+def _must(good: bool, what: str) -> None:
+    if not good:
+        raise ValueError(what)
+
+
+def _read_table(lines: list[str]) -> tuple[list[Row], list[str]]:
+    """The simple table that `lines` begin with, without its rules, and the lines behind it."""
+    end = lines.index(lines[0], 3)
+    columns = [match.span() for match in re.finditer("=+", lines[0])]
+    rows = []
+    for line in (lines[1], *lines[3:end]):
+        cells = [line[start:stop].strip() for start, stop in columns]
+        rows.append(tuple("" if cell == ".." else cell for cell in cells))
+    _must(bool(columns) and _table(rows[0], rows[1:]) == lines[:end + 1], "a table")
+    return rows, lines[end + 1:]
+
+
 def text(report: dict[str, Any]) -> str:
     """The record of one run, as reStructuredText."""
     source = report["source"]
@@ -84,7 +175,7 @@ def text(report: dict[str, Any]) -> str:
     lines = [*_head(report["defect"], report),
              *_wrap(f"{report['verdict']}: {report['why']}."), "",
              f":Repeat: ``{_command(report)}``",
-             f":Source: {_source(source)}",
+             f":Source: {source_name(source)}",
              f":Vulnerable: {variants['vulnerable']['how']}",
              *(f"    {place}" for place in variants["vulnerable"]["places"]),
              f":Fixed: {variants['fixed']['how']}",
@@ -92,22 +183,39 @@ def text(report: dict[str, Any]) -> str:
              f":Compiler: {report['compiler']}",
              f":Guest: {report['arch']}, QEMU with {report['accel']}",
              f":Date: {report['started'][:10]}", ""]
-    lines += _table(("", "vulnerable", "fixed"),
-                    _rows(variants, report.get("harm", "lost writes")))
-    rows = _by_test(variants)
+    head, *rows = figures(report)
+    lines += _table(head, rows)
     if any(variant["hot_calls"] for variant in variants.values()):
         lines += ["", "By test. Hot are the calls made while all writers write at full speed; one that",
                   "moved nothing was made again, with writers that rest now and then.", ""]
     else:
         lines += ["", "By test:", ""]
+    head, *rows = by_test(report)
+    lines += _table(head, rows)
+    return "\n".join(lines) + "\n"
+
+
+def figures(report: dict[str, Any]) -> list[Row]:
+    """The figures of a run, of both kernels: a head and rows."""
+    return [("", "vulnerable", "fixed"),
+            *_rows(report["variants"], report.get("harm", "lost writes"))]
+
+
+def by_test(report: dict[str, Any]) -> list[Row]:
+    """The figures of each test: a head and rows; a column that says nothing of any is left out."""
+    rows = _by_test(report["variants"])
     head = ("test", "vulnerable: lost", "fixed: lost", "fixed: hot calls that moved",
             "fixed: also counted")
-    # A column that says nothing of any test is left out.
     told = [column for column in range(len(head))
             if any(row[column] != "-" for row in rows)]
-    lines += _table(tuple(head[column] for column in told),
-                    [tuple(row[column] for column in told) for row in rows])
-    return "\n".join(lines) + "\n"
+    return [tuple(row[column] for column in told) for row in (head, *rows)]
+
+
+def source_name(source: dict[str, str]) -> str:
+    """Which source it was, in a line."""
+    if "package" in source:
+        return f"{source['package']} {source.get('package_version', '')}".strip()
+    return f"a tree of {source['version']}, contents sha256 {source['sha256'][:16]}"
 
 
 def mutants_text(report: dict[str, Any]) -> str:
@@ -128,7 +236,7 @@ def mutants_text(report: dict[str, Any]) -> str:
                     f"the other {seen}, the tests and the kernel's own checks saw "
                     f"{those('killed')}."), "",
              f":Repeat: ``{_command(report)}``",
-             f":Source: {_source(report['source'])}",
+             f":Source: {source_name(report['source'])}",
              f":Fixed: {report['fixed']}",
              f":Compiler: {report['compiler']}",
              f":Guest: {report['arch']}, QEMU with {report['accel']}",
@@ -155,8 +263,7 @@ def mutants_text(report: dict[str, Any]) -> str:
 def _head(what: str, report: dict[str, Any]) -> list[str]:
     title = f"{what}: {report['source']['version']}" + (", DEBUG=1" if report["debug"] else "")
     bar = "=" * len(title)
-    return [".. SPDX-License-Identifier: GPL-2.0",
-            ".. Made by ``make record``; do not edit.", "", bar, title, bar, ""]
+    return [*_HEAD, "", bar, title, bar, ""]
 
 
 def _symptoms(variants: dict[str, Any]) -> list[str]:
@@ -187,17 +294,11 @@ def _command(report: dict[str, Any]) -> str:
     return re.sub(r"KERNEL=\S+", f"KERNEL=/path/to/{report['source']['version']}", command)
 
 
-def _source(source: dict[str, str]) -> str:
-    if "package" in source:
-        return f"{source['package']} {source.get('package_version', '')}".strip()
-    return f"a tree of {source['version']}, contents sha256 {source['sha256'][:16]}"
-
-
 def _share(part: int, whole: int) -> str:
     return f"{part} of {whole}" + (f" ({100 * part / whole:.2f} %)" if whole and part else "")
 
 
-def _rows(variants: dict[str, Any], harm: str) -> list[tuple[str, ...]]:
+def _rows(variants: dict[str, Any], harm: str) -> list[Row]:
     both = [variants["vulnerable"], variants["fixed"]]
 
     def seconds(variant: dict[str, Any]) -> str:
@@ -227,7 +328,7 @@ def _rows(variants: dict[str, Any], harm: str) -> list[tuple[str, ...]]:
     ]
 
 
-def _by_test(variants: dict[str, Any]) -> list[tuple[str, ...]]:
+def _by_test(variants: dict[str, Any]) -> list[Row]:
     vulnerable, fixed = variants["vulnerable"]["by_test"], variants["fixed"]["by_test"]
     rows = []
     # What all tests are called behind their variant, "lost_write", tells them not apart.
@@ -255,7 +356,7 @@ def _lost(test: dict[str, Any], counts: bool) -> str:
     return f"{test['lost_migrations']} of {test['migrations'] or test['control_migrations']}"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(head: Row, rows: list[Row]) -> list[str]:
     """A simple table; its first column may not be empty in rst, so that gets two dots."""
     cells = [tuple(cell or ".." for cell in row) for row in (head, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]

@@ -70,6 +70,55 @@ def test_what_is_recorded_is_a_proof(path: Path) -> None:
     assert not re.search(r"/(tmp|root|home)/", text)
 
 
+@pytest.mark.parametrize("path", sorted((REPO / "Documentation" / "proofs").glob("*/*.rst")),
+                         ids=str)
+def test_every_record_can_be_read(path: Path) -> None:
+    told = record.read(path)
+    assert (told.defect, told.debug) == (path.parent.name, path.stem.endswith("-debug"))
+    assert told.verdict == "PROVED" and told.fields["Repeat"].startswith("make prove ")
+    assert {"boots", "tests that failed"} < {row[0] for row in told.figures}
+    assert len(told.by_test) > 1
+
+
+def test_what_is_written_can_be_read(tmp_path: Path, report: dict[str, object]) -> None:
+    variants = json.loads(json.dumps(report["variants"]))
+    variants["vulnerable"]["runs"][0]["symptoms"] = [{"kind": "BUG", "line": 1,
+                                                      "text": "BUG: a: b"}]
+    full = report | {"variants": variants, "debug": True}
+    told = record.read(record.write(save(tmp_path, full), tmp_path / "proofs"))
+    assert told.figures == record.figures(full) and told.by_test == record.by_test(full)
+    assert (told.defect, told.debug, told.why) == (report["defect"], True, report["why"])
+    assert told.version == report["source"]["version"]              # type: ignore[index]
+    assert told.fields["Repeat"] == report["command"]
+    assert told.fields["Vulnerable"].split("\n") == [variants["vulnerable"]["how"],
+                                                     *variants["vulnerable"]["places"]]
+    assert told.fields["The vulnerable kernel's own checks"] == "in 1 of 2 boots, ``BUG: a: b``"
+
+
+@pytest.mark.parametrize("pattern, becomes", [
+    (r"do not edit", "edit it"), (r"===\npmd", "===\n\npmd"), (r"(?m)^PROVED: ", "MISSED: "),
+    (r"(?m)^PROVED: ", ""), (r"(?m)^:Repeat: .*\n", ""), (r"(?m)^:Date: ", ":Day: "),
+    (r"(?m)^(:Source: .*\n)", r"\1\1"), (r"(?m)^    mm/", "mm/"), (r"(?m)^boots .*\n", "\n"),
+    (r"(?m)^boots ( +)", r"boots and more \1"), (r"(?m)^(boots  ?)", r"\1 "),
+    (r"(?m)^(tests skipped).*", r"\1"), (r"vulnerable  ", "fixed       "),
+    (r"By test", "Some tests"), (r"\n=[= ]+\n$", "\n"), (r"\Z", "typed\n"), (r"\n\Z", ""),
+    (r"(?s).*", ""), (r"6\.12\.57-1", "6.12.58-1")])
+def test_a_record_that_somebody_touched(tmp_path: Path, report: dict[str, object], pattern: str,
+                                        becomes: str) -> None:
+    path = record.write(save(tmp_path, report), tmp_path / "proofs")
+    text = path.read_text()
+    changed = re.sub(pattern, becomes, text, count=1)
+    assert changed != text
+    path.write_text(changed)
+    with pytest.raises(LabError, match="is not as make record writes it"):
+        record.read(path)
+
+
+def test_a_record_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="No such file"):
+        record.read(tmp_path / "x.rst")
+
+
 def test_what_a_test_does_not_say_has_no_column(tmp_path: Path, report: dict[str, object]) -> None:
     text = record.write(save(tmp_path, report), tmp_path / "proofs").read_text()
     assert "hot calls" not in text and "also counted" not in text and "until it was" not in text
