@@ -32,7 +32,7 @@ WANTED = $(call option,DEFECT,--defect) $(call option,BASE,--base) \
 	 $(call option,TIMEOUT,--timeout) $(call option,TESTS,--tests) \
 	 $(call option,OUT,--out)
 
-.PHONY: help prove mutants audit shell selftests series record docs list install check clean
+.PHONY: help prove mutants audit shell selftests series report record docs list install check clean
 
 help:
 	@echo 'make prove     Build a kernel with and without the protection, boot both, and say'
@@ -57,6 +57,8 @@ help:
 	@echo '               for git am and git send-email. With KERNEL= see first if they apply.'
 	@echo '                 make series BASE=4.14 O=/tmp/series'
 	@echo '                 make series KERNEL=/path/to/linux O=/tmp/series'
+	@echo 'make report    Write all that the runs in out/ and the records show to one page of HTML.'
+	@echo '                 make report OUT=/tmp/out O=/tmp/report.html'
 	@echo 'make record    Write what the last proof, or run of mutants, showed into Documentation/.'
 	@echo '                 make record OUT=/tmp/out'
 	@echo 'make docs      Render Documentation/ to HTML, with Sphinx; a warning is an error.'
@@ -84,6 +86,7 @@ help:
 	@echo '  DEST=dir          of selftests: where they go'
 	@echo '  O=dir             of series: where it goes; an empty folder or none'
 	@echo '                    of docs: where they go; out/docs if not named'
+	@echo '                    of report: a file; report.html in out/ if not named'
 
 prove:
 	@$(LAB) prove $(WANTED)
@@ -103,6 +106,9 @@ selftests:
 series:
 	@$(LAB) series $(call option,BASE,--base) $(call option,KERNEL,--kernel) \
 		$(call option,O,--out)
+
+report:
+	@$(LAB) report $(call option,OUT,--out) $(call option,O,--file)
 
 record:
 	@$(LAB) record $(call option,OUT,--out)

@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lab import arch, audit, base, defect, deps, docs, mutants, prove, qemu, record, result, \
-    selftest, series, source
+from lab import arch, audit, base, defect, deps, docs, mutants, prove, qemu, record, report, \
+    result, selftest, series, source
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
@@ -198,6 +198,12 @@ def _record(args: argparse.Namespace, _progress: Progress) -> int:
     return 0
 
 
+def _report(args: argparse.Namespace, _progress: Progress) -> int:
+    out = Path(args.out).expanduser() if args.out else REPO / "out"
+    print(report.write(out, Path(args.file).expanduser() if args.file else None))
+    return 0
+
+
 def _docs(args: argparse.Namespace, progress: Progress) -> int:
     deps.ensure(progress, deps.DOCS)
     print(docs.build(Path(args.out) if args.out else REPO / "out" / "docs", progress))
@@ -215,8 +221,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     actions: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
         "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
-        "mutants": _mutants, "audit": _audit, "record": _record, "docs": _docs, "list": _list,
-        "install": _install}
+        "mutants": _mutants, "audit": _audit, "report": _report, "record": _record, "docs": _docs,
+        "list": _list, "install": _install}
     for verb in actions:
         sub = verbs.add_parser(verb)
         if verb in ("prove", "shell", "mutants"):
@@ -232,8 +238,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if verb == "audit":
             sub.add_argument("--kernel", default="")
             sub.add_argument("--format", default="")
-        if verb in ("record", "docs"):
+        if verb in ("report", "record", "docs"):
             sub.add_argument("--out", default="")
+        if verb == "report":
+            sub.add_argument("--file", default="")
         if verb == "series":
             for option in ("base", "kernel", "out"):
                 sub.add_argument(f"--{option}", default="")

@@ -66,6 +66,8 @@ CHECK = (
     Need("pyflakes3", ("pyflakes3",)),
     # Signs the small archives that the tests of lab/apt.py read.
     Need("gnupg", ("gpg", "gpgconf")),
+    # Looks at the page of make report.
+    Need("chromium", ("chromium",)),
     # checkpatch.pl loads Term::ANSIColor, which perl-base has not.
     Need("perl", files=("/usr/share/perl/*/Term/ANSIColor.pm",)),
 )
