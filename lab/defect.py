@@ -73,7 +73,7 @@ class Defect:
     selftests: tuple[str, ...]      # names of the programs that show it, where there are any
     folder: Path
     control: Path | None            # control.cocci, where there is one
-    control_files: tuple[str, ...]  # files of a kernel tree that the control is run on
+    control_files: tuple[str, ...]  # files that the control is run on, those that a tree has
     places: tuple[str, ...]         # functions that it must change, each that exists once; "a|b"
                                     # where b took over from a
     removes: str                    # the function whose call goes, once a place; "a|b" as above

@@ -323,9 +323,10 @@ class Edit:
 
 def edit(source: Source, rule: Path, files: tuple[str, ...], about: str, before: str = ""
          ) -> Edit | None:
-    """Run a rule on `files` of the pristine tree plus the diff `before`; None if nothing matches.
+    """Run a rule on those of `files` that the tree has, pristine plus the diff `before`; None if
+    nothing matches.
 
-    `about` names whose rule it is.  Changes no tree.
+    `about` names whose rule it is.  Changes no tree.  LabError where it has none of them.
     """
     with tempfile.TemporaryDirectory(prefix="lab-rule-") as folder:
         scratch = _Scratch(source.tree, Path(folder))
@@ -333,14 +334,14 @@ def edit(source: Source, rule: Path, files: tuple[str, ...], about: str, before:
         if before and (done := _apply(scratch.new, before)).returncode != 0:
             raise LabError(f"the variant of {source.version} cannot be made: "
                            f"{_first_line(done.stderr)}")
-        for path in files:
-            if not (scratch.new / path).exists():
-                raise LabError(f"{source.version} has no {path}, which {about} is about: "
-                               "is it a whole kernel tree?")
-        defined = [(path, *function) for path in files
+        have = tuple(path for path in files if (scratch.new / path).exists())
+        if not have:
+            raise LabError(f"{source.version} has no {files[0]}, which {about} is about: "
+                           "is it a whole kernel tree?")
+        defined = [(path, *function) for path in have
                    for function in functions(_read(scratch.new / path))]
         scratch.keep()
-        _spatch(rule, scratch.new, files)
+        _spatch(rule, scratch.new, have)
         diff = scratch.diff()
         own = _parse_diff(scratch.diff_since())
     if not own:

@@ -420,7 +420,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_flush, lost_write, 60)
 		 */
 		ASSERT_EQ(0, map_file(self->fd, addr));
 		faults = touch_pages(addr, NR_PAGES);
-		if (variant->aligned && faults != 1)
+		/* Not after a loss: a skip would take its place. */
+		if (variant->aligned && faults != 1 && !lost)
 			SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
 			     faults, NR_PAGES,
 			     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");

@@ -1071,7 +1071,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 
 			ASSERT_EQ(0, s->error)
 				TH_LOG("sharer %d cannot map the file", i + 1);
-			if (setup->layout == SHARED && s->faults != 1)
+			/* Not after a loss: a skip would take its place. */
+			if (setup->layout == SHARED && s->faults != 1 && !lost)
 				SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
 				     s->faults, NR_PAGES,
 				     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
