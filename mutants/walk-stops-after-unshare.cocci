@@ -2,7 +2,7 @@
 // breaks: the walk of a migration stops with the first process that it unshared the table of
 // files: mm/rmap.c
 // places: try_to_unmap_one|try_to_unmap_poisoned_hugetlb_one try_to_migrate_one
-// tests: hugetlb_pmd_migrate hugetlb_pmd_poison
+// tests: hugetlb_pmd_poison
 //
 // No write is lost by that, since the page stays mapped and is not moved.  Of a poisoned page the
 // others are not told.

@@ -26,8 +26,8 @@
  *	pairs	Each start has its end, by the same thread, and they nest.
  *	atomic	None of these is called with a spinlock held: they may sleep.
  *	told	There is such a pair around the moment at which the page went.
- *	whole	If its table may be shared, the pair has the range of the PUD.
- *	narrow	If not, it has the range of the page alone.
+ *	whole	The pair has the range of every PUD whose table may be shared.
+ *	narrow	And no more: where none may be, that of the page alone.
  *	tlb	In between, once the page had gone, secondary TLBs were told to
  *		drop it: if the table was unshared, the whole PUD, and not only
  *		by the end, which comes when the table may be free already.
@@ -179,9 +179,16 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, mprotect) {
 	MPROTECT, SHARED, 2, 1, 1 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, punch_hole) {
 	PUNCH_HOLE, SHARED, 2, 1, 1 };
-/* From the middle of one PUD to the middle of the next. */
+/*
+ * From the middle of one PUD to the middle of the next; and over the edge of the
+ * only one that is whole.
+ */
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, punch_hole_across) {
 	PUNCH_HOLE, TWO, 2, 2, 512 };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, punch_hole_before) {
+	PUNCH_HOLE, BETWEEN, 2, -1, 3 };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, punch_hole_after) {
+	PUNCH_HOLE, BETWEEN, 2, 510, 3 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, unaligned) {
 	MOVE_PAGES, UNALIGNED, 2, 1, 1 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, unaligned_punch_hole) {
@@ -211,13 +218,26 @@ static void mapped_range(enum layout layout, size_t *start, size_t *end)
 	}
 }
 
-static bool can_share(enum layout layout, int page)
+/*
+ * What is to be told of a range: with it each PUD that it touches, if the mapping
+ * has all of it, for only then may its table be shared.
+ */
+static void range_to_tell(enum layout layout, uint64_t base, uint64_t *start,
+			  uint64_t *end)
 {
-	int per_pud = pud_size() / pmd_size();
+	uint64_t first = *start, last = *end, pud;
+	size_t map_start, map_end;
 
-	if (layout == UNALIGNED || layout == PRIVATE)
-		return false;
-	return page >= 0 && page < (layout == TWO ? 2 : 1) * per_pud;
+	if (layout == PRIVATE)
+		return;
+	mapped_range(layout, &map_start, &map_end);
+	for (pud = first / pud_size() * pud_size(); pud < last;
+	     pud += pud_size()) {
+		if (pud < base + map_start || pud + pud_size() > base + map_end)
+			continue;
+		*start = pud < *start ? pud : *start;
+		*end = pud + pud_size() > *end ? pud + pud_size() : *end;
+	}
 }
 
 /* Where in its page a sharer's numbers go. */
@@ -443,9 +463,8 @@ struct check {
 	const struct event_list *events;
 	const uint64_t *stamps;	/* of the page as it is now; NULL: not copied */
 	uint64_t page, page_end;	/* what is given up, or migrated */
-	uint64_t pud, pud_end;		/* the range of its table or tables */
-	uint64_t table_end;		/* and of the first of these */
-	bool shared;			/* the table may be */
+	uint64_t start, end;		/* what is to be told of that */
+	uint64_t table, table_end;	/* the first page's PUD */
 	bool moved;			/* the page was */
 };
 
@@ -498,11 +517,11 @@ static void complain(FIXTURE_DATA(hugetlb_pmd_notifier) * self,
 	self->wrong++;
 	if (self->examples-- <= 0)
 		return;
-	ksft_print_msg("%s: %s: pid %d, page 0x%llx-0x%llx, table 0x%llx-0x%llx\n",
+	ksft_print_msg("%s: %s: pid %d, page 0x%llx-0x%llx, to be told 0x%llx-0x%llx\n",
 		       rule, what, c->sharer->pid, (unsigned long long)c->page,
 		       (unsigned long long)c->page_end,
-		       (unsigned long long)c->pud,
-		       (unsigned long long)c->pud_end);
+		       (unsigned long long)c->start,
+		       (unsigned long long)c->end);
 	tell(self, c);
 }
 
@@ -573,7 +592,7 @@ static void check_tlb(FIXTURE_DATA(hugetlb_pmd_notifier) * self,
 		    e->watched == TEST_MMU_NOTIFIER_PRESENT)
 			continue;
 		/* Of a page, one address in it is enough: TLBs drop all of it. */
-		if (!covers(e, unshared ? c->pud : c->page,
+		if (!covers(e, unshared ? c->table : c->page,
 			    unshared ? c->table_end : c->page + 1))
 			continue;
 		/* By then others may have freed the table. */
@@ -610,7 +629,7 @@ static int find_pair(const struct check *c, int *end)
 		if (last < 0 ||
 		    list->at[last].watched == TEST_MMU_NOTIFIER_PRESENT)
 			continue;
-		if (found < 0 || (c->shared && covers(e, c->pud, c->pud_end))) {
+		if (found < 0 || covers(e, c->start, c->end)) {
 			found = i;
 			*end = last;
 		}
@@ -631,16 +650,17 @@ static void check_sharer(FIXTURE_DATA(hugetlb_pmd_notifier) * self,
 		complain(self, c, "told", "nobody was told when the page went");
 		return;
 	}
-	if (c->shared && !covers(&list->at[start], c->pud, c->pud_end))
+	if (!covers(&list->at[start], c->start, c->end))
 		complain(self, c, "whole",
-			 "the range is not all that the table maps");
-	for (i = 0; i < list->nr && !c->shared; i++) {
-		if (list->at[i].kind != TEST_MMU_NOTIFIER_RANGE_START ||
-		    (list->at[i].start == c->page &&
-		     list->at[i].end == c->page_end))
+			 "the range is not all that may go");
+	for (i = 0; i < list->nr; i++) {
+		const struct test_mmu_notifier_event *e = &list->at[i];
+
+		if (e->kind != TEST_MMU_NOTIFIER_RANGE_START ||
+		    (e->start >= c->start && e->end <= c->end))
 			continue;
 		complain(self, c, "narrow",
-			 "the range is not that of the page alone");
+			 "the range is more than what may go");
 		break;
 	}
 	if (!in_page_before_copy(c, &list->at[start]))
@@ -760,7 +780,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 	/* That a sharer takes who finds the tables of another. */
 	long faults = variant->layout == TWO ? 2 : 1;
 	bool moving = moves_pages(variant->trigger);
-	bool shared = can_share(variant->layout, variant->page);
+	bool shares = variant->layout != UNALIGNED && variant->layout != PRIVATE;
+	bool widened = false;
 	char *view = view_addr(self), value[32];
 	struct message said[MAX_SHARERS];
 	size_t page = page_offset(variant->page);
@@ -778,7 +799,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 			int tries = 0;
 
 			ASSERT_TRUE(ask(s, STEP_MAP, &said[i]));
-			if (!shared || !i)
+			if (!shares || !i)
 				continue;
 			/*
 			 * A fault that has nothing to do with these pages may
@@ -833,14 +854,15 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 				.events = self->events,
 				.page = base + page,
 				.page_end = base + page + size,
-				.pud = (base + page) / pud_size() * pud_size(),
-				.shared = shared,
+				.start = base + page,
+				.end = base + page + size,
+				.table = (base + page) / pud_size() * pud_size(),
 				.moved = moving,
 			};
 
-			c.table_end = c.pud + pud_size();
-			c.pud_end = (c.page_end + pud_size() - 1) / pud_size() *
-				    pud_size();
+			range_to_tell(variant->layout, base, &c.start, &c.end);
+			widened = c.start != c.page || c.end != c.page_end;
+			c.table_end = c.table + pud_size();
 			if (moving && variant->layout != PRIVATE)
 				c.stamps = (uint64_t *)(view + page +
 							stamp_offset(i));
@@ -878,7 +900,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 	ksft_print_msg("hugetlb_pmd_notifier: backing=hugetlbfs trigger=%s sharers=%d",
 		       trigger_name[variant->trigger], variant->sharers);
 	printf(" control=%s layout=%s page=%d calls=%ld failed_calls=%ld errno=%d",
-	       shared ? "no" : "yes", layout_name[variant->layout],
+	       widened ? "no" : "yes", layout_name[variant->layout],
 	       variant->page, calls, failed, error);
 	printf(" migrations=%ld lost_migrations=%ld events=%ld wrong=%ld sees_atomic=%s\n",
 	       moves, wrong_moves, self->nr_events, self->wrong,
