@@ -69,12 +69,13 @@ def _make(arch: Arch, tree: Path, files: list[Path], tests: list[str], out: Path
     log.parent.mkdir(exist_ok=True)
     command = [
         "make", "-C", str(tree / FOLDER), f"OUTPUT={out}",
-        f"CC={arch.compiler}", f"ARCH={arch.name}",
+        # <lib/...> is to be found in the repository, and before the tree: that may be one that a
+        # kernel with an older copy of these very files is built from.
+        f"CC={arch.compiler} -I{REPO}", f"ARCH={arch.name}",
         # Full paths: lib.mk would prefix names itself, but not those from a command line.
         f"TEST_GEN_FILES={' '.join(programs)}", "TEST_PROGS=",
-        # The second finds ../../../../lib/ here: that is not copied to the tree, which may be one
-        # that a kernel with these very files is built from.
-        f"EXTRA_CFLAGS=-static -I{REPO / FOLDER}", "LDLIBS=-lnuma -lpthread",
+        # The second is what lib.mk of newer trees adds by itself.
+        f"EXTRA_CFLAGS=-static -I{tree / FOLDER.parent}", "LDLIBS=-lnuma -lpthread",
         # What a line in the folder's Makefile does in a patched tree.
         f"--eval={' '.join(programs)}: {helpers}", *programs,
     ]

@@ -26,7 +26,7 @@
  *	EXEC_TEMP_STACK_SECONDS=n	how long a variant runs
  *	HUGETLB_PMD_MIGRATE_OFFLINE=1	also take memory offline
  */
-#include "../kselftest_harness.h"
+#include "kselftest_harness.h"
 
 #include <dirent.h>
 #include <numa.h>

@@ -33,7 +33,7 @@
  * Environment:
  *	HUGETLB_PMD_FLUSH_CALLS=n	rounds a variant
  */
-#include "../kselftest_harness.h"
+#include "kselftest_harness.h"
 
 #include <fcntl.h>
 #include <linux/falloc.h>

@@ -51,7 +51,7 @@
  *	HUGETLB_PMD_MIGRATE_CALLS=n	rounds a variant
  *	HUGETLB_PMD_MIGRATE_SEED=n	for the random delays
  */
-#include "../kselftest_harness.h"
+#include "kselftest_harness.h"
 
 #include <fcntl.h>
 #include <numa.h>

@@ -19,7 +19,7 @@
  *	HUGETLB_PMD_MIGRATE_OFFLINE=1	run it at all: poisons memory, which
  *					only the lab's guest has to spare
  */
-#include "../kselftest_harness.h"
+#include "kselftest_harness.h"
 
 #include <numa.h>
 #include <pthread.h>

@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../kselftest.h"
+#include "kselftest.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 

@@ -25,7 +25,7 @@
  *	VIRTIO_MEM_QMP=/dev/ttyS2	QEMU's monitor (QMP) on a serial line
  *	VIRTIO_MEM_ID=vm0		the device, as that calls it
  */
-#include "../kselftest_harness.h"
+#include "kselftest_harness.h"
 
 #include <fcntl.h>
 #include <numa.h>

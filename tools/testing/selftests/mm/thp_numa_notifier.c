@@ -45,7 +45,7 @@
  * Environment:
  *	THP_NUMA_NOTIFIER_SECONDS=n	how long a variant may run
  */
-#include "../kselftest_harness.h"
+#include "kselftest_harness.h"
 
 #include <fcntl.h>
 #include <numa.h>
@@ -59,7 +59,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
-#include "../../../../lib/test_mmu_notifier_uapi.h"
+#include <lib/test_mmu_notifier_uapi.h>
 #include "migrate_util.h"
 #include "vm_util.h"
 
