@@ -161,7 +161,7 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     name = args.base
     if args.kernel:
         tree = source.from_tree(Path(args.kernel).expanduser(), args.base or None, progress)
-        progress.step(f"applying queue/{tree.base.name} to a copy of {tree.version}")
+        progress.step(f"applying the series for {tree.base.name} to a copy of {tree.version}")
         series.check(tree)
         progress.done("every patch applies")
         name = tree.base.name

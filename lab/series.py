@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Writes the patches of a queue as a series with a cover letter, to be mailed or applied."""
+"""Writes the patches for a kernel as a series with a cover letter, to be mailed or applied.
+
+For a kernel that lacks the fixes these are the patches of its queue; for one that has them, those
+that add the tests and the document.
+"""
 
 import re
 import subprocess
@@ -7,7 +11,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import variant
+from lab import base as bases, upstream, variant
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.source import Source
@@ -26,40 +30,51 @@ class Series:
 
 
 def write(base: str, out: Path) -> Series:
-    """Write queue/<base> to the folder `out`, as `git format-patch --cover-letter` would.
+    """Write the series for `base` to the folder `out`, as `git format-patch --cover-letter` would.
 
-    LabError where there is no such queue, and where `out` holds patches already: two series in one
-    folder would be mailed together.
+    LabError where there is none, and where `out` holds patches already: two series in one folder
+    would be mailed together.
     """
-    patches = variant.series(base)
+    added = upstream.patches(base)
+    patches = added or [(path.name, path.read_text(encoding="utf-8"))
+                        for path in variant.series(base)]
     if not patches:
-        have = sorted((path.name for path in variant.QUEUE.iterdir() if path.is_dir()),
-                      key=lambda name: [int(part) for part in name.split(".")])
-        raise LabError(f"no queue/{base}: there are {', '.join(have) or 'none'}")
+        raise LabError(f"no series for {base}: there are {', '.join(_queues())} with the fixes, "
+                       f"{', '.join(upstream.names())} with the tests")
     out.mkdir(parents=True, exist_ok=True)
     if old := sorted(out.glob("*.patch")):
         raise LabError(f"{out} holds {old[0].name} already: name an empty folder with O=")
-    texts = [patch.read_text(encoding="utf-8") for patch in patches]
     total = len(patches)
+    # What is for mainline does not say so.
+    lead = "PATCH" if base == bases.names()[-1] else f"PATCH {base}"
     written = []
-    for number, (patch, text) in enumerate(zip(patches, texts), 1):
-        dest = out / patch.name
-        tag = f"[PATCH {base} {number}/{total}]" if total > 1 else f"[PATCH {base}]"
+    for number, (name, text) in enumerate(patches, 1):
+        dest = out / name
+        tag = f"[{lead} {number}/{total}]" if total > 1 else f"[{lead}]"
         dest.write_text(_subject(text, tag), encoding="utf-8")
         written.append(dest)
     if total == 1:
         return Series(None, tuple(written))
     cover = out / "0000-cover-letter.patch"
-    cover.write_text(_cover(base, patches, texts), encoding="utf-8")
+    letter = upstream.ROOM / upstream.COVER if added else COVER
+    cover.write_text(_cover(f"[{lead} 0/{total}]", base, patches, letter), encoding="utf-8")
     return Series(cover, tuple(written))
 
 
 def check(source: Source) -> None:
-    """LabError where a patch of the source's queue does not apply to it: which, where, and why."""
-    patches = variant.series(source.base.name)
-    if not patches:
-        raise LabError(f"no queue for {source.version} (base {source.base.name})")
-    variant.queue_diff(source, patches)
+    """LabError where a patch for the source's base does not apply to it: which, where, and why."""
+    name = source.base.name
+    if name in upstream.names():
+        upstream.check(source)
+    elif patches := variant.series(name):
+        variant.queue_diff(source, patches)
+    else:
+        raise LabError(f"no series for {source.version} (base {name})")
+
+
+def _queues() -> list[str]:
+    return sorted((path.name for path in variant.QUEUE.iterdir() if path.is_dir()),
+                  key=lambda name: [int(part) for part in name.split(".")])
 
 
 def subjects(texts: list[str]) -> list[str]:
@@ -81,10 +96,11 @@ def _subject(text: str, tag: str) -> str:
     return re.sub(r"(?ms)^Subject: .*?(?=^\S|^$)", lambda _found: folded + "\n", text, count=1)
 
 
-def _cover(base: str, patches: list[Path], texts: list[str]) -> str:
-    title, body = COVER.read_text(encoding="utf-8").split("\n\n", 1)
-    before = next((number for number, patch in enumerate(patches)
-                   if re.sub(r"^\d+-", "", patch.stem) == _FIRST), 0)
+def _cover(tag: str, base: str, patches: list[tuple[str, str]], letter: Path) -> str:
+    title, body = letter.read_text(encoding="utf-8").split("\n\n", 1)
+    texts = [text for _name, text in patches]
+    before = next((number for number, (name, _text) in enumerate(patches)
+                   if re.sub(r"^\d+-|\.patch$", "", name) == _FIRST), 0)
     shortlog = "\n".join(f"  {number}. {subject}"
                          for number, subject in enumerate(subjects(texts), 1))
     how_many = ("patch is" if before == 1 else
@@ -93,9 +109,8 @@ def _cover(base: str, patches: list[Path], texts: list[str]) -> str:
     head = texts[0].split("\n\n", 1)[0]
     sender, date = (re.search(rf"(?m)^{name}: (.+)$", head) for name in ("From", "Date"))
     if not sender or not date:
-        raise LabError(f"{patches[0].name} has no From: or no Date:")
-    subject = "\n ".join(textwrap.wrap(f"Subject: [PATCH {base} 0/{len(texts)}] {title.strip()}",
-                                       74))
+        raise LabError(f"{patches[0][0]} has no From: or no Date:")
+    subject = "\n ".join(textwrap.wrap(f"Subject: {tag} {title.strip()}", 74))
     return (f"From {'0' * 40} Mon Sep 17 00:00:00 2001\nFrom: {sender[1]}\nDate: {date[1]}\n"
             f"{subject}\n\n{body.rstrip()}\n\n{_diffstat(texts)}")
 
