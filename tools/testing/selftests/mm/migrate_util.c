@@ -187,7 +187,8 @@ static void settle(bool killed)
 	}
 }
 
-static __noreturn void guard_main(int fd, pid_t test, pid_t test_group)
+static __noreturn void guard_main(int fd, pid_t test, pid_t test_group,
+				  const sigset_t *unblocked)
 {
 	struct pollfd pfd = { .fd = fd };
 	bool killed = false;
@@ -201,6 +202,7 @@ static __noreturn void guard_main(int fd, pid_t test, pid_t test_group)
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
+	sigprocmask(SIG_SETMASK, unblocked, NULL);
 
 	/*
 	 * A program that is killed does not take its tests along: the harness
@@ -221,7 +223,8 @@ static __noreturn void guard_main(int fd, pid_t test, pid_t test_group)
 int guard_start(void)
 {
 	pid_t test = getpid(), test_group = getpgrp();
-	int fds[2];
+	sigset_t blocked, unblocked;
+	int fds[2], ret;
 
 	guard = mmap(NULL, sizeof(*guard), PROT_READ | PROT_WRITE,
 		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -229,13 +232,18 @@ int guard_start(void)
 		return -errno;
 	if (pipe2(fds, O_CLOEXEC))
 		return -errno;
+	/* Whoever kills all of the test is not to meet it half ready. */
+	sigfillset(&blocked);
+	sigprocmask(SIG_SETMASK, &blocked, &unblocked);
 	guard_pid = fork();
-	if (guard_pid < 0)
-		return -errno;
 	if (!guard_pid) {
 		close(fds[1]);
-		guard_main(fds[0], test, test_group);
+		guard_main(fds[0], test, test_group, &unblocked);
 	}
+	ret = guard_pid < 0 ? -errno : 0;
+	sigprocmask(SIG_SETMASK, &unblocked, NULL);
+	if (ret)
+		return ret;
 	close(fds[0]);
 	guard_pipe = fds[1];
 	return 0;
