@@ -32,7 +32,7 @@ WANTED = $(call option,DEFECT,--defect) $(call option,BASE,--base) \
 	 $(call option,TIMEOUT,--timeout) $(call option,TESTS,--tests) \
 	 $(call option,OUT,--out)
 
-.PHONY: help prove mutants audit shell selftests series report record docs list install check clean
+.PHONY: help prove mutants audit shell selftests kselftest series report record docs list install check clean
 
 help:
 	@echo 'make prove     Build a kernel with and without the protection, boot both, and say'
@@ -53,6 +53,10 @@ help:
 	@echo '                 make shell VARIANT=fixed BASE=6.1'
 	@echo 'make selftests Build the selftests, static, to run on any machine of this kind.'
 	@echo '                 make selftests DEST=/tmp/selftests'
+	@echo 'make kselftest Build the selftests and run them on this machine, as root, with the kernel'"'"'s own'
+	@echo '               runner: KTAP on standard output. Needs two NUMA nodes, or skips and says so.'
+	@echo '                 sudo make kselftest'
+	@echo "                 sudo make kselftest DEFECT=pmd-share-flush TESTS='-f hugetlb_pmd_flush'"
 	@echo 'make series    Write the patches for a kernel that lacks the fix, or those that add the tests'
 	@echo '               to one that has it, with a cover letter, for git am and git send-email.'
 	@echo '               With KERNEL= see first if they apply.'
@@ -104,6 +108,9 @@ shell:
 
 selftests:
 	@$(LAB) selftests $(call option,DEST,--dest)
+
+kselftest:
+	@$(LAB) kselftest $(call option,DEFECT,--defect) $(call option,TESTS,--tests)
 
 series:
 	@$(LAB) series $(call option,BASE,--base) $(call option,KERNEL,--kernel) \

@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lab import arch, audit, base, defect, deps, docs, mutants, prove, qemu, record, report, \
-    result, selftest, series, source
+from lab import arch, audit, base, defect, deps, docs, kselftest, mutants, prove, qemu, record, \
+    report, result, selftest, series, source
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
@@ -154,6 +154,28 @@ def _selftests(args: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
+def _kselftest(args: argparse.Namespace, _progress: Progress) -> int:
+    # KTAP alone goes to standard output.
+    progress = Progress(sys.stderr)
+    names = defect.load(args.defect).selftests if args.defect else ()
+    if args.defect and not names:
+        raise LabError(f"no selftest shows {args.defect}, only make audit finds it")
+    tests = tuple(args.tests.split())
+    if tests and not names:
+        raise LabError("TESTS= are arguments of one selftest: name what it is to show with DEFECT=")
+    deps.ensure(progress, deps.SELFTESTS)
+    folder = kselftest.install(arch.load(), progress)
+    kselftest.die_with_parent()
+    try:
+        stream = kselftest.run(kselftest.command(folder, names), kselftest.arguments(names, tests),
+                               lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        progress.note("the selftests were ended, and what they had changed is as it was before")
+        raise
+    print(stream.summary(), file=sys.stderr)
+    return 1 if stream.failed else 0
+
+
 def _series(args: argparse.Namespace, progress: Progress) -> int:
     if not args.out:
         raise LabError("name an empty folder for the series with O=")
@@ -221,8 +243,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     actions: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
         "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
-        "mutants": _mutants, "audit": _audit, "report": _report, "record": _record, "docs": _docs,
-        "list": _list, "install": _install}
+        "kselftest": _kselftest, "mutants": _mutants, "audit": _audit, "report": _report,
+        "record": _record, "docs": _docs, "list": _list, "install": _install}
     for verb in actions:
         sub = verbs.add_parser(verb)
         if verb in ("prove", "shell", "mutants"):
@@ -233,6 +255,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if verb == "mutants":
             sub.add_argument("--mutant", default="")
             sub.add_argument("--resume", default="")
+        if verb == "kselftest":
+            for option in ("defect", "tests"):
+                sub.add_argument(f"--{option}", default="")
         if verb == "selftests":
             sub.add_argument("--dest", default="")
         if verb == "audit":

@@ -32,13 +32,21 @@ class Need:
     static: str = ""                # a program that must be linked statically
 
 
-# To make, boot and judge kernels.
-COCCINELLE = Need("coccinelle", ("spatch",))
-BUILD = (
+# To build the selftests.
+SELFTESTS = (
     Need("gcc", ("gcc", "ld")),
     # Also libc.a: the selftests are static.  Only a recommendation of gcc, so not installed by it.
     Need("libc6-dev", files=("/usr/include/stdio.h", "/usr/lib*/**/libc.a")),
     Need("make", ("make",)),
+    Need("xz-utils", ("xz",)),
+    Need("util-linux", ("setpriv",)),
+    Need("libnuma-dev", files=("/usr/include/numa.h", "/usr/lib*/**/libnuma.a")),
+)
+
+# Beyond that to make, boot and judge kernels.
+COCCINELLE = Need("coccinelle", ("spatch",))
+BUILD = (
+    *SELFTESTS,
     Need("flex", ("flex",)),
     Need("bison", ("bison",)),
     Need("bc", ("bc",)),
@@ -51,9 +59,6 @@ BUILD = (
     Need("patch", ("patch",)),
     Need("rsync", ("rsync",)),      # the kernel's headers_install
     Need("cpio", ("cpio",)),
-    Need("xz-utils", ("xz",)),
-    Need("util-linux", ("setpriv",)),
-    Need("libnuma-dev", files=("/usr/include/numa.h", "/usr/lib*/**/libnuma.a")),
     # The guest's shell: the dynamic one of package busybox would need a libc there.
     Need("busybox-static", static="busybox"),
     Need("qemu-system-x86", ("qemu-system-x86_64",)),

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Runs the selftests on this machine, with the kernel's own runner and output.
+
+They are laid out as `make -C tools/testing/selftests install` lays them out, with run_kselftest.sh
+of the kernel source that they are built in.  What that says is passed on as it comes, but for two
+things.  Its first line names KTAP, not TAP.  And a program all of whose tests were skipped, which
+the kernel's harness makes a success, is told to be skipped, and why.
+"""
+
+import ctypes
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab import base, selftest, source
+from lab.arch import Arch
+from lab.errors import LabError
+from lab.paths import REPO, atomic_dir, cache_dir, locked
+from lab.progress import Progress
+
+COLLECTION = "mm"
+_MINDER = REPO / "lab" / "minder.py"
+_PR_SET_PDEATHSIG = 1
+
+_PLAN = re.compile(r"1\.\.(\d+)")
+_RESULT = re.compile(r"(not )?ok \d+ selftests: \S+ (\S+)(.*)")
+_NESTED = re.compile(r"# (not )?ok \d+ .*?(?: # SKIP\b ?(.*))?")
+
+
+@dataclass
+class Stream:
+    """What a run says: pass each line on through line(), and ask afterwards."""
+
+    planned: int | None = None
+    passed: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)   # with the reason
+    _ran: int = 0
+    _reasons: list[str] = field(default_factory=list)
+
+    def line(self, text: str) -> str:
+        """The line as it is to be passed on."""
+        if text.startswith("TAP version "):
+            return "KTAP version 1"
+        if plan := _PLAN.fullmatch(text):
+            self.planned = int(plan[1])
+        elif nested := _NESTED.fullmatch(text):
+            if nested[1] or nested[2] is None:
+                self._ran += 1
+            else:
+                self._reasons.append(nested[2])
+        elif result := _RESULT.fullmatch(text):
+            return self._result(text, bool(result[1]), result[2], result[3])
+        return text
+
+    def _result(self, text: str, failed: bool, name: str, rest: str) -> str:
+        # A program that ran nothing proves nothing.
+        nothing = not self._ran
+        reason = self._reasons[0] if self._reasons else "no test ran"
+        self._ran, self._reasons = 0, []
+        if failed:
+            self.failed.append(name)
+        elif "# SKIP" in rest:
+            self.skipped[name] = reason
+        elif nothing:
+            self.skipped[name] = reason
+            return f"{text} # SKIP {reason}"
+        else:
+            self.passed.append(name)
+        return text
+
+    def count(self) -> int:
+        """How many programs there is a result of."""
+        return len(self.passed) + len(self.failed) + len(self.skipped)
+
+    def summary(self) -> str:
+        """One line."""
+        return (f"{self.count()} of {self.planned or 0} programs: {len(self.passed)} passed, "
+                f"{len(self.failed)} failed, {len(self.skipped)} skipped")
+
+
+def install(arch: Arch, progress: Progress) -> Path:
+    """The folder with run_kselftest.sh and the selftests, from the cache or made now."""
+    programs = selftest.build(arch, progress)
+    tree = source.from_base(base.load(selftest.BASE), progress).tree / selftest.FOLDER.parent
+    files = {path.relative_to(tree): path for path in
+             [tree / "run_kselftest.sh", *sorted((tree / "kselftest").iterdir()),
+              tree / COLLECTION / "settings"] if path.is_file()}
+    files |= {Path(COLLECTION, name): path for name, path in programs.items()}
+    key = hashlib.sha256()
+    for name, path in files.items():
+        key.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    dest = cache_dir() / "kselftest" / key.hexdigest()[:20]
+    with locked(cache_dir() / "kselftest" / "lock"):
+        if not dest.is_dir():
+            with atomic_dir(dest) as new:
+                for name, path in files.items():
+                    (new / name).parent.mkdir(exist_ok=True)
+                    shutil.copy2(path, new / name)
+                (new / "kselftest-list.txt").write_text(
+                    "".join(f"{COLLECTION}:{name}\n" for name in programs), encoding="ascii")
+    return dest
+
+
+def command(folder: Path, names: tuple[str, ...]) -> list[str]:
+    """The runner's command for the programs `names`; all of them for none."""
+    words = [str(folder / "run_kselftest.sh")]
+    for name in names:
+        words += ["-t", f"{COLLECTION}:{name}"]
+    return words if names else [*words, "-c", COLLECTION]
+
+
+def arguments(names: tuple[str, ...], tests: tuple[str, ...]) -> dict[str, str]:
+    """The variables by which the runner passes arguments on to the programs."""
+    return {f"KSELFTEST_{re.sub(r'[^A-Z0-9_]', '_', name.upper())}_ARGS": " ".join(tests)
+            for name in names} if tests else {}
+
+
+def run(words: list[str], environment: dict[str, str], tell: Callable[[str], None]) -> Stream:
+    """Run the command, and pass each line of its output to `tell` as it comes.
+
+    However this process ends, even by a SIGKILL, nothing goes on running but what puts the machine
+    back.  On an exception that is waited for.  LabError where the runner gave up before it had run
+    all.
+    """
+    stream = Stream()
+    # A session of its own: a Ctrl-C reaches this process, which ends the rest by closing the pipe.
+    with subprocess.Popen(
+            [sys.executable, "-B", str(_MINDER), *words], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, env={**os.environ, **environment}, text=True,
+            errors="replace", start_new_session=True) as process:
+        assert process.stdin and process.stdout
+        try:
+            for line in process.stdout:
+                tell(stream.line(line.rstrip("\n")))
+        finally:
+            # To wait for those who put the machine back is not to be interrupted.
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            process.stdin.close()
+            process.stdout.close()
+            process.wait()
+            signal.signal(signal.SIGINT, before)
+    if stream.planned is None or stream.count() != stream.planned:
+        raise LabError(f"run_kselftest.sh ended early, with exit status {process.returncode}: "
+                       f"there are results of {stream.summary()}")
+    return stream
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when the one that started it is gone: make, in most cases.
+
+    make does not live to tell after a SIGKILL.
+    """
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
