@@ -56,7 +56,8 @@ help:
 	@echo 'make kselftest Build the selftests and run them on this machine, as root, with the kernel'"'"'s own'
 	@echo '               runner: KTAP on standard output. Needs two NUMA nodes, or skips and says so.'
 	@echo '                 sudo make kselftest'
-	@echo "                 sudo make kselftest DEFECT=pmd-share-flush TESTS='-f hugetlb_pmd_flush'"
+	@echo "                 sudo make kselftest DEFECT=pmd-share-flush TESTS='-v munmap_first'"
+	@echo '                 make kselftest BASE=6.12     in the guest, with the fixed kernel'
 	@echo 'make series    Write the patches for a kernel that lacks the fix, or those that add the tests'
 	@echo '               to one that has it, with a cover letter, for git am and git send-email.'
 	@echo '               With KERNEL= see first if they apply.'
@@ -86,7 +87,8 @@ help:
 	@echo '  TIMEOUT=300       seconds that a boot may take'
 	@echo "  TESTS='-t name'   arguments for the selftest: -f, -v, -t, -r (see its -h)"
 	@echo '  OUT=dir           where results go; out/ if not named'
-	@echo '  VARIANT=fixed     of shell: which kernel, vulnerable if not named'
+	@echo '  VARIANT=fixed     of shell: which kernel, vulnerable if not named; of kselftest with'
+	@echo '                    BASE= or KERNEL= as well, and there fixed if not named'
 	@echo '  MUTANT=name       of mutants: this one alone                     (make list)'
 	@echo '  RESUME=1          of mutants: boot no kernel again that an earlier run in OUT has booted'
 	@echo '  DEST=dir          of selftests: where they go'
@@ -110,7 +112,7 @@ selftests:
 	@$(LAB) selftests $(call option,DEST,--dest)
 
 kselftest:
-	@$(LAB) kselftest $(call option,DEFECT,--defect) $(call option,TESTS,--tests)
+	@$(LAB) kselftest $(WANTED) $(call option,VARIANT,--variant)
 
 series:
 	@$(LAB) series $(call option,BASE,--base) $(call option,KERNEL,--kernel) \

@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lab import arch, audit, base, defect, deps, docs, kselftest, mutants, prove, qemu, record, \
-    report, result, selftest, series, source
+from lab import arch, audit, base, defect, deps, docs, guestrun, kselftest, mutants, prove, \
+    qemu, record, report, result, selftest, series, source
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
@@ -160,20 +160,43 @@ def _kselftest(args: argparse.Namespace, _progress: Progress) -> int:
     names = defect.load(args.defect).selftests if args.defect else ()
     if args.defect and not names:
         raise LabError(f"no selftest shows {args.defect}, only make audit finds it")
-    tests = tuple(args.tests.split())
-    if tests and not names:
+    if args.tests and not names:
         raise LabError("TESTS= are arguments of one selftest: name what it is to show with DEFECT=")
+    if args.base or args.kernel:
+        stream = _kselftest_guest(args, names, progress)
+    else:
+        strange = [variable for option, variable in _VARIABLES
+                   if option not in ("defect", "tests") and getattr(args, option)]
+        if strange or args.variant:
+            raise LabError(f"{(strange or ['VARIANT'])[0]}= is for a guest: name its kernel with "
+                           "BASE= or KERNEL=")
+        stream = _kselftest_here(names, tuple(args.tests.split()), progress)
+    print(stream.summary(), file=sys.stderr)
+    return NOT_PROVED if stream.failed else 0
+
+
+def _kselftest_here(names: tuple[str, ...], tests: tuple[str, ...], progress: Progress
+                    ) -> kselftest.Stream:
     deps.ensure(progress, deps.SELFTESTS)
     folder = kselftest.install(arch.load(), progress)
     kselftest.die_with_parent()
     try:
-        stream = kselftest.run(kselftest.command(folder, names), kselftest.arguments(names, tests),
-                               lambda line: print(line, flush=True))
+        return kselftest.run(kselftest.command(folder, names), kselftest.arguments(names, tests),
+                             lambda line: print(line, flush=True))
     except KeyboardInterrupt:
         progress.note("the selftests were ended, and what they had changed is as it was before")
         raise
-    print(stream.summary(), file=sys.stderr)
-    return 1 if stream.failed else 0
+
+
+def _kselftest_guest(args: argparse.Namespace, names: tuple[str, ...], progress: Progress
+                     ) -> kselftest.Stream:
+    variant = args.variant or "fixed"
+    if variant not in ("vulnerable", "fixed"):
+        raise LabError(f"VARIANT={variant}: vulnerable or fixed is wanted")
+    wanted = _wanted(args)
+    deps.ensure(progress)
+    return guestrun.run(wanted, variant, names, arch.load(), progress,
+                        lambda line: print(line, flush=True))
 
 
 def _series(args: argparse.Namespace, progress: Progress) -> int:
@@ -247,17 +270,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "record": _record, "docs": _docs, "list": _list, "install": _install}
     for verb in actions:
         sub = verbs.add_parser(verb)
-        if verb in ("prove", "shell", "mutants"):
+        if verb in ("prove", "shell", "mutants", "kselftest"):
             for option, variable in _VARIABLES:
                 sub.add_argument(f"--{option}", default="", metavar=variable)
-        if verb == "shell":
+        if verb in ("shell", "kselftest"):
             sub.add_argument("--variant", default="")
         if verb == "mutants":
             sub.add_argument("--mutant", default="")
             sub.add_argument("--resume", default="")
-        if verb == "kselftest":
-            for option in ("defect", "tests"):
-                sub.add_argument(f"--{option}", default="")
         if verb == "selftests":
             sub.add_argument("--dest", default="")
         if verb == "audit":

@@ -13,13 +13,19 @@ from lab.paths import REPO, atomic_dir, cache_dir, locked
 INIT = REPO / "lab" / "guest" / "init"
 
 
-def initramfs(programs: dict[str, Path]) -> Path:
-    """A gzipped cpio archive with `programs` (name: static binary) in /tests, from the cache."""
+def initramfs(programs: dict[str, Path], kselftest: Path | None = None) -> Path:
+    """A gzipped cpio archive with `programs` (name: static binary) in /tests, from the cache.
+
+    A folder `kselftest` of installed selftests becomes /kselftest.
+    """
     busybox = shutil.which("busybox")
     if busybox is None:
         raise LabError("no busybox: apt install busybox-static")
     files = {"init": INIT, "bin/busybox": Path(busybox),
              **{f"tests/{name}": path for name, path in sorted(programs.items())}}
+    if kselftest:
+        files |= {f"kselftest/{path.relative_to(kselftest)}": path
+                  for path in sorted(kselftest.rglob("*")) if path.is_file()}
     key = hashlib.sha256()
     for name, path in files.items():
         key.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -36,6 +42,7 @@ def _pack(files: dict[str, Path], folder: Path) -> None:
     for name in ("dev", "proc", "sys", "tmp", "bin", "tests"):
         (root / name).mkdir(parents=True)
     for name, path in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, root / name)
         (root / name).chmod(0o755)
     names = "\n".join(sorted(str(path.relative_to(root)) for path in root.rglob("*")))

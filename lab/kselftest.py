@@ -76,6 +76,12 @@ class Stream:
             self.passed.append(name)
         return text
 
+    def check(self, status: int | None) -> None:
+        """LabError where there is no result of some program."""
+        if self.planned is None or self.count() != self.planned:
+            raise LabError(f"run_kselftest.sh ended early, with exit status {status}: there are "
+                           f"results of {self.summary()}")
+
     def count(self) -> int:
         """How many programs there is a result of."""
         return len(self.passed) + len(self.failed) + len(self.skipped)
@@ -109,12 +115,16 @@ def install(arch: Arch, progress: Progress) -> Path:
     return dest
 
 
+def chosen(names: tuple[str, ...]) -> list[str]:
+    """The runner's arguments for the programs `names`; all of them for none."""
+    if not names:
+        return ["-c", COLLECTION]
+    return [word for name in names for word in ("-t", f"{COLLECTION}:{name}")]
+
+
 def command(folder: Path, names: tuple[str, ...]) -> list[str]:
     """The runner's command for the programs `names`; all of them for none."""
-    words = [str(folder / "run_kselftest.sh")]
-    for name in names:
-        words += ["-t", f"{COLLECTION}:{name}"]
-    return words if names else [*words, "-c", COLLECTION]
+    return [str(folder / "run_kselftest.sh"), *chosen(names)]
 
 
 def arguments(names: tuple[str, ...], tests: tuple[str, ...]) -> dict[str, str]:
@@ -147,9 +157,7 @@ def run(words: list[str], environment: dict[str, str], tell: Callable[[str], Non
             process.stdout.close()
             process.wait()
             signal.signal(signal.SIGINT, before)
-    if stream.planned is None or stream.count() != stream.planned:
-        raise LabError(f"run_kselftest.sh ended early, with exit status {process.returncode}: "
-                       f"there are results of {stream.summary()}")
+    stream.check(process.returncode)
     return stream
 
 

@@ -4,6 +4,7 @@
 Nothing here runs a selftest of the repository as root: the machine may be at work.
 """
 
+import gzip
 import os
 import re
 import shutil
@@ -18,7 +19,8 @@ from pathlib import Path
 import pytest
 from conftest import outside_make
 
-from lab import arch, kselftest, selftest
+from lab import arch, guest, guestrun, kselftest, selftest
+from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
 
@@ -100,6 +102,24 @@ def test_arguments_go_by_the_runners_variables() -> None:
     assert kselftest.arguments(("hugetlb_pmd_flush", "a-b"), ("-t", "x")) == {
         "KSELFTEST_HUGETLB_PMD_FLUSH_ARGS": "-t x", "KSELFTEST_A_B_ARGS": "-t x"}
     assert kselftest.arguments(("a",), ()) == {}
+
+
+def test_lines_of_a_guest_are_told_as_they_come_whole() -> None:
+    told: list[str] = []
+    reader = guestrun._Reader(told.append)
+    text = "TAP version 13\n1..1\n# ok 1 x\nok 1 selftests: mm: a\nlab: done\n"
+    for end in range(len(text) + 1):
+        reader.more(text[:end])
+    assert told == ["KTAP version 1", "1..1", "# ok 1 x", "ok 1 selftests: mm: a"]
+    reader.stream.check(0)
+    assert reader.stream.passed == ["a"]
+
+
+def test_a_guest_that_falls_silent_is_an_error() -> None:
+    reader = guestrun._Reader(lambda _line: None)
+    reader.more("TAP version 13\n1..2\n# ok 1 x\nok 1 selftests: mm: a\nok 2 selft")
+    with pytest.raises(LabError, match="results of 1 of 2 programs"):
+        reader.stream.check(0)
 
 
 # ---- runs ----------------------------------------------------------------------------------
@@ -191,6 +211,26 @@ def test_a_runner_that_gives_up_is_an_error(runner: Path) -> None:
         f"kselftest.run(kselftest.command(Path({str(runner)!r}), ()), {{}}, print)\n"),
         text=True, capture_output=True, check=False)
     assert "LabError: run_kselftest.sh ended early, with exit status 1" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for chroot")
+def test_busybox_is_enough_for_it(installed: Path, public: Path) -> None:
+    """As in the guest, whose file system has nothing else; as nobody, so that all is skipped."""
+    initrd = gzip.decompress(guest.initramfs({}, installed).read_bytes())
+    root = public / "root"
+    root.mkdir()
+    subprocess.run(["cpio", "-id", "--quiet"], input=initrd, cwd=root, check=True)
+    # In a mount namespace of its own, so that nothing is left mounted.
+    script = ("mount -t proc none proc && mount -t tmpfs none dev && mknod -m 666 dev/null c 1 3 "
+              "&& ln -s /proc/self/fd/1 dev/stdout && chroot . /bin/busybox --install -s /bin "
+              f"&& exec chroot --userspec={NOBODY}:{NOBODY} . /bin/busybox env -i PATH=/bin "
+              "/bin/sh -c '/kselftest/run_kselftest.sh -c mm 2>&1 | cat'")
+    done = subprocess.run(["unshare", "-m", "--propagation", "private", "sh", "-c", script],
+                          cwd=root, text=True, capture_output=True, check=False,
+                          env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
+    stream, _lines = read(done.stdout)
+    assert stream.planned == stream.count() == len(selftest.names()), done.stderr
+    assert set(stream.skipped) == set(selftest.names())
 
 
 # ---- what is left behind -------------------------------------------------------------------
@@ -289,6 +329,10 @@ def test_nothing_is_left_behind(hanging: Path, how: str) -> None:
     (["TESTS=-t x"], "name what it is to show with DEFECT="),
     (["DEFECT=pmd-share-gup"], "no selftest shows pmd-share-gup"),
     (["DEFECT=nothing"], "no defect nothing"),
+    (["BOOTS=2"], "BOOTS= is for a guest: name its kernel with BASE= or KERNEL="),
+    (["VARIANT=fixed"], "VARIANT= is for a guest"),
+    (["BASE=6.12", "VARIANT=x"], "VARIANT=x: vulnerable or fixed is wanted"),
+    (["BASE=0.1"], "no base 0.1"),
 ])
 def test_errors_are_one_line(words: list[str], reason: str) -> None:
     done = subprocess.run(["make", "--no-print-directory", "kselftest", *words], cwd=REPO,
