@@ -39,7 +39,7 @@
  *	HUGETLB_PMD_MIGRATE_OFFLINE=1	offline memory too, which only the lab's
  *					guest has to spare
  */
-#include "../kselftest_harness.h"
+#include "kselftest_harness.h"
 
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -55,7 +55,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-#include "../../../../lib/test_mmu_notifier_uapi.h"
+#include <lib/test_mmu_notifier_uapi.h>
 #include "migrate_util.h"
 #include "vm_util.h"
 
