@@ -37,7 +37,7 @@ def test_list_names_defects_and_bases() -> None:
 
 @pytest.mark.parametrize("words, says", [
     (("DEFECT=nonesuch",), "no defect nonesuch: there are"),
-    (("DEFECT=pmd-share-split",), "nothing to prove pmd-share-split with: no selftest"),
+    (("DEFECT=pmd-share-gup",), "nothing to prove pmd-share-gup with: no selftest"),
     (("BASE=3.0",), "no base 3.0"),
     (("BASE=4.14",), "KERNEL=/path/to/linux"),
     (("BOOTS=0",), "BOOTS=0: a whole number"),
