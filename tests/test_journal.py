@@ -79,7 +79,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                           ("timeline", ["-D_GNU_SOURCE", "-w", "-pthread"])):
         shutil.copy(REPO / "tests" / f"{name}_main.c", folder)
         done = subprocess.run(
-            ["gcc", "-O1", *options, "-o", name, f"{name}_main.c", "migrate_util.c", "-lnuma"],
+            ["gcc", "-O1", "-I..", *options, "-o", name, f"{name}_main.c", "migrate_util.c",
+             "-lnuma"],
             cwd=folder, text=True, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
     return folder
