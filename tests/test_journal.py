@@ -16,7 +16,8 @@ SELFTESTS = REPO / "tools/testing/selftests/mm"
 
 # For what the tree's headers give, and for enough of the harness to compile a test without it.
 STAND_INS = {
-    "kselftest.h": "#define __noreturn __attribute__((noreturn))\n",
+    "kselftest.h": "#define __noreturn __attribute__((noreturn))\n"
+                   "#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))\n",
     "mm/vm_util.h": """
 #include <stdint.h>
 #include <unistd.h>
@@ -48,6 +49,7 @@ static inline uint64_t pagemap_get_entry(int fd, char *addr) { return 0; }
 #define ASSERT_TRUE(what) if (what) { } else
 #define ASSERT_EQ(one, two) ASSERT_TRUE((one) == (two))
 #define ASSERT_NE(one, two) ASSERT_TRUE((one) != (two))
+#define ASSERT_LE(one, two) ASSERT_TRUE((one) <= (two))
 #define ASSERT_GE(one, two) ASSERT_TRUE((one) >= (two))
 #define EXPECT_EQ(one, two) ASSERT_EQ(one, two)
 #define TH_LOG(...) printf(__VA_ARGS__)

@@ -1044,7 +1044,12 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 	long moved_calls = 0, hot_calls = 0, hot_moved = 0;
 	int rests = 0;
 	struct call call = {};
+	struct tracepoint share, unshare;
+	long before, unshares = 0;
 	char value[32];
+
+	tracepoint_open(&share, "hugetlb_pmd", "hugetlb_pmd_share");
+	tracepoint_open(&unshare, "hugetlb_pmd", "hugetlb_pmd_unshare");
 
 	/*
 	 * A call that moved nothing is made again, within limits, and with
@@ -1065,7 +1070,13 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 			st->sharers[i].hot_passes =
 				(HOT_PASSES + random() % 512) >> rests;
 		}
+		before = tracepoint_count(&share);
 		ASSERT_TRUE(command(st, OP_WRITE));
+		/* The kernel's own word that tables are shared, where it has one. */
+		if (share.nr && setup->layout == SHARED && !lost)
+			ASSERT_LE(st->nr_writers,
+				  tracepoint_count(&share) - before)
+				TH_LOG("hugetlb_pmd_share does not say that tables are shared");
 		for (i = 0; i < st->nr_writers; i++) {
 			struct sharer *s = &st->sharers[i];
 
@@ -1091,11 +1102,13 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 			ASSERT_EQ(0, guard_undo(UNPOISON_PFN, value));
 		}
 
+		before = tracepoint_count(&unshare);
 		call.nr = ++calls;
 		call.hot = !rests;
 		call.began = cycles();
 		got = migrate(st, setup, page, &from[page], target);
 		call.ended = cycles();
+		unshares += tracepoint_count(&unshare) - before;
 		if (got) {
 			failed_calls++;
 			error = -got;
@@ -1143,6 +1156,11 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 	       calls, failed_calls, error, moved_calls, moves);
 	printf(" lost_migrations=%ld lost_writes=%ld hot_calls=%ld hot_moved=%ld",
 	       lost_moves, lost, hot_calls, hot_moved);
+	if (share.nr && unshare.nr)
+		printf(" shares=%ld unshares=%ld", tracepoint_count(&share),
+		       unshares);
+	tracepoint_close(&share);
+	tracepoint_close(&unshare);
 	printf(" seed=%u\n", st->seed);
 
 	EXPECT_EQ(0, lost)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/perf_event.h>
 #include <numa.h>
 #include <numaif.h>
 #include <poll.h>
@@ -540,6 +541,62 @@ int pfn_unpoison(uint64_t pfn)
 
 	snprintf(value, sizeof(value), "0x%llx", (unsigned long long)pfn);
 	return file_write(UNPOISON_PFN, value);
+}
+
+bool tracepoint_open(struct tracepoint *tp, const char *group,
+		     const char *event)
+{
+	static const char * const mounts[] = {
+		"/sys/kernel/tracing", "/sys/kernel/debug/tracing",
+	};
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_TRACEPOINT,
+		.size = sizeof(attr),
+	};
+	char path[256];
+	long id = -1;
+	size_t i;
+	int cpu, fd;
+
+	tp->nr = 0;
+	for (i = 0; i < ARRAY_SIZE(mounts) && id < 0; i++) {
+		snprintf(path, sizeof(path), "%s/events/%s/%s/id", mounts[i],
+			 group, event);
+		id = file_read_long(path);
+	}
+	if (id < 0)
+		return false;
+	attr.config = id;
+	for (cpu = 0; cpu < TRACEPOINT_CPUS; cpu++) {
+		fd = syscall(SYS_perf_event_open, &attr, -1, cpu, -1,
+			     PERF_FLAG_FD_CLOEXEC);
+		/* That CPU is not there, or is offline. */
+		if (fd < 0 && (errno == EINVAL || errno == ENODEV))
+			continue;
+		if (fd < 0) {
+			tracepoint_close(tp);
+			return false;
+		}
+		tp->fds[tp->nr++] = fd;
+	}
+	return tp->nr;
+}
+
+long tracepoint_count(const struct tracepoint *tp)
+{
+	uint64_t val, sum = 0;
+	int i;
+
+	for (i = 0; i < tp->nr; i++)
+		if (read(tp->fds[i], &val, sizeof(val)) == sizeof(val))
+			sum += val;
+	return sum;
+}
+
+void tracepoint_close(struct tracepoint *tp)
+{
+	while (tp->nr)
+		close(tp->fds[--tp->nr]);
 }
 
 static uint64_t cycles_zero;

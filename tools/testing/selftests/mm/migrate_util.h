@@ -92,6 +92,24 @@ int block_online(long block);
 /* Where to write the number of a poisoned page frame to have it back. */
 #define UNPOISON_PFN	"/sys/kernel/debug/hwpoison/unpoison-pfn"
 
+/*
+ * How often a tracepoint was passed, by anybody on any CPU, since it was opened:
+ * the kernel's own word for what a test concludes from faults. Nothing of the
+ * machine's settings is changed for it. tracepoint_open() takes the names of
+ * the group and of the event, and returns whether the kernel has it.
+ */
+#define TRACEPOINT_CPUS	256
+
+struct tracepoint {
+	int fds[TRACEPOINT_CPUS];
+	int nr;
+};
+
+bool tracepoint_open(struct tracepoint *tp, const char *group,
+		     const char *event);
+long tracepoint_count(const struct tracepoint *tp);	/* 0 if not open */
+void tracepoint_close(struct tracepoint *tp);
+
 /* Take back the poison that soft offlining leaves on @pfn. */
 int pfn_unpoison(uint64_t pfn);
 
