@@ -191,8 +191,8 @@ def _kselftest_here(names: tuple[str, ...], tests: tuple[str, ...], progress: Pr
 def _kselftest_guest(args: argparse.Namespace, names: tuple[str, ...], progress: Progress
                      ) -> kselftest.Stream:
     variant = args.variant or "fixed"
-    if variant not in ("vulnerable", "fixed"):
-        raise LabError(f"VARIANT={variant}: vulnerable or fixed is wanted")
+    if variant not in guestrun.VARIANTS:
+        raise LabError(f"VARIANT={variant}: vulnerable, fixed or series is wanted")
     wanted = _wanted(args)
     deps.ensure(progress)
     return guestrun.run(wanted, variant, names, arch.load(), progress,

@@ -1,55 +1,92 @@
 # SPDX-License-Identifier: GPL-2.0
 """Runs the installed selftests in a guest, with the same runner as on a real machine."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from lab import guest, klog, kselftest, prove, qemu, verdict
+from lab import build, guest, klog, kselftest, prove, qemu, upstream, variant, verdict
 from lab.arch import Arch
 from lab.errors import LabError
 from lab.progress import Progress
+from lab.source import Source
+
+# Beside the two of a defect: with all that is in upstream/.
+SERIES = "series"
+VARIANTS = ("vulnerable", "fixed", SERIES)
 
 
-def run(wanted: prove.Wanted, variant: str, names: tuple[str, ...], arch: Arch,
+def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
         progress: Progress, tell: Callable[[str], None]) -> kselftest.Stream:
-    """Boot one kernel of wanted.defect and run the programs `names` there, all of them for none.
+    """Boot one kernel and run the programs `names` there, all of them for none.
 
-    Each line of the output goes to `tell` as it comes, and console.log and qemu.sh of the boot are
-    in wanted.out/kselftest afterwards.  LabError where a result is missing, where the kernel
-    complained of something, and where the guest outlived its time.
+    `name` is of VARIANTS: one of the two that wanted.defect is about, or the series, whose KUnit
+    tests must pass then.  Each line of the output goes to `tell` as it comes, and console.log and
+    qemu.sh of the boot are in wanted.out/kselftest afterwards.  LabError where a result is missing,
+    where the kernel complained of something, and where the guest outlived its time.
     """
-    made = prove.prepare(wanted, arch, progress, only=(variant,))
-    one = next(one for one in made.variants if one.name == variant)
+    source, one, kernel = _kernel(wanted, name, arch, progress)
     initrd = guest.initramfs({}, kselftest.install(arch, progress))
-    accel = qemu.choose_accel(wanted.accel, arch, made.kernels[variant].image, made.initrd,
-                              progress)
+    accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
     machine = wanted.defect.machine
     # A word of the command line has no blanks: the arguments go one way, what takes them another.
     takers = kselftest.arguments(names, wanted.tests)
     words = [f"lab.kselftest={','.join(kselftest.chosen(names))}",
              "lab.env=HUGETLB_PMD_MIGRATE_OFFLINE=1",
              f"lab.args={','.join(wanted.tests)} lab.takers={','.join(takers)}" if takers else "",
-             made.source.base.cmdline, machine.cmdline]
+             source.base.cmdline, machine.cmdline]
     home = wanted.out / "kselftest"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
-    what = qemu.Guest(arch, accel, made.kernels[variant].image, initrd,
-                      " ".join(word for word in words if word), machine)
-    progress.note(f"booting the {variant} kernel {made.source.version} ({one.how}; "
-                  f"{accel.upper()})")
+    what = qemu.Guest(arch, accel, kernel.image, initrd, " ".join(word for word in words if word),
+                      machine)
+    progress.note(f"booting the {name} kernel {source.version} ({one.how}; {accel.upper()})")
     reader = _Reader(tell)
     limit = wanted.limit or (prove.DEBUG_LIMIT if wanted.debug else prove.LIMIT)
     ended = qemu.boot(what, home, limit, lambda _log, said: reader.more(said))
     reader.more((home / "ktap.log").read_text("utf-8", "replace"))
     console = (home / "console.log").read_text("utf-8", "replace")
-    complaints, _noise = verdict.sort_out(klog.read(console), made.source.base.noise)
+    complaints, _noise = verdict.sort_out(klog.read(console), source.base.noise)
     if complaints:
         raise LabError(f"the kernel said: {complaints[0].text}", str(home / "console.log"))
     if ended.timed_out:
         raise LabError(f"the guest outlived its {limit} seconds: name more with TIMEOUT=",
                        str(home / "console.log"))
     reader.stream.check(ended.status)
+    if name == SERIES:
+        progress.note(_kunit(source.tree, home / "console.log"))
     return reader.stream
+
+
+def _kernel(wanted: prove.Wanted, name: str, arch: Arch, progress: Progress
+            ) -> tuple[Source, variant.Variant, build.Kernel]:
+    if name != SERIES:
+        made = prove.prepare(wanted, arch, progress, only=(name,))
+        return made.source, next(one for one in made.variants if one.name == name), \
+            made.kernels[name]
+    source = prove.find_source(wanted.base, wanted.kernel, progress)
+    progress.step(f"applying the series to {source.version}")
+    one = upstream.applied(source)
+    progress.done(one.how)
+    return source, one, build.kernel(source, one, arch, wanted.debug, progress,
+                                     upstream.options(source, arch))
+
+
+def _kunit(tree: Path, console: Path) -> str:
+    """What the kernel's own parser says of the KUnit tests in a log; LabError where one failed."""
+    parser = tree / "tools" / "testing" / "kunit" / "kunit.py"
+    done = subprocess.run([sys.executable, "-B", str(parser), "parse", str(console)], text=True,
+                          capture_output=True, check=False, stdin=subprocess.DEVNULL,
+                          env={**os.environ, "TERM": "dumb"})
+    said = [line.split("] ", 1)[-1].strip() for line in done.stdout.splitlines()
+            if "Testing complete" in line or "tests run" in line]
+    if done.returncode != 0 or not said:
+        raise LabError("KUnit: " + (said or done.stderr.splitlines()[-1:] or ["no result"])[-1],
+                       str(console))
+    return f"KUnit: {said[-1].removeprefix('Testing complete. ')}"
 
 
 class _Reader:

@@ -11,6 +11,7 @@ is in upstream/:
     <name>/files        files of this repository that it adds whole, one a line
     <name>/<base>.diff  what it changes in files of that base, with all patches before it applied
     <name>/edits.diff   the same for every base that has no diff of its own
+    config          lines of .config for a kernel with all of them, to be booted
 
 A patch with diffs is only for the bases that it has one for.  One without is for all of them.
 """
@@ -23,7 +24,8 @@ import tempfile
 import textwrap
 from pathlib import Path, PurePosixPath
 
-from lab import base as bases, variant
+from lab import base as bases, defect, kconfig, variant
+from lab.arch import Arch
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.source import Source
@@ -66,6 +68,31 @@ def patches(base: str, room: Path = ROOM) -> list[tuple[str, str]]:
 
 def check(source: Source, room: Path = ROOM) -> None:
     """LabError where a patch does not apply to the source: which, and at what hunk."""
+    _diff(source, room)
+
+
+def applied(source: Source, room: Path = ROOM) -> variant.Variant:
+    """The source with the whole series.  LabError as above, and where there is none for its base."""
+    if source.base.name not in names(room):
+        raise LabError(f"no series for {source.version} (base {source.base.name}): there are "
+                       f"{', '.join(names(room))}")
+    return variant.make("series", f"upstream/ ({len(patches(source.base.name, room))} patches)",
+                        _diff(source, room))
+
+
+def options(source: Source, arch: Arch, room: Path = ROOM) -> tuple[str, ...]:
+    """Lines of .config for a kernel with the whole series: all that its tests can make use of.
+
+    What a test asks for may be no option any more, or not yet.
+    """
+    known = kconfig.symbols(source.tree, arch)
+    lines = [line for name in defect.names() for line in defect.load(name).options
+             if kconfig.parse(line, "a defect").keys() <= known]
+    lines += [line for line in _read(room / "config").splitlines() if line.startswith("CONFIG_")]
+    return tuple(dict.fromkeys(lines))
+
+
+def _diff(source: Source, room: Path) -> str:
     with tempfile.TemporaryDirectory(prefix="lab-upstream-") as folder:
         home = Path(folder, "upstream")
         home.mkdir()
@@ -73,7 +100,7 @@ def check(source: Source, room: Path = ROOM) -> None:
         for name, text in patches(source.base.name, room):
             paths.append(home / name)
             paths[-1].write_text(text, encoding="utf-8")
-        variant.queue_diff(source, paths)
+        return variant.queue_diff(source, paths)
 
 
 def files(room: Path, name: str) -> list[str]:

@@ -331,7 +331,7 @@ def test_nothing_is_left_behind(hanging: Path, how: str) -> None:
     (["DEFECT=nothing"], "no defect nothing"),
     (["BOOTS=2"], "BOOTS= is for a guest: name its kernel with BASE= or KERNEL="),
     (["VARIANT=fixed"], "VARIANT= is for a guest"),
-    (["BASE=6.12", "VARIANT=x"], "VARIANT=x: vulnerable or fixed is wanted"),
+    (["BASE=6.12", "VARIANT=x"], "VARIANT=x: vulnerable, fixed or series is wanted"),
     (["BASE=0.1"], "no base 0.1"),
 ])
 def test_errors_are_one_line(words: list[str], reason: str) -> None:
