@@ -88,7 +88,8 @@ help:
 	@echo "  TESTS='-t name'   arguments for the selftest: -f, -v, -t, -r (see its -h)"
 	@echo '  OUT=dir           where results go; out/ if not named'
 	@echo '  VARIANT=fixed     of shell: which kernel, vulnerable if not named; of kselftest with'
-	@echo '                    BASE= or KERNEL= as well, and there fixed if not named'
+	@echo '                    BASE= or KERNEL= as well, and there fixed if not named; series is'
+	@echo '                    the base with all that make series adds to it, and KUnit'
 	@echo '  MUTANT=name       of mutants: this one alone                     (make list)'
 	@echo '  RESUME=1          of mutants: boot no kernel again that an earlier run in OUT has booted'
 	@echo '  DEST=dir          of selftests: where they go'

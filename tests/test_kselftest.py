@@ -19,10 +19,11 @@ from pathlib import Path
 import pytest
 from conftest import outside_make
 
-from lab import arch, guest, guestrun, kselftest, selftest
+from lab import arch, base, guest, guestrun, kselftest, selftest, upstream
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
+from lab.source import Source
 
 NOBODY = 65534
 
@@ -340,3 +341,29 @@ def test_errors_are_one_line(words: list[str], reason: str) -> None:
     assert done.returncode != 0 and done.stdout == ""
     lines = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
     assert len(lines) == 1 and lines[0].startswith("error: ") and reason in lines[0]
+
+
+@pytest.mark.parametrize(("said", "status", "told"), [
+    ("[16:10:49] Testing complete. Ran 37 tests: passed: 36, skipped: 1\n", 0,
+     "KUnit: Ran 37 tests: passed: 36, skipped: 1"),
+    ("[16:10:49] Testing complete. Ran 2 tests: passed: 1, failed: 1\n", 1, None),
+    ("[16:10:49] [ERROR] Test: <missing>: Could not find any KTAP output.\n", 1, None),
+    ("", 0, None),
+])
+def test_kunit_must_have_run_and_passed(tmp_path: Path, said: str, status: int,
+                                        told: str | None) -> None:
+    parser = tmp_path / "tools" / "testing" / "kunit" / "kunit.py"
+    parser.parent.mkdir(parents=True)
+    parser.write_text(f"import sys\nassert sys.argv[1:] == ['parse', 'log']\n"
+                      f"print({said!r}, end='')\nsys.exit({status})\n")
+    if told:
+        assert guestrun._kunit(tmp_path, Path("log")) == told
+    else:
+        with pytest.raises(LabError, match="^KUnit: "):
+            guestrun._kunit(tmp_path, Path("log"))
+
+
+def test_a_base_without_a_series_is_named() -> None:
+    source = Source(base.load("4.14"), "4.14.1", {}, "k", Path("/none"))
+    with pytest.raises(LabError, match="no series for 4.14.1 .*there are 6.12, 7.3"):
+        upstream.applied(source)
