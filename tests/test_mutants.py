@@ -580,7 +580,7 @@ def test_one_survivor_is_enough_to_fail(
     assert [name for name, status in status_of(run).items() if status == "survived"] == \
         ["seed-loop"]
     told = mutants.summary(run, tmp_path / "out")
-    assert re.search(r"(?m)^survived +seed-loop\n +only a notifier could tell", told)
+    assert re.search(r"(?m)^survived +seed-loop$", told)
     assert re.search(r"(?m)^killed +no-unshare +2 of 2\n +by p\.a$", told)
     dead = sum(status == "killed" for status in status_of(run).values())
     assert f"{dead} of the {dead + 1} that could be seen here were killed" in told
@@ -618,7 +618,7 @@ def test_all_kernels_have_what_some_selftest_needs(
     monkeypatch.setattr(mutants, "load", lambda name: one if name == one.name else load(name))
 
     def built(*request: object) -> build.Kernel:
-        options.append(request[-1])
+        options.append(tuple(map(str, request[-1])))            # type: ignore[call-overload]
         return kernel(*request)                                     # type: ignore[arg-type]
 
     def planned(source: Source, shown: defect.Defect) -> object:
@@ -629,7 +629,9 @@ def test_all_kernels_have_what_some_selftest_needs(
     monkeypatch.setattr(variant, "plan", planned)
     go(tmp_path / "out", only)
     assert len(options) == sum(word.startswith("build ") for word in asked) > 1
-    assert set(options) == {needs.options} and added == [needs.add]
+    # Beside what that one needs, there is what others' tests do.
+    assert len(set(options)) == 1 and set(needs.options) < set(options[0])
+    assert added == [needs.add]
 
 
 def test_selftests_that_need_another_guest_are_named(
@@ -673,7 +675,8 @@ def test_what_qemu_is_asked_for(guests: Callable[[Said], list[str]], tmp_path: P
     monkeypatch.setattr(prove, "keep", REAL_KEEP)
     lines: dict[str, str] = {}
 
-    def qemu_boot(what: qemu.Guest, folder: Path, _limit: float, _watch: object) -> qemu.Outcome:
+    def qemu_boot(what: qemu.Guest, folder: Path, _limit: float, _watch: object,
+                  _grace: float) -> qemu.Outcome:
         assert (folder / what.image).read_text() == "image"
         lines[f"{folder.parent.name}/{folder.name}"] = what.append
         names = re.search(r"lab\.run=(\S+)", what.append)
@@ -728,7 +731,7 @@ class Machine:
                             {**self.identity, "diff": one.key}, False, 1.0)
 
     def boot(self, what: qemu.Guest, folder: Path, _limit: float,
-             watch: Callable[[str, str], bool]) -> qemu.Outcome:
+             watch: Callable[[str, str], bool], _grace: float) -> qemu.Outcome:
         name = folder.parent.name
         self.booted.append(name)
         report = self.folder / "out/mutants.json"
