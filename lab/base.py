@@ -98,17 +98,18 @@ def _read(path: Path) -> Base:
         add=_lines(path, "add", text.get("add", "")),
         cflags=" ".join(text.get("cflags", "").split()),
         cmdline=" ".join(text.get("cmdline", "").split()),
-        noise=_expressions(path, text.get("noise", "")),
+        noise=expressions(path, "noise", text.get("noise", "")),
     )
 
 
-def _expressions(path: Path, text: str) -> tuple[str, ...]:
+def expressions(path: Path, key: str, text: str) -> tuple[str, ...]:
+    """The regular expressions in a value, one a line; LabError for a line that is none."""
     lines = tuple(line.strip() for line in text.splitlines() if line.strip())
     for line in lines:
         try:
             re.compile(line)
         except re.error as err:
-            raise LabError(f"{path}: noise: {line}: {err}") from err
+            raise LabError(f"{path}: {key}: {line}: {err}") from err
     return lines
 
 

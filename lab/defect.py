@@ -18,11 +18,11 @@ Such a file is INI. A defect that no selftest shows names none, and has an [audi
 
 import configparser
 import dataclasses
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.base import expressions
 from lab.errors import LabError
 from lab.paths import REPO
 
@@ -130,7 +130,7 @@ def load(name: str) -> Defect:
     text = parser["defect"]
     if "selftests" not in text and "audit" not in wanted:
         raise LabError(f"{path} names no selftests and has no [audit]: nothing finds the defect")
-    fatal, symptoms = _expressions(path, text, "fatal"), _expressions(path, text, "symptoms")
+    fatal, symptoms = (expressions(path, key, text.get(key, "")) for key in ("fatal", "symptoms"))
     control_files: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     removes = ""
@@ -211,17 +211,6 @@ def together(first: Defect, tests: Iterable[str]) -> Defect:
                 raise LabError(f"{both}{whose.name} differ in [kernel] options, {line} and {have}")
     return dataclasses.replace(first, add=tuple(add),
                                options=tuple(line for line, _whose in options.values()))
-
-
-def _expressions(path: Path, text: Mapping[str, str], key: str) -> tuple[str, ...]:
-    """The regular expressions of a key, one a line."""
-    lines = tuple(line.strip() for line in text.get(key, "").splitlines() if line.strip())
-    for line in lines:
-        try:
-            re.compile(line)
-        except re.error as err:
-            raise LabError(f"{path}: {key}: {line}: {err}") from err
-    return lines
 
 
 def _machine(path: Path, text: dict[str, str]) -> Machine:
