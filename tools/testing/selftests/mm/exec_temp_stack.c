@@ -46,9 +46,12 @@
 #define STRING_BYTES	(100 << 10)
 #define NR_ARGS		12
 #define NR_ENV		4
-#define MAX_LOOPS	3
-#define SECONDS		20	/* it takes 5 to 9 on a machine that is idle */
-#define STUCK_SECONDS	5
+#define MAX_CPUS	3	/* that programs run on */
+/* More than one, for who is preempted in between stays there for long. */
+#define LOOPS_PER_CPU	4
+#define MAX_LOOPS	(MAX_CPUS * LOOPS_PER_CPU)
+#define SECONDS		10
+#define STUCK_SECONDS	10
 
 enum trigger { COMPACTION, MIGRATE_PAGES, BLOCK_OFFLINE };
 
@@ -110,6 +113,8 @@ struct shared {
 FIXTURE(exec_temp_stack)
 {
 	struct shared *shared;
+	int cpus[MAX_CPUS];
+	int nr_cpus;
 	int nr_loops;
 	int nodes[2];
 	char *strings[NR_ARGS + NR_ENV];
@@ -144,27 +149,33 @@ static __noreturn void exec_program(char **strings)
 	_exit(4);
 }
 
-/* Returns whether the child came to its end in time. */
-static bool wait_for(struct loop *loop, int *status)
+/* Returns whether the child came to its end in time. SIGCHLD is blocked. */
+static bool wait_for(struct loop *loop, const sigset_t *sigchld, int *status)
 {
+	const struct timespec tick = { .tv_sec = 1 };
 	uint64_t limit = cycles_clock() + STUCK_SECONDS * 1000000000ull;
 
 	while (waitpid(loop->child, status, WNOHANG) != loop->child) {
 		if (cycles_clock() > limit)
 			return false;
-		usleep(200);
+		sigtimedwait(sigchld, NULL, &tick);
 	}
 	return true;
 }
 
 static __noreturn void exec_loop(struct shared *sh, struct loop *loop,
-				 char **strings, pid_t parent)
+				 char **strings, int cpu, pid_t parent)
 {
+	sigset_t sigchld;
 	pid_t child;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1);
+	sigemptyset(&sigchld);
+	sigaddset(&sigchld, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &sigchld, NULL);
+	pin_to_cpu(cpu);
 	while (!stopped(sh)) {
 		child = fork();
 		if (!child)
@@ -172,7 +183,7 @@ static __noreturn void exec_loop(struct shared *sh, struct loop *loop,
 		if (child < 0)
 			_exit(1);
 		__atomic_store_n(&loop->child, child, __ATOMIC_RELEASE);
-		if (!wait_for(loop, &loop->status)) {
+		if (!wait_for(loop, &sigchld, &loop->status)) {
 			loop->stuck = true;
 			_exit(0);
 		}
@@ -302,7 +313,7 @@ static bool kernel_has_died(void)
 FIXTURE_SETUP(exec_temp_stack)
 {
 	cpu_set_t allowed;
-	int i, nr_cpus;
+	int i, first = -1;
 
 	if (geteuid())
 		SKIP(return, "needs root, to migrate the pages of others");
@@ -324,10 +335,18 @@ FIXTURE_SETUP(exec_temp_stack)
 	}
 	if (sched_getaffinity(0, sizeof(allowed), &allowed))
 		CPU_ZERO(&allowed);
-	nr_cpus = CPU_COUNT(&allowed);
-	if (nr_cpus < 2)
+	/* All but the first, which is left to the trigger. */
+	for (i = 0; i < CPU_SETSIZE && self->nr_cpus < MAX_CPUS; i++) {
+		if (!CPU_ISSET(i, &allowed))
+			continue;
+		if (first < 0)
+			first = i;
+		else
+			self->cpus[self->nr_cpus++] = i;
+	}
+	if (!self->nr_cpus)
 		SKIP(return, "needs two CPUs");
-	self->nr_loops = nr_cpus - 1 < MAX_LOOPS ? nr_cpus - 1 : MAX_LOOPS;
+	self->nr_loops = self->nr_cpus * LOOPS_PER_CPU;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* It waits for the last process: no more than there is need of it. */
@@ -367,13 +386,15 @@ TEST_F_TIMEOUT(exec_temp_stack, exec, 120)
 	uint64_t began = cycles_clock(), limit;
 	pid_t parent = getpid(), pid;
 	long first_ms = 0;
+	bool died = false;
 	int i;
 
 	for (i = 0; i < self->nr_loops; i++) {
 		pid = fork();
 		ASSERT_GE(pid, 0);
 		if (!pid)
-			exec_loop(sh, &sh->loops[i], self->strings, parent);
+			exec_loop(sh, &sh->loops[i], self->strings,
+				  self->cpus[i % self->nr_cpus], parent);
 		sh->loops[i].pid = pid;
 	}
 	pid = fork();
@@ -383,11 +404,12 @@ TEST_F_TIMEOUT(exec_temp_stack, exec, 120)
 	self->mover = pid;
 
 	limit = began + seconds * 1000000000ull;
-	while (cycles_clock() < limit && !wrong) {
+	while (cycles_clock() < limit && !wrong && !died) {
 		usleep(20 * 1000);
 		for (i = 0; i < self->nr_loops; i++)
 			wrong += sh->loops[i].wrong || sh->loops[i].stuck;
-		if (wrong)
+		died = kernel_has_died();
+		if (wrong || died)
 			first_ms = (cycles_clock() - began) / 1000000;
 	}
 	__atomic_store_n(&sh->stop, 1, __ATOMIC_RELEASE);
@@ -405,9 +427,9 @@ TEST_F_TIMEOUT(exec_temp_stack, exec, 120)
 				       WTERMSIG(loop->status) :
 				       WEXITSTATUS(loop->status));
 	}
-	if (!wrong && kernel_has_died()) {
+	if (died || kernel_has_died()) {
 		ksft_print_msg("the kernel has died of something: see its log\n");
-		wrong = 1;
+		wrong += !wrong;
 	}
 	migrated = pages_migrated() - migrated;
 
