@@ -68,7 +68,7 @@
 #define NR_THREADS	4
 #define MAX_CPUS	4	/* of a node */
 #define SECONDS		15
-#define WANT		200	/* migrations are enough */
+#define WANT		20	/* migrations are enough */
 #define MIN_MIGRATIONS	3	/* fewer are no evidence */
 #define EXAMPLES	3
 #define TICK_MS		10
