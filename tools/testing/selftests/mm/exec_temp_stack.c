@@ -46,10 +46,7 @@
 #define STRING_BYTES	(100 << 10)
 #define NR_ARGS		12
 #define NR_ENV		4
-#define MAX_CPUS	3	/* that programs run on */
-/* More than one, for who is preempted in between stays there for long. */
-#define LOOPS_PER_CPU	4
-#define MAX_LOOPS	(MAX_CPUS * LOOPS_PER_CPU)
+#define MAX_LOOPS	3
 #define SECONDS		10
 #define STUCK_SECONDS	10
 
@@ -66,12 +63,8 @@ static char letter(int nr)
 
 static bool string_is_whole(const char *s, int nr)
 {
-	size_t i;
-
-	for (i = 0; i < STRING_BYTES - 1; i++)
-		if (s[i] != letter(nr))
-			return false;
-	return !s[i];
+	return s[0] == letter(nr) && !memcmp(s, s + 1, STRING_BYTES - 2) &&
+	       !s[STRING_BYTES - 1];
 }
 
 /*
@@ -113,8 +106,6 @@ struct shared {
 FIXTURE(exec_temp_stack)
 {
 	struct shared *shared;
-	int cpus[MAX_CPUS];
-	int nr_cpus;
 	int nr_loops;
 	int nodes[2];
 	char *strings[NR_ARGS + NR_ENV];
@@ -164,7 +155,7 @@ static bool wait_for(struct loop *loop, const sigset_t *sigchld, int *status)
 }
 
 static __noreturn void exec_loop(struct shared *sh, struct loop *loop,
-				 char **strings, int cpu, pid_t parent)
+				 char **strings, pid_t parent)
 {
 	sigset_t sigchld;
 	pid_t child;
@@ -175,7 +166,6 @@ static __noreturn void exec_loop(struct shared *sh, struct loop *loop,
 	sigemptyset(&sigchld);
 	sigaddset(&sigchld, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &sigchld, NULL);
-	pin_to_cpu(cpu);
 	while (!stopped(sh)) {
 		child = fork();
 		if (!child)
@@ -313,7 +303,7 @@ static bool kernel_has_died(void)
 FIXTURE_SETUP(exec_temp_stack)
 {
 	cpu_set_t allowed;
-	int i, first = -1;
+	int i, nr_cpus;
 
 	if (geteuid())
 		SKIP(return, "needs root, to migrate the pages of others");
@@ -335,18 +325,10 @@ FIXTURE_SETUP(exec_temp_stack)
 	}
 	if (sched_getaffinity(0, sizeof(allowed), &allowed))
 		CPU_ZERO(&allowed);
-	/* All but the first, which is left to the trigger. */
-	for (i = 0; i < CPU_SETSIZE && self->nr_cpus < MAX_CPUS; i++) {
-		if (!CPU_ISSET(i, &allowed))
-			continue;
-		if (first < 0)
-			first = i;
-		else
-			self->cpus[self->nr_cpus++] = i;
-	}
-	if (!self->nr_cpus)
+	nr_cpus = CPU_COUNT(&allowed);
+	if (nr_cpus < 2)
 		SKIP(return, "needs two CPUs");
-	self->nr_loops = self->nr_cpus * LOOPS_PER_CPU;
+	self->nr_loops = nr_cpus - 1 < MAX_LOOPS ? nr_cpus - 1 : MAX_LOOPS;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* It waits for the last process: no more than there is need of it. */
@@ -393,8 +375,7 @@ TEST_F_TIMEOUT(exec_temp_stack, exec, 120)
 		pid = fork();
 		ASSERT_GE(pid, 0);
 		if (!pid)
-			exec_loop(sh, &sh->loops[i], self->strings,
-				  self->cpus[i % self->nr_cpus], parent);
+			exec_loop(sh, &sh->loops[i], self->strings, parent);
 		sh->loops[i].pid = pid;
 	}
 	pid = fork();
