@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """Loads defects/<name>/defect: what a defect is, what shows it, and what takes its cure out.
 
+A race that is too narrow to be met in each boot may have an amplifier.cocci, which makes it wider
+in the vulnerable and in the fixed kernel alike, and an [amplifier] that says how in words.
+
 Such a file is INI. A defect that no selftest shows names none, and has an [audit]. Beside [defect],
-[control] and [audit] the file may say what the tests of this defect need that no other's do:
+[control], [amplifier] and [audit] the file may say what the tests of this defect need that no other's do:
 
     [kernel]          one of these, or both
     add       files of this repository that both kernels get, at the same path; a C file is built in
@@ -31,6 +34,7 @@ DEFECTS = REPO / "defects"
 _KEYS: dict[str, set[str]] = {
     "defect": {"title", "upstream", "since", "fixed"},
     "control": {"files", "places", "removes"},
+    "amplifier": {"files", "places", "does"},
     "queue": {"vulnerable"},
     "audit": {"files", "exist", "see"},
     "kernel": set(),
@@ -62,6 +66,16 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Amplifier:
+    """What both kernels get so that a race is met in each boot of the vulnerable one."""
+
+    rule: Path
+    files: tuple[str, ...]          # that it is run on, those that a tree has
+    places: tuple[str, ...]         # functions that it must change, as those of a control
+    does: str                       # in words
+
+
+@dataclass(frozen=True)
 class Defect:
     """One way in which page migration loses track of a mapping."""
 
@@ -86,6 +100,7 @@ class Defect:
     exist: tuple[str, ...] = ()     # functions without which a tree is not affected; "a|b" for a
                                     # function that was renamed
     see: tuple[str, ...] = ()       # functions that the rules must see where a tree has them
+    amplifier: Amplifier | None = None
     machine: Machine = Machine()
     add: tuple[str, ...] = ()       # files of the repository that both kernels get
     options: tuple[str, ...] = ()   # further .config lines
@@ -110,13 +125,13 @@ def load(name: str) -> Defect:
     except (configparser.Error, UnicodeDecodeError) as err:
         raise LabError(f"{path} cannot be read: {' '.join(str(err).split())}") from err
 
-    control, audit = folder / "control.cocci", folder / "audit.cocci"
-    wanted = {"defect"} | {name for name, file in (("control", control), ("audit", audit))
-                           if file.exists()}
+    rules = {name: folder / f"{name}.cocci" for name in ("control", "amplifier", "audit")}
+    control, audit = rules["control"], rules["audit"]
+    wanted = {"defect"} | {name for name, file in rules.items() if file.exists()}
     if set(parser.sections()) - _FREE != wanted:
-        raise LabError(f"{path} has the sections {sorted(parser.sections())}, "
-                       f"it must have {sorted(wanted)} ([control] goes with control.cocci, [audit] "
-                       f"with audit.cocci), and may have {', '.join(sorted(_FREE))}")
+        pairs = ", ".join(f"[{rule}] goes with {rule}.cocci" for rule in sorted(rules))
+        raise LabError(f"{path} has the sections {sorted(parser.sections())}, it must have "
+                       f"{sorted(wanted)} ({pairs}), and may have {', '.join(sorted(_FREE))}")
     wanted |= set(parser.sections())
     for section in sorted(wanted):
         have = set(parser[section]) - _OPTIONAL.get(section, set())
@@ -138,6 +153,11 @@ def load(name: str) -> Defect:
         control_files = tuple(parser["control"]["files"].split())
         places = tuple(parser["control"]["places"].split())
         removes = parser["control"]["removes"].strip()
+    amplifier = None
+    if "amplifier" in wanted:
+        said = parser["amplifier"]
+        amplifier = Amplifier(rules["amplifier"], tuple(said["files"].split()),
+                              tuple(said["places"].split()), " ".join(said["does"].split()))
     audit_files: tuple[str, ...] = ()
     exist: tuple[str, ...] = ()
     see: tuple[str, ...] = ()
@@ -181,6 +201,7 @@ def load(name: str) -> Defect:
         audit_files=audit_files,
         exist=exist,
         see=see,
+        amplifier=amplifier,
         machine=_machine(path, dict(parser["guest"]) if "guest" in wanted else {}),
         add=add,
         options=options,

@@ -4,7 +4,8 @@
 A tree that has the protection is the fixed one as it is, and the defect's control.cocci takes the
 protection out of it.  A tree that never had it is the vulnerable one as it is, and the patches of
 queue/<base> put it in.  A defect that only the first patches lay open has those in its vulnerable
-tree.
+tree.  A race that is too narrow to be met in each boot is made wider in both, by the defect's
+amplifier.cocci.
 
 What put() changes in a work tree is written down beside the tree before it is changed, in
 <work>/variant/:
@@ -27,7 +28,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from lab.defect import Defect
+from lab.defect import Amplifier, Defect
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.source import Source
@@ -51,11 +52,15 @@ class Variant:
 def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
     """The vulnerable and the fixed variant of `source` for `defect`.  Changes no tree.
 
-    LabError where the control does not change exactly the places that the defect names, where a
-    patch of the queue does not apply as it is (no fuzz), and where there is neither a match nor a
+    LabError where the control or the amplifier does not change exactly the places that the defect
+    names, where a patch of the queue does not apply as it is (no fuzz), and where there is neither a match nor a
     queue.
     """
     def made(name: str, how: str, diff: str, places: tuple[str, ...] = ()) -> Variant:
+        if defect.amplifier:
+            diff, place = _amplified(source, defect, defect.amplifier, diff)
+            how = f"{how}, and amplifier.cocci: {defect.amplifier.does}"
+            places += (f"{place} (amplifier.cocci)",)
         return make(name, how, _with_files(source, defect.add, diff), places)
 
     control = _control(source, defect)
@@ -414,6 +419,21 @@ def _control(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | No
             also = f" (and its label {', '.join(labels[name])})" if name in labels else ""
             places.append(f"{where} {name}{also}")
     return made.diff, tuple(places)
+
+
+def _amplified(source: Source, defect: Defect, amplifier: Amplifier, before: str
+               ) -> tuple[str, str]:
+    """The diff `before` and the amplifier's, and the place that it changed."""
+    made = edit(source, amplifier.rule, amplifier.files, f"the amplifier of {defect.name}", before)
+    exist = made.functions if made else frozenset()
+    wanted = sorted(name for name, must in wanted_places(amplifier.places, exist).items() if must)
+    have = sorted(place.function for place in made.places) if made else []
+    if not made or not have or have != wanted:
+        raise LabError(f"{defect.name}/amplifier.cocci changes {', '.join(have) or 'nothing'} in "
+                       f"{source.version}, and not each of {' '.join(amplifier.places)} once: the "
+                       "rule needs a look")
+    return made.diff, ", ".join(f"{place.path}:{place.line} {place.function}"
+                                for place in made.places)
 
 
 def _spatch(rule: Path, folder: Path, files: tuple[str, ...]) -> None:

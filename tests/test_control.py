@@ -104,6 +104,21 @@ out_unmap:
 """
 
 
+EXEC = """\
+static int %(name)s(struct vm_area_struct *vma, unsigned long shift)
+{
+	if (vma_adjust(vma, new_start, old_end, vma->vm_pgoff, NULL))
+		return -ENOMEM;
+	lru_add_drain();
+	if (length != move_page_tables(vma, old_start,
+				       vma, new_start, length, false))
+		return -ENOMEM;
+	return 0;
+}
+"""
+NAP = "schedule_timeout_uninterruptible(1)"
+
+
 def source_with(tmp_path: Path, text: str) -> Source:
     tree = tmp_path / "work" / "tree"
     (tree / "mm").mkdir(parents=True)
@@ -260,6 +275,43 @@ def test_a_fault_that_migrates_a_thp_no_longer_tells_devices(tmp_path: Path) -> 
 def test_where_all_pages_go_one_way_there_is_nothing_to_take_out(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="control.cocci finds no protection in mm/huge_memory.c"):
         variant.plan(with_fault(tmp_path, NEW_FAULT), defect.load("thp-numa-notifier"))
+
+
+def test_an_amplifier_is_in_both_kernels_and_is_named(tmp_path: Path) -> None:
+    source = source_with(tmp_path, V5_10.replace("try_to_unmap_one", "somebody_else") + """\
+static bool invalid_migration_vma(struct vm_area_struct *vma, void *arg)
+{
+	return vma_is_temporary_stack(vma);
+}
+""")
+    (source.tree / "fs").mkdir()
+    (source.tree / "fs/exec.c").write_text(EXEC % {"name": "shift_arg_pages"})
+    both = variant.plan(source, defect.load("exec-temp-stack"))
+    for one in both:
+        assert "amplifier.cocci: exec sleeps for a tick" in one.how
+        assert one.places[-1] == "fs/exec.c:6 shift_arg_pages (amplifier.cocci)"
+        variant.put(source, one)
+        text = (source.tree / "fs/exec.c").read_text()
+        assert re.search(rf"lru_add_drain.*\n\t{re.escape(NAP)};\n\tif \(length", text)
+        assert text.count(NAP) == 1
+    assert len(both[0].places) == 2 and len(both[1].places) == 1
+    assert "mm/rmap.c" in both[0].diff and "mm/rmap.c" not in both[1].diff
+
+
+@pytest.mark.parametrize("text", ["", EXEC % {"name": "shift_arg_pages"}
+                                  + EXEC % {"name": "relocate_vma_down"},
+                                  (EXEC % {"name": "shift_arg_pages"}).replace("move_", "shift_")])
+def test_an_amplifier_that_finds_another_place_stops_the_run(tmp_path: Path, text: str) -> None:
+    source = source_with(tmp_path, """\
+static bool invalid_migration_vma(struct vm_area_struct *vma, void *arg)
+{
+	return vma_is_temporary_stack(vma);
+}
+""")
+    (source.tree / "fs").mkdir()
+    (source.tree / "fs/exec.c").write_text(text)
+    with pytest.raises(LabError, match="exec-temp-stack/amplifier.cocci changes .* needs a look"):
+        variant.plan(source, defect.load("exec-temp-stack"))
 
 
 @pytest.mark.parametrize(("version", "functions"), [

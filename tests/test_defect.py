@@ -181,6 +181,20 @@ def test_control_section_and_control_file_go_together(folder: Path) -> None:
         defect.load("astray")
 
 
+def test_an_amplifier_goes_with_its_file(folder: Path) -> None:
+    assert defect.load("astray").amplifier is None
+    (folder / "amplifier.cocci").write_text("")
+    with pytest.raises(LabError, match="it must have .*'amplifier'"):
+        defect.load("astray")
+    said = "[amplifier]\nfiles = mm/a.c mm/b.c\nplaces = f|g\ndoes = sleeps\n    a lot\n"
+    (folder / "defect").write_text(TEXT + said)
+    assert defect.load("astray").amplifier == defect.Amplifier(
+        folder / "amplifier.cocci", ("mm/a.c", "mm/b.c"), ("f|g",), "sleeps a lot")
+    (folder / "amplifier.cocci").unlink()
+    with pytest.raises(LabError, match="amplifier"):
+        defect.load("astray")
+
+
 def test_all_defects_of_the_repository_load() -> None:
     assert "pmd-share-migrate" in defect.names()
     for name in defect.names():
