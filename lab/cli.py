@@ -194,7 +194,7 @@ def _kselftest_guest(args: argparse.Namespace, names: tuple[str, ...], progress:
     if variant not in guestrun.VARIANTS:
         raise LabError(f"VARIANT={variant}: vulnerable, fixed or series is wanted")
     wanted = _wanted(args)
-    deps.ensure(progress)
+    deps.ensure(progress, (*deps.BUILD, *(deps.VMTESTS if variant == guestrun.SERIES else ())))
     return guestrun.run(wanted, variant, names, arch.load(), progress,
                         lambda line: print(line, flush=True))
 

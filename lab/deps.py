@@ -78,6 +78,9 @@ CHECK = (
 )
 
 
+# The shell of run_vmtests.sh, where a guest is to run that.
+VMTESTS = (Need("bash-static", static="bash-static"),)
+
 # To render the documents, which nothing else needs.
 DOCS = (Need("python3-sphinx", ("sphinx-build",)),)
 

@@ -13,16 +13,21 @@ from lab.paths import REPO, atomic_dir, cache_dir, locked
 INIT = REPO / "lab" / "guest" / "init"
 
 
-def initramfs(programs: dict[str, Path], kselftest: Path | None = None) -> Path:
+def initramfs(programs: dict[str, Path], kselftest: Path | None = None, bash: bool = False) -> Path:
     """A gzipped cpio archive with `programs` (name: static binary) in /tests, from the cache.
 
-    A folder `kselftest` of installed selftests becomes /kselftest.
+    A folder `kselftest` of installed selftests becomes /kselftest, and with `bash` there is one.
     """
     busybox = shutil.which("busybox")
     if busybox is None:
         raise LabError("no busybox: apt install busybox-static")
     files = {"init": INIT, "bin/busybox": Path(busybox),
              **{f"tests/{name}": path for name, path in sorted(programs.items())}}
+    if bash:
+        shell = shutil.which("bash-static")
+        if shell is None:
+            raise LabError("no bash for the guest: apt install bash-static")
+        files["bin/bash"] = Path(shell)
     if kselftest:
         files |= {f"kselftest/{path.relative_to(kselftest)}": path
                   for path in sorted(kselftest.rglob("*")) if path.is_file()}

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import build, guest, klog, kselftest, prove, qemu, upstream, variant, verdict
+from lab import build, guest, klog, kselftest, prove, qemu, selftest, upstream, variant, verdict
 from lab.arch import Arch
 from lab.errors import LabError
 from lab.progress import Progress
@@ -17,6 +17,8 @@ from lab.source import Source
 # Beside the two of a defect: with all that is in upstream/.
 SERIES = "series"
 VARIANTS = ("vulnerable", "fixed", SERIES)
+# A guest with all that run_vmtests.sh runs, two minutes of the kernel's own among it.
+SCRIPT_LIMIT = 900
 
 
 def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
@@ -24,19 +26,27 @@ def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
     """Boot one kernel and run the programs `names` there, all of them for none.
 
     `name` is of VARIANTS: one of the two that wanted.defect is about, or the series, whose KUnit
-    tests must pass then.  Each line of the output goes to `tell` as it comes, and console.log and
-    qemu.sh of the boot are in wanted.out/kselftest afterwards.  LabError where a result is missing,
-    where the kernel complained of something, and where the guest outlived its time.
+    tests must pass then, and whose run_vmtests.sh runs the programs where none is named.  Each line
+    of the output goes to `tell` as it comes, and console.log and qemu.sh of the boot are in
+    wanted.out/kselftest afterwards.  LabError where a result is missing, where the kernel
+    complained of something, and where the guest outlived its time.
     """
     source, one, kernel = _kernel(wanted, name, arch, progress)
-    initrd = guest.initramfs({}, kselftest.install(arch, progress))
+    # The kernel's own way to its tests of mm, with what the series adds there.
+    texts, arguments, limit = {}, wanted.tests, prove.LIMIT
+    if name == SERIES and not names:
+        texts = {file: variant.text_of(source, one, str(selftest.FOLDER / file))
+                 for file in kselftest.SCRIPT_FILES}
+        names, arguments = (kselftest.SCRIPT,), kselftest.SCRIPT_ARGUMENTS
+        limit = SCRIPT_LIMIT
+    initrd = guest.initramfs({}, kselftest.install(arch, progress, texts), bash=bool(texts))
     accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
     machine = wanted.defect.machine
     # A word of the command line has no blanks: the arguments go one way, what takes them another.
-    takers = kselftest.arguments(names, wanted.tests)
+    takers = kselftest.arguments(names, arguments)
     words = [f"lab.kselftest={','.join(kselftest.chosen(names))}",
              "lab.env=HUGETLB_PMD_MIGRATE_OFFLINE=1",
-             f"lab.args={','.join(wanted.tests)} lab.takers={','.join(takers)}" if takers else "",
+             f"lab.args={','.join(arguments)} lab.takers={','.join(takers)}" if takers else "",
              source.base.cmdline, machine.cmdline]
     home = wanted.out / "kselftest"
     shutil.rmtree(home, ignore_errors=True)
@@ -45,7 +55,7 @@ def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
                       machine)
     progress.note(f"booting the {name} kernel {source.version} ({one.how}; {accel.upper()})")
     reader = _Reader(tell)
-    limit = wanted.limit or (prove.DEBUG_LIMIT if wanted.debug else prove.LIMIT)
+    limit = wanted.limit or (prove.DEBUG_LIMIT if wanted.debug else limit)
     ended = qemu.boot(what, home, limit, lambda _log, said: reader.more(said))
     reader.more((home / "ktap.log").read_text("utf-8", "replace"))
     console = (home / "console.log").read_text("utf-8", "replace")

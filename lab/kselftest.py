@@ -2,13 +2,15 @@
 """Runs the selftests on this machine, with the kernel's own runner and output.
 
 They are laid out as `make -C tools/testing/selftests install` lays them out, with run_kselftest.sh
-of the kernel source that they are built in.  What that says is passed on as it comes, but for two
+of the kernel source that they are built in.  run_vmtests.sh, the one program that all tests of mm
+are in a patched tree, can be had beside them.  What they say is passed on as it comes, but for two
 things.  Its first line names KTAP, not TAP.  And a program all of whose tests were skipped, which
 the kernel's harness makes a success, is told to be skipped, and why.
 """
 
 import ctypes
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -26,12 +28,19 @@ from lab.paths import REPO, atomic_dir, cache_dir, locked
 from lab.progress import Progress
 
 COLLECTION = "mm"
+SCRIPT = "run_vmtests.sh"
+# What a tree has of it: how to run all tests, and how long they may take.
+SCRIPT_FILES = (SCRIPT, "settings")
+# What it is to run: what the series adds there, and what takes memory offline.
+SCRIPT_ARGUMENTS = ("-d", "-t", "migration")
 _MINDER = REPO / "lab" / "minder.py"
 _PR_SET_PDEATHSIG = 1
 
 _PLAN = re.compile(r"1\.\.(\d+)")
 _RESULT = re.compile(r"(not )?ok \d+ selftests: \S+ (\S+)(.*)")
-_NESTED = re.compile(r"# (not )?ok \d+ .*?(?: # SKIP\b ?(.*))?")
+_NESTED = re.compile(r"# (not )?ok \d+ (?P<name>\S+).*?(?: # SKIP\b ?(.*))?")
+# What a program of SCRIPT skipped, and why.
+_NESTED_TWICE = re.compile(r"# # ok \d+ .*? # SKIP\b ?(.*)")
 
 
 @dataclass
@@ -44,6 +53,9 @@ class Stream:
     skipped: dict[str, str] = field(default_factory=dict)   # with the reason
     _ran: int = 0
     _reasons: list[str] = field(default_factory=list)
+    # The programs that SCRIPT ran, should it be that: name, whether it failed, why it was skipped.
+    _inner: list[tuple[str, bool, str | None]] = field(default_factory=list)
+    _why: str = ""
 
     def line(self, text: str) -> str:
         """The line as it is to be passed on."""
@@ -52,10 +64,15 @@ class Stream:
         if plan := _PLAN.fullmatch(text):
             self.planned = int(plan[1])
         elif nested := _NESTED.fullmatch(text):
-            if nested[1] or nested[2] is None:
+            skip = nested[3] if nested[3] is None else nested[3] or self._why or "it does not say why"
+            self._inner.append((nested["name"], bool(nested[1]), skip))
+            self._why = ""
+            if nested[1] or skip is None:
                 self._ran += 1
             else:
-                self._reasons.append(nested[2])
+                self._reasons.append(skip)
+        elif deeper := _NESTED_TWICE.fullmatch(text):
+            self._why = self._why or deeper[1]
         elif result := _RESULT.fullmatch(text):
             return self._result(text, bool(result[1]), result[2], result[3])
         return text
@@ -64,8 +81,11 @@ class Stream:
         # A program that ran nothing proves nothing.
         nothing = not self._ran
         reason = self._reasons[0] if self._reasons else "no test ran"
-        self._ran, self._reasons = 0, []
-        if failed:
+        inner = self._inner
+        self._ran, self._reasons, self._inner, self._why = 0, [], [], ""
+        if name == SCRIPT and inner:
+            self._script(failed, inner)
+        elif failed:
             self.failed.append(name)
         elif "# SKIP" in rest:
             self.skipped[name] = reason
@@ -75,6 +95,21 @@ class Stream:
         else:
             self.passed.append(name)
         return text
+
+    def _script(self, failed: bool, inner: list[tuple[str, bool, str | None]]) -> None:
+        # It is skipped as a whole where one of its programs is.
+        self.planned = (self.planned or 0) + len(inner) - 1
+        for name, bad, reason in inner:
+            if bad:
+                self.failed.append(name)
+            elif reason is not None:
+                self.skipped[name] = reason
+            else:
+                self.passed.append(name)
+        # A time limit, for one.
+        if failed and not any(bad for _name, bad, _reason in inner):
+            self.planned += 1
+            self.failed.append(SCRIPT)
 
     def check(self, status: int | None) -> None:
         """LabError where there is no result of some program."""
@@ -92,15 +127,22 @@ class Stream:
                 f"{len(self.failed)} failed, {len(self.skipped)} skipped")
 
 
-def install(arch: Arch, progress: Progress) -> Path:
-    """The folder with run_kselftest.sh and the selftests, from the cache or made now."""
+def install(arch: Arch, progress: Progress, texts: dict[str, str] | None = None) -> Path:
+    """The folder with run_kselftest.sh and the selftests, from the cache or made now.
+
+    `texts` are files of the collection, and SCRIPT is one of them: the one program on the list then.
+    """
     programs = selftest.build(arch, progress)
+    listed = list(programs)
+    if texts:
+        programs |= selftest.beside(arch, progress)
+        listed = [SCRIPT]
     tree = source.from_base(base.load(selftest.BASE), progress).tree / selftest.FOLDER.parent
     files = {path.relative_to(tree): path for path in
              [tree / "run_kselftest.sh", *sorted((tree / "kselftest").iterdir()),
               tree / COLLECTION / "settings"] if path.is_file()}
     files |= {Path(COLLECTION, name): path for name, path in programs.items()}
-    key = hashlib.sha256()
+    key = hashlib.sha256(json.dumps(texts or {}).encode())
     for name, path in files.items():
         key.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     dest = cache_dir() / "kselftest" / key.hexdigest()[:20]
@@ -110,8 +152,11 @@ def install(arch: Arch, progress: Progress) -> Path:
                 for name, path in files.items():
                     (new / name).parent.mkdir(exist_ok=True)
                     shutil.copy2(path, new / name)
+                for file, text in (texts or {}).items():
+                    (new / COLLECTION / file).write_text(text, encoding="utf-8")
+                    (new / COLLECTION / file).chmod(0o755)
                 (new / "kselftest-list.txt").write_text(
-                    "".join(f"{COLLECTION}:{name}\n" for name in programs), encoding="ascii")
+                    "".join(f"{COLLECTION}:{name}\n" for name in listed), encoding="ascii")
     return dest
 
 

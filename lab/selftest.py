@@ -20,6 +20,8 @@ from lab.progress import Progress
 # Has kselftest_harness.h with fixtures and variants, and Debian 12 has it.
 BASE = "6.12"
 FOLDER = Path("tools/testing/selftests/mm")
+# The kernel's own that run_vmtests.sh runs together with them, and that needs no more than they do.
+BESIDE = ("migration",)
 # What they share with kernel code of the repository, as mm/hmm-tests.c does with lib/test_hmm.c.
 SHARED = "lib/*_uapi.h"
 
@@ -41,10 +43,18 @@ def names() -> list[str]:
 
 def build(arch: Arch, progress: Progress) -> dict[str, Path]:
     """All selftests by name, from the cache or built now; LabError with the compiler's error."""
+    return _build(arch, tuple(names()), progress)
+
+
+def beside(arch: Arch, progress: Progress) -> dict[str, Path]:
+    """The same of BESIDE, which are built as they are in the tree."""
+    return _build(arch, BESIDE, progress)
+
+
+def _build(arch: Arch, tests: tuple[str, ...], progress: Progress) -> dict[str, Path]:
     home = source.from_base(base.load(BASE), progress)
-    files = sources()
-    tests = names()
-    key = hashlib.sha256(f"{home.key} {arch.name}".encode())
+    files = sources() if tests != BESIDE else []
+    key = hashlib.sha256(f"{home.key} {arch.name} {' '.join(tests)}".encode())
     for path in [*files, *sorted(REPO.glob(SHARED))]:
         key.update(f"{path.name}\0".encode() + path.read_bytes())
     dest = cache_dir() / "selftests" / key.hexdigest()[:20]
@@ -59,23 +69,34 @@ def build(arch: Arch, progress: Progress) -> dict[str, Path]:
     return {name: dest / name for name in tests}
 
 
-def _make(arch: Arch, tree: Path, files: list[Path], tests: list[str], out: Path) -> None:
-    # The tree is the lab's own copy; nothing that a kernel is built from lies in this folder.
-    for path in files:
-        shutil.copyfile(path, tree / FOLDER / path.name)
+def _make(arch: Arch, tree: Path, files: list[Path], tests: tuple[str, ...], out: Path) -> None:
+    # Beside the folder that they belong in, not there: the tree is the lab's own copy, but what it
+    # is made of is to stay what it was, for patches that add these very files.
+    folder = tree / FOLDER.parent / "lab-mm"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        shutil.copytree(tree / FOLDER, folder, symlinks=True)
+        for path in files:
+            shutil.copyfile(path, folder / path.name)
+        _compile(arch, folder, files, tests, out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...], out: Path) -> None:
     helpers = " ".join(path.name for path in files if path.suffix == ".c" and path.stem not in tests)
     programs = [str(out / name) for name in tests]
     log = cache_dir() / "logs" / "selftests.log"
     log.parent.mkdir(exist_ok=True)
     command = [
-        "make", "-C", str(tree / FOLDER), f"OUTPUT={out}",
+        "make", "-C", str(folder), f"OUTPUT={out}",
         # <lib/...> is to be found in the repository, and before the tree: that may be one that a
         # kernel with an older copy of these very files is built from.
         f"CC={arch.compiler} -I{REPO}", f"ARCH={arch.name}",
         # Full paths: lib.mk would prefix names itself, but not those from a command line.
         f"TEST_GEN_FILES={' '.join(programs)}", "TEST_PROGS=",
         # The second is what lib.mk of newer trees adds by itself.
-        f"EXTRA_CFLAGS=-static -I{tree / FOLDER.parent}", "LDLIBS=-lnuma -lpthread",
+        f"EXTRA_CFLAGS=-static -I{folder.parent}", "LDLIBS=-lnuma -lpthread",
         # What a line in the folder's Makefile does in a patched tree.
         f"--eval={' '.join(programs)}: {helpers}", *programs,
     ]

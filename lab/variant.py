@@ -510,6 +510,22 @@ def queue_diff(source: Source, patches: list[Path]) -> str:
     return diff
 
 
+def text_of(source: Source, variant: Variant, path: str) -> str:
+    """The file `path` of a variant; LabError where there is none."""
+    with tempfile.TemporaryDirectory(prefix="lab-file-") as folder:
+        scratch = _Scratch(source.tree, Path(folder))
+        scratch.take([path])
+        if path in _touched(variant.diff):
+            done = _git(scratch.new, "apply", "--whitespace=nowarn", f"--include={path}", "-",
+                        text=variant.diff)
+            if done.returncode != 0:
+                raise LabError(f"{path} of {source.version} is not what the variant was made of: "
+                               f"{_first_line(done.stderr)}")
+        if not (scratch.new / path).is_file():
+            raise LabError(f"{source.version} has no {path}")
+        return _read(scratch.new / path)
+
+
 def _why_not(source: Source, patch: Path, text: str, folder: Path, stderr: str) -> str:
     """One line about a patch that git refused: the patch, the file, the hunk, and the reverse."""
     where = ""

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 from conftest import outside_make
 
-from lab import arch, base, guest, guestrun, kselftest, selftest, upstream
+from lab import arch, base, guest, guestrun, kselftest, selftest, source as sources, upstream, \
+    variant
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
@@ -97,6 +98,50 @@ def test_a_failure_stays_one(end: str) -> None:
                          f"# ok 1 x # SKIP y\nnot ok 2 selftests: mm: b{end}")
     assert lines[1] == f"not ok 1 selftests: mm: a{end}"
     assert stream.failed == ["a", "b"] and not stream.skipped
+
+
+VMTESTS = """TAP version 13
+1..1
+# timeout set to 900
+# selftests: mm: run_vmtests.sh
+# TAP version 13
+# # -----------
+# # running ./a
+# # TAP version 13
+# # ok 1 x.y # SKIP needs lent memory
+# # ok 2 x.z # SKIP needs more
+# # [SKIP]
+# ok 1 a # SKIP
+# # ok 1 x.y
+# # [PASS]
+# ok 2 b
+# not ok 3 c # exit=1
+# # SUMMARY: PASS=1 SKIP=1 FAIL=1
+# 1..3
+"""
+
+
+def test_what_run_vmtests_ran_is_told_apart() -> None:
+    stream, lines = read(VMTESTS + "not ok 1 selftests: mm: run_vmtests.sh # exit=1")
+    assert lines[1:] == (VMTESTS + "not ok 1 selftests: mm: run_vmtests.sh # exit=1"
+                         ).splitlines()[1:]
+    assert stream.passed == ["b"] and stream.failed == ["c"]
+    assert stream.skipped == {"a": "needs lent memory"}
+    stream.check(0)
+
+
+def test_run_vmtests_is_not_skipped_with_one_of_its_programs() -> None:
+    stream, _lines = read(VMTESTS.replace("# not ok 3 c # exit=1", "# ok 3 c")
+                          + "ok 1 selftests: mm: run_vmtests.sh # SKIP")
+    assert stream.summary() == "3 of 3 programs: 2 passed, 0 failed, 1 skipped"
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_run_vmtests_may_fail_as_a_whole(ran: bool) -> None:
+    stream, _lines = read("1..1\n" + "# ok 1 a\n" * ran
+                          + "not ok 1 selftests: mm: run_vmtests.sh # TIMEOUT 900 seconds")
+    assert stream.failed == ["run_vmtests.sh"] and stream.passed == ["a"] * ran
+    stream.check(0)
 
 
 def test_arguments_go_by_the_runners_variables() -> None:
@@ -232,6 +277,31 @@ def test_busybox_is_enough_for_it(installed: Path, public: Path) -> None:
     stream, _lines = read(done.stdout)
     assert stream.planned == stream.count() == len(selftest.names()), done.stderr
     assert set(stream.skipped) == set(selftest.names())
+
+
+@pytest.mark.skipif(any(not path.stat().st_mode & 1 for path in [REPO, *REPO.parents]),
+                    reason="an ordinary user cannot read this repository")
+def test_run_vmtests_of_the_series(tree612: Path, public: Path) -> None:
+    """With the kernel's own runner; as nobody, whom it tells that it wants root."""
+    home = sources.from_base(base.load("6.12"), Progress(sys.stderr))
+    texts = {name: variant.text_of(home, upstream.applied(home), str(selftest.FOLDER / name))
+             for name in kselftest.SCRIPT_FILES}
+    assert home.tree == tree612 and "hugetlb_pmd_migrate" in texts[kselftest.SCRIPT]
+    assert texts["settings"] == "timeout=900\n"
+    copy = shutil.copytree(kselftest.install(arch.load(), Progress(sys.stderr), texts),
+                           public / "installed")
+    listed = (copy / "kselftest-list.txt").read_text()
+    assert listed == f"mm:{kselftest.SCRIPT}\n"
+    assert all(os.access(copy / "mm" / name, os.X_OK) for name in (*selftest.names(), "migration"))
+    done = subprocess.run(
+        [*as_nobody(), *driver(
+            f"words = kselftest.command(Path({str(copy)!r}), (kselftest.SCRIPT,))\n"
+            "kselftest.run(words, kselftest.arguments((kselftest.SCRIPT,), "
+            "kselftest.SCRIPT_ARGUMENTS), print)\n")],
+        text=True, capture_output=True, check=False, cwd="/")
+    stream, _lines = read(done.stdout)
+    assert "# Please run this test as root\n" in done.stdout, done.stdout + done.stderr
+    assert stream.skipped == {kselftest.SCRIPT: "no test ran"}
 
 
 # ---- what is left behind -------------------------------------------------------------------
