@@ -54,6 +54,7 @@ THERE: dict[str, tuple[set[str], ...]] = {
     "range-beyond-vma": (ADJUST, ADJUST, ADJUST, ADJUST),
     "seed-loop": (ADJUST, ADJUST, ADJUST, ADJUST),
     "start-without-end": (UNMAP, UNMAP, MIGRATE, MIGRATE),
+    "start-cannot-sleep": (UNMAP, UNMAP, MIGRATE, MIGRATE),
     "table-ref-dropped-twice": (UNSHARE, NOTE, NOTE, NOTE),
     "table-ref-not-dropped": (UNSHARE, NOTE, NOTE, NOTE),
     "uses-changed-address": (UNMAP, NOWHERE, NOWHERE, NOWHERE),
