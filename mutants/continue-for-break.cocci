@@ -4,7 +4,6 @@
 // places: try_to_unmap_one|try_to_migrate_one
 // tests: hugetlb_pmd_migrate
 // absent: the walk of a VMA is no loop up to 4.10
-// unseen without DEBUG=1: the walk unlocks the table twice, and only lockdep says so
 
 @migrate@
 @@
