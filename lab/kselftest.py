@@ -39,8 +39,8 @@ _PR_SET_PDEATHSIG = 1
 _PLAN = re.compile(r"1\.\.(\d+)")
 _RESULT = re.compile(r"(not )?ok \d+ selftests: \S+ (\S+)(.*)")
 _NESTED = re.compile(r"# (not )?ok \d+ (?P<name>\S+).*?(?: # SKIP\b ?(.*))?")
-# What a program of SCRIPT skipped, and why.
-_NESTED_TWICE = re.compile(r"# # ok \d+ .*? # SKIP\b ?(.*)")
+# A test of a program that SCRIPT runs.
+_NESTED_TWICE = re.compile(r"# # (not )?ok \d+ .*?(?: # SKIP\b ?(.*))?")
 
 
 @dataclass
@@ -55,7 +55,8 @@ class Stream:
     _reasons: list[str] = field(default_factory=list)
     # The programs that SCRIPT ran, should it be that: name, whether it failed, why it was skipped.
     _inner: list[tuple[str, bool, str | None]] = field(default_factory=list)
-    _why: str = ""
+    _inner_ran: int = 0
+    _inner_reasons: list[str] = field(default_factory=list)
 
     def line(self, text: str) -> str:
         """The line as it is to be passed on."""
@@ -64,15 +65,21 @@ class Stream:
         if plan := _PLAN.fullmatch(text):
             self.planned = int(plan[1])
         elif nested := _NESTED.fullmatch(text):
-            skip = nested[3] if nested[3] is None else nested[3] or self._why or "it does not say why"
+            skip: str | None = nested[3]
+            if self._inner_reasons and not self._inner_ran or skip == "":
+                # A program all of whose tests were skipped may count as passed, or not say why.
+                skip = (*self._inner_reasons, "it does not say why")[0]
             self._inner.append((nested["name"], bool(nested[1]), skip))
-            self._why = ""
+            self._inner_ran, self._inner_reasons = 0, []
             if nested[1] or skip is None:
                 self._ran += 1
             else:
                 self._reasons.append(skip)
         elif deeper := _NESTED_TWICE.fullmatch(text):
-            self._why = self._why or deeper[1]
+            if deeper[1] or deeper[2] is None:
+                self._inner_ran += 1
+            else:
+                self._inner_reasons.append(deeper[2])
         elif result := _RESULT.fullmatch(text):
             return self._result(text, bool(result[1]), result[2], result[3])
         return text
@@ -82,7 +89,8 @@ class Stream:
         nothing = not self._ran
         reason = self._reasons[0] if self._reasons else "no test ran"
         inner = self._inner
-        self._ran, self._reasons, self._inner, self._why = 0, [], [], ""
+        self._ran, self._reasons, self._inner = 0, [], []
+        self._inner_ran, self._inner_reasons = 0, []
         if name == SCRIPT and inner:
             self._script(failed, inner)
         elif failed:

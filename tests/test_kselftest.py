@@ -116,8 +116,13 @@ VMTESTS = """TAP version 13
 # # [PASS]
 # ok 2 b
 # not ok 3 c # exit=1
-# # SUMMARY: PASS=1 SKIP=1 FAIL=1
-# 1..3
+# # 1..2
+# # ok 1 x.y # SKIP inconclusive
+# # ok 2 x.z # SKIP inconclusive, too
+# # [PASS]
+# ok 4 d
+# # SUMMARY: PASS=2 SKIP=1 FAIL=1
+# 1..4
 """
 
 
@@ -126,14 +131,14 @@ def test_what_run_vmtests_ran_is_told_apart() -> None:
     assert lines[1:] == (VMTESTS + "not ok 1 selftests: mm: run_vmtests.sh # exit=1"
                          ).splitlines()[1:]
     assert stream.passed == ["b"] and stream.failed == ["c"]
-    assert stream.skipped == {"a": "needs lent memory"}
+    assert stream.skipped == {"a": "needs lent memory", "d": "inconclusive"}
     stream.check(0)
 
 
 def test_run_vmtests_is_not_skipped_with_one_of_its_programs() -> None:
     stream, _lines = read(VMTESTS.replace("# not ok 3 c # exit=1", "# ok 3 c")
                           + "ok 1 selftests: mm: run_vmtests.sh # SKIP")
-    assert stream.summary() == "3 of 3 programs: 2 passed, 0 failed, 1 skipped"
+    assert stream.summary() == "4 of 4 programs: 2 passed, 0 failed, 2 skipped"
 
 
 @pytest.mark.parametrize("ran", [True, False])
