@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lab import arch, audit, base, defect, deps, docs, guestrun, kselftest, mutants, prove, \
-    qemu, record, report, result, selftest, series, source
+    qemu, record, report, result, selftest, series, source, upstream
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
@@ -194,7 +194,7 @@ def _kselftest_guest(args: argparse.Namespace, names: tuple[str, ...], progress:
     if variant not in guestrun.VARIANTS:
         raise LabError(f"VARIANT={variant}: vulnerable, fixed or series is wanted")
     wanted = _wanted(args)
-    deps.ensure(progress, (*deps.BUILD, *(deps.VMTESTS if variant == guestrun.SERIES else ())))
+    deps.ensure(progress, (*deps.BUILD, *(deps.SERIES_GUEST if variant == guestrun.SERIES else ())))
     return guestrun.run(wanted, variant, names, arch.load(), progress,
                         lambda line: print(line, flush=True))
 
@@ -206,10 +206,13 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     name = args.base
     if args.kernel:
         tree = source.from_tree(Path(args.kernel).expanduser(), args.base or None, progress)
+        name = tree.base.name
+    if name in upstream.names():
+        deps.ensure(progress, deps.SERIES)
+    if args.kernel:
         progress.step(f"applying the series for {tree.base.name} to a copy of {tree.version}")
         series.check(tree)
         progress.done("every patch applies")
-        name = tree.base.name
     if not name:
         raise LabError("name a base with BASE=, or a tree that the series is for with KERNEL=")
     made = series.write(name, out)

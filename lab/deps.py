@@ -64,8 +64,12 @@ BUILD = (
     Need("qemu-system-x86", ("qemu-system-x86_64",)),
 )
 
+# To compose the series that is in upstream/.
+SERIES = (Need("unifdef", ("unifdef",)),)
+
 # Beyond that for the project's own tests.
 CHECK = (
+    *SERIES,
     Need("python3-pytest", files=("/usr/lib/python3*/dist-packages/pytest",)),
     Need("mypy", ("mypy",)),
     Need("pyflakes3", ("pyflakes3",)),
@@ -78,8 +82,8 @@ CHECK = (
 )
 
 
-# The shell of run_vmtests.sh, where a guest is to run that.
-VMTESTS = (Need("bash-static", static="bash-static"),)
+# For a guest with that series: also the shell of run_vmtests.sh.
+SERIES_GUEST = (*SERIES, Need("bash-static", static="bash-static"))
 
 # To render the documents, which nothing else needs.
 DOCS = (Need("python3-sphinx", ("sphinx-build",)),)

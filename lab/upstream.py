@@ -14,6 +14,10 @@ is in upstream/:
     config          lines of .config for a kernel with all of them, to be booted
 
 A patch with diffs is only for the bases that it has one for.  One without is for all of them.
+
+A file that is built into kernels of many versions, and has something for each, is added as one for
+a single version: without what is in `#ifndef IN_TREE`, and with what SINCE_6_6 and its like say of
+the base.
 """
 
 import hashlib
@@ -58,7 +62,7 @@ def patches(base: str, room: Path = ROOM) -> list[tuple[str, str]]:
         if edits is None:
             continue
         subject, log = _message(room / name)
-        diff = _joined(room / name, edits)
+        diff = _joined(room / name, edits, base)
         head = "\n ".join(textwrap.wrap(f"Subject: [PATCH] {subject}", 74))
         mails.append((_file_name(len(mails) + 1, subject),
                       f"From {'0' * 40} Mon Sep 17 00:00:00 2001\nFrom: {_SENDER}\n"
@@ -132,8 +136,8 @@ def _message(folder: Path) -> tuple[str, str]:
     return subject.strip(), log.strip()
 
 
-def _joined(folder: Path, edits: str) -> str:
-    """The whole diff of a patch, its files in the order that git has them in."""
+def _joined(folder: Path, edits: str, base: str) -> str:
+    """The whole diff of a patch for `base`, its files in the order that git has them in."""
     parts: dict[str, str] = {}
     for part in re.split(r"(?m)^(?=diff --git )", edits):
         if not part.strip():
@@ -145,14 +149,14 @@ def _joined(folder: Path, edits: str) -> str:
     for path in files(folder.parent, folder.name):
         if path in parts:
             raise LabError(f"{folder}: {path} is in `files` and in a diff, and can be in one only")
-        parts[path] = _whole(path)
+        parts[path] = _whole(path, base)
     if not parts:
         raise LabError(f"{folder} has neither files nor a diff")
     return "".join(parts[path] for path in sorted(parts))
 
 
-def _whole(path: str) -> str:
-    """The diff that adds a file of this repository."""
+def _whole(path: str, base: str) -> str:
+    """The diff that adds a file of this repository, as it is to be in a tree of `base`."""
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
         raise LabError(f"upstream/ names a file outside the repository: {path}")
     try:
@@ -162,12 +166,31 @@ def _whole(path: str) -> str:
         raise LabError(f"upstream/ names {path}, and there is no such file") from err
     if not data.endswith(b"\n"):
         raise LabError(f"{path} does not end with a line feed")
+    data = _in_tree(path, data, base)
     blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()[:len(_ZERO)]
     lines = data.decode("utf-8").split("\n")[:-1]
     count = f"1,{len(lines)}" if len(lines) > 1 else "1"
     body = "".join(f"+{line}\n" for line in lines)
     return (f"diff --git a/{path} b/{path}\nnew file mode {mode}\nindex {_ZERO}..{blob}\n"
             f"--- /dev/null\n+++ b/{path}\n@@ -0,0 +{count} @@\n{body}")
+
+
+def _in_tree(path: str, data: bytes, base: str) -> bytes:
+    """A file as it is for one version alone."""
+    if not re.search(rb"(?m)^#ifndef IN_TREE$", data):
+        return data
+    version = tuple(map(int, base.split(".")))
+    since = {tuple(map(int, pair)) for pair in re.findall(rb"\bSINCE_(\d+)_(\d+)\b", data)}
+    words = [f"-{'D' if version >= one else 'U'}SINCE_{one[0]}_{one[1]}" for one in sorted(since)]
+    try:
+        done = subprocess.run(["unifdef", "-B", "-DIN_TREE", *words], input=data,
+                              capture_output=True, check=False)
+    except FileNotFoundError as err:
+        raise LabError("unifdef is not installed: apt install unifdef") from err
+    # 1: it has left something out.
+    if done.returncode != 1:
+        raise LabError(f"unifdef failed on {path}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
 
 
 def _summary(diff: str) -> str:

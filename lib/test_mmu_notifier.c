@@ -44,14 +44,9 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/uaccess.h>
-#include <linux/version.h>
 #include <linux/vmalloc.h>
 
 #include "test_mmu_notifier_uapi.h"
-
-#ifndef CONFIG_MMU_NOTIFIER
-#error "needs CONFIG_MMU_NOTIFIER: select it by anything that uses it"
-#endif
 
 static void device_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
 			      unsigned long start, unsigned long end);
@@ -65,16 +60,30 @@ static void record_end(struct mmu_notifier *mn, unsigned long start,
 static void record_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
 			      unsigned long start, unsigned long end);
 
+#ifndef IN_TREE
 /*
- * All that differs between kernel versions is from here to the line below.
- * In a kernel tree there is but one version and no need to ask for it. This file
- * is built, as it is, into each kernel between 4.4 and the newest whose
- * migration is to be compared with that of another.
+ * This file is built, as it is, into each kernel between 4.4 and the newest
+ * whose migration is to be compared with that of another. What differs between
+ * versions is from here to the line below, and one place that needs SINCE_6_6.
+ * A kernel tree has but one version: what it has no use for, this comment among
+ * it, is left out of the patch that adds the file.
  */
-#define SINCE(major, minor) \
-	(KERNEL_VERSION(major, minor, 0) <= LINUX_VERSION_CODE)
+#include <linux/version.h>
 
-#if !SINCE(4, 13)
+#ifndef CONFIG_MMU_NOTIFIER
+#error "needs CONFIG_MMU_NOTIFIER: select it by anything that uses it"
+#endif
+
+#define SINCE_4_12	(KERNEL_VERSION(4, 12, 0) <= LINUX_VERSION_CODE)
+#define SINCE_4_13	(KERNEL_VERSION(4, 13, 0) <= LINUX_VERSION_CODE)
+#define SINCE_4_19	(KERNEL_VERSION(4, 19, 0) <= LINUX_VERSION_CODE)
+#define SINCE_5_0	(KERNEL_VERSION(5, 0, 0) <= LINUX_VERSION_CODE)
+#define SINCE_5_2	(KERNEL_VERSION(5, 2, 0) <= LINUX_VERSION_CODE)
+#define SINCE_5_17	(KERNEL_VERSION(5, 17, 0) <= LINUX_VERSION_CODE)
+#define SINCE_6_6	(KERNEL_VERSION(6, 6, 0) <= LINUX_VERSION_CODE)
+#endif
+
+#if !SINCE_4_13
 /*
  * What unmaps a small page by its reverse mapping calls this and not the other:
  * without it, the page would be freed under an entry.
@@ -94,42 +103,44 @@ static void record_invalidate_page(struct mmu_notifier *mn,
 
 static const struct mmu_notifier_ops device_ops = {
 	.release = device_release,
-#if SINCE(6, 6)
-	/* The same by another name, no longer called at the end of a range. */
+#if SINCE_6_6
 	.arch_invalidate_secondary_tlbs = device_invalidate,
 #else
+	/* The same by its first name. The end of a range calls it as well. */
 	.invalidate_range = device_invalidate,
 #endif
-#if !SINCE(4, 13)
+#if !SINCE_4_13
 	.invalidate_page = device_invalidate_page,
 #endif
 };
 
-#if SINCE(5, 2)
-#define blockable_range(range) mmu_notifier_range_blockable(range)
-#else
-#define blockable_range(range) ((range)->blockable)
+#if !SINCE_5_2
+#define mmu_notifier_range_blockable(range) ((range)->blockable)
 #endif
 
-#if SINCE(5, 0)
+#if SINCE_5_0
 static void slow_range_end(struct mmu_notifier *mn,
 			   const struct mmu_notifier_range *range)
 {
-	if (blockable_range(range))
+	if (mmu_notifier_range_blockable(range))
 		slow_end(mn, range->start, range->end);
 }
 
 static int record_range_start(struct mmu_notifier *mn,
 			      const struct mmu_notifier_range *range)
 {
-	record_start(mn, range->start, range->end, blockable_range(range));
+	bool blockable = mmu_notifier_range_blockable(range);
+
+	record_start(mn, range->start, range->end, blockable);
 	return 0;
 }
 
 static void record_range_end(struct mmu_notifier *mn,
 			     const struct mmu_notifier_range *range)
 {
-	record_end(mn, range->start, range->end, blockable_range(range));
+	bool blockable = mmu_notifier_range_blockable(range);
+
+	record_end(mn, range->start, range->end, blockable);
 }
 #else
 static void slow_range_end(struct mmu_notifier *mn, struct mm_struct *mm,
@@ -138,7 +149,7 @@ static void slow_range_end(struct mmu_notifier *mn, struct mm_struct *mm,
 	slow_end(mn, start, end);
 }
 
-#if SINCE(4, 19)
+#if SINCE_4_19
 static int record_range_start(struct mmu_notifier *mn, struct mm_struct *mm,
 			      unsigned long start, unsigned long end,
 			      bool blockable)
@@ -166,22 +177,19 @@ static const struct mmu_notifier_ops record_ops = {
 	.invalidate_range_end = record_range_end,
 };
 
-/* Since 6.6 nobody may have all three. */
+/* Of its own, for nobody may have all three. */
 static const struct mmu_notifier_ops record_tlb_ops = {
-#if SINCE(6, 6)
+#if SINCE_6_6
 	.arch_invalidate_secondary_tlbs = record_invalidate,
 #else
 	.invalidate_range = record_invalidate,
 #endif
-#if !SINCE(4, 13)
+#if !SINCE_4_13
 	.invalidate_page = record_invalidate_page,
 #endif
 };
 
-/* The end of a range calls ->invalidate_range() as well, right before. */
-static const bool end_invalidates = !SINCE(6, 6);
-
-#if SINCE(4, 12)
+#if SINCE_4_12
 static pud_t *pud_at(struct mm_struct *mm, unsigned long address)
 {
 	pgd_t *pgd = pgd_offset(mm, address);
@@ -205,7 +213,7 @@ static pud_t *pud_at(struct mm_struct *mm, unsigned long address)
 }
 #endif
 
-#if SINCE(5, 17)
+#if SINCE_5_17
 static void *mapping_of(struct page *head)
 {
 	return READ_ONCE(page_folio(head)->mapping);
@@ -226,7 +234,10 @@ static pgoff_t index_of(struct page *head)
 	return READ_ONCE(head->index);
 }
 #endif
-/* ---- no version below ---------------------------------------------------- */
+
+#ifndef IN_TREE
+/* ---- up to here ---------------------------------------------------------- */
+#endif
 
 /* Of the TLB. */
 struct entry {
@@ -482,7 +493,7 @@ static void note(struct record *rec, u32 kind, unsigned long start,
 {
 	/* Before we take a lock of our own. */
 	bool atomic = preempt_count() || irqs_disabled();
-	struct test_mmu_notifier_event *event, *previous;
+	struct test_mmu_notifier_event *event;
 
 	if (start >= rec->end || end <= rec->start)
 		return;
@@ -505,14 +516,17 @@ static void note(struct record *rec, u32 kind, unsigned long start,
 		event->flags |= TEST_MMU_NOTIFIER_BLOCKABLE;
 	if (stamp(rec, event->nr))
 		event->flags |= TEST_MMU_NOTIFIER_STAMPED;
-	if (end_invalidates && kind == TEST_MMU_NOTIFIER_RANGE_END &&
-	    rec->nr_events) {
-		previous = event - 1;
+#if !SINCE_6_6
+	/* The end of a range calls ->invalidate_range() as well, right before. */
+	if (kind == TEST_MMU_NOTIFIER_RANGE_END && rec->nr_events) {
+		struct test_mmu_notifier_event *previous = event - 1;
+
 		if (previous->kind == TEST_MMU_NOTIFIER_INVALIDATE &&
 		    previous->task == event->task &&
 		    previous->start == start && previous->end == end)
 			previous->flags |= TEST_MMU_NOTIFIER_BY_END;
 	}
+#endif
 	rec->nr_events++;
 unlock:
 	spin_unlock(&rec->lock);
