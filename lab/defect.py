@@ -5,7 +5,8 @@ A race that is too narrow to be met in each boot may have an amplifier.cocci, wh
 in the vulnerable and in the fixed kernel alike, and an [amplifier] that says how in words.
 
 Such a file is INI. A defect that no selftest shows names none, and has an [audit]. Beside [defect],
-[control], [amplifier] and [audit] the file may say what the tests of this defect need that no other's do:
+[control], [amplifier] and [audit] the file may say what the tests of this defect need that no
+other's do:
 
     [kernel]          one of these, or both
     add       files of this repository that both kernels get, at the same path; a C file is built in

@@ -17,8 +17,8 @@ from lab.source import Source
 # Beside the two of a defect: with all that is in upstream/.
 SERIES = "series"
 VARIANTS = ("vulnerable", "fixed", SERIES)
-# What run_vmtests.sh finds on most machines.  That of 6.12 has put the pool of huge pages back to what
-# it was when it comes to migration, whose own tests take theirs from there.
+# What run_vmtests.sh finds on most machines.  That of 6.12 has put the pool of huge pages back to
+# what it was when it comes to migration, whose own tests take theirs from there.
 SCRIPT_CMDLINE = "hugepages=16 transparent_hugepage=madvise"
 # A guest with all that run_vmtests.sh runs, two minutes of the kernel's own among it.
 SCRIPT_LIMIT = 900

@@ -138,7 +138,7 @@ class Stream:
 def install(arch: Arch, progress: Progress, texts: dict[str, str] | None = None) -> Path:
     """The folder with run_kselftest.sh and the selftests, from the cache or made now.
 
-    `texts` are files of the collection, and SCRIPT is one of them: the one program on the list then.
+    `texts` are files of the collection, SCRIPT among them: it is the one program on the list then.
     """
     programs = selftest.build(arch, progress)
     listed = list(programs)

@@ -83,8 +83,10 @@ def _make(arch: Arch, tree: Path, files: list[Path], tests: tuple[str, ...], out
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...], out: Path) -> None:
-    helpers = " ".join(path.name for path in files if path.suffix == ".c" and path.stem not in tests)
+def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...], out: Path
+             ) -> None:
+    helpers = " ".join(path.name for path in files
+                       if path.suffix == ".c" and path.stem not in tests)
     programs = [str(out / name) for name in tests]
     log = cache_dir() / "logs" / "selftests.log"
     log.parent.mkdir(exist_ok=True)

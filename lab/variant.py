@@ -53,8 +53,8 @@ def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
     """The vulnerable and the fixed variant of `source` for `defect`.  Changes no tree.
 
     LabError where the control or the amplifier does not change exactly the places that the defect
-    names, where a patch of the queue does not apply as it is (no fuzz), and where there is neither a match nor a
-    queue.
+    names, where a patch of the queue does not apply as it is (no fuzz), and where there is neither
+    a match nor a queue.
     """
     def made(name: str, how: str, diff: str, places: tuple[str, ...] = ()) -> Variant:
         if defect.amplifier:
