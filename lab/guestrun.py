@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Runs the installed selftests in a guest, with the same runner as on a real machine."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ VARIANTS = ("vulnerable", "fixed", SERIES)
 # What run_vmtests.sh finds on most machines.  That of 6.12 has put the pool of huge pages back to
 # what it was when it comes to migration, whose own tests take theirs from there.
 SCRIPT_CMDLINE = "hugepages=16 transparent_hugepage=madvise"
+# MiB of a node: a kernel that boots with less than 512 in all turns THPs off, whatever it is told.
+SCRIPT_NODE = 512
 # A guest with all that run_vmtests.sh runs, two minutes of the kernel's own among it.
 SCRIPT_LIMIT = 900
 
@@ -45,6 +48,9 @@ def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
     initrd = guest.initramfs({}, kselftest.install(arch, progress, texts), bash=bool(texts))
     accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
     machine = wanted.defect.machine
+    if texts:
+        machine = dataclasses.replace(machine, nodes=(max(machine.nodes[0], SCRIPT_NODE),
+                                                      max(machine.nodes[1], SCRIPT_NODE)))
     # A word of the command line has no blanks: the arguments go one way, what takes them another.
     takers = kselftest.arguments(names, arguments)
     words = [f"lab.kselftest={','.join(kselftest.chosen(names))}",
