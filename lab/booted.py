@@ -40,7 +40,7 @@ def identity(wanted: prove.Wanted, made: prove.Prepared, one: Variant, accel: st
     Of the kernel: its source, the diff, the configuration, the compiler, the image.  Of the guest:
     its file system with the selftests and init, and QEMU with all that it is told.
     """
-    guest = prove.guest_of(wanted, made, accel)
+    guest = prove.guest_of(wanted, made, accel, wanted.tests)
     return {
         **made.kernels[one.name].identity,
         "initrd_sha256": hashlib.sha256(made.initrd.read_bytes()).hexdigest(),

@@ -42,7 +42,7 @@ _KEYS: dict[str, set[str]] = {
     "guest": set(),
 }
 _OPTIONAL: dict[str, set[str]] = {
-    "defect": {"selftests", "symptoms", "fatal", "harm"},
+    "defect": {"selftests", "symptoms", "fatal", "turns", "harm"},
     "kernel": {"add", "options"},
     "guest": {"nodes", "dimms", "cpu", "virtio_mem", "cmdline"},
 }
@@ -95,6 +95,8 @@ class Defect:
     symptoms: tuple[str, ...] = ()  # what the defect makes a kernel say of itself: regular
                                     # expressions for complaints in a vulnerable kernel's log
     fatal: tuple[str, ...] = ()     # those of the symptoms after which it need not come to its end
+    turns: tuple[str, ...] = ()     # where it is fatal: variants of the selftests (their option -v)
+                                    # of which a boot of the vulnerable kernel runs one, in turn
     harm: str = "lost writes"       # what a migration did that shows the defect
     audit: Path | None = None       # audit.cocci, where there is one
     audit_files: tuple[str, ...] = ()   # files that it is run on, those that a tree has
@@ -147,6 +149,10 @@ def load(name: str) -> Defect:
     if "selftests" not in text and "audit" not in wanted:
         raise LabError(f"{path} names no selftests and has no [audit]: nothing finds the defect")
     fatal, symptoms = (expressions(path, key, text.get(key, "")) for key in ("fatal", "symptoms"))
+    turns = tuple(text.get("turns", "").split())
+    if turns and not fatal:
+        raise LabError(f"{path}: turns are for a kernel that dies of its first test: fatal says "
+                       "how, or all tests can run in each boot")
     control_files: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     removes = ""
@@ -197,6 +203,7 @@ def load(name: str) -> Defect:
         removes=removes,
         symptoms=fatal + symptoms,
         fatal=fatal,
+        turns=turns,
         harm=" ".join(text.get("harm", "lost writes").split()),
         audit=audit if "audit" in wanted else None,
         audit_files=audit_files,

@@ -143,8 +143,22 @@ def keep(made: Prepared, one: Variant, folder: Path) -> dict[str, Path]:
     return kept
 
 
-def guest_of(wanted: Wanted, made: Prepared, accel: str) -> qemu.Guest:
-    """The guest that boots run in; its files are named as from the folder of a boot."""
+def tests_of(wanted: Wanted, one: Variant, number: int) -> tuple[str, ...]:
+    """Arguments for the selftests in boot `number` of a variant, from 1.
+
+    A kernel that dies of its first test never comes to the others, so that each of its boots is
+    one test's, in turn; what the user asks for is run in any case.
+    """
+    turns = wanted.defect.turns
+    if wanted.tests or not turns or one.name != "vulnerable":
+        return wanted.tests
+    return "-v", turns[(number - 1) % len(turns)]
+
+
+def guest_of(wanted: Wanted, made: Prepared, accel: str, tests: tuple[str, ...] = ()
+             ) -> qemu.Guest:
+    """The guest that boots run in, with arguments for its selftests; its files are named as from
+    the folder of a boot."""
     machine = wanted.defect.machine
     if wanted.debug:
         machine = dataclasses.replace(machine, nodes=(machine.nodes[0] + DEBUG_MIB,
@@ -154,8 +168,8 @@ def guest_of(wanted: Wanted, made: Prepared, accel: str) -> qemu.Guest:
              + (f",VIRTIO_MEM_QMP=/dev/{made.arch.third_console}" if machine.virtio_mem else ""),
              # A base on which page poisoning cannot be had says so later in the line.
              "page_poison=1" if wanted.debug else "", made.source.base.cmdline, machine.cmdline]
-    if wanted.tests:
-        words.append(f"lab.args={','.join(wanted.tests)}")
+    if tests:
+        words.append(f"lab.args={','.join(tests)}")
     return qemu.Guest(made.arch, accel, Path("../image"), Path("../initrd"),
                       " ".join(word for word in words if word), machine)
 
@@ -176,7 +190,10 @@ def boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int, 
     folder.mkdir()
     for name in ("config", "identity.json"):
         (folder / name).hardlink_to(home / name)
-    progress.step(f"booting the {one.name} kernel, {number} of {wanted.boots} ({accel.upper()})")
+    tests = tests_of(wanted, one, number)
+    turn = "" if tests == wanted.tests else f", its turn is {tests[-1]}"
+    progress.step(f"booting the {one.name} kernel, {number} of {wanted.boots} "
+                  f"({accel.upper()}){turn}")
 
     def watch(log: str, said: str) -> bool:
         seen = ktap.read(said)
@@ -190,7 +207,7 @@ def boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int, 
             return bool(verdict.sort_out(symptoms, wanted.defect.fatal)[1])
         return enough(seen, complaints)
 
-    ended = qemu.boot(guest_of(wanted, made, accel), folder, limit_of(wanted), watch,
+    ended = qemu.boot(guest_of(wanted, made, accel, tests), folder, limit_of(wanted), watch,
                       LAST_WORDS if enough is None else qemu.GRACE)
     return read(wanted, made, one, number, folder, accel, ended)
 

@@ -332,14 +332,16 @@ def _by_test(variants: dict[str, Any]) -> list[Row]:
     vulnerable, fixed = variants["vulnerable"]["by_test"], variants["fixed"]["by_test"]
     rows = []
     # What all tests are called behind their variant, "lost_write", tells them not apart.
-    ends = {name.rsplit(".", 1)[-1] for name in vulnerable}
-    once = len({name.rsplit(".", 1)[0] for name in vulnerable}) == len(vulnerable)
-    for name, old in vulnerable.items():
-        new = fixed.get(name)
-        if new is None or old["skipped"] == old["runs"] and new["skipped"] == new["runs"]:
+    names = dict.fromkeys((*vulnerable, *fixed))
+    ends = {name.rsplit(".", 1)[-1] for name in names}
+    once = len({name.rsplit(".", 1)[0] for name in names}) == len(names)
+    for name in names:
+        old, new = vulnerable.get(name), fixed.get(name)
+        if new is None or new["skipped"] == new["runs"] and (
+                old is None or old["skipped"] == old["runs"]):
             continue
-        lost = [_lost(one, bool(old["migrations"] or old["control_migrations"]
-                                or new["migrations"])) for one in (old, new)]
+        counts = any(one["migrations"] or one["control_migrations"] for one in (old, new) if one)
+        lost = [_lost(one, counts) for one in (old, new)]
         also = ", ".join(f"{key} {value}" for key, value in new.get("also", {}).items()) or "-"
         hot = f"{new['hot_moved']} of {new['hot_calls']}" if new["hot_calls"] else "-"
         short = name.rsplit(".", 1)[0] if once or len(ends) == 1 else name.split(".", 1)[1]
@@ -347,8 +349,10 @@ def _by_test(variants: dict[str, Any]) -> list[Row]:
     return rows
 
 
-def _lost(test: dict[str, Any], counts: bool) -> str:
+def _lost(test: dict[str, Any] | None, counts: bool) -> str:
     """What a test lost on one of the kernels; `counts` if it counts migrations."""
+    if test is None:
+        return "not run"
     if test["skipped"] == test["runs"]:
         return "skipped"
     if not counts:

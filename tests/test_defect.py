@@ -206,3 +206,13 @@ def test_what_is_fatal_is_a_symptom() -> None:
     one = defect.load("exec-temp-stack")
     assert one.fatal and set(one.fatal) < set(one.symptoms)
     assert not defect.load("pmd-share-migrate").fatal
+
+
+def test_turns_are_for_what_is_fatal(folder: Path) -> None:
+    assert defect.load("astray").turns == ()
+    path = folder / "defect"
+    path.write_text(TEXT.replace("[control]", "turns = a b\n[control]"))
+    with pytest.raises(LabError, match="turns are for a kernel that dies"):
+        defect.load("astray")
+    path.write_text(TEXT.replace("[control]", "turns = a b\nfatal = BUG\n[control]"))
+    assert defect.load("astray").turns == ("a", "b")

@@ -50,3 +50,51 @@ def test_a_boot_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name:
     boot = prove.boot(wanted, made, one, home, 1, "tcg", Progress())
     assert boot.state == state
     assert graces == [prove.LAST_WORDS]
+
+
+def wanted(tmp_path: Path, name: str = "exec-temp-stack", tests: tuple[str, ...] = ()
+           ) -> prove.Wanted:
+    return prove.Wanted(defect=defect.load(name), base="6.12", kernel=None, boots=5, accel="tcg",
+                        debug=False, limit=None, tests=tests, out=tmp_path, command="x")
+
+
+def test_each_boot_of_a_kernel_that_dies_is_one_tests(tmp_path: Path) -> None:
+    vulnerable, fixed = (variant.make(name, "", "") for name in ("vulnerable", "fixed"))
+    mine = wanted(tmp_path)
+    assert [prove.tests_of(mine, vulnerable, number) for number in range(1, 5)] == [
+        ("-v", "compaction"), ("-v", "migrate_pages"), ("-v", "block_offline"),
+        ("-v", "compaction")]
+    assert prove.tests_of(mine, fixed, 2) == ()
+    assert prove.tests_of(wanted(tmp_path, "pmd-share-migrate"), vulnerable, 2) == ()
+    asked = wanted(tmp_path, tests=("-t", "exec"))
+    assert prove.tests_of(asked, vulnerable, 2) == prove.tests_of(asked, fixed, 2) == ("-t", "exec")
+
+
+def test_the_guest_and_the_user_are_told_whose_turn_it_is(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+        ) -> None:
+    asked = []
+
+    def qemu_boot(what: qemu.Guest, folder: Path, *_rest: object) -> qemu.Outcome:
+        for name in ("console.log", "ktap.log"):
+            (folder / name).write_text("")
+        asked.append(what.append)
+        return qemu.Outcome(0, False, 9.0, False)
+
+    monkeypatch.setattr(qemu, "boot", qemu_boot)
+    source = Source(base.load("6.12"), "6.12.1", {}, "k", tmp_path)
+    for one in (variant.make("vulnerable", "", ""), variant.make("fixed", "", "")):
+        home = tmp_path / one.name
+        home.mkdir()
+        for file in ("config", "identity.json"):
+            (home / file).write_text("")
+        kernel = build.Kernel(tmp_path / "image", tmp_path / "config", {}, True, 0.0)
+        made = prove.Prepared(source, (one,), {one.name: kernel}, {}, tmp_path / "initrd",
+                              arch.load())
+        progress = Progress()
+        prove.boot(wanted(tmp_path), made, one, home, 2, "tcg", progress)
+        progress.done()
+    assert [" lab.args=-v,migrate_pages" in words for words in asked] == [True, False]
+    said = capsys.readouterr().out
+    assert "booting the vulnerable kernel, 2 of 5 (TCG), its turn is migrate_pages" in said
+    assert "booting the fixed kernel, 2 of 5 (TCG)\n" in said

@@ -114,6 +114,19 @@ def test_a_record_that_somebody_touched(tmp_path: Path, report: dict[str, object
         record.read(path)
 
 
+def test_what_only_the_fixed_kernel_ran_is_in_the_table(tmp_path: Path, report: dict[str, object]
+                                                        ) -> None:
+    variants = json.loads(json.dumps(report["variants"]))
+    name = next(name for name, test in variants["vulnerable"]["by_test"].items()
+                if test["lost_migrations"])
+    del variants["vulnerable"]["by_test"][name]
+    path = record.write(save(tmp_path, report | {"variants": variants}), tmp_path / "proofs")
+    short = name.rsplit(".", 1)[0].removeprefix("hugetlb_pmd_")
+    assert re.search(rf"(?m)^{short} +not run +0 of \d",
+                     path.read_text())
+    assert any("not run" in row for row in record.read(path).by_test)
+
+
 def test_a_record_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="No such file"):
         record.read(tmp_path / "x.rst")
