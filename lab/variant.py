@@ -58,9 +58,9 @@ def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
     """
     def made(name: str, how: str, diff: str, places: tuple[str, ...] = ()) -> Variant:
         if defect.amplifier:
-            diff, place = _amplified(source, defect, defect.amplifier, diff)
+            diff, more = _amplified(source, defect, defect.amplifier, diff)
             how = f"{how}, and amplifier.cocci: {defect.amplifier.does}"
-            places += (f"{place} (amplifier.cocci)",)
+            places += tuple(f"{place} (amplifier.cocci)" for place in more)
         return make(name, how, _with_files(source, defect.add, diff), places)
 
     control = _control(source, defect)
@@ -422,8 +422,8 @@ def _control(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | No
 
 
 def _amplified(source: Source, defect: Defect, amplifier: Amplifier, before: str
-               ) -> tuple[str, str]:
-    """The diff `before` and the amplifier's, and the place that it changed."""
+               ) -> tuple[str, tuple[str, ...]]:
+    """The diff `before` and the amplifier's, and the places that it changed."""
     made = edit(source, amplifier.rule, amplifier.files, f"the amplifier of {defect.name}", before)
     exist = made.functions if made else frozenset()
     wanted = sorted(name for name, must in wanted_places(amplifier.places, exist).items() if must)
@@ -432,8 +432,8 @@ def _amplified(source: Source, defect: Defect, amplifier: Amplifier, before: str
         raise LabError(f"{defect.name}/amplifier.cocci changes {', '.join(have) or 'nothing'} in "
                        f"{source.version}, and not each of {' '.join(amplifier.places)} once: the "
                        "rule needs a look")
-    return made.diff, ", ".join(f"{place.path}:{place.line} {place.function}"
-                                for place in made.places)
+    return made.diff, tuple(f"{place.path}:{place.line} {place.function}"
+                            for place in made.places)
 
 
 def _spatch(rule: Path, folder: Path, files: tuple[str, ...]) -> None:

@@ -116,7 +116,21 @@ static int %(name)s(struct vm_area_struct *vma, unsigned long shift)
 	return 0;
 }
 """
-NAP = "schedule_timeout_uninterruptible(1)"
+SETUP = """
+int setup_arg_pages(struct linux_binprm *bprm, unsigned long stack_top)
+{
+#ifdef CONFIG_STACK_GROWSUP
+	stack_base = rlimit_max(RLIMIT_STACK);
+#else
+	stack_top = arch_align_stack(stack_top);
+#endif
+	if (%(lock)s)
+		return -EINTR;
+	return shift_arg_pages(vma, stack_shift);
+}
+"""
+LOCKED = SETUP % {"lock": "mmap_write_lock_killable(mm)"}
+NAP, LONG_NAP = (f"schedule_timeout_uninterruptible({ticks});" for ticks in ("1", "HZ / 20"))
 
 
 def source_with(tmp_path: Path, text: str) -> Source:
@@ -277,7 +291,9 @@ def test_where_all_pages_go_one_way_there_is_nothing_to_take_out(tmp_path: Path)
         variant.plan(with_fault(tmp_path, NEW_FAULT), defect.load("thp-numa-notifier"))
 
 
-def test_an_amplifier_is_in_both_kernels_and_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lock", ["mmap_write_lock_killable(mm)",
+                                  "down_write_killable(&mm->mmap_sem)"])
+def test_an_amplifier_is_in_both_kernels_and_is_named(tmp_path: Path, lock: str) -> None:
     source = source_with(tmp_path, V5_10.replace("try_to_unmap_one", "somebody_else") + """\
 static bool invalid_migration_vma(struct vm_area_struct *vma, void *arg)
 {
@@ -285,22 +301,26 @@ static bool invalid_migration_vma(struct vm_area_struct *vma, void *arg)
 }
 """)
     (source.tree / "fs").mkdir()
-    (source.tree / "fs/exec.c").write_text(EXEC % {"name": "shift_arg_pages"})
+    (source.tree / "fs/exec.c").write_text(EXEC % {"name": "shift_arg_pages"}
+                                           + SETUP % {"lock": lock})
     both = variant.plan(source, defect.load("exec-temp-stack"))
     for one in both:
-        assert "amplifier.cocci: exec sleeps for a tick" in one.how
-        assert one.places[-1] == "fs/exec.c:6 shift_arg_pages (amplifier.cocci)"
+        assert "amplifier.cocci: exec sleeps for 50 ms" in one.how
+        assert one.places[-2:] == ("fs/exec.c:6 shift_arg_pages (amplifier.cocci)",
+                                   "fs/exec.c:19 setup_arg_pages (amplifier.cocci)")
         variant.put(source, one)
         text = (source.tree / "fs/exec.c").read_text()
-        assert re.search(rf"lru_add_drain.*\n\t{re.escape(NAP)};\n\tif \(length", text)
-        assert text.count(NAP) == 1
-    assert len(both[0].places) == 2 and len(both[1].places) == 1
+        assert re.search(rf"lru_add_drain.*\n\t{re.escape(NAP)}\n\tif \(length", text)
+        assert f"#endif\n\t{LONG_NAP}\n\tif ({lock})\n" in text
+        assert text.count(NAP) == 1 and text.count(LONG_NAP) == 1
+    assert len(both[0].places) == 3 and len(both[1].places) == 2
     assert "mm/rmap.c" in both[0].diff and "mm/rmap.c" not in both[1].diff
 
 
-@pytest.mark.parametrize("text", ["", EXEC % {"name": "shift_arg_pages"}
-                                  + EXEC % {"name": "relocate_vma_down"},
-                                  (EXEC % {"name": "shift_arg_pages"}).replace("move_", "shift_")])
+@pytest.mark.parametrize("text", [
+    "", EXEC % {"name": "shift_arg_pages"} + EXEC % {"name": "relocate_vma_down"} + LOCKED,
+    (EXEC % {"name": "shift_arg_pages"}).replace("move_", "shift_") + LOCKED,
+    EXEC % {"name": "shift_arg_pages"} + SETUP % {"lock": "mmap_write_trylock(mm)"}])
 def test_an_amplifier_that_finds_another_place_stops_the_run(tmp_path: Path, text: str) -> None:
     source = source_with(tmp_path, """\
 static bool invalid_migration_vma(struct vm_area_struct *vma, void *arg)
