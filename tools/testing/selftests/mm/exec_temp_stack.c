@@ -100,7 +100,7 @@ struct shared {
 	uint32_t stop;
 	long calls;		/* of the trigger */
 	long failed_calls;
-	struct loop loops[MAX_LOOPS];
+	struct loop loops[2 * MAX_LOOPS];
 };
 
 FIXTURE(exec_temp_stack)
@@ -329,6 +329,9 @@ FIXTURE_SETUP(exec_temp_stack)
 	if (nr_cpus < 2)
 		SKIP(return, "needs two CPUs");
 	self->nr_loops = nr_cpus - 1 < MAX_LOOPS ? nr_cpus - 1 : MAX_LOOPS;
+	/* It only moves what is new to it, where the others want CPU time. */
+	if (variant->trigger == COMPACTION)
+		self->nr_loops *= 2;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* It waits for the last process: no more than there is need of it. */
