@@ -62,7 +62,7 @@ def test_each_boot_of_a_kernel_that_dies_is_one_tests(tmp_path: Path) -> None:
     vulnerable, fixed = (variant.make(name, "", "") for name in ("vulnerable", "fixed"))
     mine = wanted(tmp_path)
     assert [prove.tests_of(mine, vulnerable, number) for number in range(1, 5)] == [
-        ("-v", "compaction"), ("-v", "migrate_pages"), ("-v", "block_offline"),
+        ("-v", "compaction"), ("-v", "move_pages"), ("-v", "block_offline"),
         ("-v", "compaction")]
     assert prove.tests_of(mine, fixed, 2) == ()
     assert prove.tests_of(wanted(tmp_path, "pmd-share-migrate"), vulnerable, 2) == ()
@@ -94,7 +94,7 @@ def test_the_guest_and_the_user_are_told_whose_turn_it_is(
         progress = Progress()
         prove.boot(wanted(tmp_path), made, one, home, 2, "tcg", progress)
         progress.done()
-    assert [" lab.args=-v,migrate_pages" in words for words in asked] == [True, False]
+    assert [" lab.args=-v,move_pages" in words for words in asked] == [True, False]
     said = capsys.readouterr().out
-    assert "booting the vulnerable kernel, 2 of 5 (TCG), its turn is migrate_pages" in said
+    assert "booting the vulnerable kernel, 2 of 5 (TCG), its turn is move_pages" in said
     assert "booting the fixed kernel, 2 of 5 (TCG)\n" in said

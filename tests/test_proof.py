@@ -87,7 +87,7 @@ def test_the_stack_of_exec_is_proved(tmp_path: Path) -> None:
     vulnerable, fixed = (report["variants"][name]                   # type: ignore[index]
                          for name in ("vulnerable", "fixed"))
     assert vulnerable["lost_migrations"] >= 1
-    for trigger in ("compaction", "migrate_pages", "block_offline"):
+    for trigger in ("compaction", "move_pages", "block_offline"):
         assert fixed["by_test"][f"exec_temp_stack.{trigger}.exec"]["migrations"] >= 100
 
 
