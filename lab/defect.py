@@ -109,6 +109,7 @@ class Defect:
     options: tuple[str, ...] = ()   # further .config lines
     upto: str = ""                  # where not the released tree is the vulnerable one: the last
                                     # patch of the queue that is in it, without its number
+    before_own: bool = False        # or all that come before the first that mends the defect
 
 
 def names() -> list[str]:
@@ -173,11 +174,14 @@ def load(name: str) -> Defect:
         audit_files = tuple(parser["audit"]["files"].split())
         exist = tuple(parser["audit"]["exist"].split())
     upto = ""
+    before_own = False
     if "queue" in wanted:
         value = parser["queue"]["vulnerable"].split()
-        if len(value) != 3 or value[:2] != ["up", "to"]:
-            raise LabError(f"{path}: [queue] vulnerable must be: up to <patch, without number>")
-        upto = value[2]
+        before_own = value == ["before", "its", "own"]
+        if not before_own and (len(value) != 3 or value[:2] != ["up", "to"]):
+            raise LabError(f"{path}: [queue] vulnerable must be: up to <patch, without number>; "
+                           "or: before its own")
+        upto = "" if before_own else value[2]
     add: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     if "kernel" in wanted:
@@ -214,6 +218,7 @@ def load(name: str) -> Defect:
         add=add,
         options=options,
         upto=upto,
+        before_own=before_own,
     )
 
 

@@ -77,9 +77,9 @@ def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
             f"{source.base.name} has no patches that would add it")
     count = f"{len(patches)} patch" + ("es" if len(patches) != 1 else "")
     fixed = made("fixed", f"queue/{source.base.name} ({count})", queue_diff(source, patches))
-    if not defect.upto:
+    part = _with_it(patches, defect)
+    if not part:
         return made("vulnerable", "as it is", ""), fixed
-    part = _up_to(patches, defect)
     return (made("vulnerable", f"queue/{source.base.name} (patches 1 to {len(part)})",
                  queue_diff(source, part)), fixed)
 
@@ -484,8 +484,12 @@ def mending(patches: list[Path], defect: Defect) -> list[Path]:
     return [patch for patch in patches if not shas or said.search(_read(patch))]
 
 
-def _up_to(patches: list[Path], defect: Defect) -> list[Path]:
-    """The part of a series that leaves `defect` in: up to the patch that its file names."""
+def _with_it(patches: list[Path], defect: Defect) -> list[Path]:
+    """The part of a series that leaves `defect` in, as its file says; none of it by default."""
+    if defect.before_own:
+        return patches[:patches.index(mending(patches, defect)[0])]
+    if not defect.upto:
+        return []
     for number, patch in enumerate(patches, 1):
         if re.sub(r"^\d+-", "", patch.stem) == defect.upto and number < len(patches):
             return patches[:number]

@@ -67,6 +67,10 @@ def test_a_defect_may_have_no_selftest_if_the_audit_finds_it(folder: Path) -> No
 def test_a_part_of_the_queue_may_be_vulnerable(folder: Path) -> None:
     (folder / "defect").write_text(TEXT + "[queue]\nvulnerable = up to mm-first\n")
     assert defect.load("astray").upto == "mm-first"
+    assert not defect.load("astray").before_own
+    (folder / "defect").write_text(TEXT + "[queue]\nvulnerable = before its own\n")
+    loaded = defect.load("astray")
+    assert loaded.before_own and not loaded.upto
     (folder / "defect").write_text(TEXT + "[queue]\nvulnerable = mm-first\n")
     with pytest.raises(LabError, match="must be: up to"):
         defect.load("astray")

@@ -136,6 +136,18 @@ def test_a_part_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Pa
             variant.plan(source, dataclasses.replace(DEFECT, upto=upto))
 
 
+def test_what_is_before_its_own_patch_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:
+    own = dataclasses.replace(DEFECT, before_own=True)
+    # Without a commit that mends it, all patches are its own.
+    assert variant.plan(source, own)[0].how == "as it is"
+    second = sorted(queue.glob("*.patch"))[1]
+    second.write_text("commit " + "a" * 40 + " upstream.\n\n" + second.read_text())
+    vulnerable, fixed = variant.plan(source, dataclasses.replace(
+        own, upstream=("a" * 12 + " mm: second",)))
+    assert (vulnerable.how, fixed.how) == ("queue/4.14 (patches 1 to 1)",
+                                           "queue/4.14 (2 patches)")
+
+
 def test_the_plan_is_the_same_whatever_state_the_tree_is_in(source: Source, queue: Path) -> None:
     before = variant.plan(source, DEFECT)
     variant.put(source, before[1])
