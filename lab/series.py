@@ -25,7 +25,7 @@ _FIRST = "mm-add-range_in_vma"
 class Series:
     """What was written."""
 
-    cover: Path | None          # a patch that is alone needs none
+    cover: Path | None          # patches that are not one piece of work have none
     patches: tuple[Path, ...]
 
 
@@ -53,7 +53,7 @@ def write(base: str, out: Path) -> Series:
         tag = f"[{lead} {number}/{total}]" if total > 1 else f"[{lead}]"
         dest.write_text(_subject(text, tag), encoding="utf-8")
         written.append(dest)
-    if total == 1:
+    if not added and not any(_bare(name) == _FIRST for name, _text in patches):
         return Series(None, tuple(written))
     cover = out / "0000-cover-letter.patch"
     letter = upstream.ROOM / upstream.COVER if added else COVER
@@ -96,11 +96,16 @@ def _subject(text: str, tag: str) -> str:
     return re.sub(r"(?ms)^Subject: .*?(?=^\S|^$)", lambda _found: folded + "\n", text, count=1)
 
 
+def _bare(name: str) -> str:
+    """The file name of a patch without its number and suffix."""
+    return re.sub(r"^\d+-|\.patch$", "", name)
+
+
 def _cover(tag: str, base: str, patches: list[tuple[str, str]], letter: Path) -> str:
     title, body = letter.read_text(encoding="utf-8").split("\n\n", 1)
     texts = [text for _name, text in patches]
     before = next((number for number, (name, _text) in enumerate(patches)
-                   if re.sub(r"^\d+-|\.patch$", "", name) == _FIRST), 0)
+                   if _bare(name) == _FIRST), 0)
     shortlog = "\n".join(f"  {number}. {subject}"
                          for number, subject in enumerate(subjects(texts), 1))
     how_many = ("patch is" if before == 1 else

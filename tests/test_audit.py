@@ -105,8 +105,9 @@ READ = {
     "4.18 and queue":   "p - p p p p V V V p p",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
     "5.10":             "p V p p V p p p p p p",
-    "5.10 and queue":   "p p p p V p p p p p p",
+    "5.10 and queue":   "p p p p p p p p p p p",
     "6.1":              "p p p p V p p p p - p",
+    "6.1 and queue":    "p p p p p p p p p - p",
     "6.12":             "p p p p p p p p p - p",
     "7.3":              "p p p p p p p p p - p",
 }
