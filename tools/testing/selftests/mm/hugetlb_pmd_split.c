@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Does a VMA that is split give up a shared PMD page table for good?
+ *
+ * hugetlb shares a table only where a VMA maps its whole PUD (see
+ * hugetlb_pmd_migrate.c), and what unshares one relies on that: it tells the
+ * VMA's other mappings, and those who keep copies of them, of a whole PUD only if
+ * the VMA has one. So a table is unshared when its VMA is split. If that is done
+ * before the VMA is taken out of the reverse map, another process can come in
+ * between:
+ *
+ *	split			another process
+ *	is it shared? no
+ *				faults, finds the VMA whole, shares its table
+ *	lock, split the VMA
+ *
+ * Now two pieces of a VMA are in a table that is shared. When a page of one is
+ * unmapped, the process loses the table with everything in it, the pages of the
+ * other piece included, and nobody is told of those.
+ *
+ * One round of the test is
+ *
+ *	map	a PUD, and touch its pages: the table is this process's own
+ *	race	split the mapping, by a call that changes no page table; at the
+ *		same time another process maps the file and touches a page
+ *	touch	all pages again, should they have been unshared
+ *	unmap	the last page
+ *	look	at the first: if its entry has gone too, the table was shared
+ *
+ * One of the two waits for a time that is another in each round, so that all ways
+ * in which the two calls can overlap come about. Who came first is to be seen as
+ * well: if it was the other process, the split took the table away. Where only one
+ * of them is ever the first, the two did not meet, and the test says so.
+ *
+ * Environment:
+ *	HUGETLB_PMD_SPLIT_SECONDS=n	how long a variant runs
+ */
+#include "kselftest_harness.h"
+
+#include <numa.h>
+#include <numaif.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "migrate_util.h"
+#include "vm_util.h"
+
+#define NR_PAGES	4	/* populated: two for each piece */
+#define SECONDS		4
+#define MORE_SECONDS	20	/* where these bring too few meetings */
+#define WANT		20	/* tables that stayed shared are enough */
+#define MIN_MEETINGS	50	/* fewer are no evidence */
+#define STEP_TIMEOUT_MS	20000
+
+enum splitter { MADVISE, MBIND };
+
+static const char * const splitter_name[] = { "madvise", "mbind" };
+
+struct control {
+	/* Numbers of rounds: each says how far it is. */
+	uint32_t begin;
+	uint32_t ready;
+	uint32_t go;
+	uint32_t touched;
+	uint32_t end;
+	int64_t delay;		/* of the other, in cycles */
+	uint64_t shortest;	/* that its fault took, in cycles */
+	long faults;		/* that it took to touch all pages, before that */
+	int error;
+};
+
+FIXTURE(hugetlb_pmd_split)
+{
+	struct control *control;
+	char *addr;		/* a PUD, and one for the other process */
+	int fd;
+	int cpus[2];
+	pid_t other;
+};
+
+FIXTURE_VARIANT(hugetlb_pmd_split)
+{
+	enum splitter splitter;
+};
+
+FIXTURE_VARIANT_ADD(hugetlb_pmd_split, madvise) { MADVISE };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_split, mbind) { MBIND };
+
+static int map_file(int fd, char *addr)
+{
+	return mmap(addr, pud_size(), PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
+	       MAP_FAILED ? errno : 0;
+}
+
+static void unmap_file(char *addr)
+{
+	mmap(addr, pud_size(), PROT_NONE,
+	     MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+/* Until @word is @round: asleep, or by looking all the time. */
+static bool sleep_for(uint32_t *word, uint32_t round)
+{
+	uint32_t now;
+	int waited;
+
+	for (waited = 0; waited < STEP_TIMEOUT_MS; waited += 100) {
+		now = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+		if (now == round)
+			return true;
+		wait_a_while(word, now, 100);
+	}
+	return false;
+}
+
+static bool spin_for(uint32_t *word, uint32_t round)
+{
+	uint64_t limit = 0;
+	int i;
+
+	for (;;) {
+		for (i = 0; i < 10000; i++)
+			if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == round)
+				return true;
+		if (!limit)
+			limit = cycles_clock() + STEP_TIMEOUT_MS * 1000000ull;
+		else if (cycles_clock() > limit)
+			return false;
+	}
+}
+
+static void wait_cycles(int64_t delay)
+{
+	uint64_t from = cycles();
+
+	while (delay > 0 && cycles() - from < (uint64_t)delay)
+		;
+}
+
+static void keep_shortest(uint64_t *shortest, uint64_t took)
+{
+	if (!*shortest || took < *shortest)
+		*shortest = took;
+}
+
+static __noreturn void other_main(struct control *control, int fd, char *addr,
+				  int cpu, pid_t parent)
+{
+	uint32_t round;
+	uint64_t from;
+	int tries;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	pin_to_cpu(cpu);
+	if (!sleep_for(&control->begin, 1))
+		_exit(1);
+	/* A fault that has nothing to do with these pages may be counted too. */
+	for (tries = 0; control->faults != 1 && tries < 3; tries++) {
+		if (map_file(fd, addr))
+			_exit(1);
+		control->faults = touch_pages(addr, NR_PAGES);
+		unmap_file(addr);
+	}
+	for (round = 1;; round++) {
+		control->error = map_file(fd, addr);
+		set_and_wake(&control->ready, round);
+		if (control->error || !spin_for(&control->go, round))
+			_exit(1);
+		wait_cycles(control->delay);
+		from = cycles();
+		touch_pages(addr, 1);
+		keep_shortest(&control->shortest, cycles() - from);
+		__atomic_store_n(&control->touched, round, __ATOMIC_RELEASE);
+		if (!sleep_for(&control->end, round))
+			_exit(1);
+		unmap_file(addr);
+	}
+}
+
+/* Split the mapping in the middle of its pages, and change no page table. */
+static int split(char *addr, enum splitter splitter)
+{
+	char *second = addr + NR_PAGES / 2 * pmd_size();
+	size_t size = addr + pud_size() - second;
+
+	if (splitter == MBIND)
+		return mbind(second, size, MPOL_LOCAL, NULL, 0, 0) ? errno : 0;
+	return madvise(second, size, MADV_DONTDUMP) ? errno : 0;
+}
+
+static bool is_mapped(char *addr)
+{
+	return page_pfn(0, addr) > 0;
+}
+
+/*
+ * By how much to delay whom, the other where it is positive. Somewhere in the
+ * call of each is what is to meet, so the delay is any from minus the time that
+ * the one takes to the time that the other does. The shortest times are known,
+ * and most calls take longer, faults above all.
+ */
+static int64_t any_delay(uint64_t others, uint64_t own)
+{
+	double any = rand() / (RAND_MAX + 1.0);
+
+	return any * (4 * others + 2 * own) - 4.0 * others;
+}
+
+FIXTURE_SETUP(hugetlb_pmd_split)
+{
+	int cpu, nr_cpus = 0, nodes[2];
+	cpu_set_t allowed;
+	pid_t parent;
+	long nr_free;
+
+	self->fd = -1;
+	if (geteuid())
+		SKIP(return, "needs root, to see what is mapped");
+	if (sched_getaffinity(0, sizeof(allowed), &allowed) ||
+	    CPU_COUNT(&allowed) < 2)
+		SKIP(return, "needs two CPUs");
+	for (cpu = 0; cpu < CPU_SETSIZE && nr_cpus < 2; cpu++)
+		if (CPU_ISSET(cpu, &allowed))
+			self->cpus[nr_cpus++] = cpu;
+	if (numa_available() < 0 || two_nodes(nodes, self->cpus[0]) < 1)
+		SKIP(return, "needs CONFIG_NUMA");
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	ASSERT_EQ(0, guard_start());
+	nr_free = pool_fill(nodes[0], NR_PAGES);
+	if (nr_free < NR_PAGES)
+		SKIP(return, "%ld free huge pages on node %d, no more to be had: needs %d",
+		     nr_free, nodes[0], NR_PAGES);
+	self->fd = hugetlbfs_open(pud_size());
+	ASSERT_GE(self->fd, 0);
+	self->addr = reserve_puds(2);
+	ASSERT_NE(NULL, self->addr);
+	self->control = mmap(NULL, sizeof(*self->control),
+			     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			     -1, 0);
+	ASSERT_NE(MAP_FAILED, self->control);
+
+	parent = getpid();
+	self->other = fork();
+	ASSERT_GE(self->other, 0);
+	if (!self->other)
+		other_main(self->control, self->fd, self->addr + pud_size(),
+			   self->cpus[1], parent);
+	pin_to_cpu(self->cpus[0]);
+}
+
+FIXTURE_TEARDOWN(hugetlb_pmd_split)
+{
+	if (self->other > 0) {
+		kill(self->other, SIGKILL);
+		waitpid(self->other, NULL, 0);
+	}
+	if (self->addr)
+		munmap(self->addr, 2 * pud_size());
+	if (self->fd >= 0)
+		close(self->fd);
+	guard_stop();
+}
+
+static bool is_enough(uint64_t began, long early, long late)
+{
+	uint64_t seconds = env_long("HUGETLB_PMD_SPLIT_SECONDS", SECONDS);
+
+	if (early < MIN_MEETINGS || late < MIN_MEETINGS)
+		seconds += MORE_SECONDS;
+	return cycles_clock() - began > seconds * 1000000000ull;
+}
+
+TEST_F_TIMEOUT(hugetlb_pmd_split, unshared, 120)
+{
+	uint64_t began = cycles_clock();
+	struct control *control = self->control;
+	char *last = self->addr + (NR_PAGES - 1) * pmd_size();
+	long early = 0, late = 0, lost = 0, first_ms = 0;
+	uint64_t from, shortest = 0;
+	int64_t delay = 0;
+	uint32_t round;
+
+	for (round = 1; lost < WANT && !is_enough(began, early, late);
+	     round++) {
+		bool is_early;
+
+		ASSERT_EQ(0, map_file(self->fd, self->addr));
+		touch_pages(self->addr, NR_PAGES);
+		if (round == 1)
+			set_and_wake(&control->begin, round);
+		ASSERT_TRUE(sleep_for(&control->ready, round));
+		ASSERT_EQ(0, control->error);
+		if (control->faults != 1)
+			SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
+			     control->faults, NR_PAGES,
+			     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+
+		control->delay = delay;
+		__atomic_store_n(&control->go, round, __ATOMIC_RELEASE);
+		wait_cycles(-delay);
+		from = cycles();
+		ASSERT_EQ(0, split(self->addr, variant->splitter));
+		keep_shortest(&shortest, cycles() - from);
+		ASSERT_TRUE(spin_for(&control->touched, round));
+
+		is_early = !is_mapped(self->addr);
+		early += is_early;
+		late += !is_early;
+		touch_pages(self->addr, NR_PAGES);
+		ASSERT_EQ(0, munmap(last, pmd_size()));
+		if (!is_mapped(self->addr)) {
+			if (!lost++)
+				first_ms = (cycles_clock() - began) / 1000000;
+		}
+
+		delay = any_delay(control->shortest, shortest);
+		unmap_file(self->addr);
+		set_and_wake(&control->end, round);
+	}
+
+	ksft_print_msg("hugetlb_pmd_split: trigger=%s sharers=2 control=no calls=%u failed_calls=0",
+		       splitter_name[variant->splitter], round - 1);
+	printf(" migrations=%u lost_migrations=%ld first_ms=%ld early=%ld late=%ld",
+	       round - 1, lost, first_ms, early, late);
+	printf(" cycles=%llu,%llu\n", (unsigned long long)shortest,
+	       (unsigned long long)control->shortest);
+	EXPECT_EQ(0, lost)
+		TH_LOG("in %ld of %u rounds the split left a table shared", lost,
+		       round - 1);
+	if (!lost && (early < MIN_MEETINGS || late < MIN_MEETINGS))
+		SKIP(return, "inconclusive: the other came first in %ld rounds, last in %ld",
+		     early, late);
+}
+
+TEST_HARNESS_MAIN
