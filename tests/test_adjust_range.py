@@ -17,7 +17,7 @@ from lab.paths import REPO
 
 NAME = "adjust_range_if_pmd_sharing_possible"
 BASES = sorted(path.name for path in (REPO / "queue").iterdir()
-               if path.is_dir() and any(NAME in patch.read_text(encoding="utf-8")
+               if path.is_dir() and any(f"\n+void {NAME}(" in patch.read_text(encoding="utf-8")
                                         for patch in path.glob("*.patch")))
 
 # As it was first proposed: from the start of the range in steps of a PUD, and each PUD on the way
