@@ -53,6 +53,7 @@
 #define VIRTIO_MIB		256
 #define VIRTIO_THPS		16
 #define UNPLUG_SECONDS		3
+#define PLUG_SECONDS		20	/* what is plugged may have to be poisoned */
 #define QMP_SECONDS		5
 /* A sub-page that nobody writes to: it stays in the THP. */
 #define SUBPAGE			16
@@ -219,9 +220,9 @@ static long long virtio_mem_size(int fd)
 }
 
 /* Ask for @bytes, and wait until the machine has as much or time is up. */
-static bool virtio_mem_request(int fd, long long bytes)
+static bool virtio_mem_request(int fd, long long bytes, int seconds)
 {
-	double limit = now_ms() + UNPLUG_SECONDS * 1000;
+	double limit = now_ms() + seconds * 1000;
 	char line[1024], command[256];
 
 	snprintf(command, sizeof(command),
@@ -347,7 +348,7 @@ FIXTURE_TEARDOWN(thp_cow_isolation)
 {
 	drop_pages(self);
 	if (self->qmp >= 0) {
-		virtio_mem_request(self->qmp, 0);
+		virtio_mem_request(self->qmp, 0, UNPLUG_SECONDS);
 		close(self->qmp);
 	}
 	if (self->pool[0])
@@ -529,7 +530,7 @@ static bool ask_for_memory(FIXTURE_DATA(thp_cow_isolation) * self,
 	bool given;
 
 	if (trigger == VIRTIO_MEM)
-		return virtio_mem_request(self->qmp, 0);
+		return virtio_mem_request(self->qmp, 0, UNPLUG_SECONDS);
 	given = want_gigantic(self->pool);
 	file_write(self->pool, "0");
 	return given;
@@ -541,9 +542,9 @@ static bool plug(FIXTURE_DATA(thp_cow_isolation) * self)
 	long before = meminfo_kib("MemTotal");
 	int waited;
 
-	if (!virtio_mem_request(self->qmp, VIRTIO_MIB * MIB))
+	if (!virtio_mem_request(self->qmp, VIRTIO_MIB * MIB, PLUG_SECONDS))
 		return false;
-	for (waited = 0; waited < 100; waited++) {
+	for (waited = 0; waited < PLUG_SECONDS * 50; waited++) {
 		if (meminfo_kib("MemTotal") - before >=
 		    (long)(VIRTIO_MIB * MIB >> 10) * 9 / 10)
 			return true;
