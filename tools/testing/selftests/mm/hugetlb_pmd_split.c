@@ -56,6 +56,8 @@
 #define WANT		20	/* tables that stayed shared are enough */
 #define MIN_MEETINGS	50	/* fewer are no evidence */
 #define STEP_TIMEOUT_MS	20000
+#define MIN_REACH	2.0
+#define MAX_REACH	500.0
 
 enum splitter { MADVISE, MBIND };
 
@@ -205,13 +207,21 @@ static bool is_mapped(char *addr)
  * By how much to delay whom, the other where it is positive. Somewhere in the
  * call of each is what is to meet, so the delay is any from minus the time that
  * the one takes to the time that the other does. The shortest times are known,
- * and most calls take longer, faults above all.
+ * and most calls take longer: the fault by @reach times, which grows until the
+ * other comes first in one round of four. On a busy machine, it begins late.
  */
-static int64_t any_delay(uint64_t others, uint64_t own)
+static int64_t any_delay(uint64_t others, uint64_t own, double reach)
 {
 	double any = rand() / (RAND_MAX + 1.0);
 
-	return any * (4 * others + 2 * own) - 4.0 * others;
+	return any * (reach * others + 2 * own) - reach * others;
+}
+
+static double next_reach(double reach, bool is_early)
+{
+	reach *= is_early ? 0.86 : 1.05;
+	return reach < MIN_REACH ? MIN_REACH :
+	       reach > MAX_REACH ? MAX_REACH : reach;
 }
 
 FIXTURE_SETUP(hugetlb_pmd_split)
@@ -286,6 +296,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_split, unshared, 120)
 	char *last = self->addr + (NR_PAGES - 1) * pmd_size();
 	long early = 0, late = 0, lost = 0, first_ms = 0;
 	uint64_t from, shortest = 0;
+	double reach = MIN_REACH;
 	int64_t delay = 0;
 	uint32_t round;
 
@@ -322,7 +333,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_split, unshared, 120)
 				first_ms = (cycles_clock() - began) / 1000000;
 		}
 
-		delay = any_delay(control->shortest, shortest);
+		reach = next_reach(reach, is_early);
+		delay = any_delay(control->shortest, shortest, reach);
 		unmap_file(self->addr);
 		set_and_wake(&control->end, round);
 	}
