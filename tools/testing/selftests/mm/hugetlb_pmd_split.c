@@ -51,10 +51,10 @@
 #include "vm_util.h"
 
 #define NR_PAGES	4	/* populated: two for each piece */
-#define SECONDS		4
-#define MORE_SECONDS	20	/* where these bring too few meetings */
+#define SECONDS		10
+#define MORE_SECONDS	30	/* where these bring too few meetings */
 #define WANT		20	/* tables that stayed shared are enough */
-#define MIN_MEETINGS	50	/* fewer are no evidence */
+#define MIN_MEETINGS	100	/* fewer are no evidence */
 #define STEP_TIMEOUT_MS	20000
 #define MIN_REACH	2.0
 #define MAX_REACH	500.0
