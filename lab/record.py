@@ -272,8 +272,10 @@ def _symptoms(variants: dict[str, Any]) -> list[str]:
     for name, variant in variants.items():
         told = [run["symptoms"][0]["text"] for run in variant["runs"] if run.get("symptoms")]
         if told:
-            lines.append(f":The {name} kernel's own checks: in {len(told)} of {variant['boots']} "
-                         f"boots, ``{told[0]}``")
+            same = told.count(told[0])
+            more = f"; something else in {len(told) - same}" if same < len(told) else ""
+            lines.append(f":The {name} kernel's own checks: in {same} of {variant['boots']} "
+                         f"boots, ``{told[0]}``{more}")
     return lines
 
 

@@ -402,8 +402,10 @@ def summary(run: Run, out: Path = Path("out")) -> str:
                   if sums[key]]
         told = [boot.symptoms[0].text for boot in variant.boots if boot.symptoms]
         if told:
-            untold.append(f"its own checks say \"{told[0]}\" in {len(told)} of "
-                          f"{sums['boots']} boots")
+            same = told.count(told[0])
+            untold.append(f"its own checks say \"{told[0]}\" in {same} of {sums['boots']} boots"
+                          + (f", something else in {len(told) - same}"
+                             if same < len(told) else ""))
         spare += _wrap(f"{name} kernel: {variant.how}"
                        + (f"; {', '.join(untold)}" if untold else ""), "", "  ")
     lines += ["", *spare]

@@ -92,7 +92,11 @@ def test_what_is_written_can_be_read(tmp_path: Path, report: dict[str, object]) 
     assert told.fields["Repeat"] == report["command"]
     assert told.fields["Vulnerable"].split("\n") == [variants["vulnerable"]["how"],
                                                      *variants["vulnerable"]["places"]]
-    assert told.fields["The vulnerable kernel's own checks"] == "in 1 of 2 boots, ``BUG: a: b``"
+    own = "The vulnerable kernel's own checks"
+    assert told.fields[own] == "in 1 of 2 boots, ``BUG: a: b``"
+    variants["vulnerable"]["runs"][1]["symptoms"] = [{"kind": "oops", "line": 1, "text": "c"}]
+    told = record.read(record.write(save(tmp_path, full), tmp_path / "proofs"))
+    assert told.fields[own] == "in 1 of 2 boots, ``BUG: a: b``; something else in 1"
 
 
 @pytest.mark.parametrize("pattern, becomes", [
