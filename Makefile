@@ -23,6 +23,8 @@ O ?=
 AUDIT ?=
 FULL ?=
 TREES ?=
+HARNESS ?=
+FAST ?=
 
 # $(call option,NAME,--name): nothing where the variable is empty.
 option = $(if $($(1)),$(2)='$($(1))')
@@ -30,7 +32,7 @@ WANTED = $(call option,DEFECT,--defect) $(call option,BASE,--base) \
 	 $(call option,KERNEL,--kernel) $(call option,BOOTS,--boots) \
 	 $(call option,ACCEL,--accel) $(call option,DEBUG,--debug) \
 	 $(call option,TIMEOUT,--timeout) $(call option,TESTS,--tests) \
-	 $(call option,OUT,--out)
+	 $(call option,OUT,--out) $(call option,HARNESS,--harness)
 
 .PHONY: help prove mutants audit shell selftests kselftest series report record docs list install check clean
 
@@ -73,7 +75,8 @@ help:
 	@echo 'make list      The defects, the bases and the mutants that the lab knows.'
 	@echo 'make install   Install what the lab needs, with apt (make prove does so by itself).'
 	@echo "make check     This project's own tests, a proof on 6.12 among them."
-	@echo '                 make check FULL=1    also 6.1, and DEBUG=1; takes much longer'
+	@echo '                 make check FULL=1    also 6.1, 5.10 and DEBUG=1; takes hours'
+	@echo '                 make check FAST=1    only what needs no kernel tree: under a minute'
 	@echo '                 make check TREES=/dir    with the kernel trees /dir/4.14 and so on'
 	@echo 'make clean     Remove out/. The cache is in ~/.cache/pmd-share-lab ($$LAB_CACHE).'
 	@echo
@@ -93,6 +96,9 @@ help:
 	@echo '  MUTANT=name       of mutants: this one alone                     (make list)'
 	@echo '  RESUME=1          of mutants: boot no kernel again that an earlier run in OUT has booted'
 	@echo '  DEST=dir          of selftests: where they go'
+	@echo '  HARNESS=/path     of these, selftests and kselftest: the kernel tree (6.10 or later) whose'
+	@echo '                    harness the selftests are built with; that of KERNEL= or of the base'
+	@echo "                    if not named and it is new enough, else Debian's 6.12"
 	@echo '  O=dir             of series: where it goes; an empty folder or none'
 	@echo '                    of docs: where they go; out/docs if not named'
 	@echo '                    of report: a file; report.html in out/ if not named'
@@ -110,7 +116,7 @@ shell:
 	@$(LAB) shell $(WANTED) $(call option,VARIANT,--variant)
 
 selftests:
-	@$(LAB) selftests $(call option,DEST,--dest)
+	@$(LAB) selftests $(call option,DEST,--dest) $(call option,HARNESS,--harness)
 
 kselftest:
 	@$(LAB) kselftest $(WANTED) $(call option,VARIANT,--variant)
@@ -136,7 +142,8 @@ install:
 
 check:
 	@$(LAB) install --check
-	@FULL='$(FULL)' TREES='$(TREES)' $(PYTHON) -B -m pytest -p no:cacheprovider tests
+	@FULL='$(FULL)' FAST='$(FAST)' TREES='$(TREES)' $(PYTHON) -B -m pytest -q -o console_output_style=classic \
+		-p no:cacheprovider tests
 
 clean:
 	rm -rf out

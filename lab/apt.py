@@ -21,8 +21,8 @@ from pathlib import Path
 
 from lab import deps
 from lab.base import Base
-from lab.errors import LabError
-from lab.paths import cache_dir, locked, need_space
+from lab.errors import LabError, NoSource
+from lab.paths import cache_dir, disk_full, is_full, locked, need_space
 from lab.progress import Progress
 
 ETC = Path("/etc/apt")
@@ -55,10 +55,10 @@ def source_package(base: Base, progress: Progress) -> tuple[Path, str]:
 
     Taken from /usr/src or the cache where the version that apt would install is there, downloaded
     else.  Where apt has no answer, the newest that is there is used, and a note says so.
-    LabError where there is none at all.
+    NoSource where there is none at all.
     """
     if base.package is None:
-        raise LabError(f"Debian has no source package for {base.name}: name a kernel tree with "
+        raise NoSource(f"Debian has no source package for {base.name}: name a kernel tree with "
                        "KERNEL=/path/to/tree")
     folder = cache_dir() / "sources"
     folder.mkdir(exist_ok=True)
@@ -78,7 +78,7 @@ def _source_package(base: Base, package: str, folder: Path,
             fresh = _refresh(base, progress)
             version = _candidate(package, options)
         if version is None:
-            raise LabError(f"apt knows no package {package}: add a suite that has it to the apt "
+            raise NoSource(f"apt knows no package {package}: add a suite that has it to the apt "
                            "sources and run `apt-get update`, or name a kernel tree with "
                            "KERNEL=/path/to/tree")
         if version in have:
@@ -88,8 +88,10 @@ def _source_package(base: Base, package: str, folder: Path,
             # The lists named a package that a newer one has taken the place of.
             version = _candidate(package, options) or version
             failed = _download(package, version, options, folder, progress)
+        if "No space left" in failed or "enough free space" in failed:
+            raise disk_full(folder)
         if failed:
-            raise LabError(f"{package} {version} could not be downloaded: {failed}")
+            raise NoSource(f"{package} {version} could not be downloaded: {failed}")
         return _tarball(package, version, folder), version
     except LabError as err:
         if not have:
@@ -147,7 +149,7 @@ def _run(command: list[str], folder: Path | None = None) -> subprocess.Completed
                               errors="replace", stdin=subprocess.DEVNULL, capture_output=True,
                               check=False)
     except FileNotFoundError as err:
-        raise LabError(f"{command[0]} is not here, so this is no Debian: name a kernel tree with "
+        raise NoSource(f"{command[0]} is not here, so this is no Debian: name a kernel tree with "
                        "KERNEL=/path/to/tree") from err
 
 
@@ -237,12 +239,16 @@ def _extract(package: Path, name: str, dest: Path) -> None:
                               stderr=subprocess.PIPE, text=True, check=False)
         if archive.stdout is not None:
             archive.stdout.close()
+        if done.returncode == 0 and dest.stat().st_size == 0:
+            raise LabError(f"{package.name} has an empty {name}: run again, or take another mirror")
         if done.returncode == 0:
             # Else a rename may outlive a power cut that the content does not.
             os.fsync(output.fileno())
+    if (done.returncode != 0 or archive.returncode != 0) and is_full(dest.parent):
+        raise disk_full(dest.parent.parent)
     if done.returncode != 0 or archive.returncode != 0:
-        raise LabError(f"{package.name} could not be unpacked ({_error(done.stderr)}): is the "
-                       f"disk of {dest.parent.parent} full?")
+        raise LabError(f"{package.name} could not be unpacked ({_error(done.stderr)}): run "
+                       "again")
 
 
 # ---- the private configuration -------------------------------------------------------------
@@ -254,7 +260,7 @@ def _private(base: Base, progress: Progress) -> list[str]:
     LabError where no mirror that carries them answers with a good signature.
     """
     if not KEYRING.is_file():
-        raise LabError(f"{KEYRING} is not here, and without it no signature can be checked: "
+        raise NoSource(f"{KEYRING} is not here, and without it no signature can be checked: "
                        "install the package debian-archive-keyring")
     folder = cache_dir() / "apt" / base.name
     for name in ("lists/partial", "cache/archives/partial"):
@@ -278,7 +284,7 @@ def _private(base: Base, progress: Progress) -> list[str]:
             return options
         failed = failed or _error(said.stdout + said.stderr)
     progress.done("failed")
-    raise LabError(f"the package lists of {' '.join(base.suites)} could not be read: {failed}")
+    raise NoSource(f"the package lists of {' '.join(base.suites)} could not be read: {failed}")
 
 
 def _stamp(base: Base) -> Path:
@@ -322,7 +328,7 @@ def _sources(suites: tuple[str, ...], found: list[Mirror]) -> Iterator[str]:
                  if uri.endswith("/debian") and f"{uri}-security" not in security]
     of_security = [suite.endswith("-security") for suite in suites]
     if not archives and not all(of_security) or not security and any(of_security):
-        raise LabError(f"no Debian mirror with {' and '.join(suites)} in {ETC}/sources.list and "
+        raise NoSource(f"no Debian mirror with {' and '.join(suites)} in {ETC}/sources.list and "
                        f"{ETC}/sources.list.d: the lab takes the mirror's address from there")
     for number in range(max(len(archives), len(security))):
         yield "\n".join(

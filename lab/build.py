@@ -23,7 +23,7 @@ from pathlib import Path
 from lab import kconfig, source as sources, variant as variants
 from lab.arch import Arch
 from lab.errors import LabError
-from lab.paths import atomic_dir, cache_dir, locked, need_space
+from lab.paths import atomic_dir, cache_dir, disk_full, have, is_full, locked, need_space
 from lab.progress import Progress
 from lab.source import Source
 from lab.variant import Variant
@@ -33,6 +33,8 @@ from lab.variant import Variant
 _FIRST_GUESS = 1150
 # Work folder, ccache and image of one configuration take 0.3 GiB, with KASAN 0.6 GiB.
 _NEEDED_MIB = 1024
+# What a folder of the cache has for each image.
+_HOLDS = ("image", "config", "identity.json")
 # How long make may take to remove half-made files after it was told to stop, in seconds.
 _STOP_SECONDS = 15
 
@@ -71,14 +73,14 @@ def kernel(source: Source, variant: Variant, arch: Arch, debug: bool,
                 source.base.cflags)
     folder = cache_dir() / "images" / key
 
-    if not folder.is_dir():
+    if not have(folder, _HOLDS):
         work = source.tree.parent
 
         def waiting() -> None:
             progress.note(f"another run works on {work}: waiting for it")
 
         with locked(work / "lock", waiting):
-            if not folder.is_dir():
+            if not have(folder, _HOLDS):
                 # A folder for each configuration: to and fro in one would build it anew each time.
                 suffix = arch.name + ("-debug" if debug else "") \
                     + (f"-{_hash(*options)[:8]}" if options else "")
@@ -139,7 +141,9 @@ def _build(source: Source, variant: Variant, arch: Arch, debug: bool, asked: kco
             counts.write_text(f"{made}\n", encoding="ascii")
 
     config = obj / ".config"
-    with atomic_dir(folder) as new:
+    if not have(obj, (arch.image,)):
+        raise LabError(f"make ended with success and made no {obj / arch.image}", str(log))
+    with atomic_dir(folder, _HOLDS) as new:
         shutil.copyfile(obj / arch.image, new / "image")
         shutil.copyfile(config, new / "config")
         identity = {
@@ -179,7 +183,7 @@ def _trusted(obj: Path) -> Iterator[int]:
         mark.touch()
         try:
             yield lock.fileno()
-        except (LabError, KeyboardInterrupt):
+        except BaseException:
             # make has come to an end, and removed what was half made.
             mark.unlink()
             raise
@@ -223,6 +227,8 @@ def _make(source: Source, arch: Arch, obj: Path, log: Path, lock: int, expected:
             _stop(process, obj)
             raise
     if status != 0:
+        if is_full(obj):
+            raise disk_full(obj.parent)
         raise LabError(f"the kernel could not be built: {first_error(log)}", str(log))
     return made
 

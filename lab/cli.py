@@ -3,6 +3,7 @@
 
 import argparse
 import dataclasses
+import errno
 import json
 import os
 import shlex
@@ -26,7 +27,7 @@ NOT_PROVED, ERROR, INTERRUPTED = 1, 2, 130
 # Command line option, variable of the Makefile.
 _VARIABLES = (("defect", "DEFECT"), ("base", "BASE"), ("kernel", "KERNEL"), ("boots", "BOOTS"),
               ("accel", "ACCEL"), ("debug", "DEBUG"), ("timeout", "TIMEOUT"), ("tests", "TESTS"),
-              ("out", "OUT"))
+              ("harness", "HARNESS"), ("out", "OUT"))
 
 
 def _number(name: str, text: str) -> int:
@@ -39,6 +40,10 @@ def _flag(name: str, text: str) -> bool:
     if text not in ("", "0", "1"):
         raise LabError(f"{name}={text}: 0 or 1 is wanted")
     return text == "1"
+
+
+def _harness(args: argparse.Namespace) -> Path | None:
+    return Path(args.harness) if args.harness else None
 
 
 def _wanted(args: argparse.Namespace, boots: int = 1) -> prove.Wanted:
@@ -59,7 +64,8 @@ def _wanted(args: argparse.Namespace, boots: int = 1) -> prove.Wanted:
         limit=_number("TIMEOUT", args.timeout) if args.timeout else None,
         tests=tuple(word for word in args.tests.split() if word),
         out=Path(args.out) if args.out else REPO / "out",
-        command=" ".join(["make", args.verb, *given]))
+        command=" ".join(["make", args.verb, *given]),
+        harness=_harness(args))
 
 
 def _prove(args: argparse.Namespace, progress: Progress) -> int:
@@ -145,10 +151,11 @@ def _list(_args: argparse.Namespace, _progress: Progress) -> int:
 def _selftests(args: argparse.Namespace, progress: Progress) -> int:
     if not args.dest:
         raise LabError("name a folder for the selftests with DEST=")
-    deps.ensure(progress)
+    deps.ensure(progress, deps.SELFTESTS)
     dest = Path(args.dest).expanduser()
     dest.mkdir(parents=True, exist_ok=True)
-    for name, path in selftest.build(arch.load(), progress).items():
+    built = selftest.build(arch.load(), progress, harness=_harness(args))
+    for name, path in built.programs.items():
         shutil.copy2(path, dest / name)
         print(dest / name)
     return 0
@@ -166,22 +173,22 @@ def _kselftest(args: argparse.Namespace, _progress: Progress) -> int:
         stream = _kselftest_guest(args, names, progress)
     else:
         strange = [variable for option, variable in _VARIABLES
-                   if option not in ("defect", "tests") and getattr(args, option)]
+                   if option not in ("defect", "tests", "harness") and getattr(args, option)]
         if strange or args.variant:
             raise LabError(f"{(strange or ['VARIANT'])[0]}= is for a guest: name its kernel with "
                            "BASE= or KERNEL=")
-        stream = _kselftest_here(names, tuple(args.tests.split()), progress)
+        stream = _kselftest_here(args, names, progress)
     print(stream.summary(), file=sys.stderr)
     return NOT_PROVED if stream.failed else 0
 
 
-def _kselftest_here(names: tuple[str, ...], tests: tuple[str, ...], progress: Progress
+def _kselftest_here(args: argparse.Namespace, names: tuple[str, ...], progress: Progress
                     ) -> kselftest.Stream:
     deps.ensure(progress, deps.SELFTESTS)
-    folder = kselftest.install(arch.load(), progress)
+    folder = kselftest.install(arch.load(), progress, harness=_harness(args))
     kselftest.die_with_parent()
     try:
-        return kselftest.run(kselftest.command(folder, names), kselftest.arguments(names, tests),
+        return kselftest.run(kselftest.command(folder, names), kselftest.arguments(names, tuple(args.tests.split())),
                              lambda line: print(line, flush=True))
     except KeyboardInterrupt:
         progress.note("the selftests were ended, and what they had changed is as it was before")
@@ -283,6 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.add_argument("--resume", default="")
         if verb == "selftests":
             sub.add_argument("--dest", default="")
+            sub.add_argument("--harness", default="")
         if verb == "audit":
             sub.add_argument("--kernel", default="")
             sub.add_argument("--format", default="")
@@ -313,6 +321,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ERROR
     except OSError as err:
         progress.stop()
+        if err.errno in (errno.ENOSPC, errno.EDQUOT):
+            err.strerror = (f"{err.strerror}: free some space, or set LAB_CACHE, OUT or TMPDIR to a "
+                            "folder on a larger disk")
         what = f"{err.filename}: " if err.filename else ""
         print(f"error: {what}{err.strerror or err}", file=sys.stderr)
         return ERROR

@@ -145,7 +145,7 @@ def _has(need: Need, path: str) -> bool:
         return False
     if need.static:
         program = shutil.which(need.static, path=path)
-        return program is not None and _is_static(Path(program))
+        return program is not None and is_static(Path(program))
     return True
 
 
@@ -156,7 +156,7 @@ def _matches(pattern: str) -> bool:
     return next(glob.iglob(pattern), None) is not None
 
 
-def _is_static(program: Path) -> bool:
+def is_static(program: Path) -> bool:
     """Whether an ELF program needs no loader (has no PT_INTERP among its program headers)."""
     try:
         with open(program, "rb") as handle:

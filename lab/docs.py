@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.paths import REPO, cache_dir
+from lab.paths import REPO, cache_dir, have
 from lab.progress import Progress
 
 DOCUMENTATION = REPO / "Documentation"
@@ -50,15 +50,22 @@ def build(out: Path, progress: Progress, documentation: Path = DOCUMENTATION) ->
         first = next((line for line in lines if re.search(r"\b(WARNING|ERROR|SEVERE)\b", line)),
                      lines[-1] if lines else "it said nothing")
         raise LabError(f"Sphinx has something against the documents: {first}", str(log))
+    pages = [Path(name).with_suffix(".html") for name in ("index.rst", *_names(documentation))]
+    if lost := [str(page) for page in pages if not have(out, (str(page),))]:
+        progress.done("failed")
+        raise LabError(f"Sphinx ended with success and made no {out / lost[0]}", str(log))
     progress.done()
     return out / "index.html"
 
 
 def _index(documentation: Path) -> str:
     """A page that leads to all documents."""
-    names = sorted(str(path.relative_to(documentation).with_suffix(""))
-                   for path in documentation.rglob("*.rst"))
     title = "Documentation"
     bar = "=" * len(title)
     return "\n".join([bar, title, bar, "", ".. toctree::", "   :maxdepth: 1", "",
-                      *(f"   {name}" for name in names), ""])
+                      *(f"   {Path(name).with_suffix('')}" for name in _names(documentation)), ""])
+
+
+def _names(documentation: Path) -> list[str]:
+    """The documents, as paths below `documentation`."""
+    return sorted(str(path.relative_to(documentation)) for path in documentation.rglob("*.rst"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The one exception that reaches the user."""
+"""The exceptions that reach the user."""
 
 
 class LabError(Exception):
@@ -11,3 +11,7 @@ class LabError(Exception):
     def __init__(self, message: str, log: str | None = None) -> None:
         super().__init__(message)
         self.log = log
+
+
+class NoSource(LabError):
+    """A kernel source that is not to be had on this machine, through no fault of the lab's."""

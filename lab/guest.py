@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.paths import REPO, atomic_dir, cache_dir, locked
+from lab.paths import REPO, atomic_dir, cache_dir, disk_full, have, is_full, locked
 
 INIT = REPO / "lab" / "guest" / "init"
 
@@ -36,8 +36,8 @@ def initramfs(programs: dict[str, Path], kselftest: Path | None = None, bash: bo
         key.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     dest = cache_dir() / "initramfs" / key.hexdigest()[:20]
     with locked(cache_dir() / "initramfs.lock"):
-        if not dest.is_dir():
-            with atomic_dir(dest) as new:
+        if not have(dest, ("initrd",)):
+            with atomic_dir(dest, ("initrd",)) as new:
                 _pack(files, new)
     return dest / "initrd"
 
@@ -58,6 +58,8 @@ def _pack(files: dict[str, Path], folder: Path) -> None:
         with open(folder / "initrd", "wb") as archive:
             subprocess.run(["gzip", "-1", "-n"], input=packed, stdout=archive, check=True)
     except (OSError, subprocess.CalledProcessError) as err:
+        if is_full(folder):
+            raise disk_full(folder.parent) from err
         raise LabError(f"the guest's file system could not be packed: {err}") from err
     shutil.rmtree(root)
     os.chmod(folder / "initrd", 0o644)

@@ -45,7 +45,7 @@ def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
                  for file in kselftest.SCRIPT_FILES}
         names, arguments = (kselftest.SCRIPT,), kselftest.SCRIPT_ARGUMENTS
         limit = SCRIPT_LIMIT
-    initrd = guest.initramfs({}, kselftest.install(arch, progress, texts), bash=bool(texts))
+    initrd = guest.initramfs({}, kselftest.install(arch, progress, texts, source, wanted.harness), bash=bool(texts))
     accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
     machine = wanted.defect.machine
     if texts:

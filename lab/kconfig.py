@@ -15,7 +15,7 @@ from pathlib import Path
 from lab.arch import Arch
 from lab.base import Base
 from lab.errors import LabError
-from lab.paths import REPO, cache_dir
+from lab.paths import REPO, cache_dir, disk_full, is_full
 from lab.source import Source
 
 CONFIGS = REPO / "lab" / "configs"
@@ -209,5 +209,7 @@ def _run(command: list[str], folder: Path, log: Path) -> None:
         done = subprocess.run(command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL,
                               stdout=output, stderr=subprocess.STDOUT, check=False)
     if done.returncode != 0:
+        if is_full(folder):
+            raise disk_full(folder.parent)
         raise LabError(f"the kernel could not be configured ({command[-1]} ended with "
                        f"{done.returncode})", str(log))

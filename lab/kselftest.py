@@ -21,11 +21,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab import base, selftest, source
+from lab import selftest
 from lab.arch import Arch
 from lab.errors import LabError
-from lab.paths import REPO, atomic_dir, cache_dir, locked
+from lab.paths import REPO, atomic_dir, cache_dir, have, locked
 from lab.progress import Progress
+from lab.source import Source
 
 COLLECTION = "mm"
 SCRIPT = "run_vmtests.sh"
@@ -135,30 +136,32 @@ class Stream:
                 f"{len(self.failed)} failed, {len(self.skipped)} skipped")
 
 
-def install(arch: Arch, progress: Progress, texts: dict[str, str] | None = None) -> Path:
+def install(arch: Arch, progress: Progress, texts: dict[str, str] | None = None,
+            given: Source | None = None, harness: Path | None = None) -> Path:
     """The folder with run_kselftest.sh and the selftests, from the cache or made now.
 
     `texts` are files of the collection, SCRIPT among them: it is the one program on the list then.
+    `given` and `harness` are as for selftest.build().
     """
-    programs = selftest.build(arch, progress)
+    built = selftest.build(arch, progress, given, harness)
+    programs = dict(built.programs)
     listed = list(programs)
     if texts:
-        programs |= selftest.beside(arch, progress)
+        programs |= selftest.build(arch, progress, given, harness, beside=True).programs
         listed = [SCRIPT]
-    tree = source.from_base(base.load(selftest.BASE), progress).tree / selftest.FOLDER.parent
-    files = {path.relative_to(tree): path for path in
-             [tree / "run_kselftest.sh", *sorted((tree / "kselftest").iterdir()),
-              tree / COLLECTION / "settings"] if path.is_file()}
+    files = {path.relative_to(built.runner): path for path in sorted(built.runner.rglob("*"))
+             if path.is_file()}
     files |= {Path(COLLECTION, name): path for name, path in programs.items()}
     key = hashlib.sha256(json.dumps(texts or {}).encode())
     for name, path in files.items():
         key.update(f"{name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     dest = cache_dir() / "kselftest" / key.hexdigest()[:20]
     with locked(cache_dir() / "kselftest" / "lock"):
-        if not dest.is_dir():
-            with atomic_dir(dest) as new:
+        held = (*map(str, files), "kselftest-list.txt")
+        if not have(dest, held):
+            with atomic_dir(dest, held) as new:
                 for name, path in files.items():
-                    (new / name).parent.mkdir(exist_ok=True)
+                    (new / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(path, new / name)
                 for file, text in (texts or {}).items():
                     (new / COLLECTION / file).write_text(text, encoding="utf-8")

@@ -281,7 +281,7 @@ def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress, resume:
             row.status, row.why = NOT_THERE, row.mutant.absent
     progress.done(f"{sum(row.made is not None for row in rows)} of {len(rows)}")
 
-    programs = selftest.build(arch, progress)
+    programs = selftest.build(arch, progress, source, wanted.harness).programs
     tests = tuple(dict.fromkeys(test for row in rows for test in row.mutant.tests))
     for test in tests:
         if test not in programs:

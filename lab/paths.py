@@ -4,14 +4,18 @@
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from lab.errors import LabError
 
 REPO = Path(__file__).resolve().parent.parent
+
+# What a write that failed may have left free: it wanted more than that.
+_FULL_BYTES = 4 << 20
 
 
 def cache_dir() -> Path:
@@ -25,7 +29,11 @@ def cache_dir() -> Path:
         path = Path(named).resolve()
     else:
         xdg = os.environ.get("XDG_CACHE_HOME")
-        path = (Path(xdg) if xdg else Path.home() / ".cache") / "pmd-share-lab"
+        try:
+            path = (Path(xdg) if xdg else Path.home() / ".cache") / "pmd-share-lab"
+        except RuntimeError as err:
+            raise LabError("you have no home folder: set LAB_CACHE to a folder for the cache"
+                           ) from err
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as err:
@@ -34,12 +42,30 @@ def cache_dir() -> Path:
     return path
 
 
+def need_plain_cache() -> None:
+    """LabError where the kernel's build system cannot work in the cache folder."""
+    if re.search(r"[\s:]", str(path := cache_dir())):
+        raise LabError(f"no kernel can be built in the cache folder {path}, which has a blank or a "
+                       "colon in its name: set LAB_CACHE to another")
+
+
 def need_space(path: Path, mib: int, what: str) -> None:
     """Raise LabError where the file system of `path` has less than `mib` MiB free for `what`."""
     free = shutil.disk_usage(path).free >> 20
     if free < mib:
         raise LabError(f"{what} needs {mib} MiB in {path}, which has {free} MiB free: "
                        "free some space, or set LAB_CACHE to a larger disk")
+
+
+def disk_full(path: Path) -> LabError:
+    """What to tell the user where `path` is on a file system that is full."""
+    return LabError(f"the disk is full at {path}: free some space, or set LAB_CACHE to a larger "
+                    "disk")
+
+
+def is_full(path: Path) -> bool:
+    """Whether the file system of `path` has no room: programs say that in many ways, or crash."""
+    return shutil.disk_usage(path).free < _FULL_BYTES
 
 
 @contextlib.contextmanager
@@ -59,9 +85,18 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
         yield
 
 
+def have(folder: Path, names: Iterable[str]) -> bool:
+    """Whether `folder` holds the files `names`, and none of them is empty."""
+    return folder.is_dir() and all((folder / name).is_file() and (folder / name).stat().st_size
+                                   for name in names)
+
+
 @contextlib.contextmanager
-def atomic_dir(dest: Path) -> Iterator[Path]:
+def atomic_dir(dest: Path, holds: Iterable[str] = ()) -> Iterator[Path]:
     """A new folder that becomes `dest` only if the block ends without an exception.
+
+    It must hold the files `holds` then, with something in them: LabError that names the first that
+    it does not.  A program may end with success and have made nothing.
 
     What a killed run leaves behind has a name that starts with a dot; the next call for the same
     `dest` removes it.  Call it under a lock.
@@ -73,6 +108,10 @@ def atomic_dir(dest: Path) -> Iterator[Path]:
     new = Path(tempfile.mkdtemp(prefix=prefix, dir=dest.parent))
     try:
         yield new
+        for name in holds:
+            if not have(new, (name,)):
+                raise LabError(f"{dest / name} was to be made, and is "
+                               f"{'empty' if (new / name).exists() else 'not there'}")
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise

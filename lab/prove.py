@@ -16,6 +16,7 @@ from lab.base import Base, load as load_base
 from lab.build import Kernel
 from lab.defect import Defect
 from lab.errors import LabError
+from lab.paths import need_plain_cache
 from lab.progress import Progress
 from lab.source import Source, from_base, from_tree
 from lab.variant import Variant
@@ -48,6 +49,7 @@ class Wanted:
     tests: tuple[str, ...]      # arguments for the selftests, such as "-t" "name"
     out: Path
     command: str                # how to repeat this
+    harness: Path | None = None     # kernel tree whose harness the selftests are built with
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Prepared:
 
 def find_source(base: str | None, kernel: Path | None, progress: Progress) -> Source:
     """The source that BASE= and KERNEL= name; Debian's 6.12 where neither does."""
+    need_plain_cache()
     if kernel is not None:
         return from_tree(kernel, base, progress)
     chosen: Base = load_base(base or "6.12")
@@ -80,7 +83,7 @@ def prepare(wanted: Wanted, arch: Arch, progress: Progress,
     progress.step(f"making the variants of {source.version}")
     variants = variant.plan(source, wanted.defect)
     progress.done("; ".join(f"{one.name}: {one.how}" for one in variants))
-    programs = selftest.build(arch, progress)
+    programs = selftest.build(arch, progress, source, wanted.harness).programs
     missing = [name for name in wanted.defect.selftests if name not in programs]
     if missing:
         raise LabError(f"defects/{wanted.defect.name} names the selftest {missing[0]}, and "
@@ -102,15 +105,20 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> result.Run:
     base = made.source.base.name
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-{wanted.defect.name}-{made.source.version}"
     runs = {}
-    for one in made.variants:
-        folder = home / one.name
-        kept = keep(made, one, folder)
-        boots = []
-        for number in range(1, wanted.boots + 1):
-            boots.append(boot(wanted, made, one, folder, number, accel, progress))
-            _tell(boots[-1], wanted.defect.harm, progress)
-        runs[one.name] = result.VariantRun(one.how, one.places, kept["diff"], kept["image"],
-                                           kept["initrd"], kept["config"], boots)
+    try:
+        for one in made.variants:
+            folder = home / one.name
+            kept = keep(made, one, folder)
+            boots = []
+            for number in range(1, wanted.boots + 1):
+                boots.append(boot(wanted, made, one, folder, number, accel, progress))
+                _tell(boots[-1], wanted.defect.harm, progress)
+            runs[one.name] = result.VariantRun(one.how, one.places, kept["diff"], kept["image"],
+                                               kept["initrd"], kept["config"], boots)
+    except KeyboardInterrupt:
+        # Half a run says nothing, and looks like a whole one.
+        shutil.rmtree(home, ignore_errors=True)
+        raise
     word, why = verdict.decide(runs["vulnerable"].boots, runs["fixed"].boots, wanted.boots,
                                wanted.defect.harm)
     identity = made.kernels["fixed"].identity

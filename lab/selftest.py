@@ -1,29 +1,62 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Builds the selftests, static, with the kernel's own selftest Makefile.
+"""Builds the selftests, static, with a kernel's own selftest Makefile and harness.
 
-They are built in the lab's copy of one tree for all bases: the harness of an older tree cannot
-build them, and a static program runs on any kernel.
+The harness is that of the tree that HARNESS= names, else of the tree under test where that one will
+do, else of Debian's 6.12.  A static program runs on any kernel, so an old kernel is tested with a
+newer kernel's harness.  Only what the build reads is copied from the tree, to a folder in the
+cache, and the tree itself is left alone: it may be the user's.
 """
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
-from lab import base, kconfig, source
+from lab import base, deps, kconfig, source
 from lab.arch import Arch
-from lab.errors import LabError
-from lab.paths import REPO, atomic_dir, cache_dir, locked
+from lab.errors import LabError, NoSource
+from lab.paths import REPO, atomic_dir, cache_dir, disk_full, have, is_full, locked, \
+    need_plain_cache
 from lab.progress import Progress
+from lab.source import Source
 
-# Has kselftest_harness.h with fixtures and variants, and Debian 12 has it.
+# Debian 12 has it, and its harness will do.
 BASE = "6.12"
-FOLDER = Path("tools/testing/selftests/mm")
+SELFTESTS = Path("tools/testing/selftests")
+FOLDER = SELFTESTS / "mm"
 # The kernel's own that run_vmtests.sh runs together with them, and that needs no more than they do.
 BESIDE = ("migration",)
 # What they share with kernel code of the repository, as mm/hmm-tests.c does with lib/test_hmm.c.
 SHARED = "lib/*_uapi.h"
+# Where build() leaves the kernel's runner, laid out as an installed one.
+RUNNER = "runner"
+
+# What the build reads of a tree: of these folders all files, of the next only files of their own.
+_DEEP = (SELFTESTS / "kselftest", FOLDER, Path("tools/include"), Path("tools/arch"))
+_FLAT = (SELFTESTS, SELFTESTS / "x86")
+_FILES = (Path("mm/gup_test.h"), Path("scripts/subarch.include"))
+# A user may have built the selftests in the tree: what came of that is left out.
+_SOURCE = re.compile(r"(?!local_config\.).*\.(c|h|sh|mk|S|pl|py)|Makefile|config|settings")
+# A harness without it prints the skip of a fixture in another way (before 6.10).
+_NEEDED = "FIXTURE_TEARDOWN_PARENT"
+
+
+@dataclass(frozen=True)
+class Built:
+    """The selftests, and what they were built with."""
+
+    programs: dict[str, Path]   # static program by name
+    harness: str                # whose harness: the version of a kernel
+    runner: Path                # folder with that kernel's run_kselftest.sh
+
+
+class _Unfit(LabError):
+    """A tree whose harness will not do."""
 
 
 def sources() -> list[Path]:
@@ -41,46 +74,124 @@ def names() -> list[str]:
     return [path.stem for path in sources() if _is_test(path)]
 
 
-def build(arch: Arch, progress: Progress) -> dict[str, Path]:
-    """All selftests by name, from the cache or built now; LabError with the compiler's error."""
-    return _build(arch, tuple(names()), progress)
+def build(arch: Arch, progress: Progress, given: Source | None = None,
+          harness: Path | None = None, beside: bool = False) -> Built:
+    """The selftests, from the cache or built now; with `beside` those of BESIDE in their place.
 
-
-def beside(arch: Arch, progress: Progress) -> dict[str, Path]:
-    """The same of BESIDE, which are built as they are in the tree."""
-    return _build(arch, BESIDE, progress)
-
-
-def _build(arch: Arch, tests: tuple[str, ...], progress: Progress) -> dict[str, Path]:
-    home = source.from_base(base.load(BASE), progress)
-    files = sources() if tests != BESIDE else []
-    key = hashlib.sha256(f"{home.key} {arch.name} {' '.join(tests)}".encode())
-    for path in [*files, *sorted(REPO.glob(SHARED))]:
-        key.update(f"{path.name}\0".encode() + path.read_bytes())
-    dest = cache_dir() / "selftests" / key.hexdigest()[:20]
-    if not dest.is_dir():
-        progress.step("building the selftests")
-        with locked(home.tree.parent / "lock",
-                    lambda: progress.note(f"another run works on {home.tree}: waiting for it")):
-            if not dest.is_dir():
-                with atomic_dir(dest) as new:
-                    _make(arch, home.tree, files, tests, new)
-        progress.done()
-    return {name: dest / name for name in tests}
-
-
-def _make(arch: Arch, tree: Path, files: list[Path], tests: tuple[str, ...], out: Path) -> None:
-    # Beside the folder that they belong in, not there: the tree is the lab's own copy, but what it
-    # is made of is to stay what it was, for patches that add these very files.
-    folder = tree / FOLDER.parent / "lab-mm"
-    shutil.rmtree(folder, ignore_errors=True)
+    `harness` is a kernel tree to take the harness from; `given` the source under test.  LabError
+    where `harness` will not do, where none of the trees will, and with the compiler's error.
+    """
+    need_plain_cache()
+    if harness is not None:
+        try:
+            top = harness.expanduser().resolve(strict=True)
+        except (OSError, RuntimeError) as err:
+            raise LabError(f"no such folder: {harness} (HARNESS= names a kernel tree)") from err
+        version = source.kernel_version(top, "HARNESS=")
+        try:
+            return _from(top, version, None, arch, progress, beside)
+        except _Unfit as err:
+            raise LabError(f"HARNESS={harness} will not do: {err}", err.log) from err
+    if given is not None and not _lacks(given.tree):
+        try:
+            return _from(given.tree, given.version, given.tree.parent / "lock", arch, progress,
+                         beside)
+        except _Unfit as err:
+            progress.note(f"the harness of {given.version} will not do ({err}): another is used")
     try:
-        shutil.copytree(tree / FOLDER, folder, symlinks=True)
-        for path in files:
-            shutil.copyfile(path, folder / path.name)
-        _compile(arch, folder, files, tests, out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        home = source.from_base(base.load(BASE), progress)
+    except NoSource as err:
+        raise NoSource(
+            "the selftests are built with the harness of a kernel of 6.10 or later: name such a "
+            f"tree with HARNESS=/path/to/linux ({err})") from err
+    try:
+        return _from(home.tree, home.version, home.tree.parent / "lock", arch, progress, beside)
+    except _Unfit as err:
+        raise LabError(f"the selftests could not be built: {err}", err.log) from err
+
+
+def _lacks(tree: Path) -> str:
+    """What a tree lacks to build the selftests; "" where it may do."""
+    for name in (SELFTESTS / "lib.mk", SELFTESTS / "kselftest_harness.h", FOLDER / "Makefile",
+                 FOLDER / "vm_util.c", SELFTESTS / "run_kselftest.sh"):
+        if not (tree / name).is_file():
+            return f"it has no {name}"
+    if _NEEDED not in (tree / SELFTESTS / "kselftest_harness.h").read_text("utf-8", "replace"):
+        return f"its kselftest_harness.h is from before 6.10 and has no {_NEEDED}"
+    return ""
+
+
+def _from(tree: Path, version: str, lock: Path | None, arch: Arch, progress: Progress,
+          beside: bool) -> Built:
+    """Build with the harness of `tree`, which is the lab's own where it has a `lock`."""
+    if lacks := _lacks(tree):
+        raise _Unfit(lacks)
+    tests = BESIDE if beside else tuple(names())
+    files = [] if beside else sources()
+    home = cache_dir() / "selftests"
+    with locked(home / "lock", lambda: progress.note("another run builds selftests: waiting")):
+        with atomic_dir(home / "stage") as stage:
+            # No other run may put another variant into the tree meanwhile.
+            with locked(lock, lambda: progress.note(f"another run works on {tree}: waiting for "
+                                                    "it")) if lock else nullcontext():
+                _copy(tree, stage)
+            for path in files:
+                shutil.copyfile(path, stage / FOLDER / path.name)
+            (stage / "lib").mkdir(exist_ok=True)
+            for path in REPO.glob(SHARED):
+                shutil.copyfile(path, stage / "lib" / path.name)
+        stage = home / "stage"
+        try:
+            dest = home / _key(stage, arch, tests)
+            if not have(dest, (*tests, f"{RUNNER}/run_kselftest.sh")):
+                progress.step("building the selftests")
+                with atomic_dir(dest, (*tests, f"{RUNNER}/run_kselftest.sh")) as new:
+                    _compile(arch, stage / FOLDER, files, tests, new)
+                    _runner(stage / SELFTESTS, new / RUNNER)
+                progress.done(f"{len(tests)} programs, with the harness of {version}")
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+    return Built({name: dest / name for name in tests}, version, dest / RUNNER)
+
+
+def _copy(tree: Path, stage: Path) -> None:
+    """Copy what the build reads of a tree."""
+    for name in _wanted(tree):
+        (stage / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(tree / name, stage / name)
+        # The runner's scripts are run.
+        (stage / name).chmod(0o755 if os.access(tree / name, os.X_OK) else 0o644)
+
+
+def _wanted(tree: Path) -> Iterator[Path]:
+    for folder in _DEEP:
+        for path in sorted((tree / folder).rglob("*")):
+            if path.is_file() and (folder.name == "kselftest" or _SOURCE.fullmatch(path.name)):
+                yield path.relative_to(tree)
+    for folder in _FLAT:
+        for path in sorted((tree / folder).glob("*")):
+            if path.is_file() and _SOURCE.fullmatch(path.name):
+                yield path.relative_to(tree)
+    yield from (name for name in _FILES if (tree / name).is_file())
+
+
+def _key(stage: Path, arch: Arch, tests: tuple[str, ...]) -> str:
+    """A hash of all that decides what is built."""
+    key = hashlib.sha256(f"{arch.name} {' '.join(tests)}".encode())
+    for path in sorted(stage.rglob("*")):
+        if path.is_file():
+            key.update(f"{path.relative_to(stage)}\0".encode() + path.read_bytes())
+    return key.hexdigest()[:20]
+
+
+def _runner(selftests: Path, dest: Path) -> None:
+    """Lay out the runner as `make -C tools/testing/selftests install` does."""
+    for path in [selftests / "run_kselftest.sh", *sorted((selftests / "kselftest").rglob("*")),
+                 selftests / "mm" / "settings"]:
+        if path.is_file():
+            name = path.relative_to(selftests)
+            (dest / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, dest / name)
 
 
 def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...], out: Path
@@ -88,15 +199,18 @@ def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...]
     helpers = " ".join(path.name for path in files
                        if path.suffix == ".c" and path.stem not in tests)
     programs = [str(out / name) for name in tests]
+    top = folder.parents[len(FOLDER.parts) - 1]
     log = cache_dir() / "logs" / "selftests.log"
     log.parent.mkdir(exist_ok=True)
     command = [
-        "make", "-C", str(folder), f"OUTPUT={out}",
-        # <lib/...> is to be found in the repository, and before the tree: that may be one that a
-        # kernel with an older copy of these very files is built from.
-        f"CC={arch.compiler} -I{REPO}", f"ARCH={arch.name}",
+        "make", "-C", str(folder), f"OUTPUT={out}", f"-j{os.cpu_count() or 1}",
+        # <lib/...> is the repository's, copied there.
+        f"CC={arch.compiler} -I{top}", f"ARCH={arch.name}",
         # Full paths: lib.mk would prefix names itself, but not those from a command line.
         f"TEST_GEN_FILES={' '.join(programs)}", "TEST_PROGS=",
+        # The folder is new, so nothing is older than its headers; and where one that the Makefile
+        # names is missing, lib.mk's rule does not apply, and make has "nothing to be done".
+        "LOCAL_HDRS=",
         # The second is what lib.mk of newer trees adds by itself.
         f"EXTRA_CFLAGS=-static -I{folder.parent}", "LDLIBS=-lnuma -lpthread",
         # What a line in the folder's Makefile does in a patched tree.
@@ -105,10 +219,17 @@ def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...]
     with open(log, "w", encoding="utf-8") as output:
         output.write(f"+ {' '.join(command)}\n")
         output.flush()
-        done = subprocess.run(command, env=kconfig.environment(), stdin=subprocess.DEVNULL,
-                              stdout=output, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(["setpriv", "--pdeathsig", "TERM", *command],
+                              env=kconfig.environment(), stdin=subprocess.DEVNULL, stdout=output,
+                              stderr=subprocess.STDOUT, check=False)
     if done.returncode != 0:
         text = log.read_text(encoding="utf-8", errors="replace").splitlines()
         first = next((line for line in text if "error:" in line or "undefined reference" in line),
                      text[-1])
-        raise LabError(f"the selftests could not be built: {first.strip()}", str(log))
+        if is_full(out):
+            raise disk_full(out.parent)
+        raise _Unfit(first.strip(), str(log))
+    for program in programs:
+        if not deps.is_static(Path(program)):
+            raise LabError(f"make ended with success and made no static program {program}",
+                           str(log))

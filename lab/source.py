@@ -32,7 +32,7 @@ from pathlib import Path
 from lab import apt, base as bases
 from lab.base import Base
 from lab.errors import LabError
-from lab.paths import atomic_dir, cache_dir, locked, need_space
+from lab.paths import atomic_dir, cache_dir, disk_full, is_full, locked, need_space
 from lab.progress import Progress
 
 # A tree takes 1.7 GiB; what is built beside it and the image take the rest.
@@ -151,10 +151,13 @@ def check(source: Source) -> None:
                        "another run meanwhile: run again")
 
 
-def kernel_version(tree: Path) -> str:
-    """The version in a kernel tree's Makefile, such as "6.12.117"; LabError where it is none."""
+def kernel_version(tree: Path, named: str = "KERNEL=") -> str:
+    """The version in a kernel tree's Makefile, such as "6.12.117"; LabError where it is none.
+
+    `named` is how the user named the tree.
+    """
     if not tree.is_dir():
-        raise LabError(f"no such folder: {tree} (KERNEL= names a kernel tree)")
+        raise LabError(f"no such folder: {tree} ({named} names a kernel tree)")
     try:
         text = (tree / "Makefile").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -196,8 +199,7 @@ def _write(path: Path, text: str) -> None:
 def _trouble(err: OSError, work: Path) -> LabError:
     """What an error of the operating system means to the user."""
     if err.errno in (errno.ENOSPC, errno.EDQUOT):
-        return LabError(f"the disk is full at {work}: free some space, or set LAB_CACHE to a "
-                        "larger disk")
+        return disk_full(work)
     return LabError(f"cannot make a copy in {work}: {err}")
 
 
@@ -220,9 +222,8 @@ def _unpack(tarball: Path, dest: Path, progress: Progress) -> None:
                 progress.update(f"{count} files")
     if process.returncode == 0:
         return
-    if "No space left" in last or "Disk quota" in last:
-        raise LabError(f"the disk is full at {dest.parent}: free some space, or set LAB_CACHE to "
-                       "a larger disk")
+    if "No space left" in last or "Disk quota" in last or is_full(dest):
+        raise disk_full(dest.parent)
     raise LabError(f"{tarball} cannot be unpacked ({last or 'tar was ended'}): remove it and run "
                    "again")
 

@@ -232,6 +232,7 @@ def test_the_machines_hooks_and_release_do_not_matter(archive: Archive, tmp_path
 
 
 @pytest.mark.parametrize("dead", ["file:/nowhere/debian", "http://127.0.0.1:1/debian"])
+@pytest.mark.slow
 def test_the_next_mirror_is_tried(archive: Archive, tmp_path: Path, dead: str,
                                   monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "all_proxy"):

@@ -280,6 +280,7 @@ def migrate(tree: Path) -> audit.Finding:
     return next(one for one in audit.audit(tree)[1] if one.defect == "pmd-share-migrate")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_parsed_is_unknown(tmp_path: Path) -> None:
     broken = WALK % "\tif (page) {{{ ) huge_pmd_unshare(mm, &address, pte);\n"
     tree = small_tree(tmp_path, {"mm/rmap.c": broken, "mm/hugetlb.c": SHARE, "mm/migrate.c": MOVE})
@@ -345,6 +346,7 @@ def make(*words: str) -> subprocess.CompletedProcess[str]:
                           env=outside_make(), capture_output=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_front_door(tmp_path: Path) -> None:
     tree = small_tree(tmp_path, {"mm/rmap.c": WALK % "", "mm/hugetlb.c": SHARE,
                                  "mm/migrate.c": MOVE})

@@ -459,6 +459,7 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     # The kernel of it would not end either.
     (says(STUCK, BUG), "CRASHED", "the kernel (BUG); ended there"),
 ])
+@pytest.mark.slow
 def test_a_guest_that_showed_the_mutant_is_ended(tmp_path: Path, body: str, state: str, by: str
                                                  ) -> None:
     one = boot_of(tmp_path, f"{body}; exec sleep 1000")
@@ -478,6 +479,7 @@ def test_a_guest_that_showed_the_mutant_is_ended(tmp_path: Path, body: str, stat
     (says(TODO, "WARNING: polling"), says(REST, " idle and HT enabled\n"), "6.12"),
     (says(TODO + "not o"), says("k 2 p.b # TODO\nlab: exit p 0\nlab: done\n"), "6.12"),
 ])
+@pytest.mark.slow
 def test_a_guest_that_showed_nothing_boots_whole(tmp_path: Path, first: str, then: str, base: str
                                                  ) -> None:
     one = boot_of(tmp_path, f"{first}; sleep 1.2; {then}", base)
@@ -486,6 +488,7 @@ def test_a_guest_that_showed_nothing_boots_whole(tmp_path: Path, first: str, the
 
 
 @pytest.mark.usefixtures("short_grace")
+@pytest.mark.slow
 def test_other_boots_are_not_ended(tmp_path: Path) -> None:
     first, rest = FAIL.split("ok 2")
     one = boot_of(tmp_path, f"{says(first, WARNS)}; sleep 1.2; {says('ok 2' + rest)}", enough=None)
@@ -536,7 +539,8 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Said], 
     monkeypatch.setattr(variant, "plan", lambda *_: (fixed, fixed))
     monkeypatch.setattr(mutants, "make", made)
     monkeypatch.setattr(build, "kernel", kernel)
-    monkeypatch.setattr(selftest, "build", lambda *_: {name: tmp_path for name in selftest.names()})
+    monkeypatch.setattr(selftest, "build", lambda *_: selftest.Built(
+        {name: tmp_path for name in selftest.names()}, "6.12.1", tmp_path))
     (tmp_path / "initrd").write_text("initrd")
     monkeypatch.setattr(guest, "initramfs", lambda _programs: tmp_path / "initrd")
     monkeypatch.setattr(qemu, "choose_accel", lambda *_: "tcg")

@@ -18,6 +18,8 @@ from lab.paths import REPO
 
 FULL = pytest.mark.skipif(os.environ.get("FULL") != "1",
                           reason="takes long: make check FULL=1 runs it")
+# Two kernels, one boot each.
+PROOF = pytest.mark.proof(2)
 
 
 def run_prove(out: Path, *words: str) -> tuple[int, dict[str, object]]:
@@ -52,23 +54,21 @@ def check_proof(out: Path, status: int, report: dict[str, object]) -> None:
     assert (out / "junit.xml").exists()
 
 
-@pytest.mark.usefixtures("tree612")
-def test_612_is_proved(tmp_path: Path) -> None:
-    check_proof(tmp_path / "out", *run_prove(tmp_path / "out"))
-
-
+@PROOF
 @FULL
 def test_61_is_proved(tmp_path: Path) -> None:
     debian_tree("6.1")
     check_proof(tmp_path / "out", *run_prove(tmp_path / "out", "BASE=6.1"))
 
 
+@PROOF
 @FULL
 @pytest.mark.usefixtures("tree612")
 def test_612_is_proved_with_debug(tmp_path: Path) -> None:
     check_proof(tmp_path / "out", *run_prove(tmp_path / "out", "DEBUG=1"))
 
 
+@PROOF
 @pytest.mark.usefixtures("tree612")
 def test_the_flush_is_proved(tmp_path: Path) -> None:
     status, report = run_prove(tmp_path / "out", "DEFECT=pmd-share-flush")
@@ -80,6 +80,7 @@ def test_the_flush_is_proved(tmp_path: Path) -> None:
     assert fixed["control_migrations"] > 0
 
 
+@PROOF
 @pytest.mark.usefixtures("tree612")
 def test_the_stack_of_exec_is_proved(tmp_path: Path) -> None:
     status, report = run_prove(tmp_path / "out", "DEFECT=exec-temp-stack")
@@ -91,6 +92,7 @@ def test_the_stack_of_exec_is_proved(tmp_path: Path) -> None:
         assert fixed["by_test"][f"exec_temp_stack.{trigger}.exec"]["migrations"] >= 100
 
 
+@PROOF
 @pytest.mark.usefixtures("tree612")
 def test_the_isolation_of_thps_is_proved(tmp_path: Path) -> None:
     status, report = run_prove(tmp_path / "out", "DEFECT=thp-cow-isolation")
@@ -107,6 +109,7 @@ def test_the_isolation_of_thps_is_proved(tmp_path: Path) -> None:
             assert (vulnerable[name]["failed"], fixed[name]["failed"]) == (0, 0)
 
 
+@PROOF
 @FULL
 @pytest.mark.parametrize(("base", "defect", "how"), [
     # 5.10 is the last long-term kernel that needs the protection of thp-numa-notifier.
@@ -124,6 +127,7 @@ def test_an_older_one_is_proved(base: str, defect: str, how: str, tmp_path: Path
     assert report["variants"]["vulnerable"]["how"].startswith(how)  # type: ignore[index]
 
 
+@PROOF
 @pytest.mark.parametrize("defect", ["pmd-share-migrate", "pmd-share-flush", "thp-numa-notifier"])
 @pytest.mark.parametrize("base", ["4.18", "4.14", "4.9", "4.4"])
 def test_a_queue_is_proved(base: str, defect: str, tmp_path: Path) -> None:

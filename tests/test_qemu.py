@@ -85,6 +85,7 @@ def test_a_boot_that_never_ends_is_killed(tmp_path: Path) -> None:
         os.kill(int((folder / "pid").read_text()), 0)
 
 
+@pytest.mark.slow
 class TestEnoughSeen:
     """A guest whose boot has shown enough goes on for a moment, and is ended."""
 
@@ -163,6 +164,7 @@ def test_a_killed_run_takes_qemu_along(tmp_path: Path) -> None:
     pytest.fail("QEMU lives on")
 
 
+@pytest.mark.slow
 class TestAccelerator:
     """KVM counts only where a guest was seen to come up with it."""
 

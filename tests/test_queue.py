@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import outside_make
+from conftest import NO_TREES, outside_make
 
 from lab.base import load
 from lab.paths import REPO
@@ -38,10 +38,10 @@ def released_tree(base: str) -> Path:
     """The tree of `base` below $TREES; skips the test where there is none."""
     top = os.environ.get("TREES")
     if not top:
-        pytest.skip("no trees from before the fix: name a folder with TREES=")
+        pytest.skip(f"no trees from before the fix: {NO_TREES}")
     tree = Path(top) / base
     if not (tree / "Makefile").exists():
-        pytest.skip(f"no tree in {tree}")
+        pytest.skip(f"no tree in {tree}: {NO_TREES}")
     return tree
 
 

@@ -552,6 +552,7 @@ VIEWS = [f"{width}-{scheme}" for width in (320, 1280) for scheme in ("light", "d
 
 
 @pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.slow
 def test_nothing_is_wider_than_the_screen(shown: dict[str, dict[str, object]], view: str) -> None:
     told = shown[view]
     assert told["wide"] == told["asked"] == int(view.split("-")[0])

@@ -329,6 +329,7 @@ def killed_after(lines: int, source: Source, wanted: variant.Variant) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_line_is_made_good_by_the_next_put(source: Source, queue: Path) -> None:
     vulnerable, fixed = variant.plan(source, DEFECT)
     series = (queue / "series").read_text()
