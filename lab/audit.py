@@ -23,7 +23,7 @@ from pathlib import Path
 
 from lab import base as bases
 from lab import defect as defects
-from lab import variant
+from lab import spatch, variant
 from lab.defect import Defect
 from lab.errors import LabError
 from lab.paths import REPO
@@ -129,12 +129,8 @@ def _defines(text: str, name: str) -> bool:
 
 def _spatch(defect: Defect, tree: Path, files: list[str]) -> list[tuple[str, str, str, str]] | str:
     """The lines that the audit's rules print; a str is the reason why there are none."""
-    command = ["spatch", "--very-quiet", "--no-includes", "--sp-file", str(defect.audit), *files]
     try:
-        done = subprocess.run(command, cwd=tree, text=True, encoding="utf-8", errors="replace",
-                              capture_output=True, timeout=_TIMEOUT, check=False)
-    except FileNotFoundError as err:
-        raise LabError("spatch is not installed: apt install coccinelle") from err
+        done = spatch.run(defect.audit, tree, files, _TIMEOUT)
     except subprocess.TimeoutExpired:
         return f"coccinelle does not come to an end in {_TIMEOUT} s"
     if done.returncode != 0:

@@ -187,6 +187,8 @@ def _trusted(obj: Path) -> Iterator[int]:
             # make has come to an end, and removed what was half made.
             mark.unlink()
             raise
+        finally:
+            shutil.rmtree(kconfig.temporary(obj), ignore_errors=True)
         mark.unlink()
 
 
@@ -211,7 +213,7 @@ def _make(source: Source, arch: Arch, obj: Path, log: Path, lock: int, expected:
         # A process group of its own, so that all of it can be stopped; and should this process be
         # killed, setpriv has the kernel tell make.
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", *command], cwd=obj, env=kconfig.environment(),
+            ["setpriv", "--pdeathsig", "TERM", *command], cwd=obj, env=kconfig.environment(obj),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, encoding="utf-8", errors="replace", process_group=0, pass_fds=(lock,))
         assert process.stdout is not None

@@ -131,15 +131,17 @@ def sharing_option(tree: Path, arch: Arch) -> str:
                    f"of {', '.join(_SHARING)}")
 
 
-def environment() -> dict[str, str]:
+def environment(obj: Path | None = None) -> dict[str, str]:
     """A kernel build's environment: nothing of the caller's that Kbuild would listen to.
 
     Above all none of the outer make's: `make prove DEBUG=1` puts DEBUG, MAKEFLAGS and its job
-    server there.
+    server there.  With a build folder `obj`, temporary files go to a folder in it: some of Kbuild's
+    scripts leave theirs behind when they are ended.
     """
     keep = ("PATH", "HOME", "TMPDIR", "USER", "LOGNAME")
     return {
         **{name: os.environ[name] for name in keep if name in os.environ},
+        **({"TMPDIR": str(temporary(obj))} if obj else {}),
         "LC_ALL": "C",
         "CCACHE_DIR": str(cache_dir() / "ccache"),
         # Take the headers from gcc's own list, not from a run of the preprocessor: a first build
@@ -153,6 +155,13 @@ def environment() -> dict[str, str]:
         # Set, though empty: no "+" for a tree inside some git repository.
         "LOCALVERSION": "",
     }
+
+
+def temporary(obj: Path) -> Path:
+    """The folder for the temporary files of a build in `obj`, which is made where it is missing."""
+    folder = obj / "lab.tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def make_command(source: Source, arch: Arch, obj: Path) -> list[str]:
@@ -206,8 +215,9 @@ def _run(command: list[str], folder: Path, log: Path) -> None:
     with open(log, "a", encoding="utf-8") as output:
         output.write(f"+ {' '.join(command)}\n")
         output.flush()
-        done = subprocess.run(command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL,
-                              stdout=output, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(command, cwd=folder, env=environment(folder),
+                              stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                              check=False)
     if done.returncode != 0:
         if is_full(folder):
             raise disk_full(folder.parent)

@@ -18,22 +18,24 @@ REPO = Path(__file__).resolve().parent.parent
 _FULL_BYTES = 4 << 20
 
 
+def _named_cache() -> Path:
+    named = os.environ.get("LAB_CACHE")
+    if named:
+        return Path(named).resolve()
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(xdg) if xdg else Path.home() / ".cache") / "pmd-share-lab"
+    except RuntimeError as err:
+        raise LabError("you have no home folder: set LAB_CACHE to a folder for the cache") from err
+
+
 def cache_dir() -> Path:
     """The folder for everything that only costs time to make again.
 
     $LAB_CACHE, else $XDG_CACHE_HOME/pmd-share-lab, else ~/.cache/pmd-share-lab (XDG base
     directory specification).  Never inside the repository.
     """
-    named = os.environ.get("LAB_CACHE")
-    if named:
-        path = Path(named).resolve()
-    else:
-        xdg = os.environ.get("XDG_CACHE_HOME")
-        try:
-            path = (Path(xdg) if xdg else Path.home() / ".cache") / "pmd-share-lab"
-        except RuntimeError as err:
-            raise LabError("you have no home folder: set LAB_CACHE to a folder for the cache"
-                           ) from err
+    path = _named_cache()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as err:
@@ -44,7 +46,7 @@ def cache_dir() -> Path:
 
 def need_plain_cache() -> None:
     """LabError where the kernel's build system cannot work in the cache folder."""
-    if re.search(r"[\s:]", str(path := cache_dir())):
+    if re.search(r"[\s:]", str(path := _named_cache())):
         raise LabError(f"no kernel can be built in the cache folder {path}, which has a blank or a "
                        "colon in its name: set LAB_CACHE to another")
 

@@ -220,7 +220,7 @@ def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...]
         output.write(f"+ {' '.join(command)}\n")
         output.flush()
         done = subprocess.run(["setpriv", "--pdeathsig", "TERM", *command],
-                              env=kconfig.environment(), stdin=subprocess.DEVNULL, stdout=output,
+                              env=kconfig.environment(folder), stdin=subprocess.DEVNULL, stdout=output,
                               stderr=subprocess.STDOUT, check=False)
     if done.returncode != 0:
         text = log.read_text(encoding="utf-8", errors="replace").splitlines()

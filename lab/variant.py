@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from lab import spatch
 from lab.defect import Amplifier, Defect
 from lab.errors import LabError
 from lab.paths import REPO
@@ -438,16 +439,8 @@ def _amplified(source: Source, defect: Defect, amplifier: Amplifier, before: str
 
 def _spatch(rule: Path, folder: Path, files: tuple[str, ...]) -> None:
     """Run coccinelle on the files in `folder`, which are copies, in place."""
-    # --no-includes: the rules need no types, and headers would cost seconds.
-    command = ["spatch", "--very-quiet", "--no-includes", "--in-place",
-               "--sp-file", str(rule), *files]
-    environment = {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(command, cwd=folder, env=environment, text=True, timeout=300,
-                              encoding="utf-8", errors="surrogateescape", capture_output=True,
-                              check=False)
-    except FileNotFoundError as err:
-        raise LabError("spatch is not installed: apt install coccinelle") from err
+        done = spatch.run(rule, folder, files, 300, "--in-place")
     except subprocess.TimeoutExpired as err:
         raise LabError(f"spatch does not come to an end on {rule} and {' '.join(files)}") \
             from err
