@@ -129,6 +129,7 @@ def _defines(text: str, name: str) -> bool:
 
 def _spatch(defect: Defect, tree: Path, files: list[str]) -> list[tuple[str, str, str, str]] | str:
     """The lines that the audit's rules print; a str is the reason why there are none."""
+    assert defect.audit is not None
     try:
         done = spatch.run(defect.audit, tree, files, _TIMEOUT)
     except subprocess.TimeoutExpired:

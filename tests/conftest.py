@@ -8,8 +8,13 @@ Three lanes: all that CI runs; with FULL=1 also what takes hours; with FAST=1 on
 neither a kernel tree nor a boot.
 """
 
+import atexit
+import functools
 import os
+import shutil
 import signal
+import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +27,9 @@ from lab.paths import REPO
 from lab.progress import Progress
 
 FULL, FAST = (os.environ.get(lane) == "1" for lane in ("FULL", "FAST"))
+# Of Debian's sources, what tests look at.
+PARTS = ("Makefile", "mm", "fs", "include", "kernel", "lib", "arch/*/mm", "arch/*/include",
+         "Documentation/*.rst")
 NOT_FAST = "needs a kernel tree, or takes long: not with FAST=1"
 
 # Who starts a job in the background of a script has it ignore Ctrl-C, and all that it starts; the
@@ -43,6 +51,29 @@ def debian_tarball(name: str) -> Path:
         return apt.source_package(base.load(name), Progress())[0]
     except NoSource as err:
         pytest.skip(f"no source of {name}: {err}")
+
+
+@functools.cache
+def _files_of(name: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=f"lab-linux-{name}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    top = f"linux-source-{name}"
+    # Not all versions have all of them: tar says so, and unpacks the others.
+    subprocess.run(["tar", "-C", folder, "-I", "xz -T0", "-xf", debian_tarball(name), "--wildcards",
+                    "--strip-components=1", *(f"{top}/{part}" for part in PARTS)],
+                   capture_output=True, check=False)
+    return folder
+
+
+def debian_files(name: str) -> Path:
+    """PARTS of the source of base `name`, as it is packed: not to be changed.
+
+    Unpacked once a run, since to find one file takes as long as to find all.
+    """
+    debian_tarball(name)
+    folder = _files_of(name)
+    assert (folder / "mm" / "rmap.c").stat().st_size
+    return folder
 
 
 def debian_tree(name: str) -> source.Source:
@@ -139,8 +170,11 @@ class _Run:
         if file != self.file:
             self._end_file()
             self.file, self.file_began, self.counts = file, time.monotonic(), {}
-        if nodeid in self.proofs:
-            self._line(f"{Path(file).name}: {nodeid.partition('::')[2]} ...")
+
+    def pytest_runtest_call(self, item: pytest.Item) -> None:
+        # These take minutes.
+        if item.nodeid in self.proofs:
+            self._line(f"{item.path.name}: {item.name} ...")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import debian_tarball
+from conftest import debian_files
 from test_queue import patched, series
 
 from lab.paths import REPO
@@ -106,9 +106,7 @@ def test_a_patched_trees(base: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["5.10", "6.1", "6.12"])
 def test_debians(version: str, tmp_path: Path) -> None:
-    name = f"linux-source-{version}/mm/hugetlb.c"
-    subprocess.run(["tar", "-C", tmp_path, "-xf", debian_tarball(version), name], check=True)
-    source = (tmp_path / name).read_text(encoding="utf-8")
+    source = (debian_files(version) / "mm/hugetlb.c").read_text(encoding="utf-8")
     assert complaints(function(source), tmp_path) == ""
 
 

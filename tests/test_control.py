@@ -4,11 +4,10 @@
 import dataclasses
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import debian_tarball
+from conftest import debian_files
 
 from lab import defect, variant
 from lab.base import Base
@@ -339,9 +338,7 @@ static bool invalid_migration_vma(struct vm_area_struct *vma, void *arg)
     ("6.1", ["try_to_unmap_one", "try_to_migrate_one"]),
 ])
 def test_debians_trees(tmp_path: Path, version: str, functions: list[str]) -> None:
-    name = f"linux-source-{version}/mm/rmap.c"
-    subprocess.run(["tar", "-C", tmp_path, "-xf", debian_tarball(version), name], check=True)
-    text = (tmp_path / name).read_text()
+    text = (debian_files(version) / "mm/rmap.c").read_text()
     made, result = vulnerable_text(source_with(tmp_path, text))
     assert [place.split()[1] for place in made.places] == functions
     for place in made.places:

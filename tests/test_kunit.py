@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import debian_tarball
+from conftest import debian_files
 
 from lab.paths import REPO
 
@@ -34,13 +34,10 @@ MACROS = ("vm_flags_t=unsigned long", "pgoff_t=unsigned long", "IS_ENABLED(optio
 
 
 @pytest.fixture(scope="session", params=["6.12", "7.3"])
-def functions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+def functions(request: pytest.FixtureRequest) -> str:
     """The text of all the functions in one of Debian's kernels."""
-    folder, version = tmp_path_factory.mktemp("kunit"), request.param
-    files = sorted(set(FUNCTIONS.values()))
-    subprocess.run(["tar", "-C", folder, "--strip-components=1", "-xf", debian_tarball(version),
-                    *(f"linux-source-{version}/{name}" for name in files)], check=True)
-    texts = {name: (folder / name).read_text(encoding="utf-8") for name in files}
+    tree = debian_files(request.param)
+    texts = {name: (tree / name).read_text(encoding="utf-8") for name in set(FUNCTIONS.values())}
     return "".join(function(name, texts[path]) for name, path in FUNCTIONS.items())
 
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from conftest import debian_tarball, outside_make, wanted
+from conftest import debian_files, outside_make, wanted
 from test_queue import released_tree
 
 from lab import arch, build, defect, guest, klog, ktap, mutants, prove, qemu, record, selftest, \
@@ -79,17 +79,10 @@ def cut_down(base: str, folder: Path) -> Source:
     tree = folder / "work" / "tree"
     patched = {name for patch in variant.series(base)
                for name in re.findall(r"(?m)^--- a/(.+)$", patch.read_text(encoding="utf-8"))}
-    if load_base(base).package:
-        top = f"linux-source-{base}"
-        subprocess.run(["tar", "-C", folder, "-xf", debian_tarball(base), "--occurrence=1",
-                        *(f"{top}/{name}" for name in FILES)], check=True)
-        tree.parent.mkdir()
-        (folder / top).rename(tree)
-    else:
-        whole = released_tree(base)
-        for name in {*FILES, *patched}:
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(whole / name, tree / name)
+    whole = debian_files(base) if load_base(base).package else released_tree(base)
+    for name in {*FILES, *patched}:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(whole / name, tree / name)
     return Source(load_base(base), f"{base}.1", {}, "k", tree)
 
 

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import debian_tree, outside_make
+from conftest import NO_TREES, debian_tree, outside_make
 from test_queue import released_tree
 
 from lab import guest, klog, ktap, prove, qemu, verdict
@@ -128,6 +128,7 @@ def test_an_older_one_is_proved(base: str, defect: str, how: str, tmp_path: Path
 
 
 @PROOF
+@pytest.mark.skipif(not os.environ.get("TREES"), reason=NO_TREES)
 @pytest.mark.parametrize("defect", ["pmd-share-migrate", "pmd-share-flush", "thp-numa-notifier"])
 @pytest.mark.parametrize("base", ["4.18", "4.14", "4.9", "4.4"])
 def test_a_queue_is_proved(base: str, defect: str, tmp_path: Path) -> None:
