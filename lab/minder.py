@@ -41,7 +41,8 @@ def main(command: list[str]) -> int:
         # The last reader or writer of the pipe must be somebody else.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         while process.poll() is None and not _cut():
-            pass
+            # Orphans too: who looks whether one is gone would still find it.
+            _reap(process)
         ended = process.poll() is None
         _end_all(process)
     return 130 if ended else process.returncode
@@ -76,13 +77,14 @@ def _end_all(process: "subprocess.Popen[bytes]") -> None:
 
 def _reap(process: "subprocess.Popen[bytes]") -> None:
     """Wait for all children that are dead; `process` by its own method, which keeps its status."""
-    process.poll()
-    for pid in _children().get(os.getpid(), []):
-        if pid != process.pid:
-            try:
-                os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                pass
+    try:
+        while dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if dead.si_pid == process.pid:
+                process.poll()
+            else:
+                os.waitpid(dead.si_pid, os.WNOHANG)
+    except ChildProcessError:
+        pass
 
 
 def _children() -> dict[int, list[int]]:
