@@ -173,7 +173,7 @@ class _Run:
 
     def pytest_runtest_call(self, item: pytest.Item) -> None:
         # These take minutes.
-        if item.nodeid in self.proofs:
+        if item.nodeid in self.proofs or item.get_closest_marker("first"):
             self._line(f"{item.path.name}: {item.name} ...")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
