@@ -188,7 +188,7 @@ def _trusted(obj: Path) -> Iterator[int]:
             mark.unlink()
             raise
         finally:
-            shutil.rmtree(kconfig.temporary(obj), ignore_errors=True)
+            shutil.rmtree(obj / kconfig.TEMPORARY, ignore_errors=True)
         mark.unlink()
 
 

@@ -6,11 +6,13 @@ import dataclasses
 import errno
 import json
 import os
+import resource
 import shlex
 import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -75,8 +77,17 @@ def _prove(args: argparse.Namespace, progress: Progress) -> int:
                        "it, only make audit finds it")
     deps.ensure(progress)
     run = prove.run(wanted, arch.load(), progress)
-    print(f"\n{result.summary(run, wanted.out)}")
+    print(f"\n{result.summary(run, wanted.out)}{_took(progress)}")
     return 0 if run.verdict == "PROVED" else NOT_PROVED
+
+
+def _took(progress: Progress) -> str:
+    """What a run cost, on the clock and of the processors."""
+    wall = time.monotonic() - progress.began
+    # Of what it started, QEMU and compilers among it, and of itself.
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)]
+    cpu = sum(one.ru_utime + one.ru_stime for one in spent)
+    return f"Took:    {wall:.0f} s, {cpu:.0f} s of CPU time on {os.cpu_count()} CPUs"
 
 
 def _mutants(args: argparse.Namespace, progress: Progress) -> int:

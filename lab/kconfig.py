@@ -19,6 +19,8 @@ from lab.paths import REPO, cache_dir, disk_full, is_full
 from lab.source import Source
 
 CONFIGS = REPO / "lab" / "configs"
+# In a build folder, for temporary files.
+TEMPORARY = "lab.tmp"
 
 # What other options bring along and what the tests are worth nothing without.
 _DERIVED = ("NUMA", "MIGRATION", "MEMORY_FAILURE", "MEMORY_HOTREMOVE", "MMU_NOTIFIER",
@@ -141,7 +143,7 @@ def environment(obj: Path | None = None) -> dict[str, str]:
     keep = ("PATH", "HOME", "TMPDIR", "USER", "LOGNAME")
     return {
         **{name: os.environ[name] for name in keep if name in os.environ},
-        **({"TMPDIR": str(temporary(obj))} if obj else {}),
+        **({"TMPDIR": _temporary(obj)} if obj else {}),
         "LC_ALL": "C",
         "CCACHE_DIR": str(cache_dir() / "ccache"),
         # Take the headers from gcc's own list, not from a run of the preprocessor: a first build
@@ -157,11 +159,11 @@ def environment(obj: Path | None = None) -> dict[str, str]:
     }
 
 
-def temporary(obj: Path) -> Path:
+def _temporary(obj: Path) -> str:
     """The folder for the temporary files of a build in `obj`, which is made where it is missing."""
-    folder = obj / "lab.tmp"
+    folder = obj / TEMPORARY
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return str(folder)
 
 
 def make_command(source: Source, arch: Arch, obj: Path) -> list[str]:

@@ -162,7 +162,9 @@ def install(arch: Arch, progress: Progress, texts: dict[str, str] | None = None,
             with atomic_dir(dest, held) as new:
                 for name, path in files.items():
                     (new / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(path, new / name)
+                    shutil.copyfile(path, new / name)
+                    # Whoever made the cache may have a umask that keeps others out.
+                    (new / name).chmod(0o755 if os.access(path, os.X_OK) else 0o644)
                 for file, text in (texts or {}).items():
                     (new / COLLECTION / file).write_text(text, encoding="utf-8")
                     (new / COLLECTION / file).chmod(0o755)

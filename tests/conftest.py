@@ -125,6 +125,7 @@ class _Run:
         self.began = time.monotonic()
         self.terminal: pytest.TerminalReporter | None = None
         self.proofs: dict[str, int] = {}        # kernels to be booted, by test
+        self.long: set[str] = set()             # told when they begin: some take minutes
         self.proved: set[str] = set()
         self.excused: set[str] = set()          # a tree that nobody else than the user has
         self.file = ""
@@ -144,6 +145,8 @@ class _Run:
             lane = FAST or any(one.args and one.args[0] for one in item.iter_markers("skipif"))
             if mark and not lane:
                 self.proofs[item.nodeid] = mark.args[0]
+            if not lane and (mark or item.get_closest_marker("first")):
+                self.long.add(item.nodeid)
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         self.terminal = session.config.pluginmanager.get_plugin("terminalreporter")
@@ -170,11 +173,8 @@ class _Run:
         if file != self.file:
             self._end_file()
             self.file, self.file_began, self.counts = file, time.monotonic(), {}
-
-    def pytest_runtest_call(self, item: pytest.Item) -> None:
-        # These take minutes.
-        if item.nodeid in self.proofs or item.get_closest_marker("first"):
-            self._line(f"{item.path.name}: {item.name} ...")
+        if nodeid in self.long:
+            self._line(f"{Path(file).name}: {nodeid.partition('::')[2]} ...")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":
