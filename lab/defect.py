@@ -107,8 +107,9 @@ class Defect:
     machine: Machine = Machine()
     add: tuple[str, ...] = ()       # files of the repository that both kernels get
     options: tuple[str, ...] = ()   # further .config lines
-    upto: str = ""                  # where not the released tree is the vulnerable one: the last
-                                    # patch of the queue that is in it, without its number
+    without: tuple[str, ...] = ()   # where not the released tree is the vulnerable one: the patches
+                                    # of the queue that are not in it, without their numbers
+    form: str = ""                  # or what another form of the queue makes: the name of its file
     before_own: bool = False        # or all that come before the first that mends the defect
 
 
@@ -173,15 +174,19 @@ def load(name: str) -> Defect:
         see = tuple(parser["audit"]["see"].split())
         audit_files = tuple(parser["audit"]["files"].split())
         exist = tuple(parser["audit"]["exist"].split())
-    upto = ""
+    without: tuple[str, ...] = ()
+    form = ""
     before_own = False
     if "queue" in wanted:
         value = parser["queue"]["vulnerable"].split()
         before_own = value == ["before", "its", "own"]
-        if not before_own and (len(value) != 3 or value[:2] != ["up", "to"]):
-            raise LabError(f"{path}: [queue] vulnerable must be: up to <patch, without number>; "
-                           "or: before its own")
-        upto = "" if before_own else value[2]
+        if len(value) == 1 and value[0].startswith("series."):
+            form = value[0]
+        elif value[0] == "without" and len(value) > 1:
+            without = tuple(value[1:])
+        elif not before_own:
+            raise LabError(f"{path}: [queue] vulnerable must be: without <patches, without number>; "
+                           "or: before its own; or: series.<form>")
     add: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     if "kernel" in wanted:
@@ -217,7 +222,8 @@ def load(name: str) -> Defect:
         machine=_machine(path, dict(parser["guest"]) if "guest" in wanted else {}),
         add=add,
         options=options,
-        upto=upto,
+        without=without,
+        form=form,
         before_own=before_own,
     )
 

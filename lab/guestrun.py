@@ -54,7 +54,7 @@ def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
     # A word of the command line has no blanks: the arguments go one way, what takes them another.
     takers = kselftest.arguments(names, arguments)
     words = [f"lab.kselftest={','.join(kselftest.chosen(names))}",
-             "lab.env=HUGETLB_PMD_MIGRATE_OFFLINE=1",
+             "lab.env=HUGETLB_PMD_MIGRATE_OFFLINE=1,HUGETLB_PMD_CHURN=1",
              f"lab.args={','.join(arguments)} lab.takers={','.join(takers)}" if takers else "",
              source.base.cmdline, machine.cmdline, SCRIPT_CMDLINE if texts else ""]
     home = wanted.out / "kselftest"

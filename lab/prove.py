@@ -172,7 +172,7 @@ def guest_of(wanted: Wanted, made: Prepared, accel: str, tests: tuple[str, ...] 
         machine = dataclasses.replace(machine, nodes=(machine.nodes[0] + DEBUG_MIB,
                                                       machine.nodes[1] + DEBUG_MIB))
     words = [f"lab.run={','.join(wanted.defect.selftests)}",
-             "lab.env=HUGETLB_PMD_MIGRATE_OFFLINE=1"
+             "lab.env=HUGETLB_PMD_MIGRATE_OFFLINE=1,HUGETLB_PMD_CHURN=1"
              + (f",VIRTIO_MEM_QMP=/dev/{made.arch.third_console}" if machine.virtio_mem else ""),
              # A base on which page poisoning cannot be had says so later in the line.
              "page_poison=1" if wanted.debug else "", made.source.base.cmdline, machine.cmdline]

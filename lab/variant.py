@@ -71,18 +71,26 @@ def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
         return (made("vulnerable", f"control.cocci ({count})", diff, places),
                 made("fixed", "as it is", ""))
     patches = series(source.base.name)
-    if not mending(patches, defect):
+    if not (patches and defect.form or mending(patches, defect)):
         raise LabError(
             f"nothing to compare for {defect.name} in {source.version}: control.cocci finds no "
             f"protection in {' '.join(defect.control_files) or 'it'}, and queue/"
             f"{source.base.name} has no patches that would add it")
     count = f"{len(patches)} patch" + ("es" if len(patches) != 1 else "")
     fixed = made("fixed", f"queue/{source.base.name} ({count})", queue_diff(source, patches))
+    if defect.form:
+        other = series(source.base.name, defect.form)
+        if not other:
+            raise LabError(f"nothing to compare for {defect.name} in {source.version}: there is no "
+                           f"queue/{source.base.name}/{defect.form}")
+        return (made("vulnerable", f"queue/{source.base.name}/{defect.form} ({len(other)} patches)",
+                     queue_diff(source, other)), fixed)
     part = _with_it(patches, defect)
     if not part:
         return made("vulnerable", "as it is", ""), fixed
-    return (made("vulnerable", f"queue/{source.base.name} (patches 1 to {len(part)})",
-                 queue_diff(source, part)), fixed)
+    how = f"without {len(patches) - len(part)} of its {len(patches)} patches" if defect.without \
+        else f"patches 1 to {len(part)}"
+    return (made("vulnerable", f"queue/{source.base.name} ({how})", queue_diff(source, part)), fixed)
 
 
 def put(source: Source, variant: Variant) -> None:
@@ -451,9 +459,12 @@ def _spatch(rule: Path, folder: Path, files: tuple[str, ...]) -> None:
 # ---- queue ---------------------------------------------------------------------------------
 
 
-def series(base: str) -> list[Path]:
-    """The patches of queue/<base> in order; none where there is no such folder."""
-    series = QUEUE / base / "series"
+def series(base: str, form: str = "series") -> list[Path]:
+    """The patches of queue/<base> in order; none where there is no such folder.
+
+    `form` is the file that names them: a queue may have the same fixes in another form as well.
+    """
+    series = QUEUE / base / form
     if not series.exists():
         return []
     names = (line.split("#")[0].strip() for line in
@@ -461,7 +472,7 @@ def series(base: str) -> list[Path]:
     patches = [series.parent / name for name in names if name]
     for patch in patches:
         if not patch.is_file():
-            raise LabError(f"queue/{base}/series names {patch.name}, and there is no such file")
+            raise LabError(f"queue/{base}/{form} names {patch.name}, and there is no such file")
     return patches
 
 
@@ -473,7 +484,7 @@ def mending(patches: list[Path], defect: Defect) -> list[Path]:
     """
     shas = "|".join(commit.split()[0] for commit in defect.upstream)
     said = re.compile(rf"(?m)^(?:commit (?:{shas})[0-9a-f]* upstream\.$"
-                      rf"|\[ (?:Upstream this is|This is a part of) commit (?:{shas}))")
+                      rf"|\[ (?:Upstream this is|This is a part of|Replaces) commit (?:{shas}))")
     return [patch for patch in patches if not shas or said.search(_read(patch))]
 
 
@@ -481,13 +492,13 @@ def _with_it(patches: list[Path], defect: Defect) -> list[Path]:
     """The part of a series that leaves `defect` in, as its file says; none of it by default."""
     if defect.before_own:
         return patches[:patches.index(mending(patches, defect)[0])]
-    if not defect.upto:
+    if not defect.without:
         return []
-    for number, patch in enumerate(patches, 1):
-        if re.sub(r"^\d+-", "", patch.stem) == defect.upto and number < len(patches):
-            return patches[:number]
-    raise LabError(f"defects/{defect.name} names {defect.upto}, and queue/{patches[0].parent.name}/"
-                   "series has no such patch with others after it")
+    names = [re.sub(r"^\d+-", "", patch.stem) for patch in patches]
+    if unknown := [name for name in defect.without if name not in names]:
+        raise LabError(f"defects/{defect.name} names {unknown[0]}, and queue/"
+                       f"{patches[0].parent.name}/series has no such patch")
+    return [patch for patch, name in zip(patches, names) if name not in defect.without]
 
 
 def queue_diff(source: Source, patches: list[Path]) -> str:

@@ -65,14 +65,17 @@ def test_a_defect_may_have_no_selftest_if_the_audit_finds_it(folder: Path) -> No
 
 
 def test_a_part_of_the_queue_may_be_vulnerable(folder: Path) -> None:
-    (folder / "defect").write_text(TEXT + "[queue]\nvulnerable = up to mm-first\n")
-    assert defect.load("astray").upto == "mm-first"
+    (folder / "defect").write_text(TEXT + "[queue]\nvulnerable = without mm-first\n mm-second\n")
+    assert defect.load("astray").without == ("mm-first", "mm-second")
     assert not defect.load("astray").before_own
     (folder / "defect").write_text(TEXT + "[queue]\nvulnerable = before its own\n")
     loaded = defect.load("astray")
-    assert loaded.before_own and not loaded.upto
+    assert loaded.before_own and not loaded.without
+    (folder / "defect").write_text(TEXT + "[queue]\nvulnerable = series.other\n")
+    loaded = defect.load("astray")
+    assert (loaded.form, loaded.before_own, loaded.without) == ("series.other", False, ())
     (folder / "defect").write_text(TEXT + "[queue]\nvulnerable = mm-first\n")
-    with pytest.raises(LabError, match="must be: up to"):
+    with pytest.raises(LabError, match="must be: without"):
         defect.load("astray")
 
 

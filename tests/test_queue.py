@@ -70,8 +70,16 @@ def test_there_are_series() -> None:
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 def test_a_series_names_just_what_is_there(folder: Path) -> None:
     names = series(folder)
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*names, "series"])
-    assert [name[:5] for name in names] == [f"{number:04}-" for number in range(1, len(names) + 1)]
+    forms = sorted(path for path in folder.glob("series.*"))
+    # A patch that is only in another form of the queue has a number beyond those of the series.
+    others = sorted({name for form in forms for name in form.read_text().split()} - set(names))
+    assert sorted(path.name for path in folder.iterdir()) == \
+        sorted([*names, *others, "series", *(form.name for form in forms)])
+    assert [name[:5] for name in [*names, *others]] == \
+        [f"{number:04}-" for number in range(1, len(names) + len(others) + 1)]
+    for form in forms:
+        listed = form.read_text().split()
+        assert len(listed) == len(set(listed)) and set(listed) != set(names)
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda path: f"{path.parent.name}/{path.name[:4]}")

@@ -124,16 +124,29 @@ def test_a_queue_makes_the_fixed_variant(source: Source, queue: Path) -> None:
 
 
 def test_a_part_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:
-    part = dataclasses.replace(DEFECT, upto="change")
+    part = dataclasses.replace(DEFECT, without=("second",))
     vulnerable, fixed = variant.plan(source, part)
-    assert vulnerable.how == "queue/4.14 (patches 1 to 1)"
+    assert vulnerable.how == "queue/4.14 (without 1 of its 2 patches)"
     assert fixed == variant.plan(source, DEFECT)[1]
     variant.put(source, vulnerable)
     files = read(source.tree)
     assert "int added;" in files["mm/rmap.c"] and "int added_later;" not in files["mm/rmap.c"]
-    for upto in ("second", "third"):
-        with pytest.raises(LabError, match=f"names {upto}, and queue/4.14/series has no such"):
-            variant.plan(source, dataclasses.replace(DEFECT, upto=upto))
+    with pytest.raises(LabError, match="names third, and queue/4.14/series has no such"):
+        variant.plan(source, dataclasses.replace(DEFECT, without=("second", "third")))
+
+
+def test_another_form_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:
+    # The fixes of the queue say nothing of a defect that only the other form has.
+    form = dataclasses.replace(DEFECT, form="series.other", upstream=("b" * 12 + " mm: third",))
+    with pytest.raises(LabError, match="there is no queue/4.14/series.other"):
+        variant.plan(source, form)
+    (queue / "series.other").write_text("0001-change.patch\n")
+    vulnerable, fixed = variant.plan(source, form)
+    assert (vulnerable.how, fixed.how) == ("queue/4.14/series.other (1 patches)",
+                                           "queue/4.14 (2 patches)")
+    (queue / "series.other").write_text("0003-none.patch\n")
+    with pytest.raises(LabError, match="queue/4.14/series.other names 0003-none.patch"):
+        variant.plan(source, form)
 
 
 def test_what_is_before_its_own_patch_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:

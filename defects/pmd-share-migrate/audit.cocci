@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 // EXISTS  hugetlb pages can be migrated, and PMD tables shared
 // NEEDS   a function of the rmap walk that takes a mapping of a hugetlb page away
-// HAS     one that unshares the table
+// HAS     one that unshares the table, or has all who share it flushed
 
 @initialize:python@
 @@
 WALKS = ("try_to_unmap_one", "try_to_migrate_one", "try_to_unmap_poisoned_hugetlb_one")
 walks, hugetlb = {}, set()
+compares, flushes, calls = set(), set(), {}
 
 @there@
 identifier fn = {unmap_and_move_huge_page, unmap_and_move_hugetlb_folio, huge_pmd_share};
@@ -56,8 +57,40 @@ p << unshares.p;
 if str(p[0].current_element) in WALKS:
     print("HAS %s %s:%s" % (p[0].current_element, p[0].file, p[0].line))
 
+// Who looks whether another process has this very entry, and flushes where it has: by itself, or
+// by a function of its own for that.
+@same@
+expression e;
+position p;
+@@
+huge_pte_offset@p(...) == e
+
+@script:python@
+p << same.p;
+@@
+compares.add(str(p[0].current_element))
+
+@flush@
+identifier fn =~ "flush";
+position p;
+@@
+fn@p(...)
+
+@script:python@
+p << flush.p;
+fn << flush.fn;
+@@
+name, fn = str(p[0].current_element), str(fn)
+if fn in ("flush_tlb_page", "flush_tlb_range", "flush_hugetlb_tlb_range"):
+    flushes.add(name)
+calls.setdefault(name, {})[fn] = "%s:%s" % (p[0].file, p[0].line)
+
 @finalize:python@
 @@
+for name in WALKS:
+    for fn, where in calls.get(name, {}).items():
+        if fn in compares and flushes & {fn, *calls.get(fn, {})}:
+            print("HAS %s %s" % (name, where))
 for name, where in walks.items():
     if name in hugetlb or "try_to_migrate_one" not in walks:
         print("NEEDS %s %s" % (name, where))

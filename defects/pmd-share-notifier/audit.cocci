@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 // EXISTS  hugetlb pages can be migrated, and PMD tables shared
 // NEEDS   a function of the rmap walk that takes a mapping of a hugetlb page away
-// HAS     one that widens its range to that of a PUD
+// HAS     one that widens its range to that of a PUD, or tells those who share the table each
 
 @initialize:python@
 @@
 WALKS = ("try_to_unmap_one", "try_to_migrate_one", "try_to_unmap_poisoned_hugetlb_one")
 walks, hugetlb = {}, set()
+starts, sharers = set(), {}
 
 @there@
 identifier fn = {unmap_and_move_huge_page, unmap_and_move_hugetlb_folio, huge_pmd_share};
@@ -65,8 +66,35 @@ p << widens.p;
 if str(p[0].current_element) in WALKS:
     print("HAS %s %s:%s" % (p[0].current_element, p[0].file, p[0].line))
 
+// A table that stays shared is told of page by page, but to all who have it.
+@starts@
+position p;
+@@
+mmu_notifier_invalidate_range_start@p(...)
+
+@script:python@
+p << starts.p;
+@@
+starts.add(str(p[0].current_element))
+
+@others@
+identifier fn =~ "^hugetlb_";
+position p;
+@@
+fn@p(...)
+
+@script:python@
+p << others.p;
+fn << others.fn;
+@@
+if str(p[0].current_element) in WALKS:
+    sharers[str(p[0].current_element), str(fn)] = "%s:%s" % (p[0].file, p[0].line)
+
 @finalize:python@
 @@
+for (name, fn), where in sharers.items():
+    if fn in starts:
+        print("HAS %s %s" % (name, where))
 for name, where in walks.items():
     if name in hugetlb or "try_to_migrate_one" not in walks:
         print("NEEDS %s %s" % (name, where))

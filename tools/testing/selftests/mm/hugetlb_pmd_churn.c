@@ -1,0 +1,770 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Do those who unshare a PMD page table of hugetlb at the same time undo each
+ * other?
+ *
+ * Processes that map the same PUD of a hugetlb file share a page table (see
+ * hugetlb_pmd_migrate.c). Migration has to stop every one of them from writing
+ * to the old page. A kernel can do so by unsharing the table in the reverse map
+ * walk. But if it holds i_mmap_rwsem only for reading there, two can do it at
+ * once. Both look for the entry without a lock, and the entry belongs to a
+ * table, not to a process. This is what two walkers do who migrate page 0 and
+ * page 1, which processes A and B share in table T:
+ *
+ *	walker 1 (page 0)		walker 2 (page 1)
+ *	finds A's entry, in T
+ *					finds A's entry, in T
+ *	locks T: 2 processes share it
+ *	takes T away from A, flushes A
+ *	unlocks T
+ *					locks T: 1 process has it, so A is
+ *					the last; clears page 1's entry,
+ *					flushes A, unlocks T
+ *					comes to B: page 1 has no entry
+ *					copies page 1
+ *	B, which was never flushed, writes to the old page 1: lost
+ *
+ * With a third process, C, walker 2 sees that 2 processes share T. So it counts
+ * A out once more, and 1 is left where B and C both map T:
+ *
+ *	B unmaps the file: 1 process has T, so B is the last; T is freed
+ *	C uses T, which is another's memory by then
+ *
+ * A fault, munmap(2), mprotect(2), madvise(2) and fork(2) find tables and count
+ * processes as well, and so do the same to a walker, and a walker to them.
+ *
+ * Here several processes do all of that at once. Each has a word of its own in
+ * every page. One round of a process is
+ *
+ *	write      the words, some times over: each is loaded, must be what was
+ *		   stored there last, is stored anew, and loaded again
+ *	operate    one of the operations of the variant, picked at random
+ *
+ * No process may lose a word, die or be stuck, and pages must have moved. A run
+ * without enough moves and rounds proves nothing and is skipped as
+ * inconclusive. If the kernel dies of it, this is for the log to tell.
+ *
+ * Environment:
+ *	HUGETLB_PMD_CHURN=1		run it at all: a kernel that has the
+ *					defect may crash; not for machines that
+ *					do work
+ *	HUGETLB_PMD_CHURN_SECONDS=n	how long a variant runs, 400 at most
+ *	HUGETLB_PMD_CHURN_SEED=n	for the choice of operations and pages
+ */
+#include "kselftest_harness.h"
+
+#include <grp.h>
+#include <limits.h>
+#include <numa.h>
+#include <numaif.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/param.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "migrate_util.h"
+#include "vm_util.h"
+
+#define NR_PAGES	8	/* populated pages of the file */
+#define SPARE		4	/* free ones beside them, on each node */
+#define MAX_SHARERS	6
+#define TRIES		3	/* mappings to prove that the table is shared */
+#define SECONDS		8
+#define MAX_SECONDS	400
+#define ENOUGH_MOVES	50	/* fewer are no evidence */
+#define ENOUGH_ROUNDS	10	/* of each sharer */
+#define WRITES_SHIFT	10	/* in a round: less than 2 to the power of it */
+#define STEP_TIMEOUT_MS	20000	/* for a round and for other steps */
+#define NOBODY		65534	/* the ordinary user */
+
+enum {
+	MIGRATE		= 1 << 0,
+	REMAP		= 1 << 1,
+	DONTNEED	= 1 << 2,
+	MUNMAP_PART	= 1 << 3,
+	FORK		= 1 << 4,
+	MPROTECT	= 1 << 5,
+};
+
+#define NR_OPS		6
+#define ALL_OPS		((1 << NR_OPS) - 1)
+
+enum phase { MAP = 1, RUN, STOP };	/* set by the test */
+enum state { MAPPED = 1, STOPPED };	/* set by a sharer */
+
+struct control;
+
+struct sharer {
+	struct control *control;
+	int nr;
+	int cpu;
+	char *room;		/* TRIES PUDs of address space */
+	/* Set by the sharer. */
+	unsigned int state;
+	char *addr;		/* of the mapping */
+	long faults;		/* to touch all pages the first time */
+	unsigned long random;
+	unsigned long rounds;
+	unsigned long writes;	/* to each page */
+	unsigned long last[NR_PAGES];	/* what each page's word must be */
+	long calls, failed_calls, moves, refused, protects, lost;
+	const char *doing;	/* the operation, NULL while it writes */
+	pid_t child;
+	char why[80];		/* it ended by itself */
+};
+
+struct control {
+	const FIXTURE_VARIANT(hugetlb_pmd_churn) * variant;
+
+	unsigned int phase;
+	unsigned int seed;
+	int fd;
+	int nodes[2];
+	unsigned long start;
+	/* The first lost write. */
+	unsigned int has_first;
+	long first_ms;		/* since the start */
+	char first[200];
+	struct sharer sharers[MAX_SHARERS];
+};
+
+FIXTURE(hugetlb_pmd_churn)
+{
+	struct control *control;
+	char *area;		/* own PUD, those of the sharers, the view's */
+	size_t area_size;
+	pid_t pids[MAX_SHARERS];
+	int bad;		/* a bit for each that died or was stuck */
+	bool stuck;
+};
+
+FIXTURE_VARIANT(hugetlb_pmd_churn)
+{
+	const char *name;
+	int sharers;
+	int writers;		/* of these: do not operate */
+	unsigned int ops;
+	bool halves;		/* sharers 0 and 1 migrate a half each */
+	bool user;		/* sharers are an ordinary user's */
+};
+
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, two_migrate) {
+	.name = "two_migrate", .sharers = 4, .writers = 2, .ops = MIGRATE,
+	.halves = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, two_migrate_user) {
+	.name = "two_migrate_user", .sharers = 4, .writers = 2, .ops = MIGRATE,
+	.halves = true, .user = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, four_migrate) {
+	.name = "four_migrate", .sharers = 4, .ops = MIGRATE };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_migrate) {
+	.name = "churn_migrate", .sharers = 6, .ops = MIGRATE };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_remap) {
+	.name = "churn_remap", .sharers = 6, .ops = MIGRATE | REMAP };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_dontneed) {
+	.name = "churn_dontneed", .sharers = 6, .ops = MIGRATE | DONTNEED };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_munmap) {
+	.name = "churn_munmap", .sharers = 6, .ops = MIGRATE | MUNMAP_PART };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_fork) {
+	.name = "churn_fork", .sharers = 6, .ops = MIGRATE | FORK };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_mprotect_only) {
+	.name = "churn_mprotect_only", .sharers = 6, .ops = MPROTECT };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_all) {
+	.name = "churn_all", .sharers = 6, .ops = ALL_OPS & ~MPROTECT };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_all_mprotect) {
+	.name = "churn_all_mprotect", .sharers = 6, .ops = ALL_OPS };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_user) {
+	.name = "churn_user", .sharers = 6, .ops = ALL_OPS & ~MPROTECT,
+	.user = true };
+
+static int map_file(int fd, char *addr)
+{
+	return mmap(addr, pud_size(), PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
+	       MAP_FAILED ? errno : 0;
+}
+
+static void unmap_file(char *addr)
+{
+	mmap(addr, pud_size(), PROT_NONE,
+	     MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+/* Not at the same offset of every page, for TCG's TLB: see journal_offset(). */
+static size_t word_offset(int page, int sharer)
+{
+	return page * psize() + sharer * 64;
+}
+
+static unsigned long *word_of(char *addr, int page, int sharer)
+{
+	return (unsigned long *)(addr + page * pmd_size() +
+				 word_offset(page, sharer));
+}
+
+static enum phase phase_of(struct control *control)
+{
+	return __atomic_load_n(&control->phase, __ATOMIC_ACQUIRE);
+}
+
+static long ms_since(unsigned long start)
+{
+	return (cycles_clock() - start) / 1000000;
+}
+
+/* Count a lost write of @s: @found is what its word in @page holds. */
+static void count_loss(struct sharer *s, char *addr, int page,
+		       unsigned long found, const char *when)
+{
+	struct control *control = s->control;
+	char *first = control->first;
+	long pfn;
+
+	s->lost++;
+	addr += page * pmd_size();
+	if (!__atomic_exchange_n(&control->has_first, 1, __ATOMIC_ACQ_REL)) {
+		control->first_ms = ms_since(control->start);
+		pfn = page_pfn(0, addr);	/* not for an ordinary user */
+		snprintf(first, sizeof(control->first),
+			 "sharer %d page %d offset 0x%zx wrote 0x%lx found 0x%lx in round %lu, %s, node %d pfn 0x%lx",
+			 s->nr, page, word_offset(page, s->nr), s->last[page],
+			 found, s->rounds, when, page_node(0, addr),
+			 pfn > 0 ? pfn : 0);
+	}
+	/* What is lost is lost: count it once. */
+	s->last[page] = found;
+}
+
+static void check_word(struct sharer *s, char *addr, int page, const char *when)
+{
+	unsigned long found = __atomic_load_n(word_of(addr, page, s->nr),
+					      __ATOMIC_RELAXED);
+
+	if (found != s->last[page])
+		count_loss(s, addr, page, found, when);
+}
+
+/* What a sharer does. */
+
+static __noreturn void give_up(struct sharer *me, const char *call, int error)
+{
+	snprintf(me->why, sizeof(me->why), "%s failed: %s", call,
+		 strerror(error));
+	_exit(1);
+}
+
+static unsigned int any(struct sharer *me, unsigned int below)
+{
+	me->random ^= me->random << 13;
+	me->random ^= me->random >> 7;
+	me->random ^= me->random << 17;
+	return (me->random >> 16) % below;
+}
+
+static void write_words(struct sharer *me)
+{
+	unsigned long word = journal_word(me->nr, ++me->writes);
+	int page;
+
+	for (page = 0; page < NR_PAGES; page++) {
+		check_word(me, me->addr, page, "before the next write");
+		me->last[page] = word;
+		__atomic_store_n(word_of(me->addr, page, me->nr), word,
+				 __ATOMIC_RELAXED);
+		check_word(me, me->addr, page, "right after the write");
+	}
+}
+
+static void check_words(struct sharer *me, int except, const char *when)
+{
+	int page;
+
+	for (page = 0; page < NR_PAGES; page++)
+		if (page != except)
+			check_word(me, me->addr, page, when);
+}
+
+/* Each page to the node where it is not. */
+static void op_migrate(struct sharer *me)
+{
+	const struct control *control = me->control;
+	int was[NR_PAGES], nodes[NR_PAGES], status[NR_PAGES];
+	int i, nr = 1, page = any(me, NR_PAGES);
+	void *pages[NR_PAGES];
+
+	if (control->variant->halves || !any(me, 4)) {
+		nr = NR_PAGES / 2;
+		page = me->nr % 2 * nr;
+	}
+	for (i = 0; i < nr; i++) {
+		pages[i] = me->addr + (page + i) * pmd_size();
+		was[i] = -ENOENT;
+		status[i] = -ENOENT;
+	}
+	/* A page that another has just unmapped is not to be found. */
+	move_pages(0, nr, pages, NULL, was, 0);
+	for (i = 0; i < nr; i++)
+		nodes[i] = control->nodes[was[i] == control->nodes[0]];
+
+	me->calls++;
+	if (move_pages(0, nr, pages, nodes, status, control->variant->user ?
+		       MPOL_MF_MOVE : MPOL_MF_MOVE_ALL) < 0)
+		me->failed_calls++;
+	for (i = 0; i < nr; i++) {
+		me->moves += was[i] >= 0 && status[i] == nodes[i];
+		me->refused += status[i] == -EACCES;
+	}
+}
+
+static void map_anew(struct sharer *me)
+{
+	int error = map_file(me->control->fd, me->addr);
+
+	if (error)
+		give_up(me, "mmap", error);
+}
+
+static void op_remap(struct sharer *me)
+{
+	unmap_file(me->addr);
+	map_anew(me);
+}
+
+/* One of the pages or, if not @part, all of the mapping. */
+static size_t any_range(struct sharer *me, bool part, char **addr)
+{
+	*addr = me->addr;
+	if (!part)
+		return pud_size();
+	*addr += any(me, NR_PAGES) * pmd_size();
+	return pmd_size();
+}
+
+static void op_dontneed(struct sharer *me)
+{
+	char *addr;
+	size_t size = any_range(me, any(me, 2), &addr);
+
+	/* Up to 5.17 there is no such thing for huge pages. */
+	if (madvise(addr, size, MADV_DONTNEED) && errno != EINVAL)
+		give_up(me, "madvise", errno);
+}
+
+static void op_munmap_part(struct sharer *me)
+{
+	int page = any(me, NR_PAGES);
+
+	if (munmap(me->addr + page * pmd_size(), pmd_size()))
+		give_up(me, "munmap", errno);
+	check_words(me, page, "with another page unmapped");
+	map_anew(me);
+}
+
+static void op_mprotect(struct sharer *me)
+{
+	bool part = !any(me, 4);
+	char *addr;
+	size_t size = any_range(me, part, &addr);
+
+	if (mprotect(addr, size, PROT_READ))
+		give_up(me, "mprotect", errno);
+	check_words(me, -1, "while not writable");
+	if (mprotect(addr, size, PROT_READ | PROT_WRITE))
+		give_up(me, "mprotect", errno);
+	me->protects += 2;
+	/* VMAs of hugetlb do not merge, and no table is shared by a part. */
+	if (part)
+		map_anew(me);
+}
+
+static void op_fork(struct sharer *me)
+{
+	pid_t parent = getpid(), pid;
+	int i, status = 0;
+
+	pid = fork();
+	if (pid < 0)
+		give_up(me, "fork", errno);
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+		for (i = 0; i < 3; i++)
+			check_word(me, me->addr, any(me, NR_PAGES),
+				   "in a child");
+		_exit(0);
+	}
+	me->child = pid;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	me->child = 0;
+	if (WIFSIGNALED(status)) {
+		snprintf(me->why, sizeof(me->why),
+			 "a child was killed by signal %d", WTERMSIG(status));
+		_exit(1);
+	}
+}
+
+static const struct {
+	const char *name;
+	void (*fn)(struct sharer *me);
+} ops[NR_OPS] = {
+	{ "move_pages", op_migrate },
+	{ "remap", op_remap },
+	{ "madvise", op_dontneed },
+	{ "munmap", op_munmap_part },
+	{ "fork", op_fork },
+	{ "mprotect", op_mprotect },
+};
+
+static void operate(struct sharer *me)
+{
+	int op;
+
+	do {
+		op = any(me, NR_OPS);
+	} while (!(me->control->variant->ops & 1 << op));
+	me->doing = ops[op].name;
+	ops[op].fn(me);
+	me->doing = NULL;
+}
+
+static void become_nobody(struct sharer *me)
+{
+	if (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) ||
+	    setresuid(NOBODY, NOBODY, NOBODY))
+		give_up(me, "setresuid", errno);
+}
+
+static __noreturn void sharer_main(struct sharer *me, pid_t parent)
+{
+	struct control *control = me->control;
+	bool busy = me->nr < control->variant->sharers -
+			     control->variant->writers;
+	unsigned int tries, n;
+
+	if (control->variant->user)
+		become_nobody(me);
+	/* After that: a change of the user undoes it. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	signal(SIGALRM, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	pin_to_cpu(me->cpu);
+	me->random = (control->seed + 1ull) * (2 * me->nr + 1) *
+		     0x9e3779b97f4a7c15ull ?: 1;
+
+	wait_for_change(&control->phase, 0);
+	/* A fault that has nothing to do with this may be counted too. */
+	for (tries = 0; tries < TRIES && me->faults != 1; tries++) {
+		if (tries)
+			unmap_file(me->addr);
+		me->addr = me->room + tries * pud_size();
+		map_anew(me);
+		me->faults = touch_pages(me->addr, NR_PAGES);
+	}
+	set_and_wake(&me->state, MAPPED);
+
+	wait_for_change(&control->phase, MAP);
+	while (phase_of(control) == RUN) {
+		for (n = 1u << any(me, WRITES_SHIFT);
+		     n && phase_of(control) == RUN; n--)
+			write_words(me);
+		if (busy)
+			operate(me);
+		__atomic_store_n(&me->rounds, me->rounds + 1, __ATOMIC_RELEASE);
+	}
+	set_and_wake(&me->state, STOPPED);
+	_exit(0);
+}
+
+/* What the test does. */
+
+/* Shares nothing: not aligned to a PUD. Behind the mappings of all sharers. */
+static char *view_addr(FIXTURE_DATA(hugetlb_pmd_churn) * self)
+{
+	return self->area + self->area_size - 2 * pud_size() + pmd_size();
+}
+
+/* Whether sharer @i is gone. If it did not end as it should, say so. */
+static bool is_gone(FIXTURE_DATA(hugetlb_pmd_churn) * self, int i)
+{
+	const struct sharer *s = &self->control->sharers[i];
+	int status = 0;
+
+	if (self->pids[i] <= 0)
+		return true;
+	if (waitpid(self->pids[i], &status, WNOHANG) != self->pids[i])
+		return false;
+	self->pids[i] = 0;
+	/* No more of one who was stuck, and has been killed. */
+	if ((!status && s->state == STOPPED) || self->bad & 1 << i)
+		return true;
+	self->bad |= 1 << i;
+	ksft_print_msg("sharer %d died: status 0x%x, %s, operation: %s\n", i,
+		       status, WIFSIGNALED(status) ?
+		       strsignal(WTERMSIG(status)) : s->why,
+		       s->doing ? s->doing : "none");
+	return true;
+}
+
+static void tell_lines(pid_t pid, const char *name)
+{
+	char path[48], line[512];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		ksft_print_msg("%s: %.*s\n", path, (int)strcspn(line, "\n"),
+			       line);
+	if (file)
+		fclose(file);
+}
+
+static void tell_stuck(FIXTURE_DATA(hugetlb_pmd_churn) * self, int i)
+{
+	const struct sharer *s = &self->control->sharers[i];
+	pid_t pids[] = { self->pids[i], s->child };
+	int k;
+
+	self->stuck = true;
+	self->bad |= 1 << i;
+	ksft_print_msg("sharer %d is stuck in round %lu, operation: %s\n", i,
+		       s->rounds, s->doing ? s->doing : "none");
+	for (k = 0; k < 2 && pids[k] > 0; k++) {
+		tell_lines(pids[k], "stat");	/* the state is in there */
+		tell_lines(pids[k], "wchan");
+		tell_lines(pids[k], "stack");
+	}
+}
+
+/* Returns whether they all are, in the end. */
+static bool wait_until_gone(FIXTURE_DATA(hugetlb_pmd_churn) * self)
+{
+	unsigned long start = cycles_clock();
+	int i, left;
+
+	do {
+		usleep(10 * 1000);
+		for (i = 0, left = 0; i < MAX_SHARERS; i++)
+			left += !is_gone(self, i);
+	} while (left && ms_since(start) < STEP_TIMEOUT_MS);
+	return !left;
+}
+
+static void stop_sharers(FIXTURE_DATA(hugetlb_pmd_churn) * self)
+{
+	int i;
+
+	set_and_wake(&self->control->phase, STOP);
+	if (wait_until_gone(self))
+		return;
+	for (i = 0; i < MAX_SHARERS; i++) {
+		if (is_gone(self, i))
+			continue;
+		tell_stuck(self, i);
+		kill(self->pids[i], SIGKILL);
+	}
+	if (!wait_until_gone(self))
+		ksft_print_msg("there are sharers that cannot be killed\n");
+}
+
+static bool all_mapped(const struct control *control)
+{
+	int i;
+
+	for (i = 0; i < control->variant->sharers; i++)
+		if (!__atomic_load_n(&control->sharers[i].state,
+				     __ATOMIC_ACQUIRE))
+			return false;
+	return true;
+}
+
+/* In phase MAP until all did, in RUN for a time; or until one is bad. */
+static void watch_sharers(FIXTURE_DATA(hugetlb_pmd_churn) * self, long ms)
+{
+	const struct control *control = self->control;
+	unsigned long rounds[MAX_SHARERS] = {}, since[MAX_SHARERS] = {};
+	unsigned long start = cycles_clock(), now;
+	int i;
+
+	while (!self->bad && !(control->phase == MAP ? all_mapped(control) :
+			       ms_since(start) >= ms)) {
+		usleep(10 * 1000);
+		for (i = 0; i < MAX_SHARERS; i++) {
+			if (is_gone(self, i))
+				continue;
+			now = __atomic_load_n(&control->sharers[i].rounds,
+					      __ATOMIC_ACQUIRE);
+			if (now != rounds[i] || !since[i])
+				since[i] = cycles_clock();
+			else if (ms_since(since[i]) > STEP_TIMEOUT_MS)
+				tell_stuck(self, i);
+			rounds[i] = now;
+		}
+	}
+}
+
+FIXTURE_SETUP(hugetlb_pmd_churn)
+{
+	int i, cpu, puds, nr_cpus = 0, cpus[CPU_SETSIZE], nodes[2];
+	const char *allow = getenv("HUGETLB_PMD_CHURN");
+	struct control *control;
+	cpu_set_t allowed;
+	pid_t parent;
+	long nr_free;
+
+	if (!allow || strcmp(allow, "1"))
+		SKIP(return,
+		     "may crash a kernel that has the defect: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
+	if (geteuid())
+		SKIP(return,
+		     "needs root, for MPOL_MF_MOVE_ALL and the huge page pool");
+	if (sched_getaffinity(0, sizeof(allowed), &allowed) ||
+	    CPU_COUNT(&allowed) < 2)
+		SKIP(return, "needs two CPUs");
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &allowed))
+			cpus[nr_cpus++] = cpu;
+	if (numa_available() < 0 || two_nodes(nodes, cpus[0]) < 2)
+		SKIP(return, "needs two NUMA nodes with memory");
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	ASSERT_EQ(0, guard_start());
+	/* Pages go both ways: each node has room for all of them. */
+	for (i = 0; i < 2; i++) {
+		nr_free = pool_fill(nodes[i], NR_PAGES + SPARE);
+		if (nr_free < NR_PAGES + SPARE)
+			SKIP(return,
+			     "%ld free huge pages on node %d, no more to be had: needs %d",
+			     nr_free, nodes[i], NR_PAGES + SPARE);
+	}
+
+	control = mmap(NULL, sizeof(*control), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, control);
+	self->control = control;
+	control->variant = variant;
+	control->nodes[0] = nodes[0];
+	control->nodes[1] = nodes[1];
+	control->seed = env_long("HUGETLB_PMD_CHURN_SEED",
+				 time(NULL) + getpid());
+	control->fd = hugetlbfs_open(pud_size());
+	ASSERT_GE(control->fd, 0);
+	puds = 1 + variant->sharers * TRIES + 2;
+	self->area_size = puds * pud_size();
+	self->area = reserve_puds(puds);
+	ASSERT_NE(NULL, self->area);
+
+	if (variant->ops == (MIGRATE | DONTNEED)) {
+		ASSERT_EQ(0, map_file(control->fd, self->area));
+		if (madvise(self->area, pud_size(), MADV_DONTNEED))
+			SKIP(return,
+			     "no MADV_DONTNEED of huge pages on this kernel (since 5.18)");
+		unmap_file(self->area);
+	}
+
+	/* Before anything is mapped here: they must not inherit it. */
+	parent = getpid();
+	for (i = 0; i < variant->sharers; i++) {
+		struct sharer *s = &control->sharers[i];
+
+		s->control = control;
+		s->nr = i;
+		s->cpu = cpus[i % nr_cpus];
+		s->room = self->area + (1 + i * TRIES) * pud_size();
+		self->pids[i] = fork();
+		ASSERT_GE(self->pids[i], 0);
+		if (!self->pids[i])
+			sharer_main(s, parent);
+	}
+
+	ASSERT_EQ(0, map_file(control->fd, self->area));
+	for (i = 0; i < NR_PAGES; i++)
+		__atomic_store_n(self->area + i * pmd_size(), 0,
+				 __ATOMIC_RELAXED);
+}
+
+FIXTURE_TEARDOWN(hugetlb_pmd_churn)
+{
+	stop_sharers(self);
+	munmap(self->area, self->area_size);
+	/* Huge pages in use would stay in the pool. */
+	close(self->control->fd);
+	/* The guardian waits for those who are stuck; do not wait for it. */
+	if (!self->stuck)
+		guard_stop();
+}
+
+TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
+{
+	long seconds = env_long("HUGETLB_PMD_CHURN_SECONDS", SECONDS);
+	struct control *control = self->control;
+	long calls = 0, failed_calls = 0, moves = 0, refused = 0, lost = 0;
+	unsigned long rounds = 0, fewest = ULONG_MAX;
+	bool migrates = variant->ops & MIGRATE;
+	char *view = view_addr(self);
+	int i, page;
+
+	set_and_wake(&control->phase, MAP);
+	watch_sharers(self, 0);
+	ASSERT_EQ(0, self->bad);
+	for (i = 0; i < variant->sharers; i++)
+		if (control->sharers[i].faults != 1)
+			SKIP(return,
+			     "table not shared (%ld faults, %d pages): needs %s",
+			     control->sharers[i].faults, NR_PAGES,
+			     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+	/* One more who has the table, and keeps it, would hide much. */
+	unmap_file(self->area);
+
+	control->start = cycles_clock();
+	set_and_wake(&control->phase, RUN);
+	watch_sharers(self, 1000 * MIN(seconds, MAX_SECONDS));
+	stop_sharers(self);
+
+	ASSERT_EQ(0, map_file(control->fd, view));
+	for (i = 0; i < variant->sharers; i++) {
+		struct sharer *s = &control->sharers[i];
+
+		for (page = 0; page < NR_PAGES && s->state == STOPPED; page++)
+			check_word(s, view, page, "at the end");
+		lost += s->lost;
+		rounds += s->rounds;
+		fewest = MIN(fewest, s->rounds);
+		refused += s->refused;
+		failed_calls += s->failed_calls;
+		calls += migrates ? s->calls : s->protects;
+		moves += migrates ? s->moves : s->protects;
+	}
+
+	ksft_print_msg("hugetlb_pmd_churn: trigger=%s sharers=%d control=no",
+		       variant->name, variant->sharers);
+	printf(" calls=%ld failed_calls=%ld migrations=%ld lost_migrations=%ld",
+	       calls, failed_calls, moves, MIN(lost, moves));
+	printf(" first_ms=%ld rounds=%lu seed=%u\n", control->first_ms, rounds,
+	       control->seed);
+
+	EXPECT_EQ(0, lost)
+		TH_LOG("%ld writes lost, the first after %ld ms: %s", lost,
+		       control->first_ms, control->first);
+	EXPECT_EQ(0, self->bad)
+		TH_LOG("sharers died or were stuck: mask 0x%x", self->bad);
+	if (lost || self->bad)
+		return;
+	if (!moves && refused)
+		SKIP(return, "an ordinary user may not move them here");
+	if (moves < ENOUGH_MOVES || fewest < ENOUGH_ROUNDS)
+		SKIP(return,
+		     "inconclusive: %ld %s, %lu rounds of the slowest sharer",
+		     moves, migrates ? "moves" : "calls", fewest);
+}
+
+TEST_HARNESS_MAIN
