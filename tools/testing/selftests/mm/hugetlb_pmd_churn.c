@@ -621,12 +621,12 @@ FIXTURE_SETUP(hugetlb_pmd_churn)
 	pid_t parent;
 	long nr_free;
 
-	if (!allow || strcmp(allow, "1"))
-		SKIP(return,
-		     "may crash a kernel that has the defect: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
 	if (geteuid())
 		SKIP(return,
 		     "needs root, for MPOL_MF_MOVE_ALL and the huge page pool");
+	if (!allow || strcmp(allow, "1"))
+		SKIP(return,
+		     "may crash a kernel that has the defect: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
 	if (sched_getaffinity(0, sizeof(allowed), &allowed) ||
 	    CPU_COUNT(&allowed) < 2)
 		SKIP(return, "needs two CPUs");
