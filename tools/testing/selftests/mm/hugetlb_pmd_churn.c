@@ -75,7 +75,8 @@
 #define SPARE		4	/* free ones beside them, on each node */
 #define MAX_SHARERS	6
 #define TRIES		3	/* mappings to prove that the table is shared */
-#define SECONDS		8
+#define SECONDS		10
+#define MIGRATE_SECONDS	20	/* where that is all they do */
 #define MAX_SECONDS	400
 #define ENOUGH_MOVES	50	/* fewer are no evidence */
 #define ENOUGH_ROUNDS	10	/* of each sharer */
@@ -705,7 +706,9 @@ FIXTURE_TEARDOWN(hugetlb_pmd_churn)
 
 TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 {
-	long seconds = env_long("HUGETLB_PMD_CHURN_SECONDS", SECONDS);
+	long seconds = env_long("HUGETLB_PMD_CHURN_SECONDS",
+				variant->ops == MIGRATE ? MIGRATE_SECONDS :
+				SECONDS);
 	struct control *control = self->control;
 	long calls = 0, failed_calls = 0, moves = 0, refused = 0, lost = 0;
 	unsigned long rounds = 0, fewest = ULONG_MAX;
