@@ -54,7 +54,9 @@ def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
     # A word of the command line has no blanks: the arguments go one way, what takes them another.
     takers = kselftest.arguments(names, arguments)
     words = [f"lab.kselftest={','.join(kselftest.chosen(names))}",
-             "lab.env=HUGETLB_PMD_MIGRATE_OFFLINE=1,HUGETLB_PMD_CHURN=1",
+             # That one takes minutes: only where it is asked for.
+             "lab.env=HUGETLB_PMD_MIGRATE_OFFLINE=1"
+             + (",HUGETLB_PMD_CHURN=1" if "hugetlb_pmd_churn" in names else ""),
              f"lab.args={','.join(arguments)} lab.takers={','.join(takers)}" if takers else "",
              source.base.cmdline, machine.cmdline, SCRIPT_CMDLINE if texts else ""]
     home = wanted.out / "kselftest"
