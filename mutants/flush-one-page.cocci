@@ -3,6 +3,7 @@
 // files: mm/rmap.c include/asm-generic/tlb.h
 // places: try_to_unmap_one|tlb_unshare_pmd_ptdesc
 // tests: hugetlb_pmd_migrate hugetlb_pmd_flush hugetlb_pmd_notifier
+// absent: the queues of 4.4 to 4.18 have all who share a table flushed, and unshare nothing in a walk
 // unseen before 4.20: x86 empties the TLB for any part of a hugetlb mapping, since it flushed pages
 //     of 4 KiB only
 // unseen tcg, before 6.6: QEMU's TCG has no huge pages in its TLB, and empties it for one address of

@@ -3,6 +3,7 @@
 // files: mm/rmap.c
 // places: try_to_unmap_one|try_to_unmap_poisoned_hugetlb_one try_to_migrate_one
 // tests: hugetlb_pmd_migrate hugetlb_pmd_poison
+// absent: the queues of 4.4 to 4.18 have all who share a table flushed, and unshare nothing in a walk
 //
 // The walk ends at the first process, as before the fix, and the table maps the page on.
 

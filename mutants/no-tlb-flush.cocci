@@ -3,6 +3,7 @@
 // files: mm/rmap.c
 // places: try_to_unmap_one|try_to_unmap_poisoned_hugetlb_one try_to_migrate_one
 // tests: hugetlb_pmd_migrate hugetlb_pmd_poison
+// absent: the queues of 4.4 to 4.18 have all who share a table flushed, and unshare nothing in a walk
 //
 // Where the flush is noted in an mmu_gather, it does not do to take the call of
 // huge_pmd_unshare_flush() away: tlb_finish_mmu() would flush as well.  So it is noted in one that

@@ -3,6 +3,7 @@
 // files: mm/rmap.c
 // places: try_to_unmap_one|try_to_unmap_poisoned_hugetlb_one try_to_migrate_one
 // tests: hugetlb_pmd_notifier
+// absent: the queues of 4.4 to 4.18 have all who share a table flushed, and unshare nothing in a walk
 //
 // In 4.x the range is also that of the TLB flush: see flush-one-page for why x86 does not mind.
 

@@ -3,6 +3,7 @@
 // files: mm/rmap.c
 // places: try_to_unmap_one|try_to_migrate_one
 // tests: hugetlb_pmd_notifier
+// absent: the queues of 4.4 to 4.18 have all who share a table flushed, and unshare nothing in a walk
 //
 // One way out of several, and one walk: that of a migration, which was once that of an unmap.
 

@@ -42,30 +42,32 @@ NOWHERE: set[str] = set()
 # What each rule must change, so that one that silently stops matching is seen.
 BASES = ("4.18", "5.10", "6.1", "6.12")
 THERE: dict[str, tuple[set[str], ...]] = {
-    "continue-for-break": (UNMAP, UNMAP, MIGRATE, MIGRATE),
-    "flush-one-page": (UNMAP, NOTE, NOTE, NOTE),
-    "mapcount-dropped-for-every-sharer": (UNMAP, UNMAP, BOTH, BOTH),
+    "continue-for-break": (NOWHERE, UNMAP, MIGRATE, MIGRATE),
+    "flush-one-page": (NOWHERE, NOTE, NOTE, NOTE),
+    "mapcount-dropped-for-every-sharer": (NOWHERE, UNMAP, BOTH, BOTH),
     "mprotect-flushes-own-range": (PROTECT, PROTECT, PROTECT, PROTECT),
-    "no-cache-flush": (UNMAP, UNMAP, BOTH, BOTH),
-    "no-invalidate-before-copy": (UNMAP, UNMAP, BOTH, NOWHERE),
-    "no-tlb-flush": (UNMAP, UNMAP, BOTH, BOTH),
-    "no-unshare": (UNMAP, UNMAP, BOTH, BOTH),
-    "notifier-range-not-widened": (UNMAP, UNMAP, BOTH, BOTH),
+    "no-cache-flush": (NOWHERE, UNMAP, BOTH, BOTH),
+    "no-invalidate-before-copy": (NOWHERE, UNMAP, BOTH, NOWHERE),
+    "no-tlb-flush": (NOWHERE, UNMAP, BOTH, BOTH),
+    "no-unshare": (NOWHERE, UNMAP, BOTH, BOTH),
+    "notifier-range-not-widened": (NOWHERE, UNMAP, BOTH, BOTH),
     "range-beyond-vma": (ADJUST, ADJUST, ADJUST, ADJUST),
     "seed-loop": (ADJUST, ADJUST, ADJUST, ADJUST),
-    "start-without-end": (UNMAP, UNMAP, MIGRATE, MIGRATE),
+    "sharers-not-flushed": ({"hugetlb_sharers_flush"}, NOWHERE, NOWHERE, NOWHERE),
+    "sharers-not-told": ({"hugetlb_sharers_notify"}, NOWHERE, NOWHERE, NOWHERE),
+    "start-without-end": (NOWHERE, UNMAP, MIGRATE, MIGRATE),
     "start-cannot-sleep": (UNMAP, UNMAP, MIGRATE, MIGRATE),
     "table-ref-dropped-twice": (UNSHARE, NOTE, NOTE, NOTE),
     "table-ref-not-dropped": (UNSHARE, NOTE, NOTE, NOTE),
-    "uses-changed-address": (UNMAP, NOWHERE, NOWHERE, NOWHERE),
-    "walk-stops-after-unshare": (UNMAP, UNMAP, BOTH, BOTH),
+    "uses-changed-address": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),
+    "walk-stops-after-unshare": (NOWHERE, UNMAP, BOTH, BOTH),
     "widens-private-vma": (ADJUST, ADJUST, ADJUST, ADJUST),
     "zap-flushes-own-range": (ZAP, ZAP, ZAP, ZAP),
 }
 # In 7.3 what try_to_unmap_one() did for hugetlb pages is a function of its own.
 NEWEST = {"try_to_unmap_one": "try_to_unmap_poisoned_hugetlb_one"}
 # What is like 4.18, less some.
-OLDER = {"4.14": NOWHERE, "4.9": {"continue-for-break"}, "4.4": {"continue-for-break"}}
+OLDER = {"4.14": NOWHERE, "4.9": NOWHERE, "4.4": NOWHERE}
 
 needs_spatch = pytest.mark.skipif(not shutil.which("spatch"),
                                   reason="no spatch: apt install coccinelle")
