@@ -242,8 +242,10 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
     if bad := [boot for boot in boots if _all_skipped(boot)]:
         return "SKIPPED", _first(bad, _skip_reason)
 
+    # A kernel that died of the defect did so in the tests that it did not come to the end of.
     lossy = list(dict.fromkeys(test.name for boot in vulnerable for test in boot.tests()
-                               if test.outcome == "fail" and test.count("lost_migrations") > 0))
+                               if test.outcome == "fail" and test.count("lost_migrations") > 0
+                               or dies_of_it(boot) and test.outcome not in ("pass", "skip")))
     if bad := [boot for boot in boots if _doubt(boot, lossy)]:
         return "INCONCLUSIVE", _first(bad, lambda boot: _doubt(boot, lossy))
     kept = {test.name for boot in fixed for test in boot.tests() if keeps_writes(test)}

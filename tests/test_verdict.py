@@ -165,6 +165,16 @@ def test_a_vulnerable_kernel_may_die_of_its_defect() -> None:
     assert verdict([only], [fixed(1)]) == "INCONCLUSIVE"
 
 
+def test_the_test_that_a_kernel_died_in_showed_the_defect() -> None:
+    """It counts nothing any more; the fixed kernel must have passed that very test."""
+    for outcome in ("fail", "error", "inconclusive"):
+        dead = vulnerable(1, test(MAIN, outcome), state="ENDED")
+        dead.symptoms = SWAPOPS
+        assert verdict([dead], [fixed(1)]) == "PROVED"
+        other = fixed(1, test(SPARE, "pass", "migrations=10"))
+        assert verdict([dead], [other]) == "INCONCLUSIVE"
+
+
 def test_missed() -> None:
     assert verdict([vulnerable(1, *KEEPS)], [fixed()]) == "MISSED"
     assert verdict([vulnerable(1), vulnerable(2, *KEEPS)], [fixed(1), fixed(2)], 2) == "MISSED"
