@@ -258,6 +258,11 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
                    if not test.is_control())
 
     untold = sum(dies_of_it(boot) and not loses_writes(boot) for boot in vulnerable)
+    if untold == wanted:
+        return "PROVED", (
+            f"the vulnerable kernel died of it in {_every(wanted)}, before a test could say more; "
+            f"the fixed one {harm} in none of {_plural(moved(fixed, 'migrations'), 'migration')}, "
+            "and no log has a complaint")
     died = f" (and died of it before a test could say so in {untold} of these)" if untold else ""
     return "PROVED", (
         f"the vulnerable kernel {harm} in {moved(vulnerable, 'lost_migrations')} of "

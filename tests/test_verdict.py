@@ -170,7 +170,9 @@ def test_the_test_that_a_kernel_died_in_showed_the_defect() -> None:
     for outcome in ("fail", "error", "inconclusive"):
         dead = vulnerable(1, test(MAIN, outcome), state="ENDED")
         dead.symptoms = SWAPOPS
-        assert verdict([dead], [fixed(1)]) == "PROVED"
+        word, why = decide([dead], [fixed(1)], 1)
+        assert word == "PROVED" and "the vulnerable kernel died of it in its one boot, " in why
+        assert "the fixed one lost writes in none of 20 migrations" in why
         other = fixed(1, test(SPARE, "pass", "migrations=10"))
         assert verdict([dead], [other]) == "INCONCLUSIVE"
 
