@@ -27,7 +27,8 @@
  *	atomic	None of these is called with a spinlock held: they may sleep.
  *	told	There is such a pair around the moment at which the page went. (One
  *		page alone may go without.)
- *	whole	The pair has the range of every PUD whose table may be shared.
+ *	whole	The pair has the range of the page, and if a table went with it, of
+ *		every PUD whose table may be shared.
  *	narrow	And no more: where none may be, that of the page alone.
  *	tlb	In between, once the page had gone, secondary TLBs were told to
  *		drop it: if the table was unshared, the whole PUD, and not only
@@ -644,6 +645,7 @@ static void check_sharer(FIXTURE_DATA(hugetlb_pmd_notifier) * self,
 {
 	const struct event_list *list = c->events;
 	int i, start, end;
+	bool gone;
 
 	check_pairs(self, c);
 
@@ -660,7 +662,10 @@ static void check_sharer(FIXTURE_DATA(hugetlb_pmd_notifier) * self,
 		complain(self, c, "told", "nobody was told when the page went");
 		return;
 	}
-	if (!covers(&list->at[start], c->start, c->end))
+	/* A kernel may also leave the table, and flush all who share it. */
+	gone = list->at[end].watched == TEST_MMU_NOTIFIER_NO_TABLE;
+	if (!covers(&list->at[start], gone ? c->start : c->page,
+		    gone ? c->end : c->page_end))
 		complain(self, c, "whole",
 			 "the range is not all that may go");
 	for (i = 0; i < list->nr; i++) {
