@@ -315,7 +315,7 @@ def test_a_call_elsewhere_is_no_protection(tmp_path: Path) -> None:
     # What comes before a patch in its series is needed by it.
     assert [path.split("/")[-1][:4] for path in found.apply] == [
         f"{number:04}" for number in range(1, len(found.apply) + 1)]
-    assert any("fix-migration-of-huge-PMD-shared-pages" in path for path in found.apply)
+    assert any("flush-all-who-share-a-PMD" in path for path in found.apply)
 
 
 @pytest.mark.parametrize("where, want", [
