@@ -130,6 +130,7 @@ def test_the_first_proposal_is_wrong(tmp_path: Path) -> None:
     ("round_up(vma->vm_start, PUD_SIZE)", "round_down(vma->vm_start, PUD_SIZE)"),
     ("round_down(vma->vm_end, PUD_SIZE)", "round_up(vma->vm_end, PUD_SIZE)"),
 ])
+@pytest.mark.slow
 def test_each_part_of_it_is_needed(old: str, new: str, tmp_path: Path) -> None:
     text = function(added("4.14"))
     assert text.count(old) == 1

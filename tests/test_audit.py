@@ -321,6 +321,7 @@ def test_a_call_elsewhere_is_no_protection(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where, want", [
     ("before", audit.PROTECTED), ("after", audit.VULNERABLE), ("nowhere", audit.VULNERABLE),
     ("in the fault", audit.PROTECTED), ("never", audit.NOT_AFFECTED)])
+@pytest.mark.slow
 def test_a_device_must_be_told_before_the_copy(where: str, want: str, tmp_path: Path) -> None:
     call = "\tmmu_notifier_invalidate_range(mm, start, end);\n"
     header = ("static inline void mmu_notifier_invalidate_range(struct mm_struct *mm)\n{\n}\n")

@@ -235,6 +235,7 @@ def test_progress_counts_objects_against_the_last_full_build(source: Source) -> 
     assert "2 of 2 objects" in out.getvalue()
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_build_once(source: Source) -> None:
     begun = slow_compiler(source, 1)
     children = [in_a_child(lambda: build_it(source)) for _ in range(2)]
@@ -279,6 +280,7 @@ def test_ctrl_c_ends_make_and_its_children(source: Source) -> None:
     assert log_of(source, FIXED).count("  CC  ") == 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_object_of_the_old_variant(source: Source) -> None:
     """A compiler that outlives its run must not finish an old object after the switch."""
     begun = slow_compiler(source, 2)

@@ -77,6 +77,7 @@ def test_the_script_makes_the_same_boot_by_itself(tmp_path: Path) -> None:
     assert (folder / "ktap.log").read_text().strip() == str(folder)
 
 
+@pytest.mark.slow
 def test_a_boot_that_never_ends_is_killed(tmp_path: Path) -> None:
     began = time.monotonic()
     ended, folder = boot(tmp_path, "echo log > console.log; echo $$ > pid; sleep 1000 & wait", 1)
@@ -143,6 +144,7 @@ def test_ctrl_c_ends_qemu(tmp_path: Path) -> None:
         os.kill(int((tmp_path / "boot" / "pid").read_text()), 0)
 
 
+@pytest.mark.slow
 def test_a_killed_run_takes_qemu_along(tmp_path: Path) -> None:
     row = stand_in(tmp_path, "echo $$ > pid; exec sleep 1000")
     run = subprocess.Popen([sys.executable, "-B", "-c", (
