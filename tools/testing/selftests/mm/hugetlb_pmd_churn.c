@@ -40,9 +40,14 @@
  *		   stored there last, is stored anew, and loaded again
  *	operate    one of the operations of the variant, picked at random
  *
- * No process may lose a word, die or be stuck, and pages must have moved. A run
- * without enough moves and rounds proves nothing and is skipped as
- * inconclusive. If the kernel dies of it, this is for the log to tell.
+ * Holes are punched into pages of their own, behind the others. A word there is
+ * what its process stored last, or 0 after a hole. Anything else was stored to
+ * a page that is used for something else by now.
+ *
+ * No process may lose a word, die or be stuck, pages must have moved, and no
+ * page may be missing in the pool but those that the file has. A run without
+ * enough moves and rounds proves nothing and is skipped as inconclusive. If the
+ * kernel dies of it, this is for the log to tell.
  *
  * Environment:
  *	HUGETLB_PMD_CHURN=1		run it at all: a kernel that has the
@@ -53,6 +58,7 @@
  */
 #include "kselftest_harness.h"
 
+#include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
 #include <numa.h>
@@ -65,6 +71,7 @@
 #include <sys/mman.h>
 #include <sys/param.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -72,7 +79,8 @@
 #include "vm_util.h"
 
 #define NR_PAGES	8	/* populated pages of the file */
-#define SPARE		4	/* free ones beside them, on each node */
+#define NR_SCRATCH	2	/* pages behind them, to punch holes into */
+#define SPARE		6	/* free pages beside those, on each node */
 #define MAX_SHARERS	6
 #define TRIES		3	/* mappings to prove that the table is shared */
 #define SECONDS		10
@@ -91,10 +99,11 @@ enum {
 	MUNMAP_PART	= 1 << 3,
 	FORK		= 1 << 4,
 	MPROTECT	= 1 << 5,
+	PUNCH		= 1 << 6,
 };
 
-#define NR_OPS		6
-#define ALL_OPS		((1 << NR_OPS) - 1)
+#define NR_OPS		7
+#define ALL_OPS		(MIGRATE | REMAP | DONTNEED | MUNMAP_PART | FORK)
 
 enum phase { MAP = 1, RUN, STOP };	/* set by the test */
 enum state { MAPPED = 1, STOPPED };	/* set by a sharer */
@@ -114,7 +123,8 @@ struct sharer {
 	unsigned long rounds;
 	unsigned long writes;	/* to each page */
 	unsigned long last[NR_PAGES];	/* what each page's word must be */
-	long calls, failed_calls, moves, refused, protects, lost;
+	unsigned long scratch[NR_SCRATCH];	/* or 0, in these pages */
+	long calls, failed_calls, moves, refused, protects, holes, lost;
 	const char *doing;	/* the operation, NULL while it writes */
 	pid_t child;
 	char why[80];		/* it ended by itself */
@@ -123,6 +133,7 @@ struct sharer {
 struct control {
 	const FIXTURE_VARIANT(hugetlb_pmd_churn) * variant;
 
+	long missing;		/* pages that somebody else has */
 	unsigned int phase;
 	unsigned int seed;
 	int fd;
@@ -176,11 +187,16 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_fork) {
 FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_mprotect_only) {
 	.name = "churn_mprotect_only", .sharers = 6, .ops = MPROTECT };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_all) {
-	.name = "churn_all", .sharers = 6, .ops = ALL_OPS & ~MPROTECT };
+	.name = "churn_all", .sharers = 6, .ops = ALL_OPS };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_all_mprotect) {
-	.name = "churn_all_mprotect", .sharers = 6, .ops = ALL_OPS };
+	.name = "churn_all_mprotect", .sharers = 6, .ops = ALL_OPS | MPROTECT };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_punch) {
+	.name = "churn_punch", .sharers = 6, .ops = MIGRATE | PUNCH };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_all_punch) {
+	.name = "churn_all_punch", .sharers = 6,
+	.ops = ALL_OPS | MPROTECT | PUNCH };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_user) {
-	.name = "churn_user", .sharers = 6, .ops = ALL_OPS & ~MPROTECT,
+	.name = "churn_user", .sharers = 6, .ops = ALL_OPS,
 	.user = true };
 
 static int map_file(int fd, char *addr)
@@ -267,10 +283,45 @@ static unsigned int any(struct sharer *me, unsigned int below)
 	return (me->random >> 16) % below;
 }
 
+/* All at one offset of the page, with the page in the word. */
+static void write_scratch(struct sharer *me)
+{
+	struct control *control = me->control;
+	unsigned long *addr, found;
+	int i, when;
+
+	for (i = 0; i < NR_SCRATCH; i++) {
+		addr = word_of(me->addr, NR_PAGES, me->nr);
+		addr += i * pmd_size() / sizeof(*addr);
+		for (when = 0; when < 2; when++) {
+			found = __atomic_load_n(addr, __ATOMIC_RELAXED);
+			if (found && found != me->scratch[i]) {
+				me->lost++;
+				if (!__atomic_exchange_n(&control->has_first, 1,
+							 __ATOMIC_ACQ_REL))
+					snprintf(control->first,
+						 sizeof(control->first),
+						 "sharer %d scratch page %d wrote 0x%lx found 0x%lx in round %lu",
+						 me->nr, i, me->scratch[i],
+						 found, me->rounds);
+			}
+			if (when)
+				break;
+			me->scratch[i] = journal_word(me->nr, me->writes) |
+					 (i + 1ul) << 48;
+			__atomic_store_n(addr, me->scratch[i],
+					 __ATOMIC_RELAXED);
+		}
+	}
+}
+
 static void write_words(struct sharer *me)
 {
 	unsigned long word = journal_word(me->nr, ++me->writes);
 	int page;
+
+	if (me->control->variant->ops & PUNCH)
+		write_scratch(me);
 
 	for (page = 0; page < NR_PAGES; page++) {
 		check_word(me, me->addr, page, "before the next write");
@@ -383,6 +434,17 @@ static void op_mprotect(struct sharer *me)
 		map_anew(me);
 }
 
+static void op_punch(struct sharer *me)
+{
+	off_t page = NR_PAGES + any(me, NR_SCRATCH);
+
+	if (fallocate(me->control->fd,
+		      FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		      page * pmd_size(), pmd_size()))
+		give_up(me, "fallocate", errno);
+	me->holes++;
+}
+
 static void op_fork(struct sharer *me)
 {
 	pid_t parent = getpid(), pid;
@@ -421,6 +483,7 @@ static const struct {
 	{ "munmap", op_munmap_part },
 	{ "fork", op_fork },
 	{ "mprotect", op_mprotect },
+	{ "fallocate", op_punch },
 };
 
 static void operate(struct sharer *me)
@@ -486,6 +549,31 @@ static __noreturn void sharer_main(struct sharer *me, pid_t parent)
 }
 
 /* What the test does. */
+
+/* Pages of both nodes' pools that are in use, less those that the file has. */
+static long pool_missing(const struct control *control)
+{
+	long total, nr_free, used = 0;
+	char dir[80], path[112];
+	struct stat st;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		snprintf(dir, sizeof(dir),
+			 "/sys/devices/system/node/node%d/hugepages/hugepages-%zukB",
+			 control->nodes[i], pmd_size() >> 10);
+		snprintf(path, sizeof(path), "%s/nr_hugepages", dir);
+		total = file_read_long(path);
+		snprintf(path, sizeof(path), "%s/free_hugepages", dir);
+		nr_free = file_read_long(path);
+		if (total < 0 || nr_free < 0)
+			return 0;
+		used += total - nr_free;
+	}
+	if (fstat(control->fd, &st))
+		return 0;
+	return used - st.st_blocks * 512 / (long)pmd_size();
+}
 
 /* Shares nothing: not aligned to a PUD. Behind the mappings of all sharers. */
 static char *view_addr(FIXTURE_DATA(hugetlb_pmd_churn) * self)
@@ -687,6 +775,7 @@ FIXTURE_SETUP(hugetlb_pmd_churn)
 			sharer_main(s, parent);
 	}
 
+	control->missing = pool_missing(control);
 	ASSERT_EQ(0, map_file(control->fd, self->area));
 	for (i = 0; i < NR_PAGES; i++)
 		__atomic_store_n(self->area + i * pmd_size(), 0,
@@ -711,6 +800,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 				SECONDS);
 	struct control *control = self->control;
 	long calls = 0, failed_calls = 0, moves = 0, refused = 0, lost = 0;
+	long holes = 0, missing;
 	unsigned long rounds = 0, fewest = ULONG_MAX;
 	bool migrates = variant->ops & MIGRATE;
 	char *view = view_addr(self);
@@ -746,14 +836,16 @@ TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 		failed_calls += s->failed_calls;
 		calls += migrates ? s->calls : s->protects;
 		moves += migrates ? s->moves : s->protects;
+		holes += s->holes;
 	}
+	missing = pool_missing(control) - control->missing;
 
 	ksft_print_msg("hugetlb_pmd_churn: trigger=%s sharers=%d control=no",
 		       variant->name, variant->sharers);
 	printf(" calls=%ld failed_calls=%ld migrations=%ld lost_migrations=%ld",
 	       calls, failed_calls, moves, MIN(lost, moves));
-	printf(" first_ms=%ld rounds=%lu seed=%u\n", control->first_ms, rounds,
-	       control->seed);
+	printf(" first_ms=%ld rounds=%lu holes=%ld seed=%u\n",
+	       control->first_ms, rounds, holes, control->seed);
 
 	EXPECT_EQ(0, lost)
 		TH_LOG("%ld writes lost, the first after %ld ms: %s", lost,
@@ -761,6 +853,10 @@ TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 	EXPECT_EQ(0, self->bad)
 		TH_LOG("sharers died or were stuck: mask 0x%x", self->bad);
 	if (lost || self->bad)
+		return;
+	EXPECT_EQ(0, missing)
+		TH_LOG("%ld pages are missing in the pool", missing);
+	if (missing)
 		return;
 	if (!moves && refused)
 		SKIP(return, "an ordinary user may not move them here");
