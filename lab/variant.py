@@ -79,12 +79,11 @@ def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
     count = f"{len(patches)} patch" + ("es" if len(patches) != 1 else "")
     fixed = made("fixed", f"queue/{source.base.name} ({count})", queue_diff(source, patches))
     if defect.form:
+        # Where the queue has no such form of the fix, the tree was released with it.
         other = series(source.base.name, defect.form)
-        if not other:
-            raise LabError(f"nothing to compare for {defect.name} in {source.version}: there is no "
-                           f"queue/{source.base.name}/{defect.form}")
-        return (made("vulnerable", f"queue/{source.base.name}/{defect.form} ({len(other)} patches)",
-                     queue_diff(source, other)), fixed)
+        how = f"queue/{source.base.name}/{defect.form} ({len(other)} patches)" if other \
+            else "as it is"
+        return (made("vulnerable", how, queue_diff(source, other) if other else ""), fixed)
     part = _with_it(patches, defect)
     if not part:
         return made("vulnerable", "as it is", ""), fixed

@@ -84,7 +84,7 @@
 #define MAX_SHARERS	6
 #define TRIES		3	/* mappings to prove that the table is shared */
 #define SECONDS		10
-#define MIGRATE_SECONDS	20	/* where that is all they do */
+#define LONG_SECONDS	20	/* where little else is done, or much more */
 #define MAX_SECONDS	400
 #define ENOUGH_MOVES	50	/* fewer are no evidence */
 #define ENOUGH_ROUNDS	10	/* of each sharer */
@@ -796,8 +796,8 @@ FIXTURE_TEARDOWN(hugetlb_pmd_churn)
 TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 {
 	long seconds = env_long("HUGETLB_PMD_CHURN_SECONDS",
-				variant->ops == MIGRATE ? MIGRATE_SECONDS :
-				SECONDS);
+				variant->ops == MIGRATE ||
+				variant->ops & PUNCH ? LONG_SECONDS : SECONDS);
 	struct control *control = self->control;
 	long calls = 0, failed_calls = 0, moves = 0, refused = 0, lost = 0;
 	long holes = 0, missing;
