@@ -44,7 +44,8 @@ class Finding:
     status: str                     # one of the four above
     why: str                        # in words
     places: tuple[str, ...]         # "mm/rmap.c:1336 try_to_unmap_one"
-    apply: tuple[str, ...]          # what mends it: patches of a queue, or upstream commits
+    apply: tuple[str, ...]          # what mends it: patches of a queue, or upstream commits; none
+                                    # where it is vulnerable: nobody has fixed it yet
 
 
 def audit(tree: Path) -> tuple[str, list[Finding]]:
@@ -115,6 +116,8 @@ def summary(version: str, findings: Sequence[Finding]) -> str:
         if one.apply:
             lines.append(f"{'':14}to apply:")
             lines += [f"{'':16}{what}" for what in one.apply]
+        elif one.status == VULNERABLE:
+            lines.append(f"{'':14}nobody has fixed it yet")
     return "\n".join(lines)
 
 

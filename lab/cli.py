@@ -140,9 +140,11 @@ def _list(_args: argparse.Namespace, _progress: Progress) -> int:
         one = defect.load(name)
         shown = f"shown by {', '.join(one.selftests)}" if one.selftests else "no selftest shows it"
         print(f"  {name}\n      {one.title}\n"
-              f"      since {one.since}, fixed in {one.fixed}; {shown}")
+              f"      {one.versions()}; {shown}")
         for commit in one.upstream:
             print(f"      {commit}")
+        if one.brought:
+            print(f"      came with {one.brought}")
     print("\nBases (BASE=)")
     for name in base.names():
         row = base.load(name)

@@ -4,9 +4,10 @@
 A race that is too narrow to be met in each boot may have an amplifier.cocci, which makes it wider
 in the vulnerable and in the fixed kernel alike, and an [amplifier] that says how in words.
 
-Such a file is INI. A defect that no selftest shows names none, and has an [audit]. Beside [defect],
-[control], [amplifier] and [audit] the file may say what the tests of this defect need that no
-other's do:
+Such a file is INI. A defect that no selftest shows names none, and has an [audit]. One that nobody
+has fixed yet has no `upstream` and no `fixed`, and says in `brought` which commit brought it: a
+patch of a queue mends it if it says so in its Fixes: line. Beside [defect], [control], [amplifier]
+and [audit] the file may say what the tests of this defect need that no other's do:
 
     [kernel]          one of these, or both
     add       files of this repository that both kernels get, at the same path; a C file is built in
@@ -33,7 +34,7 @@ from lab.paths import REPO
 DEFECTS = REPO / "defects"
 
 _KEYS: dict[str, set[str]] = {
-    "defect": {"title", "upstream", "since", "fixed"},
+    "defect": {"title", "since"},
     "control": {"files", "places", "removes"},
     "amplifier": {"files", "places", "does"},
     "queue": {"vulnerable"},
@@ -42,7 +43,7 @@ _KEYS: dict[str, set[str]] = {
     "guest": set(),
 }
 _OPTIONAL: dict[str, set[str]] = {
-    "defect": {"selftests", "symptoms", "fatal", "turns", "harm"},
+    "defect": {"upstream", "fixed", "brought", "selftests", "symptoms", "fatal", "turns", "harm"},
     "kernel": {"add", "options"},
     "guest": {"nodes", "dimms", "cpu", "virtio_mem", "cmdline"},
 }
@@ -82,9 +83,9 @@ class Defect:
 
     name: str
     title: str
-    upstream: tuple[str, ...]       # the commits that fix it: "sha subject"
+    upstream: tuple[str, ...]       # the commits that fix it: "sha subject"; none, and `brought`
     since: str                      # the first version that has the defect
-    fixed: str                      # the first version that has the fix
+    fixed: str                      # the first version that has the fix; "" if none has
     selftests: tuple[str, ...]      # names of the programs that show it, where there are any
     folder: Path
     control: Path | None            # control.cocci, where there is one
@@ -92,6 +93,7 @@ class Defect:
     places: tuple[str, ...]         # functions that it must change, each that exists once; "a|b"
                                     # where b took over from a
     removes: str                    # the function whose call goes, once a place; "a|b" as above
+    brought: str = ""               # where nobody has fixed it: the commit that it came with
     symptoms: tuple[str, ...] = ()  # what the defect makes a kernel say of itself: regular
                                     # expressions for complaints in a vulnerable kernel's log
     fatal: tuple[str, ...] = ()     # those of the symptoms after which it need not come to its end
@@ -111,6 +113,11 @@ class Defect:
                                     # of the queue that are not in it, without their numbers
     form: str = ""                  # or what another form of the queue makes: the name of its file
     before_own: bool = False        # or all that come before the first that mends the defect
+
+    def versions(self) -> str:
+        """Which versions have it, in words."""
+        return f"since {self.since}, " + (f"fixed in {self.fixed}" if self.fixed else
+                                          "fixed in no version yet")
 
 
 def names() -> list[str]:
@@ -148,6 +155,9 @@ def load(name: str) -> Defect:
                 raise LabError(f"{path}, section [{section}]: {key} is empty")
 
     text = parser["defect"]
+    if {"upstream", "fixed", "brought"} & set(text) not in ({"upstream", "fixed"}, {"brought"}):
+        raise LabError(f"{path}, section [defect]: it must have upstream and fixed or, where nobody "
+                       "has fixed it yet, brought and neither of them")
     if "selftests" not in text and "audit" not in wanted:
         raise LabError(f"{path} names no selftests and has no [audit]: nothing finds the defect")
     fatal, symptoms = (expressions(path, key, text.get(key, "")) for key in ("fatal", "symptoms"))
@@ -201,9 +211,11 @@ def load(name: str) -> Defect:
     return Defect(
         name=name,
         title=text["title"].strip(),
-        upstream=tuple(line.strip() for line in text["upstream"].splitlines() if line.strip()),
+        upstream=tuple(line.strip() for line in text.get("upstream", "").splitlines()
+                       if line.strip()),
         since=text["since"].strip(),
-        fixed=text["fixed"].strip(),
+        fixed=text.get("fixed", "").strip(),
+        brought=text.get("brought", "").strip(),
         selftests=tuple(text.get("selftests", "").split()),
         folder=folder,
         control=control if "control" in wanted else None,

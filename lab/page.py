@@ -131,7 +131,7 @@ def _matrix(defects: Sequence[Defect], bases: Sequence[str], proofs: dict[str, P
 
 def _range(one: Defect) -> str:
     shown = "" if one.selftests else "; no test shows it, make audit finds it"
-    return f"since {one.since}, fixed in {one.fixed}{shown}"
+    return f"{one.versions()}{shown}"
 
 
 def columns(bases: Sequence[str], proofs: Iterable[Proof]) -> list[str]:

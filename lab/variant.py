@@ -477,10 +477,14 @@ def series(base: str, form: str = "series") -> list[Path]:
 
 def mending(patches: list[Path], defect: Defect) -> list[Path]:
     """Those patches of a series that say they are a commit which fixes `defect`: there are several
-    defects, and a queue may be about others.  All of them for a defect without such a commit.
+    defects, and a queue may be about others.  Where there is no such commit, those that say they fix
+    the one that brought it.  All of them for a defect that names neither.
 
     To mention a commit is not to be it.
     """
+    if defect.brought:
+        fixes = re.compile(rf"(?m)^Fixes: {defect.brought.split()[0]}")
+        return [patch for patch in patches if fixes.search(_read(patch))]
     shas = "|".join(commit.split()[0] for commit in defect.upstream)
     said = re.compile(rf"(?m)^(?:commit (?:{shas})[0-9a-f]* upstream\.$"
                       rf"|\[ (?:Upstream this is|This is a part of|Replaces) commit (?:{shas}))")

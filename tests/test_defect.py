@@ -2,6 +2,7 @@
 """defects/<name>/defect: what is read, and what is refused."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,23 @@ def test_a_defect_may_have_no_selftest_if_the_audit_finds_it(folder: Path) -> No
     (folder / "defect").write_text(text + "[audit]\nfiles = mm/a.c\nexist = f\nsee = f\n")
     loaded = defect.load("astray")
     assert (loaded.selftests, loaded.exist) == ((), ("f",))
+
+
+def test_nobody_may_have_fixed_a_defect_yet(folder: Path) -> None:
+    assert defect.load("astray").versions() == "since 2.6.20, fixed in 4.19"
+    text = re.sub(r"upstream =\n(    .*\n)+", "brought = 111111111111 mm: third\n", TEXT)
+    (folder / "defect").write_text(text.replace("fixed = 4.19\n", ""))
+    loaded = defect.load("astray")
+    assert (loaded.upstream, loaded.fixed) == ((), "")
+    assert loaded.brought == "111111111111 mm: third"
+    assert loaded.versions() == "since 2.6.20, fixed in no version yet"
+    # A fix has a commit and a version, or there is none.
+    for wrong in (text, TEXT.replace("fixed = 4.19\n", ""),
+                  TEXT.replace("since =", "brought = 1 x\nsince ="),
+                  text.replace("brought = 111111111111 mm: third\n", "")):
+        (folder / "defect").write_text(wrong)
+        with pytest.raises(LabError, match="brought and neither of them"):
+            defect.load("astray")
 
 
 def test_a_part_of_the_queue_may_be_vulnerable(folder: Path) -> None:

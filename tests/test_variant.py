@@ -195,6 +195,17 @@ def test_a_commit_that_is_mentioned_mends_nothing(queue: Path, says: str, mends:
     assert variant.mending([patch], other) == ([patch] if mends else [])
 
 
+@pytest.mark.parametrize(("says", "mends"), [
+    ("Fixes: 111111111111 (\"mm: third\")", True), ("As since 111111111111 (\"mm: third\").", False),
+    ("Fixes: 222222222222 (\"mm: third\")", False), ("", False)])
+def test_a_patch_mends_what_nobody_has_fixed_if_it_says_so(queue: Path, says: str, mends: bool
+                                                           ) -> None:
+    patch = queue / "0001-change.patch"
+    patch.write_text(f"Subject: x\n\n{says}\n\n{CHANGE}")
+    other = dataclasses.replace(DEFECT, fixed="", brought="111111111111 mm: third")
+    assert variant.mending([patch], other) == ([patch] if mends else [])
+
+
 def test_neither_queue_nor_control_is_an_error(source: Source, queue: Path) -> None:
     (queue / "series").unlink()
     with pytest.raises(LabError, match="nothing to compare.*4.14.67.*queue/4.14"):
