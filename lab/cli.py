@@ -177,11 +177,13 @@ def _selftests(args: argparse.Namespace, progress: Progress) -> int:
 def _kselftest(args: argparse.Namespace, _progress: Progress) -> int:
     # KTAP alone goes to standard output.
     progress = Progress(sys.stderr)
-    names = defect.load(args.defect).selftests if args.defect else ()
+    one = defect.load(args.defect) if args.defect else None
+    names = one.selftests if one else ()
     if args.defect and not names:
         raise LabError(f"no selftest shows {args.defect}, only make audit finds it")
     if args.tests and not names:
         raise LabError("TESTS= are arguments of one selftest: name what it is to show with DEFECT=")
+    tests = tuple(args.tests.split()) or (one.arguments() if one else ())
     if args.base or args.kernel:
         stream = _kselftest_guest(args, names, progress)
     else:
@@ -190,18 +192,18 @@ def _kselftest(args: argparse.Namespace, _progress: Progress) -> int:
         if strange or args.variant:
             raise LabError(f"{(strange or ['VARIANT'])[0]}= is for a guest: name its kernel with "
                            "BASE= or KERNEL=")
-        stream = _kselftest_here(args, names, progress)
+        stream = _kselftest_here(args, names, tests, progress)
     print(stream.summary(), file=sys.stderr)
     return NOT_PROVED if stream.failed else 0
 
 
-def _kselftest_here(args: argparse.Namespace, names: tuple[str, ...], progress: Progress
-                    ) -> kselftest.Stream:
+def _kselftest_here(args: argparse.Namespace, names: tuple[str, ...], tests: tuple[str, ...],
+                    progress: Progress) -> kselftest.Stream:
     deps.ensure(progress, deps.SELFTESTS)
     folder = kselftest.install(arch.load(), progress, harness=_harness(args))
     kselftest.die_with_parent()
     try:
-        return kselftest.run(kselftest.command(folder, names), kselftest.arguments(names, tuple(args.tests.split())),
+        return kselftest.run(kselftest.command(folder, names), kselftest.arguments(names, tests),
                              lambda line: print(line, flush=True))
     except KeyboardInterrupt:
         progress.note("the selftests were ended, and what they had changed is as it was before")

@@ -4,10 +4,11 @@
 A race that is too narrow to be met in each boot may have an amplifier.cocci, which makes it wider
 in the vulnerable and in the fixed kernel alike, and an [amplifier] that says how in words.
 
-Such a file is INI. A defect that no selftest shows names none, and has an [audit]. One that nobody
-has fixed yet has no `upstream` and no `fixed`, and says in `brought` which commit brought it: a
-patch of a queue mends it if it says so in its Fixes: line. Beside [defect], [control], [amplifier]
-and [audit] the file may say what the tests of this defect need that no other's do:
+Such a file is INI. A defect that no selftest shows names none, and has an [audit]. One that shares
+its selftests with another names those variants of them that are about it. A defect that nobody has
+fixed yet has no `upstream` and no `fixed`, and says in `brought` which commit brought it: a patch of
+a queue mends it if it says so in its Fixes: line. Beside [defect], [control], [amplifier] and
+[audit] the file may say what the tests of this defect need that no other's do:
 
     [kernel]          one of these, or both
     add       files of this repository that both kernels get, at the same path; a C file is built in
@@ -43,7 +44,8 @@ _KEYS: dict[str, set[str]] = {
     "guest": set(),
 }
 _OPTIONAL: dict[str, set[str]] = {
-    "defect": {"upstream", "fixed", "brought", "selftests", "symptoms", "fatal", "turns", "harm"},
+    "defect": {"upstream", "fixed", "brought", "selftests", "variants", "symptoms", "fatal", "turns",
+               "harm"},
     "kernel": {"add", "options"},
     "guest": {"nodes", "dimms", "cpu", "virtio_mem", "cmdline"},
 }
@@ -94,6 +96,8 @@ class Defect:
                                     # where b took over from a
     removes: str                    # the function whose call goes, once a place; "a|b" as above
     brought: str = ""               # where nobody has fixed it: the commit that it came with
+    variants: tuple[str, ...] = ()  # of the selftests (their option -v) that are about this defect;
+                                    # all of them where none is named
     symptoms: tuple[str, ...] = ()  # what the defect makes a kernel say of itself: regular
                                     # expressions for complaints in a vulnerable kernel's log
     fatal: tuple[str, ...] = ()     # those of the symptoms after which it need not come to its end
@@ -113,6 +117,10 @@ class Defect:
                                     # of the queue that are not in it, without their numbers
     form: str = ""                  # or what another form of the queue makes: the name of its file
     before_own: bool = False        # or all that come before the first that mends the defect
+
+    def arguments(self) -> tuple[str, ...]:
+        """Those of the selftests, for the variants that are about this defect."""
+        return tuple(word for name in self.variants for word in ("-v", name))
 
     def versions(self) -> str:
         """Which versions have it, in words."""
@@ -158,6 +166,8 @@ def load(name: str) -> Defect:
     if {"upstream", "fixed", "brought"} & set(text) not in ({"upstream", "fixed"}, {"brought"}):
         raise LabError(f"{path}, section [defect]: it must have upstream and fixed or, where nobody "
                        "has fixed it yet, brought and neither of them")
+    if "variants" in text and "selftests" not in text:
+        raise LabError(f"{path} names variants, and no selftests that have them")
     if "selftests" not in text and "audit" not in wanted:
         raise LabError(f"{path} names no selftests and has no [audit]: nothing finds the defect")
     fatal, symptoms = (expressions(path, key, text.get(key, "")) for key in ("fatal", "symptoms"))
@@ -217,6 +227,7 @@ def load(name: str) -> Defect:
         fixed=text.get("fixed", "").strip(),
         brought=text.get("brought", "").strip(),
         selftests=tuple(text.get("selftests", "").split()),
+        variants=tuple(text.get("variants", "").split()),
         folder=folder,
         control=control if "control" in wanted else None,
         control_files=control_files,

@@ -39,7 +39,7 @@ def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
     """
     source, one, kernel = _kernel(wanted, name, arch, progress)
     # The kernel's own way to its tests of mm, with what the series adds there.
-    texts, arguments, limit = {}, wanted.tests, prove.LIMIT
+    texts, arguments, limit = {}, wanted.tests or wanted.defect.arguments(), prove.LIMIT
     if name == SERIES and not names:
         texts = {file: variant.text_of(source, one, str(selftest.FOLDER / file))
                  for file in kselftest.SCRIPT_FILES}

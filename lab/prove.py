@@ -155,12 +155,15 @@ def tests_of(wanted: Wanted, one: Variant, number: int) -> tuple[str, ...]:
     """Arguments for the selftests in boot `number` of a variant, from 1.
 
     A kernel that dies of its first test never comes to the others, so that each of its boots is
-    one test's, in turn; what the user asks for is run in any case.
+    one test's, in turn.  Else all are run that are about the defect; what the user asks for is run
+    in any case.
     """
     turns = wanted.defect.turns
-    if wanted.tests or not turns or one.name != "vulnerable":
+    if wanted.tests:
         return wanted.tests
-    return "-v", turns[(number - 1) % len(turns)]
+    if turns and one.name == "vulnerable":
+        return "-v", turns[(number - 1) % len(turns)]
+    return wanted.defect.arguments()
 
 
 def guest_of(wanted: Wanted, made: Prepared, accel: str, tests: tuple[str, ...] = ()
@@ -199,7 +202,8 @@ def boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int, 
     for name in ("config", "identity.json"):
         (folder / name).hardlink_to(home / name)
     tests = tests_of(wanted, one, number)
-    turn = "" if tests == wanted.tests else f", its turn is {tests[-1]}"
+    turn = "" if tests in (wanted.tests, wanted.defect.arguments()) else \
+        f", its turn is {tests[-1]}"
     progress.step(f"booting the {one.name} kernel, {number} of {wanted.boots} "
                   f"({accel.upper()}){turn}")
 

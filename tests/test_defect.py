@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import defect
+from lab import defect, selftest
 from lab.errors import LabError
+from lab.paths import REPO
 
 TEXT = """\
 [defect]
@@ -80,6 +81,26 @@ def test_nobody_may_have_fixed_a_defect_yet(folder: Path) -> None:
         (folder / "defect").write_text(wrong)
         with pytest.raises(LabError, match="brought and neither of them"):
             defect.load("astray")
+
+
+def test_a_defect_may_name_the_variants_that_show_it(folder: Path) -> None:
+    assert defect.load("astray").arguments() == ()
+    (folder / "defect").write_text(TEXT.replace("[control]", "variants = a b\n[control]"))
+    assert defect.load("astray").arguments() == ("-v", "a", "-v", "b")
+    (folder / "audit.cocci").write_text("")
+    (folder / "defect").write_text(TEXT.replace("selftests = one two", "variants = a")
+                                   + "[audit]\nfiles = mm/a.c\nexist = f\nsee = f\n")
+    with pytest.raises(LabError, match="names variants, and no selftests"):
+        defect.load("astray")
+
+
+@pytest.mark.parametrize("name", defect.names())
+def test_variants_that_are_named_are_there(name: str) -> None:
+    one = defect.load(name)
+    have = {found for test in one.selftests for found in re.findall(
+        r"(?m)^FIXTURE_VARIANT_ADD\(\w+, (\w+)\)",
+        (REPO / selftest.FOLDER / f"{test}.c").read_text(encoding="utf-8"))}
+    assert set(one.variants) | set(one.turns) <= have
 
 
 def test_a_part_of_the_queue_may_be_vulnerable(folder: Path) -> None:
