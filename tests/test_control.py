@@ -235,6 +235,35 @@ def test_a_broken_rule_is_an_error_and_no_mismatch(tmp_path: Path) -> None:
         variant._spatch(control, tmp_path, ("a.c",))
 
 
+# Up to 6.6, and since.
+QUEUES = {"queue_pages_hugetlb": """\
+	if (flags & (MPOL_MF_MOVE_ALL) ||
+	    (flags & MPOL_MF_MOVE && page_mapcount(page) == 1 &&
+	     !hugetlb_pmd_shared(pte))) {
+		isolate_hugetlb(page, qp->pagelist);
+	}
+""", "queue_folios_hugetlb": """\
+	if ((flags & MPOL_MF_MOVE_ALL) ||
+	    (!folio_maybe_mapped_shared(folio) && !hugetlb_pmd_shared(pte)))
+		folio_isolate_hugetlb(folio, qp->pagelist);
+"""}
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_whether_a_page_may_be_moved_is_told_by_the_map_count(tmp_path: Path, name: str) -> None:
+    other = "static int smaps(pte_t *pte)\n{\n\treturn x == 1 && !hugetlb_pmd_shared(pte);\n}\n"
+    source = source_with(tmp_path, "")
+    text = f"static int {name}(pte_t *pte)\n{{\n{QUEUES[name]}\treturn 0;\n}}\n"
+    (source.tree / "mm/mempolicy.c").write_text(text + other)
+    vulnerable, fixed = variant.plan(source, defect.load("pmd-share-move-all"))
+    assert [place.split()[1] for place in vulnerable.places] == [name]
+    assert fixed.diff == ""
+    variant.put(source, vulnerable)
+    made = (source.tree / "mm/mempolicy.c").read_text()
+    assert made.endswith(other) and made.count("hugetlb_pmd_shared") == 1
+    assert re.search(r"map(count|ped_shared)\((page|folio)\)", made)
+
+
 # do_huge_pmd_numa_page() from 4.20 to 5.12, and since.
 FAULT = """\
 vm_fault_t do_huge_pmd_numa_page(struct vm_fault *vmf, pmd_t pmd)
