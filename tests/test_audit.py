@@ -90,27 +90,29 @@ def check_variants(source: Source, folder: Path, at_least: int) -> None:
 # What the code says, as read by hand; a column a defect: V for vulnerable, p for protected, - for
 # not affected.
 COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-share-flush",
-           "pmd-share-split", "pmd-share-range", "pmd-share-move-all", "pmd-share-fault",
-           "pmd-share-gup", "thp-numa-notifier", "pmd-share-notifier", "pmd-share-walkers",
-           "pmd-share-mprotect", "pmd-share-count")
+           "pmd-share-split", "pmd-share-range", "pmd-share-move-all", "pmd-share-move-pages",
+           "pmd-share-fault", "pmd-share-gup", "thp-numa-notifier", "pmd-share-notifier",
+           "pmd-share-walkers", "pmd-share-mprotect", "pmd-share-count")
 READ = {
-    "2.6.34":           "V - - V V - - V V - - - V V",
-    "2.6.34 and queue": "p - - V V - - V V - - - V V",
-    "4.4":              "p - V V V - V V V V V - V V",
-    "4.4 and queue":    "p - p p p p p p p p p - p p",
-    "4.9":              "p - V V V - V V V V V - V V",
-    "4.9 and queue":    "p - p p p p p p p p p - p p",
-    "4.14":             "p - V V V - V V V V V - V V",
-    "4.14 and queue":   "p - p p p p p p p p p - p p",
-    "4.18":             "p - V V V - V V V V V - V V",
-    "4.18 and queue":   "p - p p p p p p p p p - p p",
+    "2.6.34":           "V - - V V - - - V V - - - V V",
+    "2.6.34 and queue": "p - - V V - - - V V - - - V V",
+    "4.4":              "p - V V V - V V V V V V - V V",
+    "4.4 and queue":    "p - p p p p p p p p p p - p p",
+    "4.9":              "p - V V V - V V V V V V - V V",
+    "4.9 and queue":    "p - p p p p p p p p p p - p p",
+    "4.14":             "p - V V V - V V V V V V - V V",
+    "4.14 and queue":   "p - p p p p p p p p p p - p p",
+    "4.18":             "p - V V V - V V V V V V - V V",
+    "4.18 and queue":   "p - p p p p p p p p p p - p p",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
-    "5.10":             "p V p p V p p p p p p p V p",
-    "5.10 and queue":   "p p p p p p p p p p p p p p",
-    "6.1":              "p p p p V p p p p - p p p p",
-    "6.1 and queue":    "p p p p p p p p p - p p p p",
-    "6.12":             "p p p p p p p p p - p p p p",
-    "7.3":              "p p p p p p p p p - p p p p",
+    "5.10":             "p V p p V p p V p p p p p V p",
+    "5.10 and queue":   "p p p p p p p p p p p p p p p",
+    "6.1":              "p p p p V p p V p p - p p p p",
+    "6.1 and queue":    "p p p p p p p p p p - p p p p",
+    "6.12":             "p p p p p p p V p p - p p p p",
+    "6.12 and queue": "p p p p p p p p p p - p p p p",
+    "7.3":              "p p p p p p p V p p - p p p p",
+    "7.3 and queue":  "p p p p p p p p p p - p p p p",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 
@@ -146,6 +148,7 @@ def test_released(base: str, tmp_path: Path) -> None:
 
 MMAP, VMA, HUGETLB, RMAP = "mm/mmap.c", "mm/vma.c", "mm/hugetlb.c", "mm/rmap.c"
 TLB, HEADER, POLICY = "include/asm-generic/tlb.h", "include/linux/hugetlb.h", "mm/mempolicy.c"
+MIGRATE = "mm/migrate.c"
 LOOK = "vmf.pte = huge_pte_alloc("
 FAULT = f"hugetlb_vma_lock_read(vma);\n\t{LOOK}"
 NOTES = "tlb_unshare_pmd_ptdesc(tlb, virt_to_ptdesc(ptep), addr);"
@@ -181,6 +184,12 @@ TAKEN_OUT = [
 ]
 # Other ways to protect.
 PUT_IN = [
+    ("pmd-share-move-pages", "6.12", MIGRATE, "if (folio_likely_mapped_shared(folio) &&",
+     "if ((folio_likely_mapped_shared(folio) || hugetlb_pmd_shared(ptep)) &&"),
+    ("pmd-share-move-pages", "7.3", MIGRATE, "if (folio_maybe_mapped_shared(folio) &&",
+     "if ((folio_maybe_mapped_shared(folio) || walk_pmd_shared(fw)) &&"),
+    ("pmd-share-move-pages", "5.10", MIGRATE, "if (page_mapcount(page) > 1 && !migrate_all)",
+     "if (page_mapcount(page) + page_count(virt_to_page(ptep)) > 2 && !migrate_all)"),
     ("pmd-share-range", "6.12", HUGETLB, "*end = ALIGN(*end, PUD_SIZE);",
      "*end = round_up(*end, PUD_SIZE);"),
     # As it was before there was a lock of the VMA: a migration has that of the mapping for writing.
@@ -277,6 +286,51 @@ SHARE = "static pte_t *huge_pmd_share(struct mm_struct *mm)\n{\n\treturn 0;\n}\n
 MOVE = "static int unmap_and_move_huge_page(struct page *page)\n{\n\treturn 0;\n}\n"
 WALK = ("static bool try_to_unmap_one(struct page *page, struct vm_area_struct *vma)\n{\n"
         "\thuge_ptep_clear_flush(vma);\n%s\treturn true;\n}\n")
+
+
+TAKE = "bool isolate_huge_page(struct page *page, struct list_head *list)\n{\n\treturn 1;\n}\n"
+HELPER = "bool hugetlb_addr_shared(struct vm_area_struct *vma)\n{\n\treturn %s;\n}\n"
+MOVE_ONE = ("static int add_page_for_migration(struct page *page, bool migrate_all)\n{\n"
+            "\tif (page_mapcount(page) > 1 && !migrate_all)\n\t\treturn -EACCES;\n"
+            "\tif (!migrate_all && %s)\n\t\treturn -EACCES;\n"
+            "\tisolate_huge_page(page, pagelist);\n\treturn 0;\n}\n")
+
+
+@pytest.mark.parametrize("asks, helper, take, want", [
+    ("page", "hugetlb_pmd_shared(pte)", TAKE, audit.VULNERABLE),
+    ("hugetlb_pmd_shared(pte)", "pte", TAKE, audit.PROTECTED),
+    ("walk_pmd_shared(fw)", "pte", TAKE, audit.PROTECTED),
+    ("page_count(virt_to_page(pte)) > 1", "pte", TAKE, audit.PROTECTED),
+    ("page_count(page) > 1", "pte", TAKE, audit.VULNERABLE),
+    ("hugetlb_addr_shared(vma)", "hugetlb_pmd_shared(pte)", TAKE, audit.PROTECTED),
+    ("hugetlb_addr_shared(vma)", "page_count(virt_to_page(pte)) > 1", TAKE, audit.PROTECTED),
+    ("hugetlb_addr_shared(vma)", "page_mapcount(page) > 1", TAKE, audit.VULNERABLE),
+    # Before 3.12.
+    ("page", "pte", "", audit.NOT_AFFECTED),
+    ("page) {{{ ) (", "pte", TAKE, audit.UNKNOWN),
+])
+def test_move_pages_must_ask_for_the_table(asks: str, helper: str, take: str, want: str,
+                                           tmp_path: Path) -> None:
+    """Itself, by a name that says so, or by a function that does."""
+    tree = small_tree(tmp_path, {"mm/hugetlb.c": SHARE + take + HELPER % helper,
+                                 "mm/migrate.c": MOVE_ONE % asks})
+    found = look(tree, "pmd-share-move-pages")
+    assert found.status == want, found
+    if want == audit.VULNERABLE:
+        assert found.places == ("mm/migrate.c:7 add_page_for_migration",)
+        assert found.apply == ()
+        assert "nobody has fixed it yet" in audit.summary("4.14.113", [found])
+
+
+def test_who_calls_the_one_that_takes_a_page_may_ask(tmp_path: Path) -> None:
+    takes = (MOVE_ONE % "page").replace("add_page", "__add_folio")
+    caller = ("static int add_folio_for_migration(struct page *page)\n{\n"
+              "\tif (hugetlb_pmd_shared(pte))\n\t\treturn -EACCES;\n"
+              "\treturn __add_folio_for_migration(page, true);\n}\n")
+    tree = small_tree(tmp_path, {"mm/hugetlb.c": SHARE + TAKE, "mm/migrate.c": takes + caller})
+    assert look(tree, "pmd-share-move-pages").status == audit.PROTECTED
+    (tree / "mm/migrate.c").write_text(takes + caller.replace("add_folio", "count_folio"))
+    assert look(tree, "pmd-share-move-pages").status == audit.VULNERABLE
 
 
 def migrate(tree: Path) -> audit.Finding:

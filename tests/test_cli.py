@@ -33,6 +33,8 @@ def test_list_names_defects_and_bases() -> None:
     assert "pmd-share-migrate" in done.stdout and "6.12" in done.stdout
     assert "; shown by hugetlb_pmd_flush\n" in done.stdout
     assert "; no selftest shows it\n" in done.stdout
+    assert "since 3.12, fixed in no version yet; shown by" in done.stdout
+    assert "      came with e632a938d914 mm: migrate" in done.stdout
 
 
 @pytest.mark.parametrize("words, says", [

@@ -70,6 +70,15 @@ def test_each_boot_of_a_kernel_that_dies_is_one_tests(tmp_path: Path) -> None:
     assert prove.tests_of(asked, vulnerable, 2) == prove.tests_of(asked, fixed, 2) == ("-t", "exec")
 
 
+def test_only_the_variants_that_are_about_the_defect_are_run(tmp_path: Path) -> None:
+    mine = wanted(tmp_path, "pmd-share-move-pages")
+    for name in ("vulnerable", "fixed"):
+        words = prove.tests_of(mine, variant.make(name, "", ""), 1)
+        assert words[:2] == ("-v", "move_pages_shared") and len(words) == 6
+        asked = wanted(tmp_path, "pmd-share-move-pages", ("-t", "stays"))
+        assert prove.tests_of(asked, variant.make(name, "", ""), 1) == ("-t", "stays")
+
+
 def test_the_guest_and_the_user_are_told_whose_turn_it_is(
         tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
         ) -> None:

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from conftest import outside_make
 
-from lab import arch, base, guest, guestrun, kselftest, selftest, source as sources, upstream, \
-    variant
+from lab import arch, base, cli, deps, guest, guestrun, kselftest, selftest, source as sources, \
+    upstream, variant
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.progress import Progress
@@ -416,6 +416,25 @@ def test_errors_are_one_line(words: list[str], reason: str) -> None:
     assert done.returncode != 0 and done.stdout == ""
     lines = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
     assert len(lines) == 1 and lines[0].startswith("error: ") and reason in lines[0]
+
+
+def test_only_the_variants_that_are_about_a_defect_are_run(monkeypatch: pytest.MonkeyPatch
+                                                          ) -> None:
+    asked: list[dict[str, str]] = []
+
+    def run(_words: list[str], environment: dict[str, str], _tell: object) -> kselftest.Stream:
+        asked.append(environment)
+        return kselftest.Stream()
+
+    monkeypatch.setattr(deps, "ensure", lambda *_args: None)
+    monkeypatch.setattr(kselftest, "install", lambda *_args, **_named: Path("/nonexistent"))
+    monkeypatch.setattr(kselftest, "die_with_parent", lambda: None)
+    monkeypatch.setattr(kselftest, "run", run)
+    for more in ([], ["--tests=-t stays"]):
+        assert cli.main(["kselftest", "--defect=pmd-share-move-pages", *more]) == 0
+    name = "KSELFTEST_HUGETLB_PMD_MOVE_ALL_ARGS"
+    assert asked == [{name: "-v move_pages_shared -v move_pages_own_tables -v move_pages_alone"},
+                     {name: "-t stays"}]
 
 
 @pytest.mark.parametrize(("said", "status", "told"), [
