@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Writes the patches for a kernel as a series with a cover letter, to be mailed or applied.
 
-For a kernel that lacks the fixes these are the patches of its queue; for one that has them, those
-that add the tests and the document.
+These are the fixes that it lacks, the patches of its queue; for a kernel that has the most of them,
+they are followed by those that add the tests and the document.
 """
 
 import re
@@ -36,8 +36,9 @@ def write(base: str, out: Path) -> Series:
     would be mailed together.
     """
     added = upstream.patches(base)
-    patches = added or [(path.name, path.read_text(encoding="utf-8"))
-                        for path in variant.series(base)]
+    # A fix comes before the test that fails without it.
+    patches = [(f"{number:04d}-{_bare(name)}.patch", text) for number, (name, text) in enumerate(
+        [(path.name, path.read_text(encoding="utf-8")) for path in variant.series(base)] + added, 1)]
     if not patches:
         raise LabError(f"no series for {base}: there are {', '.join(_queues())} with the fixes, "
                        f"{', '.join(upstream.names())} with the tests")

@@ -80,8 +80,8 @@ def applied(source: Source, room: Path = ROOM) -> variant.Variant:
     if source.base.name not in names(room):
         raise LabError(f"no series for {source.version} (base {source.base.name}): there are "
                        f"{', '.join(names(room))}")
-    return variant.make("series", f"upstream/ ({len(patches(source.base.name, room))} patches)",
-                        _diff(source, room))
+    count = len(variant.series(source.base.name)) + len(patches(source.base.name, room))
+    return variant.make("series", f"upstream/ ({count} patches)", _diff(source, room))
 
 
 def options(source: Source, arch: Arch, room: Path = ROOM) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ def _diff(source: Source, room: Path) -> str:
     with tempfile.TemporaryDirectory(prefix="lab-upstream-") as folder:
         home = Path(folder, "upstream")
         home.mkdir()
-        paths = []
+        paths = variant.series(source.base.name)
         for name, text in patches(source.base.name, room):
             paths.append(home / name)
             paths[-1].write_text(text, encoding="utf-8")

@@ -71,7 +71,8 @@ def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
         return (made("vulnerable", f"control.cocci ({count})", diff, places),
                 made("fixed", "as it is", ""))
     patches = series(source.base.name)
-    if not (patches and defect.form or mending(patches, defect)):
+    other = series(source.base.name, defect.form) if defect.form else []
+    if not (patches and other or mending(patches, defect)):
         raise LabError(
             f"nothing to compare for {defect.name} in {source.version}: control.cocci finds no "
             f"protection in {' '.join(defect.control_files) or 'it'}, and queue/"
@@ -80,7 +81,6 @@ def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
     fixed = made("fixed", f"queue/{source.base.name} ({count})", queue_diff(source, patches))
     if defect.form:
         # Where the queue has no such form of the fix, the tree was released with it.
-        other = series(source.base.name, defect.form)
         how = f"queue/{source.base.name}/{defect.form} ({len(other)} patches)" if other \
             else "as it is"
         return (made("vulnerable", how, queue_diff(source, other) if other else ""), fixed)

@@ -110,9 +110,9 @@ READ = {
     "6.1":              "p p p p V p p V p p - p p p p",
     "6.1 and queue":    "p p p p p p p p p p - p p p p",
     "6.12":             "p p p p p p p V p p - p p p p",
-    "6.12 and queue": "p p p p p p p p p p - p p p p",
+    "6.12 and queue":   "p p p p p p p p p p - p p p p",
     "7.3":              "p p p p p p p V p p - p p p p",
-    "7.3 and queue":  "p p p p p p p p p p - p p p p",
+    "7.3 and queue":    "p p p p p p p p p p - p p p p",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 
