@@ -24,6 +24,7 @@ AUDIT ?=
 FULL ?=
 TREES ?=
 HARNESS ?=
+FORM ?=
 FAST ?=
 
 # $(call option,NAME,--name): nothing where the variable is empty.
@@ -32,7 +33,7 @@ WANTED = $(call option,DEFECT,--defect) $(call option,BASE,--base) \
 	 $(call option,KERNEL,--kernel) $(call option,BOOTS,--boots) \
 	 $(call option,ACCEL,--accel) $(call option,DEBUG,--debug) \
 	 $(call option,TIMEOUT,--timeout) $(call option,TESTS,--tests) \
-	 $(call option,OUT,--out) $(call option,HARNESS,--harness)
+	 $(call option,OUT,--out) $(call option,HARNESS,--harness) $(call option,FORM,--form)
 
 .PHONY: help prove mutants audit shell selftests kselftest series report record docs list install check clean
 
@@ -89,6 +90,7 @@ help:
 	@echo '  DEBUG=1           lockdep, KASAN and more in both kernels; several times slower'
 	@echo '  TIMEOUT=300       seconds that a boot may take'
 	@echo "  TESTS='-t name'   arguments for the selftest: -f, -v, -t, -r (see its -h)"
+	@echo '  FORM=unshare      another form of the fix, queue/<base>/series.unshare'
 	@echo '  OUT=dir           where results go; out/ if not named'
 	@echo '  VARIANT=fixed     of shell: which kernel, vulnerable if not named; of kselftest with'
 	@echo '                    BASE= or KERNEL= as well, and there fixed if not named; series is'

@@ -29,7 +29,7 @@ NOT_PROVED, ERROR, INTERRUPTED = 1, 2, 130
 # Command line option, variable of the Makefile.
 _VARIABLES = (("defect", "DEFECT"), ("base", "BASE"), ("kernel", "KERNEL"), ("boots", "BOOTS"),
               ("accel", "ACCEL"), ("debug", "DEBUG"), ("timeout", "TIMEOUT"), ("tests", "TESTS"),
-              ("harness", "HARNESS"), ("out", "OUT"))
+              ("harness", "HARNESS"), ("form", "FORM"), ("out", "OUT"))
 
 
 def _number(name: str, text: str) -> int:
@@ -67,7 +67,8 @@ def _wanted(args: argparse.Namespace, boots: int = 1) -> prove.Wanted:
         tests=tuple(word for word in args.tests.split() if word),
         out=Path(args.out) if args.out else REPO / "out",
         command=" ".join(["make", args.verb, *given]),
-        harness=_harness(args))
+        harness=_harness(args),
+        form=args.form)
 
 
 def _prove(args: argparse.Namespace, progress: Progress) -> int:
@@ -93,6 +94,8 @@ def _took(progress: Progress) -> str:
 def _mutants(args: argparse.Namespace, progress: Progress) -> int:
     if args.defect or args.tests:
         raise LabError("DEFECT= and TESTS= mean nothing to mutants: each names its own selftests")
+    if args.form:
+        raise LabError("FORM= means nothing to mutants: they are made of what make series writes")
     if args.mutant:
         mutants.load(args.mutant)
     wanted = _wanted(args, mutants.BOOTS)

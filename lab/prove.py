@@ -50,6 +50,7 @@ class Wanted:
     out: Path
     command: str                # how to repeat this
     harness: Path | None = None     # kernel tree whose harness the selftests are built with
+    form: str = ""              # the form of the queue that is the fixed one, "" for the usual one
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def prepare(wanted: Wanted, arch: Arch, progress: Progress,
     """Source, variants, kernels and the guest's file system."""
     source = find_source(wanted.base, wanted.kernel, progress)
     progress.step(f"making the variants of {source.version}")
-    variants = variant.plan(source, wanted.defect)
+    variants = variant.plan(source, wanted.defect, wanted.form)
     progress.done("; ".join(f"{one.name}: {one.how}" for one in variants))
     programs = selftest.build(arch, progress, source, wanted.harness).programs
     missing = [name for name in wanted.defect.selftests if name not in programs]

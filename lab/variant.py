@@ -50,12 +50,13 @@ class Variant:
     places: tuple[str, ...]     # what a control changed: "mm/rmap.c:1775 try_to_unmap_one"
 
 
-def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
+def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Variant]:
     """The vulnerable and the fixed variant of `source` for `defect`.  Changes no tree.
 
+    `form` is another form of the queue to be the fixed one: "unshare" for series.unshare.
     LabError where the control or the amplifier does not change exactly the places that the defect
-    names, where a patch of the queue does not apply as it is (no fuzz), and where there is neither
-    a match nor a queue.
+    names, where a patch of the queue does not apply as it is (no fuzz), where there is neither
+    a match nor a queue, and where the queue has no such form, or the defect is one of it.
     """
     def made(name: str, how: str, diff: str, places: tuple[str, ...] = ()) -> Variant:
         if defect.amplifier:
@@ -64,21 +65,27 @@ def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
             places += tuple(f"{place} (amplifier.cocci)" for place in more)
         return make(name, how, _with_files(source, defect.add, diff), places)
 
-    control = _control(source, defect)
+    name = f"series.{form}" if form else "series"
+    queue = f"queue/{source.base.name}" + (f"/{name}" if form else "")
+    patches = series(source.base.name, name)
+    if form and not patches:
+        raise LabError(f"FORM={form}: there is no {queue}")
+    if form and name == defect.form:
+        raise LabError(f"FORM={form}: {defect.name} is a defect of that form of the fix")
+    control = None if form else _control(source, defect)
     if control:
         diff, places = control
         count = f"{len(places)} place" + ("s" if len(places) != 1 else "")
         return (made("vulnerable", f"control.cocci ({count})", diff, places),
                 made("fixed", "as it is", ""))
-    patches = series(source.base.name)
     other = series(source.base.name, defect.form) if defect.form else []
     if not (patches and other or mending(patches, defect)):
         raise LabError(
             f"nothing to compare for {defect.name} in {source.version}: control.cocci finds no "
-            f"protection in {' '.join(defect.control_files) or 'it'}, and queue/"
-            f"{source.base.name} has no patches that would add it")
+            f"protection in {' '.join(defect.control_files) or 'it'}, and {queue} has no patches "
+            "that would add it")
     count = f"{len(patches)} patch" + ("es" if len(patches) != 1 else "")
-    fixed = made("fixed", f"queue/{source.base.name} ({count})", queue_diff(source, patches))
+    fixed = made("fixed", f"{queue} ({count})", queue_diff(source, patches))
     if defect.form:
         # Where the queue has no such form of the fix, the tree was released with it.
         how = f"queue/{source.base.name}/{defect.form} ({len(other)} patches)" if other \
@@ -89,7 +96,7 @@ def plan(source: Source, defect: Defect) -> tuple[Variant, Variant]:
         return made("vulnerable", "as it is", ""), fixed
     how = f"without {len(patches) - len(part)} of its {len(patches)} patches" if defect.without \
         else f"patches 1 to {len(part)}"
-    return (made("vulnerable", f"queue/{source.base.name} ({how})", queue_diff(source, part)), fixed)
+    return (made("vulnerable", f"{queue} ({how})", queue_diff(source, part)), fixed)
 
 
 def put(source: Source, variant: Variant) -> None:

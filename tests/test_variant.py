@@ -135,6 +135,17 @@ def test_a_part_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Pa
         variant.plan(source, dataclasses.replace(DEFECT, without=("second", "third")))
 
 
+def test_another_form_of_the_queue_can_be_the_fixed_one(source: Source, queue: Path) -> None:
+    with pytest.raises(LabError, match="FORM=other: there is no queue/4.14/series.other"):
+        variant.plan(source, DEFECT, "other")
+    (queue / "series.other").write_text("0001-change.patch\n")
+    vulnerable, fixed = variant.plan(source, DEFECT, "other")
+    assert (vulnerable.how, fixed.how) == ("as it is", "queue/4.14/series.other (1 patch)")
+    assert fixed.diff != variant.plan(source, DEFECT)[1].diff
+    with pytest.raises(LabError, match="is a defect of that form"):
+        variant.plan(source, dataclasses.replace(DEFECT, form="series.other"), "other")
+
+
 def test_another_form_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:
     # The fixes of the queue say nothing of a defect that only the other form has.
     form = dataclasses.replace(DEFECT, form="series.other", upstream=("b" * 12 + " mm: third",))
