@@ -20,7 +20,7 @@ from typing import Any
 from lab import timeline
 from lab.errors import LabError
 from lab.ktap import Test
-from lab.verdict import Boot, dies_of_it, keeps_writes, loses_writes
+from lab.verdict import Boot, dies_of_it, keeps_writes, loses_writes, suffers_from_it
 
 _WIDTH = 80
 _EXAMPLE = re.compile(
@@ -234,7 +234,7 @@ def _log_case(suite: ET.Element, boot: Boot) -> None:
 
 def _vulnerable_cases(suite: ET.Element, boot: Boot) -> None:
     """On this kernel a failing test is what should happen: one testcase, which passes then."""
-    shown = loses_writes(boot) or dies_of_it(boot)
+    shown = loses_writes(boot) or suffers_from_it(boot)
     wrong = "" if shown else "no test failed because of lost writes"
     kind = "MISSED" if boot.state == "DONE" else boot.state
     detail = "\n".join(line for test in boot.tests() for line in _test_lines(test))

@@ -86,6 +86,13 @@ def dies_of_it(boot: Boot) -> bool:
     return boot.state == "ENDED" and bool(boot.symptoms)
 
 
+def suffers_from_it(boot: Boot) -> bool:
+    """A test failed, and the kernel says of itself what the defect makes it say: it died of the
+    defect, or a part of it did and the rest came to its end."""
+    return dies_of_it(boot) or (boot.state == "DONE" and bool(boot.symptoms)
+                                and any(test.outcome == "fail" for test in boot.tests()))
+
+
 def keeps_writes(test: Test) -> bool:
     """The test passed, pages really moved in it, and it lost nothing."""
     return (test.outcome == "pass" and test.count("migrations") > 0
@@ -182,7 +189,7 @@ def _doubt(boot: Boot, lossy: list[str]) -> str:
     tests = boot.tests()
     undecided = [test for test in tests if test.outcome in ("inconclusive", "error")]
     if boot.variant == "vulnerable":
-        if loses_writes(boot) or dies_of_it(boot):
+        if loses_writes(boot) or suffers_from_it(boot):
             return ""
         if failed := [test for test in tests if test.outcome == "fail"]:
             return f"{failed[0].name} failed, but no test says that a migration lost a write"
@@ -245,7 +252,7 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
     # A kernel that died of the defect did so in the tests that it did not come to the end of.
     lossy = list(dict.fromkeys(test.name for boot in vulnerable for test in boot.tests()
                                if test.outcome == "fail" and test.count("lost_migrations") > 0
-                               or dies_of_it(boot) and test.outcome not in ("pass", "skip")))
+                               or suffers_from_it(boot) and test.outcome not in ("pass", "skip")))
     if bad := [boot for boot in boots if _doubt(boot, lossy)]:
         return "INCONCLUSIVE", _first(bad, lambda boot: _doubt(boot, lossy))
     kept = {test.name for boot in fixed for test in boot.tests() if keeps_writes(test)}
@@ -257,7 +264,7 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
         return sum(test.count(key) for boot in kernel for test in boot.tests()
                    if not test.is_control())
 
-    untold = sum(dies_of_it(boot) and not loses_writes(boot) for boot in vulnerable)
+    untold = sum(suffers_from_it(boot) and not loses_writes(boot) for boot in vulnerable)
     if untold == wanted:
         return "PROVED", (
             f"the vulnerable kernel died of it in {_every(wanted)}, before a test could say more; "

@@ -18,6 +18,21 @@ fn(...)
 }
 
 @@
+identifier fn = {huge_pmd_unshare};
+expression table;
+statement S;
+@@
+fn(...)
+{
+<...
+ if (
+- atomic_dec_and_test(&table->pt_share_count)
++ 0
+ ) S
+...>
+}
+
+@@
 identifier fn = {tlb_unshare_pmd_ptdesc};
 identifier pt;
 @@

@@ -51,6 +51,7 @@ THERE: dict[str, tuple[set[str], ...]] = {
     "no-tlb-flush": (NOWHERE, UNMAP, BOTH, BOTH),
     "no-unshare": (NOWHERE, UNMAP, BOTH, BOTH),
     "notifier-range-not-widened": (NOWHERE, UNMAP, BOTH, BOTH),
+    "punch-not-flushed": ({"unmap_shared_entry"}, NOWHERE, NOWHERE, NOWHERE),
     "range-beyond-vma": (ADJUST, ADJUST, ADJUST, ADJUST),
     "seed-loop": (ADJUST, ADJUST, ADJUST, ADJUST),
     "sharers-not-flushed": ({"hugetlb_sharers_flush"}, NOWHERE, NOWHERE, NOWHERE),
@@ -240,7 +241,7 @@ def test_a_mutant_has_the_files_of_ours_that_the_fixed_kernel_has(tmp_path: Path
     patch.write_text("--- a/mm/rmap.c\n+++ b/mm/rmap.c\n@@ -1,1 +1,2 @@\n+/* fixed */\n"
                      f" {TREE.splitlines()[0]}\n")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(variant, "series", lambda _base: [patch])
+        patched.setattr(variant, "series", lambda _base, _form="series": [patch])
         _vulnerable, fixed = variant.plan(source, wanted_files)
     made = mutants.make(source, fixed, rule(
         tmp_path, "@@\n@@\ntry_to_unmap_one(...) {\n<...\n- flush_cache_range(...);\n...>\n}\n"))
