@@ -177,6 +177,19 @@ def test_the_test_that_a_kernel_died_in_showed_the_defect() -> None:
         assert verdict([dead], [other]) == "INCONCLUSIVE"
 
 
+def test_a_kernel_may_suffer_from_its_defect_and_live() -> None:
+    """An oops takes one process with it, the test fails for that, and the guest ends as it should."""
+    hurt = vulnerable(1, test(MAIN, "fail", "migrations=10"))
+    assert verdict([hurt], [fixed(1)]) == "INCONCLUSIVE"
+    hurt.symptoms = SWAPOPS
+    word, why = decide([hurt], [fixed(1)], 1)
+    assert word == "PROVED" and "the vulnerable kernel died of it in its one boot, " in why
+    # To complain is not enough.
+    fine = vulnerable(1, test(MAIN, "pass", "migrations=10"))
+    fine.symptoms = SWAPOPS
+    assert verdict([fine], [fixed(1)]) == "MISSED"
+
+
 def test_missed() -> None:
     assert verdict([vulnerable(1, *KEEPS)], [fixed()]) == "MISSED"
     assert verdict([vulnerable(1), vulnerable(2, *KEEPS)], [fixed(1), fixed(2)], 2) == "MISSED"
