@@ -3,6 +3,10 @@
 
 These are the fixes that it lacks, the patches of its queue; for a kernel that has the most of them,
 they are followed by those that add the tests and the document.
+
+queue/cover-letter is for several queues, and says of each what is so.  What is between `#if NAME`
+and `#else` or `#endif` is for a series that has a patch of that name, without its number, or for a
+queue that has a file of that name beside its series.
 """
 
 import re
@@ -17,7 +21,9 @@ from lab.paths import REPO
 from lab.source import Source
 
 COVER = REPO / "queue" / "cover-letter"
-# The first patch that is about shared tables; what comes before it is needed by it.
+# What the letter is about.  The patches of a queue without it have nothing to do with each other.
+_SUBJECT = "mm-hugetlb-flush-all-who-share-a-PMD-table-when-a-pa"
+# Where a queue has it, it is the first patch about shared tables: what comes before mends older bugs.
 _FIRST = "mm-add-range_in_vma"
 
 
@@ -54,7 +60,7 @@ def write(base: str, out: Path) -> Series:
         tag = f"[{lead} {number}/{total}]" if total > 1 else f"[{lead}]"
         dest.write_text(_subject(text, tag), encoding="utf-8")
         written.append(dest)
-    if not added and not any(_bare(name) == _FIRST for name, _text in patches):
+    if not added and not any(_bare(name) == _SUBJECT for name, _text in patches):
         return Series(None, tuple(written))
     cover = out / "0000-cover-letter.patch"
     letter = upstream.ROOM / upstream.COVER if added else COVER
@@ -103,7 +109,9 @@ def _bare(name: str) -> str:
 
 
 def _cover(tag: str, base: str, patches: list[tuple[str, str]], letter: Path) -> str:
-    title, body = letter.read_text(encoding="utf-8").split("\n\n", 1)
+    names = {_bare(name) for name, _text in patches}
+    names |= {path.name for path in (variant.QUEUE / base).glob("series.*")}
+    title, body = _for(letter.read_text(encoding="utf-8"), names).split("\n\n", 1)
     texts = [text for _name, text in patches]
     before = next((number for number, (name, _text) in enumerate(patches)
                    if _bare(name) == _FIRST), 0)
@@ -119,6 +127,22 @@ def _cover(tag: str, base: str, patches: list[tuple[str, str]], letter: Path) ->
     subject = "\n ".join(textwrap.wrap(f"Subject: {tag} {title.strip()}", 74))
     return (f"From {'0' * 40} Mon Sep 17 00:00:00 2001\nFrom: {sender[1]}\nDate: {date[1]}\n"
             f"{subject}\n\n{body.rstrip()}\n\n{_diffstat(texts)}")
+
+
+def _for(letter: str, names: set[str]) -> str:
+    """The letter as it is for a series that has what is named."""
+    kept, keep = [], True
+    for line in letter.splitlines(keepends=True):
+        word, _space, name = line.rstrip().partition(" ")
+        if word == "#if":
+            keep = name in names
+        elif word == "#else":
+            keep = not keep
+        elif word == "#endif":
+            keep = True
+        elif keep:
+            kept.append(line)
+    return "".join(kept)
 
 
 def _diffstat(texts: list[str]) -> str:
