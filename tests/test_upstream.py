@@ -32,9 +32,10 @@ def edits(folder: Path, base: str) -> str:
 
 
 def touched(base: str) -> list[str]:
-    """The files of the kernel itself that the series changes."""
-    return sorted({path for name in NAMES for path in
-                   re.findall(r"(?m)^--- a/(\S+)$", edits(ROOM / name, base))})
+    """The files of the kernel itself that the series changes, what mends it included."""
+    diffs = [path.read_text(encoding="utf-8") for path in variant.series(base)]
+    diffs += [edits(ROOM / name, base) for name in NAMES]
+    return sorted({path for diff in diffs for path in re.findall(r"(?m)^--- a/(\S+)$", diff)})
 
 
 # ---- the room ------------------------------------------------------------------------------
@@ -66,9 +67,11 @@ class TestMessage:
         assert re.match(r"[\w/]+(: [\w/]+)*: [a-z]", subject) and len(subject) <= 75
         assert not subject.endswith(".") and empty == ""
         assert len(" ".join(log).split()) > 30
-        # checkpatch wants the title of a commit on two lines, and takes 75 columns.
+        # checkpatch wants the title of a commit on two lines, and takes 75 columns.  A Fixes: line is
+        # one line, however long.
         for line in log:
-            assert len(line) <= (75 if re.match(r"commit [0-9a-f]{12} ", line) else 72), line
+            assert len(line) <= (75 if re.match(r"commit [0-9a-f]{12} ", line) else 72) or \
+                re.fullmatch(r'Fixes: [0-9a-f]{12} \(".+"\)', line), line
 
     def test_it_has_nothing_that_the_sender_adds(self, name: str) -> None:
         text = (ROOM / name / "message").read_text(encoding="utf-8")
@@ -92,13 +95,14 @@ def test_it_is_the_same_each_time(base: str, tmp_path: Path) -> None:
         assert make(f"BASE={base}", f"O={tmp_path / name}").returncode == 0
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
-    assert len(list((tmp_path / "one").iterdir())) == len(upstream.patches(base)) + 1
+    assert len(list((tmp_path / "one").iterdir())) == \
+        len(variant.series(base)) + len(upstream.patches(base)) + 1
 
 
 def test_mainline_is_not_named_in_the_subject(tmp_path: Path) -> None:
     newest = series.write("7.3", tmp_path / "new").patches[0].read_text()
     older = series.write("6.12", tmp_path / "old").patches[0].read_text()
-    total = len(upstream.patches("7.3"))
+    total = len(variant.series("7.3")) + len(upstream.patches("7.3"))
     assert f"\nSubject: [PATCH 1/{total}] " in newest
     assert "\nSubject: [PATCH 6.12 1/" in older
 
@@ -109,9 +113,12 @@ def test_the_cover_letter(base: str, tmp_path: Path) -> None:
     assert made.cover
     text = made.cover.read_text(encoding="utf-8")
     assert not re.search(r"[{}]", text), "a placeholder is left"
-    for name, mail in upstream.patches(base):
-        subject = series.subjects([mail])[0]
-        assert re.search(rf"(?m)^ +\d+\. {re.escape(subject)}$", text), name
+    mails = [path.read_text(encoding="utf-8") for path in variant.series(base)]
+    # It says so of the first.
+    assert len(mails) == 1 and "move_pages()" in series.subjects(mails)[0]
+    mails += [mail for _name, mail in upstream.patches(base)]
+    for number, subject in enumerate(series.subjects(mails), 1):
+        assert re.search(rf"(?m)^ +{number}\. {re.escape(subject)}$", text), subject
     assert max(map(len, text.splitlines())) <= 80
     assert "pmd-share lab <lab@invalid>" in text and "-by:" not in text
 
@@ -196,8 +203,8 @@ def test_each_diff_fits_without_fuzz(base: str, pristine: Callable[[str], tuple[
                                      ) -> None:
     """And its index lines are right: it was made from these very files."""
     repo, _tree = pristine(base)
-    for name in NAMES:
-        diff = edits(ROOM / name, base)
+    diffs = [(path.name, path.read_text(encoding="utf-8")) for path in variant.series(base)]
+    for name, diff in diffs + [(name, edits(ROOM / name, base)) for name in NAMES]:
         for path, old in re.findall(
                 r"(?m)^diff --git a/(\S+) .*\nindex ([0-9a-f]+)\.\.[0-9a-f]+", diff):
             assert git(repo, "hash-object", path).startswith(old), (name, path)
@@ -293,6 +300,19 @@ def test_one_that_has_it_is_told_so(applied: Applied, tmp_path: Path) -> None:
     repo, _tree, patches = applied("7.3")
     copy = shutil.copytree(repo, tmp_path / "w" / "linux")
     git(copy, "checkout", "-q", f"HEAD~{len(patches) - 1}")
+    with pytest.raises(LabError, match=r"7\.3/0001-\S+ does not apply to 7\.4\.0 at .*: its "
+                                       r"reverse does, so this tree has it already"):
+        series.check(near(copy, "7.3", "7.4.0"))
+
+
+def test_one_that_has_the_first_test_is_told_so(applied: Applied, tmp_path: Path) -> None:
+    """And not what mends the kernel, which comes before it."""
+    repo, _tree, patches = applied("7.3")
+    copy = shutil.copytree(repo, tmp_path / "w" / "linux")
+    queue = len(variant.series("7.3"))
+    git(copy, "checkout", "-q", f"HEAD~{len(patches) - queue - 1}")
+    git(copy, "checkout", "-q", "-b", "vendor")
+    git(copy, "revert", "--no-edit", *(f"HEAD~{number}" for number in range(1, queue + 1)))
     with pytest.raises(LabError, match=r"upstream/0001-\S+ does not apply to 7\.4\.0 at .*: its "
                                        r"reverse does, so this tree has it already"):
         series.check(near(copy, "7.3", "7.4.0"))
