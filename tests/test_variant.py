@@ -149,8 +149,6 @@ def test_another_form_of_the_queue_can_be_the_fixed_one(source: Source, queue: P
 def test_another_form_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:
     # The fixes of the queue say nothing of a defect that only the other form has.
     form = dataclasses.replace(DEFECT, form="series.other", upstream=("b" * 12 + " mm: third",))
-    # The tree was released with that form of the fix.
-    assert variant.plan(source, form)[0].how == "as it is"
     (queue / "series.other").write_text("0001-change.patch\n")
     vulnerable, fixed = variant.plan(source, form)
     assert (vulnerable.how, fixed.how) == ("queue/4.14/series.other (1 patches)",
@@ -158,6 +156,18 @@ def test_another_form_of_the_queue_can_be_the_vulnerable_one(source: Source, que
     (queue / "series.other").write_text("0003-none.patch\n")
     with pytest.raises(LabError, match="queue/4.14/series.other names 0003-none.patch"):
         variant.plan(source, form)
+
+
+def test_without_another_form_the_released_tree_has_it(source: Source, queue: Path) -> None:
+    form = dataclasses.replace(DEFECT, form="series.other", upstream=("b" * 12 + " mm: third",))
+    # But a queue that mends something else says nothing of it.
+    with pytest.raises(LabError, match="queue/4.14 has no patches that would add it"):
+        variant.plan(source, form)
+    second = queue / "0002-second.patch"
+    second.write_text(f"[ Replaces commit {'b' * 12} (\"mm: third\"). ]\n\n{SECOND}")
+    vulnerable, fixed = variant.plan(source, form)
+    assert (vulnerable.how, vulnerable.diff) == ("as it is", "")
+    assert fixed.how == "queue/4.14 (2 patches)" and fixed.diff
 
 
 def test_what_is_before_its_own_patch_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:
