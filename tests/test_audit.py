@@ -322,6 +322,22 @@ def test_move_pages_must_ask_for_the_table(asks: str, helper: str, take: str, wa
         assert "nobody has fixed it yet" in audit.summary("4.14.113", [found])
 
 
+@pytest.mark.parametrize("version, base", [("6.12.117", "6.12"), ("7.3.0", "7.3"),
+                                           ("7.4.1", "7.3")])
+def test_what_to_apply_is_in_the_nearest_queue(version: str, base: str, tmp_path: Path) -> None:
+    """Where upstream has no fix.  For what upstream has fixed it is upstream's: a queue for one
+    defect says nothing of others."""
+    tree = small_tree(tmp_path, {"mm/hugetlb.c": SHARE + TAKE, "mm/migrate.c":
+                                 MOVE_ONE % "page" + MOVE, "mm/rmap.c": WALK % ""})
+    found = audit.look(tree, version, defect.load("pmd-share-move-pages"))
+    [patch] = variant.series(base)
+    assert (found.status, found.apply) == (audit.VULNERABLE, (str(patch.relative_to(REPO)),))
+    assert f"to apply:\n{'':16}queue/{base}/{patch.name}" in audit.summary(version, [found])
+    other = defect.load("pmd-share-migrate")
+    found = audit.look(tree, version, other)
+    assert (found.status, found.apply) == (audit.VULNERABLE, other.upstream)
+
+
 def test_who_calls_the_one_that_takes_a_page_may_ask(tmp_path: Path) -> None:
     takes = (MOVE_ONE % "page").replace("add_page", "__add_folio")
     caller = ("static int add_folio_for_migration(struct page *page)\n{\n"
