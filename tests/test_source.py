@@ -113,7 +113,8 @@ def test_the_bases_that_are_there() -> None:
 
 @pytest.mark.parametrize("version, name", [
     ("6.12.117", "6.12"), ("6.12.0", "6.12"), ("6.11.9", "6.1"), ("6.8.3", "6.1"),
-    ("6.0.0", "5.10"), ("4.4.155", "4.4"), ("4.19.300", "4.18"), ("99.1.0", "7.3"),
+    ("6.0.0", "5.10"), ("4.4.155", "4.4"), ("4.17.19", "4.14"), ("4.19.300", "4.19"),
+    ("5.3.18", "4.19"), ("5.9.16", "5.4"), ("99.1.0", "7.3"),
 ])
 def test_the_base_for_a_version(version: str, name: str) -> None:
     assert base.for_version(version).name == name
