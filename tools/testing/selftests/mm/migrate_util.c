@@ -421,30 +421,52 @@ long pool_fill(int node, long want)
 	return file_read_long(path);
 }
 
-int hugetlbfs_open(size_t size)
+int hugetlbfs_mount(const char *options)
 {
-	char dir[] = "/tmp/hugetlbfs-XXXXXX", name[32], opts[32];
-	int fd = -1, ret = 0;
+	char dir[] = "/tmp/hugetlbfs-XXXXXX", opts[64];
+	int fd, ret = 0;
 
 	if (!mkdtemp(dir))
 		return -errno;
-	snprintf(opts, sizeof(opts), "pagesize=%zuK", pmd_size() >> 10);
+	snprintf(opts, sizeof(opts), "pagesize=%zuK%s", pmd_size() >> 10,
+		 options);
 	if (mount("none", dir, "hugetlbfs", 0, opts)) {
 		ret = -errno;
 		goto out;
 	}
-	snprintf(name, sizeof(name), "%s/f", dir);
-	fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0 || ftruncate(fd, size))
-		ret = -errno;
-	/* The descriptor keeps both alive; a killed test leaves neither. */
-	unlink(name);
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ret = fd < 0 ? -errno : fd;
+	/* The descriptor keeps it alive; a killed test leaves nothing. */
 	umount2(dir, MNT_DETACH);
 out:
 	rmdir(dir);
-	if (ret && fd >= 0)
+	return ret;
+}
+
+int hugetlbfs_file(int dir, size_t size)
+{
+	int fd, ret = 0;
+
+	fd = openat(dir, "f", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, size))
+		ret = -errno;
+	unlinkat(dir, "f", 0);
+	if (ret)
 		close(fd);
 	return ret ? ret : fd;
+}
+
+int hugetlbfs_open(size_t size)
+{
+	int dir = hugetlbfs_mount(""), fd;
+
+	if (dir < 0)
+		return dir;
+	fd = hugetlbfs_file(dir, size);
+	close(dir);
+	return fd;
 }
 
 int page_node(pid_t pid, void *addr)

@@ -67,9 +67,13 @@ char *reserve_puds(int nr);
 long pool_fill(int node, long want);
 
 /*
- * A file on hugetlbfs that has no name any more, @size bytes long. Returns a
- * descriptor or -errno.
+ * A hugetlbfs with pages of pmd_size() that is mounted nowhere any more, and a
+ * file in it that has no name any more, @size bytes long. Both return a
+ * descriptor or -errno. @options begins with a comma, or is empty.
+ * hugetlbfs_open() does both, for who needs nothing but the file.
  */
+int hugetlbfs_mount(const char *options);
+int hugetlbfs_file(int dir, size_t size);
 int hugetlbfs_open(size_t size);
 
 /*
