@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Does a hugetlbfs mount with a size have all its pages again when files are
+ * removed whose pages were migrated?
+ *
+ * Such a mount counts its pages in a subpool, and every huge page knows the one
+ * that it is given back to when it is freed. Of a mount of eight pages,
+ *
+ *				pages of the file	free, says statfs(2)
+ *	map, and write		A  B  C  D		4
+ *	migrate			A' B' C' D'		4
+ *	remove			-			8
+ *
+ * A, B, C and D are freed in the second step. They must not be given back then,
+ * as A' to D' are there in their place, and it is these that must be in the
+ * third. A kernel that forgets to tell them leaves the mount with four pages.
+ * After as many migrations as it has pages, it has none.
+ *
+ * Pages of a private mapping are counted as well. There are kernels that do not
+ * migrate them, which is as good: nothing must be missing either way.
+ */
+#include "kselftest_harness.h"
+
+#include <numa.h>
+#include <numaif.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/vfs.h>
+
+#include "migrate_util.h"
+#include "vm_util.h"
+
+#define MOUNT_PAGES	8
+/* No more than half: there are kernels that count a page twice on its way. */
+#define NR_PAGES	(MOUNT_PAGES / 2)
+#define ROUNDS		5	/* files made and removed */
+#define CALLS		3	/* for each, to and fro */
+
+enum trigger { MOVE_PAGES, MBIND };
+
+static const char * const trigger_name[] = { "move_pages", "mbind" };
+
+FIXTURE(hugetlb_subpool)
+{
+	int dir;		/* of the mount */
+	int nodes[2];
+};
+
+FIXTURE_VARIANT(hugetlb_subpool)
+{
+	enum trigger trigger;
+	int map;		/* MAP_SHARED or MAP_PRIVATE */
+};
+
+FIXTURE_VARIANT_ADD(hugetlb_subpool, move_pages_shared) {
+	MOVE_PAGES, MAP_SHARED };
+FIXTURE_VARIANT_ADD(hugetlb_subpool, move_pages_private) {
+	MOVE_PAGES, MAP_PRIVATE };
+FIXTURE_VARIANT_ADD(hugetlb_subpool, mbind_shared) {
+	MBIND, MAP_SHARED };
+FIXTURE_VARIANT_ADD(hugetlb_subpool, mbind_private) {
+	MBIND, MAP_PRIVATE };
+
+/* What statfs(2) says that the mount still has, or -errno. */
+static long free_pages(int dir)
+{
+	struct statfs buf;
+
+	return fstatfs(dir, &buf) ? -errno : (long)buf.f_bfree;
+}
+
+static char *map_file(int fd, int nr, int flags)
+{
+	return mmap(NULL, nr * pmd_size(), PROT_READ | PROT_WRITE, flags, fd,
+		    0);
+}
+
+/* Write to every page, or a private mapping would not have its own. */
+static void fill(char *addr, int nr)
+{
+	int i;
+
+	for (i = 0; i < nr; i++)
+		__atomic_store_n(addr + i * pmd_size(), i + 1,
+				 __ATOMIC_RELAXED);
+}
+
+static int pages_on(char *addr, int node)
+{
+	int i, count = 0;
+
+	for (i = 0; i < NR_PAGES; i++)
+		count += page_node(0, addr + i * pmd_size()) == node;
+	return count;
+}
+
+static int bind_to(char *addr, int node, unsigned int flags)
+{
+	unsigned long mask = 1ul << node;
+
+	return mbind(addr, NR_PAGES * pmd_size(), MPOL_BIND, &mask,
+		     sizeof(mask) * 8, flags) < 0 ? -errno : 0;
+}
+
+/* Have all pages moved to @node. Returns -errno or 0, moved or not. */
+static int ask(enum trigger trigger, char *addr, int node)
+{
+	void *pages[NR_PAGES];
+	int nodes[NR_PAGES], status[NR_PAGES];
+	int i;
+
+	if (trigger == MBIND)
+		return bind_to(addr, node, MPOL_MF_MOVE);
+	for (i = 0; i < NR_PAGES; i++) {
+		pages[i] = addr + i * pmd_size();
+		nodes[i] = node;
+	}
+	/* Above 0: pages that stayed. */
+	return move_pages(0, NR_PAGES, pages, nodes, status, MPOL_MF_MOVE) < 0 ?
+	       -errno : 0;
+}
+
+FIXTURE_SETUP(hugetlb_subpool)
+{
+	char path[80], options[32];
+	long nr_free;
+	int i;
+
+	self->dir = -1;
+	if (geteuid())
+		SKIP(return, "needs root, to mount hugetlbfs");
+	if (numa_available() < 0 || two_nodes(self->nodes, sched_getcpu()) < 2)
+		SKIP(return, "needs two NUMA nodes with memory");
+	snprintf(path, sizeof(path),
+		 "/sys/kernel/mm/hugepages/hugepages-%zukB/nr_hugepages",
+		 pmd_size() >> 10);
+	if (file_read_long(path) < 0)
+		SKIP(return, "no huge pages of %zu KiB: needs CONFIG_HUGETLBFS",
+		     pmd_size() >> 10);
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	ASSERT_EQ(0, guard_start());
+	for (i = 0; i < 2; i++) {
+		nr_free = pool_fill(self->nodes[i], MOUNT_PAGES);
+		if (nr_free < MOUNT_PAGES)
+			SKIP(return, "%ld free huge pages on node %d, no more to be had: needs %d",
+			     nr_free, self->nodes[i], MOUNT_PAGES);
+	}
+	snprintf(options, sizeof(options), ",size=%zuK",
+		 MOUNT_PAGES * pmd_size() >> 10);
+	self->dir = hugetlbfs_mount(options);
+	ASSERT_GE(self->dir, 0);
+	ASSERT_EQ(MOUNT_PAGES, free_pages(self->dir))
+		TH_LOG("a mount of %d pages has another number", MOUNT_PAGES);
+}
+
+FIXTURE_TEARDOWN(hugetlb_subpool)
+{
+	if (self->dir >= 0)
+		close(self->dir);
+	guard_stop();
+}
+
+TEST_F(hugetlb_subpool, all_come_back)
+{
+	const char *name = trigger_name[variant->trigger];
+	bool is_private = variant->map == MAP_PRIVATE;
+	long calls = 0, moved = 0, now = MOUNT_PAGES;
+	int round, call, ret, fd, count;
+	char *addr;
+
+	for (round = 0; round < ROUNDS && now == MOUNT_PAGES; round++) {
+		fd = hugetlbfs_file(self->dir, NR_PAGES * pmd_size());
+		ASSERT_GE(fd, 0);
+		addr = map_file(fd, NR_PAGES, variant->map);
+		ASSERT_NE(MAP_FAILED, addr);
+		ASSERT_EQ(0, bind_to(addr, self->nodes[0], 0));
+		fill(addr, NR_PAGES);
+		ASSERT_EQ(NR_PAGES, pages_on(addr, self->nodes[0]))
+			TH_LOG("not all pages are on node %d", self->nodes[0]);
+		ASSERT_EQ(MOUNT_PAGES - NR_PAGES, free_pages(self->dir));
+
+		for (call = 1; call <= CALLS; call++) {
+			int node = self->nodes[call % 2];
+
+			ret = ask(variant->trigger, addr, node);
+			if (ret && !moved)
+				SKIP(return, "%s() does not work here: %s",
+				     name, strerror(-ret));
+			ASSERT_EQ(0, ret);
+			calls++;
+			count = pages_on(addr, node);
+			moved += count;
+			if (is_private && !count)
+				break;
+			ASSERT_EQ(NR_PAGES, count)
+				TH_LOG("%s() does not move all pages to node %d",
+				       name, node);
+			now = free_pages(self->dir);
+			EXPECT_EQ(MOUNT_PAGES - NR_PAGES, now)
+				TH_LOG("%ld of %d pages free after %s(), with %d in use",
+				       now, MOUNT_PAGES, name, NR_PAGES);
+			/* The mount may have none left to go on with. */
+			if (now != MOUNT_PAGES - NR_PAGES)
+				break;
+		}
+
+		ASSERT_EQ(0, munmap(addr, NR_PAGES * pmd_size()));
+		close(fd);
+		now = free_pages(self->dir);
+	}
+
+	if (is_private && !moved)
+		ksft_print_msg("this kernel does not migrate private pages of such a mount\n");
+	ksft_print_msg("hugetlb_subpool: trigger=%s private=%s control=no",
+		       name, is_private ? "yes" : "no");
+	printf(" calls=%ld failed_calls=0 migrations=%ld lost_migrations=%ld\n",
+	       calls, moved, now < MOUNT_PAGES ? MOUNT_PAGES - now : 0);
+	EXPECT_EQ(MOUNT_PAGES, now)
+		TH_LOG("%ld of %d pages free with no file left, after %ld migrations",
+		       now, MOUNT_PAGES, moved);
+
+	/* It is no matter of figures alone. */
+	fd = hugetlbfs_file(self->dir, MOUNT_PAGES * pmd_size());
+	ASSERT_GE(fd, 0);
+	addr = map_file(fd, MOUNT_PAGES, MAP_SHARED);
+	EXPECT_NE(MAP_FAILED, addr)
+		TH_LOG("no file can have all pages of the mount any more: %s",
+		       strerror(errno));
+	if (addr != MAP_FAILED) {
+		fill(addr, MOUNT_PAGES);
+		EXPECT_EQ(0, free_pages(self->dir));
+		munmap(addr, MOUNT_PAGES * pmd_size());
+	}
+	close(fd);
+}
+
+TEST_HARNESS_MAIN
