@@ -92,31 +92,32 @@ def check_variants(source: Source, folder: Path, at_least: int) -> None:
 COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-share-flush",
            "pmd-share-split", "pmd-share-range", "pmd-share-move-all", "pmd-share-move-pages",
            "pmd-share-fault", "pmd-share-gup", "thp-numa-notifier", "pmd-share-notifier",
-           "pmd-share-walkers", "pmd-share-mprotect", "pmd-share-count")
+           "pmd-share-walkers", "pmd-share-mprotect", "pmd-share-count", "hugetlb-subpool",
+           "hugetlb-poison-read", "thp-numa-pending", "hugetlb-mprotect-pending")
 READ = {
-    "2.6.34":           "V - - V V - - - V V - - - V V",
-    "2.6.34 and queue": "p - - V V - - - V V - - - V V",
-    "4.4":              "p - V V V - V V V V V V - V V",
-    "4.4 and queue":    "p - p p p p p p p p p p - p p",
-    "4.9":              "p - V V V - V V V V V V - V V",
-    "4.9 and queue":    "p - p p p p p p p p p p - p p",
-    "4.14":             "p - V V V - V V V V V V - V V",
-    "4.14 and queue":   "p - p p p p p p p p p p - p p",
-    "4.18":             "p - V V V - V V V V V V - V V",
-    "4.18 and queue":   "p - p p p p p p p p p p - p p",
-    "4.19":             "p - p p V p V V V V V p V V V",
-    "4.19 and queue":   "p - p p p p p p p p p p - p p",
-    "5.4":              "p - p p V p p V V V p p V V V",
-    "5.4 and queue":    "p - p p p p p p p p p p - p p",
+    "2.6.34":           "V - - V V - - - V V - - - V V - - - -",
+    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - -",
+    "4.4":              "p - V V V - V V V V V V - V V V V V V",
+    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p",
+    "4.9":              "p - V V V - V V V V V V - V V V V V V",
+    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p",
+    "4.14":             "p - V V V - V V V V V V - V V V V p V",
+    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p",
+    "4.18":             "p - V V V - V V V V V V - V V V V p V",
+    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p",
+    "4.19":             "p - p p V p V V V V V p V V V p V p V",
+    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p",
+    "5.4":              "p - p p V p p V V V p p V V V p V p V",
+    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
-    "5.10":             "p V p p V p p V p p p p p V p",
-    "5.10 and queue":   "p p p p p p p p p p p p p p p",
-    "6.1":              "p p p p V p p V p p - p p p p",
-    "6.1 and queue":    "p p p p p p p p p p - p p p p",
-    "6.12":             "p p p p p p p V p p - p p p p",
-    "6.12 and queue":   "p p p p p p p p p p - p p p p",
-    "7.3":              "p p p p p p p V p p - p p p p",
-    "7.3 and queue":    "p p p p p p p p p p - p p p p",
+    "5.10":             "p V p p V p p V p p p p p V p p V p p",
+    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p",
+    "6.1":              "p p p p V p p V p p - p p p p p p p p",
+    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p",
+    "6.12":             "p p p p p p p V p p - p p p p p p p p",
+    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p",
+    "7.3":              "p p p p p p p V p p - p p p p p p p p",
+    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 
@@ -152,7 +153,14 @@ def test_released(base: str, tmp_path: Path) -> None:
 
 MMAP, VMA, HUGETLB, RMAP = "mm/mmap.c", "mm/vma.c", "mm/hugetlb.c", "mm/rmap.c"
 TLB, HEADER, POLICY = "include/asm-generic/tlb.h", "include/linux/hugetlb.h", "mm/mempolicy.c"
-MIGRATE = "mm/migrate.c"
+MIGRATE, INODE, GATHER = "mm/migrate.c", "fs/hugetlbfs/inode.c", "mm/mmu_gather.c"
+PENDING = "atomic_inc(&mm->tlb_flush_pending);\n\t/*"
+HEARS = "\t\t\t\tstruct folio *folio)\n{\n\treturn 0;\n}"
+GATHERS = "tlb_gather_mmu_vma(&tlb, vma%s);\n\n\tmmu_notifier_invalidate_range_start(&range);\n\t%s"
+GATHERS_5_10 = GATHERS % (", range.start, range.end",
+                          "i_mmap_lock_write(vma->vm_file->f_mapping);\n\tfor (; address")
+GATHERS_6_12 = GATHERS % ("", "hugetlb_vma_lock_write(vma);\n\ti_mmap_lock_write(vma->vm_file->"
+                          "f_mapping);\n\tlast_addr_mask")
 LOOK = "vmf.pte = huge_pte_alloc("
 FAULT = f"hugetlb_vma_lock_read(vma);\n\t{LOOK}"
 NOTES = "tlb_unshare_pmd_ptdesc(tlb, virt_to_ptdesc(ptep), addr);"
@@ -185,6 +193,19 @@ TAKEN_OUT = [
      "tlb, vma);", "tlb_end_vma(tlb, vma);"),
     ("pmd-share-gup", "7.3", RMAP, "hugetlb_vma_unlock_write(vma);\n\t\t\thuge_pmd_unshare_flush("
      "&tlb, vma);", "hugetlb_vma_unlock_write(vma);"),
+    ("hugetlb-subpool", "7.3", INODE, "hugetlb_set_folio_subpool(dst,\n\t\t\t\t\t"
+     "hugetlb_folio_subpool(src));", "hugetlb_set_folio_subpool(dst, NULL);"),
+    ("hugetlb-subpool", "6.1", MIGRATE, "if (hugetlb_page_subpool(hpage) && !folio_mapping(src)) {",
+     "if (!folio_ref_count(src)) {"),
+    ("hugetlb-poison-read", "6.12", INODE, HEARS, HEARS.replace("return", "filemap_remove_folio("
+     "folio);\n\treturn")),
+    ("hugetlb-poison-read", "6.1", INODE, "if (PageHWPoison(page)) {", "if (!page) {"),
+    ("thp-numa-pending", "5.10", "include/linux/mm_types.h", PENDING,
+     "atomic_set(&mm->tlb_flush_pending, 1);\n\t/*"),
+    ("thp-numa-pending", "6.12", "include/linux/mm_inline.h", PENDING,
+     "WRITE_ONCE(mm->tlb_flush_pending, true);\n\t/*"),
+    ("hugetlb-mprotect-pending", "7.3", GATHER, "inc_tlb_flush_pending(tlb->mm);", "tlb->end = 0;"),
+    ("hugetlb-mprotect-pending", "5.10", HUGETLB, GATHERS_5_10, GATHERS_5_10.split(";", 1)[1]),
 ]
 # Other ways to protect.
 PUT_IN = [
@@ -201,6 +222,12 @@ PUT_IN = [
     # As 6.16 had it.
     ("pmd-share-gup", "6.12", HUGETLB, NOTES,
      f"{SYNC}\n\tptdesc_pmd_pts_dec(virt_to_ptdesc(ptep));"),
+    ("hugetlb-mprotect-pending", "5.10", HUGETLB, GATHERS_5_10,
+     "inc_tlb_flush_pending(mm);" + GATHERS_5_10.split(";", 1)[1]),
+    # Who calls it gathers.
+    ("hugetlb-mprotect-pending", "6.12", HUGETLB, GATHERS_6_12, GATHERS_6_12.split(";", 1)[1]),
+    ("hugetlb-poison-read", "6.12", INODE, "if (!folio_test_hwpoison(folio))",
+     "if (!folio_contain_hwpoisoned_page(folio))"),
 ]
 
 
@@ -351,6 +378,61 @@ def test_who_calls_the_one_that_takes_a_page_may_ask(tmp_path: Path) -> None:
     assert look(tree, "pmd-share-move-pages").status == audit.PROTECTED
     (tree / "mm/migrate.c").write_text(takes + caller.replace("add_folio", "count_folio"))
     assert look(tree, "pmd-share-move-pages").status == audit.VULNERABLE
+
+
+CHANGE = ("unsigned long hugetlb_change_protection(struct vm_area_struct *vma)\n{\n%s"
+          "\tfor (; addr < end; addr += size) {\n\t\tptep = huge_pte_offset(mm, addr, size);\n"
+          "\t\tset_huge_pte_at(mm, addr, ptep, pte);\n\t}\n%s\treturn 0;\n}\n")
+SAYS = "\tinc_tlb_flush_pending(mm);\n"
+ACCESSIBLE = ("static inline bool pte_accessible(struct mm_struct *mm, pte_t a)\n{\n"
+              "\treturn pte_present(a);\n}\n")
+
+
+@pytest.mark.parametrize("before, after, gather, want", [
+    ("", "", "", audit.VULNERABLE),
+    (SAYS, "", "", audit.PROTECTED),
+    ("", SAYS, "", audit.VULNERABLE),
+    ("\ttlb_gather_mmu(&tlb, mm);\n", "", SAYS, audit.PROTECTED),
+    ("\ttlb_gather_mmu(&tlb, mm);\n", "", "\ttlb->mm = mm;\n", audit.VULNERABLE),
+])
+def test_that_a_flush_is_pending_is_said_before_entries_change(
+        before: str, after: str, gather: str, want: str, tmp_path: Path) -> None:
+    gathers = f"void tlb_gather_mmu(struct mmu_gather *tlb, struct mm_struct *mm)\n{{\n{gather}}}\n"
+    tree = small_tree(tmp_path, {
+        "mm/hugetlb.c": CHANGE % (before, after), "mm/migrate.c": MOVE, "mm/memory.c": gathers,
+        "arch/x86/include/asm/pgtable.h": ACCESSIBLE})
+    found = look(tree, "hugetlb-mprotect-pending")
+    assert found.status == want, found
+    # Before 3.8 nothing but what x86 never maps was left out.
+    (tree / "arch/x86/include/asm/pgtable.h").write_text("")
+    assert look(tree, "hugetlb-mprotect-pending").status == audit.NOT_AFFECTED
+
+
+@pytest.mark.parametrize("takes, sets, refuses, hands, want", [
+    ("take(old)", "", "", "", audit.VULNERABLE),
+    # All pages, as the queues do it.
+    ("take(old)", "set_page_private(new, spool);", "", "", audit.PROTECTED),
+    ("take(old)", "set_page_private(new, 0);", "", "", audit.VULNERABLE),
+    ("take(old)", "set_page_private(old, spool);", "", "", audit.VULNERABLE),
+    # Pages of files, and no others, as upstream does it.
+    ("take(old)", "", "page_private(old) && !page_mapping(old)",
+     "set_page_private(newpage, page_private(page));", audit.PROTECTED),
+    ("take(old)", "", "", "set_page_private(newpage, page_private(page));", audit.VULNERABLE),
+    ("take(old)", "", "page_private(old) && !page_mapping(old)",
+     "set_page_private(page, page_private(newpage));", audit.VULNERABLE),
+    ("take(old) {{{ ) (", "", "", "", audit.UNKNOWN),
+])
+def test_each_page_must_keep_its_subpool(takes: str, sets: str, refuses: str, hands: str, want: str,
+                                         tmp_path: Path) -> None:
+    tree = small_tree(tmp_path, {
+        "mm/migrate.c": "static int unmap_and_move_huge_page(struct page *old)\n{\n"
+                        f"\tnew = {takes};\n\tif ({refuses or 'old'})\n\t\tgoto out;\n"
+                        f"\tif (!rc) {{\n\t\t{sets}\n\t}}\nout:\n\treturn rc;\n}}\n",
+        "fs/hugetlbfs/inode.c": "static int hugetlbfs_migrate_page(struct address_space *mapping,\n"
+                                "\t\tstruct page *newpage, struct page *page)\n{\n"
+                                f"\t{hands}\n\treturn 0;\n}}\n"})
+    found = look(tree, "hugetlb-subpool")
+    assert found.status == want, found
 
 
 def migrate(tree: Path) -> audit.Finding:
