@@ -61,7 +61,7 @@ help:
 	@echo '                 sudo make kselftest'
 	@echo "                 sudo make kselftest DEFECT=pmd-share-flush TESTS='-v munmap_first'"
 	@echo '                 make kselftest BASE=6.12     in the guest, with the fixed kernel'
-	@echo 'make series    Write the patches that mend a kernel, and after them, for 6.12 and 7.3, those'
+	@echo 'make series    Write the patches that fix a kernel, and after them, for 6.12 and 7.3, those'
 	@echo '               that add the tests, with a cover letter, for git am and git send-email.'
 	@echo '               With KERNEL= see first if they apply.'
 	@echo '                 make series BASE=4.14 O=/tmp/series'
