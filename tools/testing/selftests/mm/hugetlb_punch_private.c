@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Can a hole be punched into a hugetlb file while somebody uses a private
+ * mapping of it?
+ *
+ * A page of a hole is unmapped from each mapping, with its hugetlb VMA lock
+ * held. A private mapping has a lock of another kind: it is in the reservation
+ * map, where that of a shared mapping is in a struct of its own. Who cannot get
+ * the lock at once waits for it without i_mmap_rwsem, and needs a reference to
+ * what the lock is in. If a private lock is taken for a shared one then, the
+ * reference is counted somewhere in the reservation map:
+ *
+ *	hole punch			private mapping
+ *					fault on another page, has the lock
+ *	tries to get the lock, in vain
+ *	counts a reference to what it
+ *	takes for the lock
+ *					unlocks, looks at its reservations:
+ *					spins for good, or worse
+ *
+ * Here one process fills page 0 of a file and punches a hole there, in a loop.
+ * Another one has a private mapping. A thread of it reads page 0, and others
+ * write to the other pages and give them back, so that its lock is busy. No one
+ * may be stuck, and whoever reads page 0 must find what was written there, or
+ * nothing.
+ *
+ * Environment:
+ *	HUGETLB_PMD_CHURN=1		run it at all: a kernel that has the
+ *					defect crashes; not for machines that do
+ *					work
+ */
+#include "kselftest_harness.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <numa.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "migrate_util.h"
+#include "vm_util.h"
+
+#define NR_PAGES	8
+#define NR_WRITERS	2
+#define SPARE		6	/* free pages, for what is copied and filled */
+#define SECONDS		10
+#define ENOUGH		50	/* fewer punches or reads are no evidence */
+#define STUCK_MS	20000
+#define MAGIC		0x70756e6368ull	/* "punch" */
+
+struct control {
+	unsigned int stop;
+	unsigned long punches;
+	unsigned long reads;
+	unsigned long found;	/* reads that found what was written */
+	unsigned long writes;
+	unsigned long strange;	/* what was read and never written */
+	int error;		/* of a call that failed */
+};
+
+FIXTURE(hugetlb_punch_private)
+{
+	struct control *control;
+	pid_t pids[2];
+	int fd;
+	bool stuck;
+};
+
+static struct control *shared;
+static char *mapping;		/* of the process that runs */
+
+static bool stopped(void)
+{
+	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
+}
+
+static void count(unsigned long *counter)
+{
+	__atomic_fetch_add(counter, 1, __ATOMIC_RELEASE);
+}
+
+static __noreturn void give_up(int error)
+{
+	shared->error = error;
+	_exit(1);
+}
+
+/* Fill page 0 and punch a hole there. */
+static __noreturn void punch_main(int fd)
+{
+	uint64_t *word;
+
+	mapping = mmap(NULL, pmd_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		       0);
+	if (mapping == MAP_FAILED)
+		give_up(errno);
+	word = (uint64_t *)mapping;
+	while (!stopped()) {
+		__atomic_store_n(word, MAGIC, __ATOMIC_RELEASE);
+		/* So that somebody maps it meanwhile. */
+		sched_yield();
+		if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+			      pmd_size()))
+			give_up(errno);
+		count(&shared->punches);
+	}
+	_exit(0);
+}
+
+static void *write_others(void *arg)
+{
+	long nr = (long)arg;
+	int page = 1;
+
+	while (!stopped()) {
+		char *addr = mapping + page * pmd_size();
+
+		__atomic_store_n(addr + nr * 64, 1, __ATOMIC_RELAXED);
+		if (madvise(addr, pmd_size(), MADV_DONTNEED))
+			give_up(errno);
+		page = page % (NR_PAGES - 1) + 1;
+		count(&shared->writes);
+	}
+	return NULL;
+}
+
+static __noreturn void private_main(int fd)
+{
+	pthread_t threads[NR_WRITERS];
+	uint64_t *word, found;
+	long i;
+
+	mapping = mmap(NULL, NR_PAGES * pmd_size(), PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE, fd, 0);
+	if (mapping == MAP_FAILED)
+		give_up(errno);
+	for (i = 0; i < NR_WRITERS; i++)
+		if (pthread_create(&threads[i], NULL, write_others, (void *)i))
+			give_up(EAGAIN);
+	word = (uint64_t *)mapping;
+	while (!stopped()) {
+		found = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+		if (found == MAGIC)
+			count(&shared->found);
+		else if (found)
+			count(&shared->strange);
+		count(&shared->reads);
+		/* In a hole it has got a page of its own: give that back. */
+		if (!found && madvise(mapping, pmd_size(), MADV_DONTNEED))
+			give_up(errno);
+	}
+	for (i = 0; i < NR_WRITERS; i++)
+		pthread_join(threads[i], NULL);
+	_exit(0);
+}
+
+static long ms_since(unsigned long start)
+{
+	return (cycles_clock() - start) / 1000000;
+}
+
+FIXTURE_SETUP(hugetlb_punch_private)
+{
+	const char *allow = getenv("HUGETLB_PMD_CHURN");
+	int i, nodes[2];
+	long nr_free;
+	pid_t parent;
+	char *addr;
+
+	self->fd = -1;
+	if (geteuid())
+		SKIP(return, "needs root, for the huge page pool");
+	if (!allow || strcmp(allow, "1"))
+		SKIP(return,
+		     "may crash a kernel that has the defect: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
+	if (numa_available() < 0 || two_nodes(nodes, sched_getcpu()) < 1)
+		SKIP(return, "needs CONFIG_NUMA");
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	ASSERT_EQ(0, guard_start());
+	nr_free = pool_fill(nodes[0], 2 * NR_PAGES + SPARE);
+	if (nr_free < 2 * NR_PAGES + SPARE)
+		SKIP(return,
+		     "%ld free huge pages on node %d, no more to be had: needs %d",
+		     nr_free, nodes[0], 2 * NR_PAGES + SPARE);
+	self->fd = hugetlbfs_open(NR_PAGES * pmd_size());
+	ASSERT_GE(self->fd, 0);
+
+	addr = mmap(NULL, pmd_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE,
+		    self->fd, 0);
+	ASSERT_NE(MAP_FAILED, addr);
+	if (madvise(addr, pmd_size(), MADV_DONTNEED))
+		SKIP(munmap(addr, pmd_size()); return,
+		     "no MADV_DONTNEED of huge pages on this kernel (since 5.18)");
+	munmap(addr, pmd_size());
+
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, shared);
+	self->control = shared;
+	parent = getpid();
+	for (i = 0; i < 2; i++) {
+		self->pids[i] = fork();
+		ASSERT_GE(self->pids[i], 0);
+		if (self->pids[i])
+			continue;
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+		signal(SIGALRM, SIG_DFL);
+		signal(SIGTERM, SIG_DFL);
+		if (i)
+			private_main(self->fd);
+		punch_main(self->fd);
+	}
+}
+
+/* Returns whether both are gone. */
+static bool wait_for_both(FIXTURE_DATA(hugetlb_punch_private) * self)
+{
+	unsigned long start = cycles_clock();
+	int i, left;
+
+	do {
+		usleep(10 * 1000);
+		for (i = 0, left = 0; i < 2; i++) {
+			if (self->pids[i] > 0 &&
+			    waitpid(self->pids[i], NULL, WNOHANG) ==
+			    self->pids[i])
+				self->pids[i] = 0;
+			left += self->pids[i] > 0;
+		}
+	} while (left && ms_since(start) < STUCK_MS);
+	return !left;
+}
+
+FIXTURE_TEARDOWN(hugetlb_punch_private)
+{
+	int i;
+
+	for (i = 0; i < 2; i++)
+		if (self->pids[i] > 0)
+			kill(self->pids[i], SIGKILL);
+	if (!wait_for_both(self))
+		self->stuck = true;
+	if (self->fd >= 0)
+		close(self->fd);
+	/* The guardian waits for those who are stuck; do not wait for it. */
+	if (!self->stuck)
+		guard_stop();
+}
+
+TEST_F_TIMEOUT(hugetlb_punch_private, comes_back, 120)
+{
+	struct control *control = self->control;
+	unsigned long *counters[] = { &control->punches, &control->reads,
+				      &control->writes };
+	static const char * const names[] = { "punches", "reads", "writes" };
+	unsigned long last[3] = {}, since[3], start = cycles_clock(), now;
+	bool ended = false;
+	int i, first = 0;
+
+	for (i = 0; i < 3; i++)
+		since[i] = start;
+	while (!ended && ms_since(start) < SECONDS * 1000) {
+		usleep(10 * 1000);
+		for (i = 0; i < 3; i++) {
+			now = __atomic_load_n(counters[i], __ATOMIC_ACQUIRE);
+			if (now != last[i])
+				since[i] = cycles_clock();
+			last[i] = now;
+		}
+		for (i = 0; i < 2; i++) {
+			if (waitpid(self->pids[i], NULL, WNOHANG) !=
+			    self->pids[i])
+				continue;
+			self->pids[i] = 0;
+			ended = true;
+		}
+	}
+	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	if (!wait_for_both(self)) {
+		self->stuck = true;
+		for (i = 1; i < 3; i++)
+			if (since[i] < since[first])
+				first = i;
+	}
+
+	ksft_print_msg("hugetlb_punch_private: control=no");
+	printf(" calls=%lu failed_calls=0 migrations=%lu lost_migrations=%d",
+	       control->punches, control->punches, self->stuck);
+	printf(" reads=%lu found=%lu writes=%lu\n", control->reads,
+	       control->found, control->writes);
+	ASSERT_FALSE(self->stuck)
+		TH_LOG("stuck: %lu holes, %lu reads, %lu writes, first no more %s",
+		       control->punches, control->reads, control->writes,
+		       names[first]);
+	ASSERT_EQ(0, control->error)
+		TH_LOG("a call failed: %s", strerror(control->error));
+	ASSERT_FALSE(ended)
+		TH_LOG("a process died");
+	EXPECT_EQ(0, control->strange)
+		TH_LOG("%lu reads found what was never written there",
+		       control->strange);
+	if (control->punches < ENOUGH || control->found < ENOUGH)
+		SKIP(return,
+		     "inconclusive: %lu holes, and %lu reads of what was there before",
+		     control->punches, control->found);
+}
+
+TEST_HARNESS_MAIN
