@@ -26,7 +26,7 @@ from lab.source import Source
 ALL = [defect.load(name) for name in defect.names()]
 FILES = sorted({name for one in ALL for name in one.audit_files + one.control_files} | {"Makefile"})
 DEBIAN = ["5.10", "6.1", "6.12", "7.3"]
-RELEASED = ["2.6.34", "4.4", "4.9", "4.14", "4.18", "4.19", "5.4"]
+RELEASED = ["2.6.34", "4.4", "4.9", "4.14", "4.18", "4.19", "5.4", "5.15"]
 
 
 def cut_down(tree: Path, dest: Path, more: set[str]) -> Path:
@@ -113,6 +113,8 @@ READ = {
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
     "5.10":             "p V p p V p p V p p p p p V p p V p p -",
     "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p -",
+    "5.15":             "p p p p V p p V p p - p p V p p p p p -",
+    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p -",
     "6.1":              "p p p p V p p V p p - p p p p p p p p V",
     "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p",
     "6.12":             "p p p p p p p V p p - p p p p p p p p V",
