@@ -110,6 +110,19 @@ def test_the_isolation_of_thps_is_proved(tmp_path: Path) -> None:
 
 
 @PROOF
+@pytest.mark.usefixtures("tree612")
+@pytest.mark.parametrize("defect", ["pmd-share-move-pages", "hugetlb-punch-private"])
+def test_what_nobody_has_fixed_is_proved(defect: str, tmp_path: Path) -> None:
+    """6.12 as it is released has it, and with its queue it has not."""
+    status, report = run_prove(tmp_path / "out", f"DEFECT={defect}")
+    assert report["verdict"] == "PROVED" and status == 0, report["why"]
+    vulnerable, fixed = (report["variants"][name]                   # type: ignore[index]
+                         for name in ("vulnerable", "fixed"))
+    assert vulnerable["how"] == "as it is" or vulnerable["how"].startswith("queue/6.12 (patches 1 ")
+    assert fixed["how"].startswith("queue/6.12 (") and fixed["migrations"] > 0
+
+
+@PROOF
 @FULL
 @pytest.mark.parametrize(("base", "defect", "how"), [
     # 5.10 is the last long-term kernel that needs the protection of thp-numa-notifier.
