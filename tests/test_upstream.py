@@ -114,10 +114,11 @@ def test_the_cover_letter(base: str, tmp_path: Path) -> None:
     text = made.cover.read_text(encoding="utf-8")
     assert not re.search(r"[{}]", text), "a placeholder is left"
     mails = [path.read_text(encoding="utf-8") for path in variant.series(base)]
-    # It says what these two are about.
-    assert len(mails) == 2 and "first two patches" in text
+    # It says what these three are about.
+    assert len(mails) == 3 and "first three patches" in text
     assert "move_pages()" in series.subjects(mails)[0]
     assert "private mapping" in series.subjects(mails)[1] and "private mapping" in text
+    assert "mremap()" in series.subjects(mails)[2] and "mremap()" in text
     mails += [mail for _name, mail in upstream.patches(base)]
     for number, subject in enumerate(series.subjects(mails), 1):
         assert re.search(rf"(?m)^ +{number}\. {re.escape(subject)}$", text), subject

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Does mremap(2) of hugetlb mappings come back, with all pages in their place?
+ *
+ * mremap() holds i_mmap_rwsem of the file for writing while it moves entries.
+ * Where the new mapping covers a PUD that has no page table yet, the table may
+ * be one that others have, and to look for that takes i_mmap_rwsem for reading:
+ * whoever does so in mremap() waits for itself.
+ *
+ *			old table	new mapping
+ *	whole_pud	own		covers a PUD
+ *	beside		own		covers none, comes back
+ *	shared_source	shared		nothing to move, comes back
+ *	shared_target	own		covers a PUD, and another process has a
+ *					table with the same pages
+ *
+ * The process that moves stores a word in each page before, and looks for all
+ * of them after. What it stores then must be seen by another one that has the
+ * file mapped, and by a new mapping. The test itself maps nothing before: if
+ * the lock of the file is taken for good, to end would take for good as well.
+ *
+ * Environment:
+ *	HUGETLB_PMD_CHURN=1		run it at all: on a kernel that has the
+ *					defect a process is left that nothing
+ *					can end
+ */
+#include "kselftest_harness.h"
+
+#include <fcntl.h>
+#include <numa.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "migrate_util.h"
+#include "vm_util.h"
+
+#define NR_PAGES	4
+#define STUCK_MS	10000
+
+struct control {
+	unsigned int go;		/* to the one that moves */
+	unsigned int moved;		/* set by it */
+	unsigned int looked;		/* 1 and 2: set by the other one */
+	int error;			/* of a call that failed */
+	long faults;			/* of it, to touch the pages */
+	int bad_page;			/* -1 for none */
+	uint64_t found;
+	int other_bad_page;		/* what the other one found */
+	uint64_t other_found;
+};
+
+FIXTURE(hugetlb_pmd_mremap)
+{
+	struct control *control;
+	char *area;		/* PUDs: old at 0, new at 2, other at 4 */
+	pid_t pid, other;
+	int fd;
+	bool stuck;
+};
+
+FIXTURE_VARIANT(hugetlb_pmd_mremap)
+{
+	size_t beside;			/* huge pages that the new one is off */
+	bool shared_source;
+	bool shared_target;
+};
+
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, whole_pud) {
+	0, false, false };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, beside) {
+	1, false, false };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_source) {
+	0, true, false };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_target) {
+	0, false, true };
+
+static uint64_t *word_of(char *addr, int page)
+{
+	return (uint64_t *)(addr + page * pmd_size());
+}
+
+static char *map_at(char *addr, size_t size, int fd)
+{
+	return mmap(addr, size, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0);
+}
+
+static __noreturn void give_up(struct control *control, int error)
+{
+	control->error = error;
+	_exit(1);
+}
+
+static __noreturn void mover_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
+				  const FIXTURE_VARIANT(hugetlb_pmd_mremap) *
+				  variant)
+{
+	struct control *control = self->control;
+	char *old = self->area, *new = self->area + 2 * pud_size();
+	int i;
+
+	/* What covers no PUD has a table of its own. */
+	if (!variant->shared_source)
+		old += pmd_size();
+	new += variant->beside * pmd_size();
+	if (map_at(old, pud_size(), self->fd) == MAP_FAILED)
+		give_up(control, errno);
+	control->faults = touch_pages(old, NR_PAGES);
+	for (i = 0; i < NR_PAGES; i++)
+		__atomic_store_n(word_of(old, i), 100 + i, __ATOMIC_RELAXED);
+
+	if (mremap(old, pud_size(), pud_size(), MREMAP_MAYMOVE | MREMAP_FIXED,
+		   new) != new)
+		give_up(control, errno);
+
+	for (i = 0; i < NR_PAGES && control->bad_page < 0; i++) {
+		control->found = __atomic_load_n(word_of(new, i),
+						 __ATOMIC_RELAXED);
+		if (control->found != 100u + i)
+			control->bad_page = i;
+	}
+	for (i = 0; i < NR_PAGES; i++)
+		__atomic_store_n(word_of(new, i), 200 + i, __ATOMIC_RELAXED);
+	set_and_wake(&control->moved, 1);
+	_exit(0);
+}
+
+static __noreturn void other_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
+				  const FIXTURE_VARIANT(hugetlb_pmd_mremap) *
+				  variant)
+{
+	struct control *control = self->control;
+	char *addr = self->area + 4 * pud_size();
+	int i;
+
+	/* It covers a PUD only if its table is to be shared. */
+	if (!variant->shared_source && !variant->shared_target)
+		addr += pmd_size();
+	if (map_at(addr, pud_size(), self->fd) == MAP_FAILED)
+		give_up(control, errno);
+	for (i = 0; i < NR_PAGES; i++)
+		__atomic_store_n(word_of(addr, i), 1 + i, __ATOMIC_RELAXED);
+	set_and_wake(&control->looked, 1);
+
+	wait_for_change(&control->moved, 0);
+	for (i = 0; i < NR_PAGES && control->other_bad_page < 0; i++) {
+		control->other_found = __atomic_load_n(word_of(addr, i),
+						       __ATOMIC_RELAXED);
+		if (control->other_found != 200u + i)
+			control->other_bad_page = i;
+	}
+	set_and_wake(&control->looked, 2);
+	_exit(0);
+}
+
+static pid_t start(FIXTURE_DATA(hugetlb_pmd_mremap) * self)
+{
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	signal(SIGALRM, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	return 0;
+}
+
+FIXTURE_SETUP(hugetlb_pmd_mremap)
+{
+	const char *allow = getenv("HUGETLB_PMD_CHURN");
+	char *own, *other;
+	int nodes[2];
+	long nr_free;
+
+	self->fd = -1;
+	if (geteuid())
+		SKIP(return, "needs root, for the huge page pool");
+	if (!allow || strcmp(allow, "1"))
+		SKIP(return,
+		     "may leave a process that nothing can end: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
+	if (numa_available() < 0 || two_nodes(nodes, sched_getcpu()) < 1)
+		SKIP(return, "needs CONFIG_NUMA");
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	ASSERT_EQ(0, guard_start());
+	nr_free = pool_fill(nodes[0], 2 * NR_PAGES);
+	if (nr_free < 2 * NR_PAGES)
+		SKIP(return,
+		     "%ld free huge pages on node %d, no more to be had: needs %d",
+		     nr_free, nodes[0], 2 * NR_PAGES);
+	self->fd = hugetlbfs_open(pud_size());
+	ASSERT_GE(self->fd, 0);
+	self->area = reserve_puds(6);
+	ASSERT_NE(NULL, self->area);
+	self->control = mmap(NULL, sizeof(*self->control),
+			     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			     -1, 0);
+	ASSERT_NE(MAP_FAILED, self->control);
+	self->control->bad_page = -1;
+	self->control->other_bad_page = -1;
+
+	/* Before the test maps the file: a child would inherit it. */
+	own = map_at(self->area, pmd_size(), self->fd);
+	ASSERT_NE(MAP_FAILED, own);
+	other = mremap(own, pmd_size(), pmd_size(),
+		       MREMAP_MAYMOVE | MREMAP_FIXED,
+		       self->area + pud_size());
+	if (other == MAP_FAILED)
+		SKIP(return,
+		     "no mremap of huge pages on this kernel (since 5.16)");
+	ASSERT_EQ(self->area, mmap(self->area, 6 * pud_size(), PROT_NONE,
+				   MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS |
+				   MAP_NORESERVE, -1, 0));
+
+	self->pid = start(self);
+	ASSERT_GE(self->pid, 0);
+	if (!self->pid) {
+		wait_for_change(&self->control->go, 0);
+		mover_main(self, variant);
+	}
+	self->other = start(self);
+	ASSERT_GE(self->other, 0);
+	if (!self->other)
+		other_main(self, variant);
+}
+
+static bool is_gone(pid_t *pid, int *status)
+{
+	unsigned long start = cycles_clock();
+
+	while (*pid > 0 && (cycles_clock() - start) / 1000000 < STUCK_MS) {
+		if (waitpid(*pid, status, WNOHANG) == *pid)
+			*pid = 0;
+		else
+			usleep(10 * 1000);
+	}
+	return *pid <= 0;
+}
+
+FIXTURE_TEARDOWN(hugetlb_pmd_mremap)
+{
+	int status;
+
+	/* Whoever is stuck has the lock of the file: leave that alone, too. */
+	if (self->stuck)
+		return;
+	if (self->pid > 0)
+		kill(self->pid, SIGKILL);
+	if (self->other > 0)
+		kill(self->other, SIGKILL);
+	if (!is_gone(&self->pid, &status) || !is_gone(&self->other, &status))
+		return;
+	if (self->fd >= 0)
+		close(self->fd);
+	guard_stop();
+}
+
+TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
+{
+	struct control *control = self->control;
+	char *view;
+	bool control_only = variant->beside || variant->shared_source;
+	int i, status = 0;
+
+	ASSERT_TRUE(wait_a_while(&control->looked, 0, STUCK_MS))
+		TH_LOG("a call failed: %s", strerror(control->error));
+	set_and_wake(&control->go, 1);
+	self->stuck = !is_gone(&self->pid, &status);
+	ksft_print_msg("hugetlb_pmd_mremap: control=%s",
+		       control_only ? "yes" : "no");
+	printf(" calls=1 failed_calls=0 migrations=1 lost_migrations=%d",
+	       self->stuck);
+	printf(" faults=%ld\n", control->faults);
+	/* Whoever asks the file for more now waits as well. */
+	ASSERT_FALSE(self->stuck)
+		TH_LOG("mremap() did not come back in %d ms", STUCK_MS);
+	ASSERT_EQ(0, control->error)
+		TH_LOG("a call failed: %s", strerror(control->error));
+	ASSERT_EQ(0, status);
+	if (variant->shared_source && control->faults != 1)
+		SKIP(return,
+		     "table not shared (%ld faults, %d pages): needs %s",
+		     control->faults, NR_PAGES,
+		     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+
+	EXPECT_EQ(-1, control->bad_page)
+		TH_LOG("page %d holds %llu where it was moved to",
+		       control->bad_page, (unsigned long long)control->found);
+	ASSERT_TRUE(wait_a_while(&control->looked, 1, STUCK_MS));
+	EXPECT_EQ(-1, control->other_bad_page)
+		TH_LOG("page %d holds %llu where another one maps it",
+		       control->other_bad_page,
+		       (unsigned long long)control->other_found);
+	view = self->area + pud_size() + pmd_size();
+	ASSERT_NE(MAP_FAILED, map_at(view, NR_PAGES * pmd_size(), self->fd));
+	for (i = 0; i < NR_PAGES; i++)
+		EXPECT_EQ(200u + i, __atomic_load_n(word_of(view, i),
+						    __ATOMIC_RELAXED));
+}
+
+TEST_HARNESS_MAIN
