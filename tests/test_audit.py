@@ -364,7 +364,7 @@ def test_what_to_apply_is_in_the_nearest_queue(version: str, base: str, tmp_path
     tree = small_tree(tmp_path, {"mm/hugetlb.c": SHARE + TAKE, "mm/migrate.c":
                                  MOVE_ONE % "page" + MOVE, "mm/rmap.c": WALK % ""})
     found = audit.look(tree, version, defect.load("pmd-share-move-pages"))
-    [patch] = variant.series(base)
+    patch = variant.series(base)[0]
     assert (found.status, found.apply) == (audit.VULNERABLE, (str(patch.relative_to(REPO)),))
     assert f"to apply:\n{'':16}queue/{base}/{patch.name}" in audit.summary(version, [found])
     other = defect.load("pmd-share-migrate")
