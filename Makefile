@@ -77,7 +77,7 @@ help:
 	@echo 'make install   Install what the lab needs, with apt (make prove does so by itself).'
 	@echo "make check     This project's own tests, a proof on 6.12 among them."
 	@echo '                 make check FULL=1    also 6.1, 5.10 and DEBUG=1; takes hours'
-	@echo '                 make check FAST=1    only what needs no kernel tree: under a minute'
+	@echo '                 make check FAST=1    only what needs no kernel tree: a minute or two'
 	@echo '                 make check TREES=/dir    with the kernel trees /dir/4.14 and so on'
 	@echo 'make clean     Remove out/. The cache is in ~/.cache/pmd-share-lab ($$LAB_CACHE).'
 	@echo
