@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Does a hugetlb mapping allow no more than it was given, while others change
+ * the protection of theirs?
+ *
+ * Mappings share a PMD page table if their flags are the same (see
+ * hugetlb_pmd_migrate.c). Then the entries suit all of them. But mprotect(2)
+ * changes the flags of a mapping and its entries, and not at once. If another
+ * process can come in between, it finds the flags that its own mapping has,
+ * and a table whose entries still allow what the flags were before:
+ *
+ *	process A			process B
+ *	maps the file for writing
+ *	writes: a table with entries
+ *	that allow it
+ *	mprotect(PROT_READ)
+ *	  the flags say: reading
+ *					maps the file for reading
+ *					reads: A's flags are the same, so it
+ *					shares A's table
+ *	  the table is shared, so A
+ *	  gives it up: the entries
+ *	  stay as they are
+ *					writes to its read-only mapping
+ *
+ * B hands the table on to everyone who maps the file for reading later.
+ *
+ * Here a process maps the file in a loop, with more than PROT_READ, touches its
+ * pages, takes the rest away and unmaps. Others map the file for reading, read
+ * the pages, try what they may not do, and unmap. Each try has to end in SIGSEGV.
+ * One more process maps, reads and unmaps, so that a table lives longer than who
+ * made it.
+ *
+ * Environment:
+ *	HUGETLB_PMD_PROTECT_SECONDS=n	how long a variant runs
+ */
+#include "kselftest_harness.h"
+
+#include <grp.h>
+#include <numa.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/param.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "migrate_util.h"
+#include "vm_util.h"
+
+#define NR_PAGES	4
+#define NR_TRYING	2
+#define NR_PROCS	(NR_TRYING + 2)	/* who changes, and who only reads */
+#define SECONDS		15
+#define MAX_SECONDS	400
+#define WANT		20	/* that succeeded are enough */
+#define ENOUGH		200	/* fewer changes or tries are no evidence */
+#define STUCK_MS	20000
+#define NOBODY		65534
+#define PAGE_WORD	64	/* byte of a page that is written to */
+
+struct control {
+	unsigned int stop;
+	unsigned long changes;
+	unsigned long tries;
+	unsigned long allowed;	/* tries that did not end in SIGSEGV */
+	unsigned long reads;
+	int error;		/* of a call that failed */
+};
+
+FIXTURE(hugetlb_pmd_protect)
+{
+	struct control *control;
+	pid_t pids[NR_PROCS];
+	int fd;
+};
+
+FIXTURE_VARIANT(hugetlb_pmd_protect)
+{
+	int more;	/* than PROT_READ, and what is taken away and tried */
+	bool user;	/* no privilege */
+	bool control;	/* nothing is taken away: the mapping never had it */
+};
+
+FIXTURE_VARIANT_ADD(hugetlb_pmd_protect, store) {
+	.more = PROT_WRITE };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_protect, store_user) {
+	.more = PROT_WRITE, .user = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_protect, execute) {
+	.more = PROT_EXEC };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_protect, control_store) {
+	.more = PROT_WRITE, .control = true };
+
+/* A function that only returns. */
+#if defined(__x86_64__)
+static const unsigned char returns[] = { 0xc3 };
+#elif defined(__aarch64__)
+static const unsigned char returns[] = { 0xc0, 0x03, 0x5f, 0xd6 };
+#elif defined(__riscv)
+static const unsigned char returns[] = { 0x67, 0x80, 0x00, 0x00 };
+#else
+static const unsigned char returns[] = { };
+#endif
+
+static struct control *shared;
+static char *where;		/* a PUD of address space */
+static sigjmp_buf denied;
+
+static bool stopped(void)
+{
+	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
+}
+
+static void count(unsigned long *counter)
+{
+	__atomic_fetch_add(counter, 1, __ATOMIC_RELEASE);
+}
+
+static __noreturn void give_up(int error)
+{
+	shared->error = error;
+	_exit(1);
+}
+
+static void map(int fd, int prot)
+{
+	if (mmap(where, pud_size(), prot,
+		 MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) != where)
+		give_up(errno);
+}
+
+static void unmap(void)
+{
+	/* Nobody else may get the address space. */
+	if (mmap(where, pud_size(), PROT_NONE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+		 0) != where)
+		give_up(errno);
+}
+
+static void read_pages(void)
+{
+	int i;
+
+	for (i = 0; i < NR_PAGES; i++)
+		__atomic_load_n(where + i * pmd_size(), __ATOMIC_RELAXED);
+}
+
+static __noreturn void change_main(int fd, int more, bool control)
+{
+	int i;
+
+	while (!stopped()) {
+		map(fd, control ? PROT_READ : PROT_READ | more);
+		read_pages();
+		for (i = 0; i < NR_PAGES && more == PROT_WRITE && !control; i++)
+			__atomic_store_n(where + i * pmd_size() + PAGE_WORD, 1,
+					 __ATOMIC_RELAXED);
+		if (mprotect(where, pud_size(), PROT_READ))
+			give_up(errno);
+		unmap();
+		count(&shared->changes);
+	}
+	_exit(0);
+}
+
+static void on_segv(int sig)
+{
+	siglongjmp(denied, 1);
+}
+
+/* siglongjmp(3) may forget what is in registers, so nothing here is kept over it. */
+static bool may(int more, char *page)
+{
+	if (sigsetjmp(denied, 1))
+		return false;
+	if (more == PROT_EXEC)
+		((void (*)(void))page)();
+	else
+		__atomic_store_n(page + PAGE_WORD, 2, __ATOMIC_RELAXED);
+	return true;
+}
+
+static __noreturn void try_main(int fd, int more)
+{
+	struct sigaction act = { .sa_handler = on_segv };
+	int i;
+
+	sigaction(SIGSEGV, &act, NULL);
+	while (!stopped()) {
+		map(fd, PROT_READ);
+		read_pages();
+		for (i = 0; i < NR_PAGES; i++) {
+			if (may(more, where + i * pmd_size()))
+				count(&shared->allowed);
+			count(&shared->tries);
+		}
+		unmap();
+	}
+	_exit(0);
+}
+
+static __noreturn void read_main(int fd)
+{
+	while (!stopped()) {
+		map(fd, PROT_READ);
+		read_pages();
+		sched_yield();
+		unmap();
+		count(&shared->reads);
+	}
+	_exit(0);
+}
+
+static void become_nobody(void)
+{
+	if (setgroups(0, NULL) || setgid(NOBODY) || setuid(NOBODY))
+		give_up(errno);
+	/* setuid(2) forgets it. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+/* So that execution has something to find in each page. */
+static bool fill(int fd)
+{
+	char *addr = mmap(NULL, NR_PAGES * pmd_size(), PROT_READ | PROT_WRITE,
+			  MAP_SHARED, fd, 0);
+	int i;
+
+	if (addr == MAP_FAILED)
+		return false;
+	for (i = 0; i < NR_PAGES; i++)
+		memcpy(addr + i * pmd_size(), returns, sizeof(returns));
+	return !munmap(addr, NR_PAGES * pmd_size());
+}
+
+static __noreturn void child(FIXTURE_DATA(hugetlb_pmd_protect) * self,
+			     const FIXTURE_VARIANT(hugetlb_pmd_protect) *
+			     variant, int nr)
+{
+	signal(SIGALRM, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	if (variant->user)
+		become_nobody();
+	if (!nr)
+		change_main(self->fd, variant->more, variant->control);
+	if (nr <= NR_TRYING)
+		try_main(self->fd, variant->more);
+	read_main(self->fd);
+}
+
+FIXTURE_SETUP(hugetlb_pmd_protect)
+{
+	int i, nodes[2];
+	long nr_free;
+	pid_t parent;
+
+	self->fd = -1;
+	if (geteuid())
+		SKIP(return, "needs root, for the huge page pool");
+	if (variant->more == PROT_EXEC && !sizeof(returns))
+		SKIP(return, "does not know the instructions of this machine");
+	if (numa_available() < 0 || two_nodes(nodes, sched_getcpu()) < 1)
+		SKIP(return, "needs CONFIG_NUMA");
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	ASSERT_EQ(0, guard_start());
+	nr_free = pool_fill(nodes[0], NR_PAGES);
+	if (nr_free < NR_PAGES)
+		SKIP(return,
+		     "%ld free huge pages on node %d, no more to be had: needs %d",
+		     nr_free, nodes[0], NR_PAGES);
+	/* Tables are shared where a mapping covers a PUD, whatever is in it. */
+	self->fd = hugetlbfs_open(NR_PAGES * pmd_size());
+	ASSERT_GE(self->fd, 0);
+	ASSERT_TRUE(fill(self->fd));
+	where = reserve_puds(1);
+	ASSERT_NE(NULL, where);
+
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, shared);
+	self->control = shared;
+	parent = getpid();
+	for (i = 0; i < NR_PROCS; i++) {
+		self->pids[i] = fork();
+		ASSERT_GE(self->pids[i], 0);
+		if (self->pids[i])
+			continue;
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+		child(self, variant, i);
+	}
+}
+
+FIXTURE_TEARDOWN(hugetlb_pmd_protect)
+{
+	int i;
+
+	for (i = 0; i < NR_PROCS; i++)
+		if (self->pids[i] > 0)
+			kill(self->pids[i], SIGKILL);
+	for (i = 0; i < NR_PROCS; i++)
+		if (self->pids[i] > 0)
+			waitpid(self->pids[i], NULL, 0);
+	if (self->fd >= 0)
+		close(self->fd);
+	guard_stop();
+}
+
+static long ms_since(unsigned long start)
+{
+	return (cycles_clock() - start) / 1000000;
+}
+
+/* Returns how many processes have ended. */
+static int ended(FIXTURE_DATA(hugetlb_pmd_protect) * self)
+{
+	int i, nr = 0;
+
+	for (i = 0; i < NR_PROCS; i++) {
+		if (self->pids[i] > 0 &&
+		    waitpid(self->pids[i], NULL, WNOHANG) == self->pids[i])
+			self->pids[i] = 0;
+		nr += self->pids[i] == 0;
+	}
+	return nr;
+}
+
+TEST_F_TIMEOUT(hugetlb_pmd_protect, denies, 500)
+{
+	long seconds = env_long("HUGETLB_PMD_PROTECT_SECONDS", SECONDS);
+	struct control *control = self->control;
+	unsigned long start = cycles_clock(), tries, allowed;
+	int died = 0;
+
+	seconds = MIN(MAX(seconds, 1), MAX_SECONDS);
+	while (!died && ms_since(start) < seconds * 1000 &&
+	       __atomic_load_n(&control->allowed, __ATOMIC_ACQUIRE) < WANT) {
+		usleep(10 * 1000);
+		died = ended(self);
+	}
+	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	for (start = cycles_clock();
+	     ended(self) < NR_PROCS && ms_since(start) < STUCK_MS;)
+		usleep(10 * 1000);
+
+	tries = control->tries;
+	allowed = control->allowed;
+	ksft_print_msg("hugetlb_pmd_protect: control=%s",
+		       variant->control ? "yes" : "no");
+	printf(" calls=%lu failed_calls=%d migrations=%lu lost_migrations=%lu",
+	       control->changes, !!control->error, tries, allowed);
+	printf(" reads=%lu\n", control->reads);
+	ASSERT_EQ(NR_PROCS, ended(self))
+		TH_LOG("a process does not end");
+	ASSERT_EQ(0, control->error)
+		TH_LOG("a call failed: %s", strerror(control->error));
+	ASSERT_EQ(0, died)
+		TH_LOG("a process died");
+	EXPECT_EQ(0, allowed)
+		TH_LOG("%lu of %lu tries to %s a read-only mapping succeeded",
+		       allowed, tries, variant->more == PROT_EXEC ?
+		       "execute from" : "write to");
+	if (!allowed && (tries < ENOUGH || control->changes < ENOUGH))
+		SKIP(return,
+		     "inconclusive: %lu changes of protection, %lu tries",
+		     control->changes, tries);
+}
+
+TEST_HARNESS_MAIN
