@@ -232,15 +232,15 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     if args.kernel:
         tree = source.from_tree(Path(args.kernel).expanduser(), args.base or None, progress)
         name = tree.base.name
-    if name in upstream.names():
+    if name in upstream.names() and not args.form:
         deps.ensure(progress, deps.SERIES)
     if args.kernel:
         progress.step(f"applying the series for {tree.base.name} to a copy of {tree.version}")
-        series.check(tree)
+        series.check(tree, args.form)
         progress.done("every patch applies")
     if not name:
         raise LabError("name a base with BASE=, or a tree that the series is for with KERNEL=")
-    made = series.write(name, out)
+    made = series.write(name, out, args.form)
     for path in (made.cover, *made.patches):
         if path:
             print(path)
@@ -317,7 +317,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if verb == "report":
             sub.add_argument("--file", default="")
         if verb == "series":
-            for option in ("base", "kernel", "out"):
+            for option in ("base", "kernel", "out", "form"):
                 sub.add_argument(f"--{option}", default="")
         if verb == "install":
             sub.add_argument("--check", action="store_true")

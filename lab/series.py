@@ -7,6 +7,9 @@ they are followed by those that add the tests and the document.
 queue/cover-letter is for several queues, and says of each what is so.  What is between `#if NAME`
 and `#else` or `#endif` is for a series that has a patch of that name, without its number, or for a
 queue that has a file of that name beside its series.
+
+Another form of a queue, series.<form>, is written without the tests, with queue/cover-letter.<form>
+if there is one.
 """
 
 import re
@@ -35,16 +38,20 @@ class Series:
     patches: tuple[Path, ...]
 
 
-def write(base: str, out: Path) -> Series:
+def write(base: str, out: Path, form: str = "") -> Series:
     """Write the series for `base` to the folder `out`, as `git format-patch --cover-letter` would.
 
+    `form` is another form of the queue: "unshare" for series.unshare.
     LabError where there is none, and where `out` holds patches already: two series in one folder
     would be mailed together.
     """
-    added = upstream.patches(base)
+    queue = variant.series(base, f"series.{form}" if form else "series")
+    if form and not queue:
+        raise LabError(f"FORM={form}: there is no queue/{base}/series.{form}")
+    added = [] if form else upstream.patches(base)
     # A fix comes before the test that fails without it.
     patches = [(f"{number:04d}-{_bare(name)}.patch", text) for number, (name, text) in enumerate(
-        [(path.name, path.read_text(encoding="utf-8")) for path in variant.series(base)] + added, 1)]
+        [(path.name, path.read_text(encoding="utf-8")) for path in queue] + added, 1)]
     if not patches:
         raise LabError(f"no series for {base}: there are {', '.join(_queues())} with the fixes, "
                        f"{', '.join(upstream.names())} with the tests")
@@ -60,18 +67,23 @@ def write(base: str, out: Path) -> Series:
         tag = f"[{lead} {number}/{total}]" if total > 1 else f"[{lead}]"
         dest.write_text(_subject(text, tag), encoding="utf-8")
         written.append(dest)
-    if not added and not any(_bare(name) == _SUBJECT for name, _text in patches):
+    letter = COVER.with_suffix(f".{form}") if form else COVER
+    if added:
+        letter = upstream.ROOM / upstream.COVER
+    elif form and not letter.exists() or \
+            not form and not any(_bare(name) == _SUBJECT for name, _text in patches):
         return Series(None, tuple(written))
     cover = out / "0000-cover-letter.patch"
-    letter = upstream.ROOM / upstream.COVER if added else COVER
     cover.write_text(_cover(f"[{lead} 0/{total}]", base, patches, letter), encoding="utf-8")
     return Series(cover, tuple(written))
 
 
-def check(source: Source) -> None:
+def check(source: Source, form: str = "") -> None:
     """LabError where a patch for the source's base does not apply to it: which, where, and why."""
     name = source.base.name
-    if name in upstream.names():
+    if form:
+        variant.queue_diff(source, variant.series(name, f"series.{form}"))
+    elif name in upstream.names():
         upstream.check(source)
     elif patches := variant.series(name):
         variant.queue_diff(source, patches)

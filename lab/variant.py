@@ -65,6 +65,8 @@ def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Varia
             places += tuple(f"{place} (amplifier.cocci)" for place in more)
         return make(name, how, _with_files(source, defect.add, diff), places)
 
+    control = None if form else _control(source, defect)
+    form = form or ("" if control else _only_form(source.base.name, defect))
     name = f"series.{form}" if form else "series"
     queue = f"queue/{source.base.name}" + (f"/{name}" if form else "")
     patches = series(source.base.name, name)
@@ -72,7 +74,6 @@ def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Varia
         raise LabError(f"FORM={form}: there is no {queue}")
     if form and name == defect.form:
         raise LabError(f"FORM={form}: {defect.name} is a defect of that form of the fix")
-    control = None if form else _control(source, defect)
     if control:
         diff, places = control
         count = f"{len(places)} place" + ("s" if len(places) != 1 else "")
@@ -496,6 +497,16 @@ def mending(patches: list[Path], defect: Defect) -> list[Path]:
     said = re.compile(rf"(?m)^(?:commit (?:{shas})[0-9a-f]* upstream\.$"
                       rf"|\[ (?:Upstream this is|This is a part of|Replaces) commit (?:{shas}))")
     return [patch for patch in patches if not shas or said.search(_read(patch))]
+
+
+def _only_form(base: str, defect: Defect) -> str:
+    """The form of the queue that fixes `defect` where the usual one does not; "" for none."""
+    if mending(series(base), defect):
+        return ""
+    for file in sorted((QUEUE / base).glob("series.*")):
+        if file.name != defect.form and mending(series(base, file.name), defect):
+            return file.name.removeprefix("series.")
+    return ""
 
 
 def _with_it(patches: list[Path], defect: Defect) -> list[Path]:

@@ -26,6 +26,12 @@ def series(folder: Path) -> list[str]:
     return (folder / "series").read_text(encoding="utf-8").split()
 
 
+def for_stable(patch: Path) -> bool:
+    """What is only in series.flush goes to mainline: it makes better what is not wrong."""
+    form = patch.parent / "series.flush"
+    return not form.exists() or patch.name in series(patch.parent)
+
+
 def parts(patch: Path) -> tuple[str, str, str]:
     """Header, changelog and diff of a patch in `git am` form."""
     text = patch.read_text(encoding="utf-8")
@@ -96,7 +102,7 @@ class TestPatch:
 
     def test_it_is_short(self, patch: Path) -> None:
         """Documentation/process/stable-kernel-rules.rst: 100 lines, with context."""
-        assert len(parts(patch)[2].splitlines()) <= 100
+        assert len(parts(patch)[2].splitlines()) <= (100 if for_stable(patch) else 150)
 
     def test_nobody_signed_off(self, patch: Path) -> None:
         assert not re.search(r"(?im)^\s*(signed-off|acked|reviewed|tested|co-developed)-by:",
@@ -114,6 +120,9 @@ class TestPatch:
 
     def test_it_says_what_it_mends_and_for_whom(self, patch: Path) -> None:
         log = parts(patch)[1]
+        if not for_stable(patch):
+            assert "stable@" not in log
+            return
         # What prepares for a fix fixes nothing by itself.
         prepares = re.search(r"No change in what|Nothing calls it yet", log)
         assert bool(re.search(r'(?m)^Fixes: [0-9a-f]{12,40} \(".+"\)$', log)) != bool(prepares)

@@ -158,6 +158,33 @@ def test_git_am_takes_it(base: str, tmp_path: Path) -> None:
         assert series.subjects([re.sub(r"\[PATCH.*?\]", "[PATCH]", text, count=1)])[0] in log
 
 
+@pytest.mark.parametrize("base", ["6.12", "7.3"])
+def test_the_form_that_does_not_unshare(base: str, tmp_path: Path) -> None:
+    """The fixes and what is on top of them, without the tests, under a letter of its own."""
+    done = make(f"BASE={base}", "FORM=flush", f"O={tmp_path}/s")
+    assert done.returncode == 0, done.stderr
+    wanted = series.subjects([path.read_text(encoding="utf-8")
+                              for path in variant.series(base, "series.flush")])
+    mails = sorted((tmp_path / "s").glob("*.patch"))
+    assert len(mails) == len(wanted) + 1 and len(wanted) > len(variant.series(base))
+    cover = mails[0].read_text(encoding="utf-8")
+    assert not re.search(r"[{}]", cover) and "without unsharing" in \
+        " ".join(cover.split("\n\n")[0].split())
+    assert [line.split(". ", 1)[1] for line in re.findall(r"(?m)^ +\d+\. .*$", cover)] == wanted
+    body = cover.split("\n\n", 1)[1]
+    assert len(body.split("\n  1. ")[0].splitlines()) <= 60
+    for command in re.findall(r"make prove (.*)", cover):
+        words = dict(word.split("=") for word in command.split())
+        assert words["BASE"] == base and words["DEFECT"] in defect.names()
+
+
+def test_a_form_that_is_not_there(tmp_path: Path) -> None:
+    done = make("BASE=6.1", "FORM=flush", f"O={tmp_path}/s")
+    assert done.returncode != 0
+    assert "error: FORM=flush: there is no queue/6.1/series.flush\n" in done.stderr
+    assert not (tmp_path / "s").exists()
+
+
 def test_the_front_door(tmp_path: Path) -> None:
     done = make("BASE=4.14", f"O={tmp_path}/s")
     assert done.returncode == 0, done.stderr

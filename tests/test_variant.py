@@ -146,6 +146,20 @@ def test_another_form_of_the_queue_can_be_the_fixed_one(source: Source, queue: P
         variant.plan(source, dataclasses.replace(DEFECT, form="series.other"), "other")
 
 
+def test_the_form_that_fixes_it_need_not_be_named(source: Source, queue: Path) -> None:
+    ours = dataclasses.replace(DEFECT, upstream=(), brought="c" * 12 + " mm: fourth",
+                               before_own=True)
+    with pytest.raises(LabError, match="queue/4.14 has no patches that would add it"):
+        variant.plan(source, ours)
+    with open(queue / "0003-third.patch", "w", encoding="utf-8") as patch:
+        patch.write(f'Fixes: {"c" * 12} ("mm: fourth")\n\n' + SECOND)
+    (queue / "series.other").write_text("0001-change.patch\n0003-third.patch\n")
+    vulnerable, fixed = variant.plan(source, ours)
+    assert (vulnerable.how, fixed.how) == ("queue/4.14/series.other (patches 1 to 1)",
+                                           "queue/4.14/series.other (2 patches)")
+    assert variant.plan(source, ours, "other") == (vulnerable, fixed)
+
+
 def test_another_form_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:
     # The fixes of the queue say nothing of a defect that only the other form has.
     form = dataclasses.replace(DEFECT, form="series.other", upstream=("b" * 12 + " mm: third",))
