@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import debian_files, outside_make
+from conftest import LATER, debian_files, outside_make
 
 from lab import docs, selftest
 from lab.errors import LabError
@@ -137,4 +137,5 @@ def test_every_file_is_there(source: Path) -> None:
 def test_every_selftest_is_there() -> None:
     page = PAGE.read_text(encoding="utf-8")
     names = re.findall(r"(?m)^(hugetlb_pmd_\w+)$", page)
-    assert sorted(names) == [name for name in selftest.names() if name.startswith("hugetlb_pmd_")]
+    assert sorted(names) == [name for name in selftest.names()
+                                 if name.startswith("hugetlb_pmd_") and name not in LATER]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import debian_tree
+from conftest import LATER, debian_tree
 from test_series import git, make
 
 from lab import selftest, series, upstream, variant
@@ -55,7 +55,8 @@ def test_each_file_for_a_kernel_is_added_once() -> None:
                   for path in (REPO / folder).rglob("*")
                   if path.is_file() and (path.suffix in (".c", ".h", ".rst", ".sh")
                                          or path.name == ".kunitconfig"))
-    assert sorted(path for name in NAMES for path in upstream.files(ROOM, name)) == here
+    assert sorted(path for name in NAMES for path in upstream.files(ROOM, name)) == \
+        [path for path in here if Path(path).stem not in LATER]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,11 +115,12 @@ def test_the_cover_letter(base: str, tmp_path: Path) -> None:
     text = made.cover.read_text(encoding="utf-8")
     assert not re.search(r"[{}]", text), "a placeholder is left"
     mails = [path.read_text(encoding="utf-8") for path in variant.series(base)]
-    # It says what these three are about.
-    assert len(mails) == 3 and "first three patches" in text
+    # It says what these four are about.
+    assert len(mails) == 4 and "first four patches" in text
     assert "move_pages()" in series.subjects(mails)[0]
     assert "private mapping" in series.subjects(mails)[1] and "private mapping" in text
     assert "mremap()" in series.subjects(mails)[2] and "mremap()" in text
+    assert "flags and entries" in series.subjects(mails)[3] and "mprotect()" in text
     mails += [mail for _name, mail in upstream.patches(base)]
     for number, subject in enumerate(series.subjects(mails), 1):
         assert re.search(rf"(?m)^ +{number}\. {re.escape(subject)}$", text), subject
@@ -459,4 +461,4 @@ def test_each_step_builds_its_selftest(base: str, pristine: Callable[[str], tupl
         script = (repo / SELFTESTS / "mm" / "run_vmtests.sh").read_text()
         for name in built:
             assert re.search(rf"\b{name}\b", script)
-    assert sorted(built) == selftest.names()
+    assert sorted(built) == [name for name in selftest.names() if name not in LATER]

@@ -60,10 +60,11 @@ if str(p[0].current_element) in WALKS:
 // Who looks whether another process has this very entry, and flushes where it has: by itself, or
 // by a function of its own for that.
 @same@
+identifier fn = {huge_pte_offset, hugetlb_walk};
 expression e;
 position p;
 @@
-huge_pte_offset@p(...) == e
+fn@p(...) == e
 
 @script:python@
 p << same.p;

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Can pages of a shared PMD page table be migrated while they are in use?
+ *
+ * Processes that map the same PUD of a hugetlb file share a page table (see
+ * hugetlb_pmd_migrate.c). A kernel that unshares it to migrate a page needs
+ * locks for that which it can only try to get, as it has locked the page. Page
+ * faults hold them, and so does another migration. Each unsharing makes all who
+ * share the table fault. So the busier the memory is, the more migrations fail:
+ * of soft offlining, of memory that is to go offline, of move_pages(2).
+ *
+ * Here processes share a table. Some migrate pages, each its own ones, to and
+ * fro between two nodes. Some write to all pages, and check what they have
+ * written. Some only share the table, and sleep. Nobody does anything else that
+ * a migration has to wait for, so nearly all pages have to be moved at the first
+ * try.
+ *
+ * Environment:
+ *	HUGETLB_PMD_BUSY_SECONDS=n	how long a variant runs
+ */
+#include "kselftest_harness.h"
+
+#include <numa.h>
+#include <numaif.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/param.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "migrate_util.h"
+#include "vm_util.h"
+
+#define NR_PAGES	8
+#define SPARE		2	/* free pages of a node, above what is needed */
+#define MAX_PROCS	80
+#define SECONDS		10
+#define MAX_SECONDS	400
+#define ENOUGH		50	/* fewer tries are no evidence */
+#define WANT_PERCENT	90
+#define START_MS	60000
+#define STUCK_MS	20000
+#define WORD_BYTES	64	/* each writer has a word of its own in a page */
+
+struct control {
+	uint32_t ready;
+	uint32_t stop;
+	unsigned long calls;
+	unsigned long failed_calls;
+	unsigned long tries;	/* one for each page of a call */
+	unsigned long moved;
+	unsigned long writes;
+	unsigned long lost;
+	int error;		/* of a call that failed for good */
+};
+
+FIXTURE(hugetlb_pmd_busy)
+{
+	struct control *control;
+	pid_t pids[MAX_PROCS];
+	int nr, fd;
+};
+
+FIXTURE_VARIANT(hugetlb_pmd_busy)
+{
+	int migrators, writers, sleepers;
+	bool all;	/* of its pages in one call, or one by one */
+	bool control;	/* nobody shares */
+};
+
+FIXTURE_VARIANT_ADD(hugetlb_pmd_busy, one_migrates) {
+	.migrators = 1, .writers = 2, .sleepers = 2, .all = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_busy, two_migrate) {
+	.migrators = 2, .writers = 2 };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_busy, four_migrate) {
+	.migrators = 4, .writers = 2 };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_busy, many_share) {
+	.migrators = 1, .writers = 2, .sleepers = 64, .all = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_busy, control_alone) {
+	.migrators = 1, .all = true, .control = true };
+
+static struct control *shared;
+static char *where;		/* a PUD of address space */
+
+static bool stopped(void)
+{
+	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
+}
+
+static void add(unsigned long *counter, unsigned long nr)
+{
+	__atomic_fetch_add(counter, nr, __ATOMIC_RELAXED);
+}
+
+static __noreturn void give_up(int error)
+{
+	shared->error = error;
+	_exit(1);
+}
+
+static void map_and_wait(int fd, bool sleep)
+{
+	uint32_t none;
+
+	if (mmap(where, pud_size(), PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) != where)
+		give_up(errno);
+	touch_pages(where, NR_PAGES);
+	__atomic_fetch_add(&shared->ready, 1, __ATOMIC_RELEASE);
+	if (!sleep)
+		return;
+	while ((none = __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE)) == 0)
+		wait_for_change(&shared->stop, none);
+}
+
+static __noreturn void migrate_main(int fd, int first, int nr, bool all,
+				    const int nodes[2])
+{
+	int i, k, status[NR_PAGES], target[NR_PAGES], to = 1;
+	int step = all ? nr : 1;
+	void *pages[NR_PAGES];
+	long rc;
+
+	map_and_wait(fd, false);
+	for (i = 0; i < nr; i++)
+		pages[i] = where + (first + i) * pmd_size();
+	while (!stopped()) {
+		for (i = 0; i < nr; i++) {
+			target[i] = nodes[to];
+			status[i] = -EBUSY;
+		}
+		for (i = 0; i < nr; i += step) {
+			/* What was unshared is not mapped by this process. */
+			touch_pages(pages[i], step);
+			rc = move_pages(0, step, pages + i, target + i,
+					status + i, MPOL_MF_MOVE_ALL);
+			if (rc < 0 && errno != EBUSY && errno != EAGAIN)
+				give_up(errno);
+			add(&shared->calls, 1);
+			add(&shared->tries, step);
+			touch_pages(pages[i], step);
+			for (k = i; k < i + step; k++)
+				if (page_node(0, pages[k]) == target[k])
+					add(&shared->moved, 1);
+			add(&shared->failed_calls, rc != 0);
+		}
+		to = !to;
+	}
+	_exit(0);
+}
+
+static __noreturn void write_main(int fd, int nr)
+{
+	uint64_t *word, last[NR_PAGES] = {}, n = 0;
+	int i;
+
+	map_and_wait(fd, false);
+	while (!stopped()) {
+		n++;
+		for (i = 0; i < NR_PAGES; i++) {
+			word = (uint64_t *)(where + i * pmd_size() +
+					    nr * WORD_BYTES);
+			if (__atomic_load_n(word, __ATOMIC_RELAXED) != last[i])
+				add(&shared->lost, 1);
+			last[i] = n;
+			__atomic_store_n(word, n, __ATOMIC_RELAXED);
+		}
+		add(&shared->writes, NR_PAGES);
+	}
+	_exit(0);
+}
+
+FIXTURE_SETUP(hugetlb_pmd_busy)
+{
+	int i, nodes[2], each = NR_PAGES / variant->migrators;
+	unsigned long start;
+	pid_t parent;
+	long nr_free;
+
+	self->fd = -1;
+	if (geteuid())
+		SKIP(return, "needs root, for MPOL_MF_MOVE_ALL");
+	if (numa_available() < 0 || two_nodes(nodes, sched_getcpu()) < 2)
+		SKIP(return, "needs two NUMA nodes with memory");
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	ASSERT_EQ(0, guard_start());
+	for (i = 0; i < 2; i++) {
+		nr_free = pool_fill(nodes[i], NR_PAGES + SPARE);
+		if (nr_free < NR_PAGES + SPARE)
+			SKIP(return,
+			     "%ld free huge pages on node %d, no more to be had: needs %d",
+			     nr_free, nodes[i], NR_PAGES + SPARE);
+	}
+	self->fd = hugetlbfs_open(pud_size());
+	ASSERT_GE(self->fd, 0);
+	where = reserve_puds(1);
+	ASSERT_NE(NULL, where);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, shared);
+	self->control = shared;
+
+	parent = getpid();
+	self->nr = variant->migrators + variant->writers + variant->sleepers;
+	for (i = 0; i < self->nr; i++) {
+		self->pids[i] = fork();
+		ASSERT_GE(self->pids[i], 0);
+		if (self->pids[i])
+			continue;
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+		signal(SIGALRM, SIG_DFL);
+		signal(SIGTERM, SIG_DFL);
+		/* Who migrates comes last: all share when it begins. */
+		if (i < variant->sleepers) {
+			map_and_wait(self->fd, true);
+			_exit(0);
+		}
+		if (i < variant->sleepers + variant->writers)
+			write_main(self->fd, i - variant->sleepers);
+		migrate_main(self->fd, each * (self->nr - 1 - i), each,
+			     variant->all, nodes);
+	}
+	start = cycles_clock();
+	while (__atomic_load_n(&shared->ready, __ATOMIC_ACQUIRE) <
+	       (uint32_t)self->nr) {
+		ASSERT_LT((cycles_clock() - start) / 1000000, START_MS)
+			TH_LOG("not all processes have come up");
+		ASSERT_EQ(0, shared->error)
+			TH_LOG("a call failed: %s", strerror(shared->error));
+		usleep(1000);
+	}
+}
+
+FIXTURE_TEARDOWN(hugetlb_pmd_busy)
+{
+	int i;
+
+	for (i = 0; i < self->nr; i++)
+		if (self->pids[i] > 0)
+			kill(self->pids[i], SIGKILL);
+	for (i = 0; i < self->nr; i++)
+		if (self->pids[i] > 0)
+			waitpid(self->pids[i], NULL, 0);
+	if (self->fd >= 0)
+		close(self->fd);
+	guard_stop();
+}
+
+/* Returns how many processes have ended. */
+static int ended(FIXTURE_DATA(hugetlb_pmd_busy) * self)
+{
+	int i, nr = 0;
+
+	for (i = 0; i < self->nr; i++) {
+		if (self->pids[i] > 0 &&
+		    waitpid(self->pids[i], NULL, WNOHANG) == self->pids[i])
+			self->pids[i] = 0;
+		nr += self->pids[i] == 0;
+	}
+	return nr;
+}
+
+TEST_F_TIMEOUT(hugetlb_pmd_busy, moves, 500)
+{
+	long seconds = env_long("HUGETLB_PMD_BUSY_SECONDS", SECONDS);
+	struct control *control = self->control;
+	unsigned long start = cycles_clock(), tries, moved;
+	int died = 0;
+
+	seconds = MIN(MAX(seconds, 1), MAX_SECONDS);
+	while (!died && cycles_clock() - start < seconds * 1000000000ul) {
+		usleep(10 * 1000);
+		died = ended(self);
+	}
+	set_and_wake(&control->stop, 1);
+	for (start = cycles_clock(); ended(self) < self->nr &&
+	     cycles_clock() - start < STUCK_MS * 1000000ul;)
+		usleep(10 * 1000);
+
+	tries = control->tries;
+	moved = control->moved;
+	ksft_print_msg("hugetlb_pmd_busy: control=%s",
+		       variant->control ? "yes" : "no");
+	printf(" calls=%lu failed_calls=%lu migrations=%lu lost_migrations=%lu",
+	       control->calls, control->failed_calls, tries, tries - moved);
+	printf(" writes=%lu\n", control->writes);
+	ASSERT_EQ(self->nr, ended(self))
+		TH_LOG("a process does not end");
+	ASSERT_EQ(0, control->error)
+		TH_LOG("a call failed: %s", strerror(control->error));
+	ASSERT_EQ(0, died)
+		TH_LOG("a process died");
+	EXPECT_EQ(0, control->lost)
+		TH_LOG("%lu writes were lost", control->lost);
+	if (tries < ENOUGH)
+		SKIP(return, "inconclusive: pages were to be moved %lu times",
+		     tries);
+	EXPECT_GE(moved * 100, tries * WANT_PERCENT)
+		TH_LOG("%lu of %lu pages were moved, %d percent are wanted",
+		       moved, tries, WANT_PERCENT);
+}
+
+TEST_HARNESS_MAIN
