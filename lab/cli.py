@@ -241,12 +241,15 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     if not name:
         raise LabError("name a base with BASE=, or a tree that the series is for with KERNEL=")
     made = series.write(name, out, args.form)
-    for path in (made.cover, *made.patches):
+    for path in (made.cover, *made.patches, *made.reports):
         if path:
             print(path)
     numbers = "000[1-9]" if len(made.patches) < 10 else "{000[1-9],00[1-9]?}"
     print(f"\nTo apply it, with your sign-off:  git am -s {out}/{numbers}-*.patch\n"
           f"To mail it, after a look:          git send-email {out}/*.patch")
+    if made.reports:
+        print(f"Before that, read:                 {out}/report-*.txt\n"
+              "They are mails, too, and say to whom they and the patches go, and what to no list.")
     return 0
 
 

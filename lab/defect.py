@@ -7,8 +7,14 @@ in the vulnerable and in the fixed kernel alike, and an [amplifier] that says ho
 Such a file is INI. A defect that no selftest shows names none, and has an [audit]. One that shares
 its selftests with another names those variants of them that are about it. A defect that nobody has
 fixed yet has no `upstream` and no `fixed`, and says in `brought` which commit brought it: a patch of
-a queue mends it if it says so in its Fixes: line. Beside [defect], [control], [amplifier] and
-[audit] the file may say what the tests of this defect need that no other's do:
+a queue mends it if it says so in its Fixes: line.
+
+Beside the file a defect that is live in a kernel may have a report: a mail to those who maintain that
+kernel, for `make series` to write beside the patches.  It says which patch it is about, and of which
+queues: "Patch (6.12, 6.1):", and the subject on the next line, indented.
+
+Beside [defect], [control], [amplifier] and [audit] the file may say what the tests of this defect
+need that no other's do:
 
     [kernel]          one of these, or both
     add       files of this repository that both kernels get, at the same path; a C file is built in
@@ -117,6 +123,7 @@ class Defect:
                                     # of the queue that are not in it, without their numbers
     form: str = ""                  # or what another form of the queue makes: the name of its file
     before_own: bool = False        # or all that come before the first that mends the defect
+    report: Path | None = None      # the mail that tells those who maintain a kernel that has it
 
     def arguments(self) -> tuple[str, ...]:
         """Those of the selftests, for the variants that are about this defect."""
@@ -207,6 +214,7 @@ def load(name: str) -> Defect:
         elif not before_own:
             raise LabError(f"{path}: [queue] vulnerable must be: without <patches, without number>; "
                            "or: before its own; or: series.<form>")
+    report = folder / "report"
     add: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     if "kernel" in wanted:
@@ -248,6 +256,7 @@ def load(name: str) -> Defect:
         without=without,
         form=form,
         before_own=before_own,
+        report=report if report.exists() else None,
     )
 
 

@@ -4,6 +4,9 @@
 These are the fixes that it lacks, the patches of its queue; for a kernel that has the most of them,
 they are followed by those that add the tests and the document.
 
+Beside them go the reports of what they mend: mails of their own, not numbered, and not *.patch, so
+that they are not sent with the series.
+
 queue/cover-letter is for several queues, and says of each what is so.  What is between `#if NAME`
 and `#else` or `#endif` is for a series that has a patch of that name, without its number, or for a
 queue that has a file of that name beside its series.
@@ -18,7 +21,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import base as bases, upstream, variant
+from lab import base as bases, defect, upstream, variant
 from lab.errors import LabError
 from lab.paths import REPO
 from lab.source import Source
@@ -36,6 +39,7 @@ class Series:
 
     cover: Path | None          # patches that are not one piece of work have none
     patches: tuple[Path, ...]
+    reports: tuple[Path, ...] = ()      # mails that tell of what the patches mend
 
 
 def write(base: str, out: Path, form: str = "") -> Series:
@@ -56,8 +60,12 @@ def write(base: str, out: Path, form: str = "") -> Series:
         raise LabError(f"no series for {base}: there are {', '.join(_queues())} with the fixes, "
                        f"{', '.join(upstream.names())} with the tests")
     out.mkdir(parents=True, exist_ok=True)
-    if old := sorted(out.glob("*.patch")):
+    if old := sorted([*out.glob("*.patch"), *out.glob("report-*.txt")]):
         raise LabError(f"{out} holds {old[0].name} already: name an empty folder with O=")
+    mails = []
+    for name, text in reports(base).items():
+        mails.append(out / f"report-{name}.txt")
+        mails[-1].write_text(text, encoding="utf-8")
     total = len(patches)
     # What is for mainline does not say so.
     lead = "PATCH" if base == bases.names()[-1] else f"PATCH {base}"
@@ -72,10 +80,29 @@ def write(base: str, out: Path, form: str = "") -> Series:
         letter = upstream.ROOM / upstream.COVER
     elif form and not letter.exists() or \
             not form and not any(_bare(name) == _SUBJECT for name, _text in patches):
-        return Series(None, tuple(written))
+        return Series(None, tuple(written), tuple(mails))
     cover = out / "0000-cover-letter.patch"
     cover.write_text(_cover(f"[{lead} 0/{total}]", base, patches, letter), encoding="utf-8")
-    return Series(cover, tuple(written))
+    return Series(cover, tuple(written), tuple(mails))
+
+
+def about(report: str) -> dict[str, str]:
+    """The subject of the patch that a report is about, for each queue that it names."""
+    found = re.findall(r"(?m)^Patch \(([^)\n]+)\):\n((?:  .+\n)+)", report)
+    return {base: " ".join(subject.split())
+            for names, subject in found for base in names.split(", ")}
+
+
+def reports(base: str) -> dict[str, str]:
+    """By the name of the defect: the reports about the queue of `base`, of what it mends."""
+    queue = variant.series(base)
+    found = {}
+    for one in map(defect.load, defect.names()):
+        if one.report and variant.mending(queue, one):
+            text = one.report.read_text(encoding="utf-8")
+            if base in about(text):
+                found[one.name] = text
+    return found
 
 
 def check(source: Source, form: str = "") -> None:
