@@ -53,7 +53,8 @@ class Variant:
 def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Variant]:
     """The vulnerable and the fixed variant of `source` for `defect`.  Changes no tree.
 
-    `form` is another form of the queue to be the fixed one: "unshare" for series.unshare.
+    `form` is another form of the queue to be the fixed one: "unshare" for series.unshare.  Where the
+    released tree has a protection, the vulnerable one is still the tree without that.
     LabError where the control or the amplifier does not change exactly the places that the defect
     names, where a patch of the queue does not apply as it is (no fuzz), where there is neither
     a match nor a queue, and where the queue has no such form, or the defect is one of it.
@@ -65,7 +66,7 @@ def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Varia
             places += tuple(f"{place} (amplifier.cocci)" for place in more)
         return make(name, how, _with_files(source, defect.add, diff), places)
 
-    control = None if form else _control(source, defect)
+    control = _control(source, defect)
     form = form or ("" if control else _only_form(source.base.name, defect))
     name = f"series.{form}" if form else "series"
     queue = f"queue/{source.base.name}" + (f"/{name}" if form else "")
@@ -77,8 +78,9 @@ def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Varia
     if control:
         diff, places = control
         count = f"{len(places)} place" + ("s" if len(places) != 1 else "")
-        return (made("vulnerable", f"control.cocci ({count})", diff, places),
-                made("fixed", "as it is", ""))
+        fixed = made("fixed", f"{queue} ({len(patches)} patches)", queue_diff(source, patches)) \
+            if form else made("fixed", "as it is", "")
+        return made("vulnerable", f"control.cocci ({count})", diff, places), fixed
     other = series(source.base.name, defect.form) if defect.form else []
     if not (patches and other or mending(patches, defect)):
         raise LabError(

@@ -311,8 +311,8 @@ def test_a_version_is_wanted() -> None:
 
 def test_a_report_that_is_missing_is_named() -> None:
     left = [name for name in REPORTS if name not in (HANG, SPLIT)]
-    assert missing(defect.names(), left, {}) == [HANG, SPLIT]
-    assert missing(defect.names(), left, {HANG: "why", SPLIT: ""}) == [SPLIT]
+    assert missing(defect.names(), left, WITHOUT) == [HANG, SPLIT]
+    assert missing(defect.names(), left, {**WITHOUT, HANG: "why", SPLIT: ""}) == [SPLIT]
 
 
 # Beside the patches
