@@ -95,33 +95,33 @@ COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-sha
            "pmd-share-walkers", "pmd-share-mprotect", "pmd-share-count", "hugetlb-subpool",
            "hugetlb-poison-read", "thp-numa-pending", "hugetlb-mprotect-pending",
            "hugetlb-punch-private", "hugetlb-mremap-hang", "pmd-share-protect",
-           "pmd-share-busy")
+           "pmd-share-busy", "pmd-share-arm64-flush")
 READ = {
-    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V -",
-    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V -",
-    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V -",
-    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p -",
-    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V -",
-    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p -",
-    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V -",
-    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p -",
-    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V -",
-    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p -",
-    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V -",
-    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p -",
-    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V -",
-    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p -",
+    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - -",
+    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - -",
+    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - -",
+    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - -",
+    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - -",
+    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - -",
+    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - -",
+    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - -",
+    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - -",
+    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - -",
+    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - -",
+    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - -",
+    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - -",
+    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - -",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
-    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V",
-    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V",
-    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V",
-    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V",
-    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V",
-    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V",
-    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V",
-    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V",
-    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V",
-    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V",
+    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p",
+    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p",
+    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V p",
+    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V p",
+    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p",
+    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p",
+    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p",
+    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p",
+    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V p",
+    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 
@@ -158,6 +158,7 @@ def test_released(base: str, tmp_path: Path) -> None:
 MMAP, VMA, HUGETLB, RMAP = "mm/mmap.c", "mm/vma.c", "mm/hugetlb.c", "mm/rmap.c"
 TLB, HEADER, POLICY = "include/asm-generic/tlb.h", "include/linux/hugetlb.h", "mm/mempolicy.c"
 MIGRATE, INODE, GATHER = "mm/migrate.c", "fs/hugetlbfs/inode.c", "mm/mmu_gather.c"
+ARM64 = "arch/arm64/include/asm/tlb.h"
 PENDING = "atomic_inc(&mm->tlb_flush_pending);\n\t/*"
 HEARS = "\t\t\t\tstruct folio *folio)\n{\n\treturn 0;\n}"
 GATHERS = "tlb_gather_mmu_vma(&tlb, vma%s);\n\n\tmmu_notifier_invalidate_range_start(&range);\n\t%s"
@@ -169,6 +170,8 @@ LOOK = "vmf.pte = huge_pte_alloc("
 FAULT = f"hugetlb_vma_lock_read(vma);\n\t{LOOK}"
 NOTES = "tlb_unshare_pmd_ptdesc(tlb, virt_to_ptdesc(ptep), addr);"
 SYNC = "tlb_remove_table_sync_one();"
+EITHER = "(tlb->freed_tables || tlb->unshared_tables)"
+LAST = f"bool last_level = !{EITHER};"
 # The defect, Debian's tree that is protected, a file of it, and what is changed there.
 TAKEN_OUT = [
     ("pmd-share-split", "7.3", VMA, "hugetlb_split(vma, addr);", "vma_assert_write_locked(vma);"),
@@ -210,6 +213,11 @@ TAKEN_OUT = [
      "WRITE_ONCE(mm->tlb_flush_pending, true);\n\t/*"),
     ("hugetlb-mprotect-pending", "7.3", GATHER, "inc_tlb_flush_pending(tlb->mm);", "tlb->end = 0;"),
     ("hugetlb-mprotect-pending", "5.10", HUGETLB, GATHERS_5_10, GATHERS_5_10.split(";", 1)[1]),
+    ("pmd-share-arm64-flush", "7.3", ARM64, EITHER, "tlb->freed_tables"),
+    ("pmd-share-arm64-flush", "6.12", ARM64, LAST, "bool last_level = !tlb->freed_tables;"),
+    # That is not where it matters.
+    ("pmd-share-arm64-flush", "5.10", ARM64, LAST, "bool last_level = !tlb->freed_tables;\n\n"
+     "\tif (tlb->fullmm) {\n\t\tlast_level = !tlb->unshared_tables;\n\t}"),
 ]
 # Other ways to protect.
 PUT_IN = [
@@ -232,6 +240,9 @@ PUT_IN = [
     ("hugetlb-mprotect-pending", "6.12", HUGETLB, GATHERS_6_12, GATHERS_6_12.split(";", 1)[1]),
     ("hugetlb-poison-read", "6.12", INODE, "if (!folio_test_hwpoison(folio))",
      "if (!folio_contain_hwpoisoned_page(folio))"),
+    ("pmd-share-arm64-flush", "6.1", ARM64, LAST,
+     "bool last_level = !tlb->freed_tables;\n\n\tif (tlb->unshared_tables)\n\t\tlast_level = false;"),
+    ("pmd-share-arm64-flush", "6.12", ARM64, LAST, "bool last_level = false;"),
 ]
 
 
