@@ -94,8 +94,6 @@ def _took(progress: Progress) -> str:
 def _mutants(args: argparse.Namespace, progress: Progress) -> int:
     if args.defect or args.tests:
         raise LabError("DEFECT= and TESTS= mean nothing to mutants: each names its own selftests")
-    if args.form:
-        raise LabError("FORM= means nothing to mutants: they are made of what make series writes")
     if args.mutant:
         mutants.load(args.mutant)
     wanted = _wanted(args, mutants.BOOTS)

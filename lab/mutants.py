@@ -272,7 +272,7 @@ def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress, resume:
     progress.step(f"making the mutants of {source.version}")
     # For the tests of all mutants, whichever is asked for: all kernels find each other's objects.
     needs = defect.together(wanted.defect, {test for name in names() for test in load(name).tests})
-    _vulnerable, fixed = variant.plan(source, needs)
+    _vulnerable, fixed = variant.plan(source, needs, wanted.form)
     # All of them before the first is built: a rule that needs a look is to say so at once.
     for row in rows:
         progress.update(row.mutant.name)

@@ -11,7 +11,12 @@ expression list args;
 hugetlb_sharers_notify(...)
 {
 <...
+(
 - hugetlb_next_sharer(args)
 + (struct vm_area_struct *)NULL
+|
+- sharer_address(args)
++ 0UL
+)
 ...>
 }
