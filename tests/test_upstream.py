@@ -97,7 +97,7 @@ def test_it_is_the_same_each_time(base: str, tmp_path: Path) -> None:
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
     assert len(list((tmp_path / "one").iterdir())) == \
-        len(variant.series(base)) + len(upstream.patches(base)) + 1
+        len(variant.series(base)) + len(upstream.patches(base)) + 1 + len(series.reports(base))
 
 
 def test_mainline_is_not_named_in_the_subject(tmp_path: Path) -> None:
