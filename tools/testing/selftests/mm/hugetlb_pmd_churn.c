@@ -199,19 +199,6 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_user) {
 	.name = "churn_user", .sharers = 6, .ops = ALL_OPS,
 	.user = true };
 
-static int map_file(int fd, char *addr)
-{
-	return mmap(addr, pud_size(), PROT_READ | PROT_WRITE,
-		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
-	       MAP_FAILED ? errno : 0;
-}
-
-static void unmap_file(char *addr)
-{
-	mmap(addr, pud_size(), PROT_NONE,
-	     MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-}
-
 /* Not at the same offset of every page, for TCG's TLB: see journal_offset(). */
 static size_t word_offset(int page, int sharer)
 {
@@ -227,11 +214,6 @@ static unsigned long *word_of(char *addr, int page, int sharer)
 static enum phase phase_of(struct control *control)
 {
 	return __atomic_load_n(&control->phase, __ATOMIC_ACQUIRE);
-}
-
-static long ms_since(unsigned long start)
-{
-	return (cycles_clock() - start) / 1000000;
 }
 
 /* Count a lost write of @s: @found is what its word in @page holds. */
@@ -375,7 +357,7 @@ static void op_migrate(struct sharer *me)
 
 static void map_anew(struct sharer *me)
 {
-	int error = map_file(me->control->fd, me->addr);
+	int error = map_pud(me->control->fd, me->addr);
 
 	if (error)
 		give_up(me, "mmap", error);
@@ -383,7 +365,7 @@ static void map_anew(struct sharer *me)
 
 static void op_remap(struct sharer *me)
 {
-	unmap_file(me->addr);
+	unmap_pud(me->addr);
 	map_anew(me);
 }
 
@@ -528,7 +510,7 @@ static __noreturn void sharer_main(struct sharer *me, pid_t parent)
 	/* A fault that has nothing to do with this may be counted too. */
 	for (tries = 0; tries < TRIES && me->faults != 1; tries++) {
 		if (tries)
-			unmap_file(me->addr);
+			unmap_pud(me->addr);
 		me->addr = me->room + tries * pud_size();
 		map_anew(me);
 		me->faults = touch_pages(me->addr, NR_PAGES);
@@ -553,23 +535,12 @@ static __noreturn void sharer_main(struct sharer *me, pid_t parent)
 /* Pages of both nodes' pools that are in use, less those that the file has. */
 static long pool_missing(const struct control *control)
 {
-	long total, nr_free, used = 0;
-	char dir[80], path[112];
+	long used = 0;
 	struct stat st;
 	int i;
 
-	for (i = 0; i < 2; i++) {
-		snprintf(dir, sizeof(dir),
-			 "/sys/devices/system/node/node%d/hugepages/hugepages-%zukB",
-			 control->nodes[i], pmd_size() >> 10);
-		snprintf(path, sizeof(path), "%s/nr_hugepages", dir);
-		total = file_read_long(path);
-		snprintf(path, sizeof(path), "%s/free_hugepages", dir);
-		nr_free = file_read_long(path);
-		if (total < 0 || nr_free < 0)
-			return 0;
-		used += total - nr_free;
-	}
+	for (i = 0; i < 2; i++)
+		used += pool_used(control->nodes[i]);
 	if (fstat(control->fd, &st))
 		return 0;
 	return used - st.st_blocks * 512 / (long)pmd_size();
@@ -708,7 +679,7 @@ FIXTURE_SETUP(hugetlb_pmd_churn)
 	struct control *control;
 	cpu_set_t allowed;
 	pid_t parent;
-	long nr_free;
+	const char *why;
 
 	if (geteuid())
 		SKIP(return,
@@ -728,13 +699,9 @@ FIXTURE_SETUP(hugetlb_pmd_churn)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	ASSERT_EQ(0, guard_start());
 	/* Pages go both ways: each node has room for all of them. */
-	for (i = 0; i < 2; i++) {
-		nr_free = pool_fill(nodes[i], NR_PAGES + SPARE);
-		if (nr_free < NR_PAGES + SPARE)
-			SKIP(return,
-			     "%ld free huge pages on node %d, no more to be had: needs %d",
-			     nr_free, nodes[i], NR_PAGES + SPARE);
-	}
+	why = pool_lacks(nodes, 2, NR_PAGES + SPARE);
+	if (why)
+		SKIP(return, "%s", why);
 
 	control = mmap(NULL, sizeof(*control), PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -753,11 +720,11 @@ FIXTURE_SETUP(hugetlb_pmd_churn)
 	ASSERT_NE(NULL, self->area);
 
 	if (variant->ops == (MIGRATE | DONTNEED)) {
-		ASSERT_EQ(0, map_file(control->fd, self->area));
+		ASSERT_EQ(0, map_pud(control->fd, self->area));
 		if (madvise(self->area, pud_size(), MADV_DONTNEED))
 			SKIP(return,
 			     "no MADV_DONTNEED of huge pages on this kernel (since 5.18)");
-		unmap_file(self->area);
+		unmap_pud(self->area);
 	}
 
 	/* Before anything is mapped here: they must not inherit it. */
@@ -776,7 +743,7 @@ FIXTURE_SETUP(hugetlb_pmd_churn)
 	}
 
 	control->missing = pool_missing(control);
-	ASSERT_EQ(0, map_file(control->fd, self->area));
+	ASSERT_EQ(0, map_pud(control->fd, self->area));
 	for (i = 0; i < NR_PAGES; i++)
 		__atomic_store_n(self->area + i * pmd_size(), 0,
 				 __ATOMIC_RELAXED);
@@ -816,14 +783,14 @@ TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 			     control->sharers[i].faults, NR_PAGES,
 			     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
 	/* One more who has the table, and keeps it, would hide much. */
-	unmap_file(self->area);
+	unmap_pud(self->area);
 
 	control->start = cycles_clock();
 	set_and_wake(&control->phase, RUN);
 	watch_sharers(self, 1000 * MIN(seconds, MAX_SECONDS));
 	stop_sharers(self);
 
-	ASSERT_EQ(0, map_file(control->fd, view));
+	ASSERT_EQ(0, map_pud(control->fd, view));
 	for (i = 0; i < variant->sharers; i++) {
 		struct sharer *s = &control->sharers[i];
 

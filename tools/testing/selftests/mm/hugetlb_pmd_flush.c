@@ -126,19 +126,6 @@ static size_t journal_offset(void)
 	return JOURNAL_BYTES;
 }
 
-static int map_file(int fd, char *addr)
-{
-	return mmap(addr, pud_size(), PROT_READ | PROT_WRITE,
-		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
-	       MAP_FAILED ? errno : 0;
-}
-
-static void unmap_file(char *addr)
-{
-	mmap(addr, pud_size(), PROT_NONE,
-	     MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-}
-
 /* Process A, second thread. */
 
 struct writer {
@@ -216,7 +203,7 @@ process_a(FIXTURE_DATA(hugetlb_pmd_flush) * self, enum give_up how,
 		addr = sh->addr;
 		switch (cmd & 0xf) {
 		case STEP_MAP:
-			sh->error = map_file(self->fd, addr);
+			sh->error = map_pud(self->fd, addr);
 			if (!sh->error)
 				touch_pages(addr, NR_PAGES);
 			break;
@@ -238,7 +225,7 @@ process_a(FIXTURE_DATA(hugetlb_pmd_flush) * self, enum give_up how,
 		case STEP_STOP:
 			__atomic_store_n(&sh->stop, 1, __ATOMIC_RELEASE);
 			pthread_join(thread, NULL);
-			unmap_file(addr);
+			unmap_pud(addr);
 			break;
 		}
 		set_and_wake(&sh->ack, cmd);
@@ -290,7 +277,7 @@ static void place(FIXTURE_DATA(hugetlb_pmd_flush) * self)
 	void *pages[NR_PAGES];
 	int i;
 
-	if (map_file(self->fd, view))
+	if (map_pud(self->fd, view))
 		return;
 	touch_pages(view, NR_PAGES);
 	for (i = 0; i < NR_PAGES; i++) {
@@ -298,7 +285,7 @@ static void place(FIXTURE_DATA(hugetlb_pmd_flush) * self)
 		nodes[i] = self->nodes[i != self->written];
 	}
 	move_pages(0, NR_PAGES, pages, nodes, status, MPOL_MF_MOVE_ALL);
-	unmap_file(view);
+	unmap_pud(view);
 }
 
 static void report_loss(const struct journal_loss *loss, void *arg)
@@ -321,7 +308,7 @@ static long compare(FIXTURE_DATA(hugetlb_pmd_flush) * self, int *examples)
 	uint64_t *journal;
 	long lost;
 
-	if (map_file(self->fd, view))
+	if (map_pud(self->fd, view))
 		return -1;
 	journal = (uint64_t *)(view + self->written * pmd_size() +
 			       journal_offset());
@@ -332,7 +319,7 @@ static long compare(FIXTURE_DATA(hugetlb_pmd_flush) * self, int *examples)
 		memset(journal, 0, JOURNAL_BYTES);
 		self->shared->last = 0;
 	}
-	unmap_file(view);
+	unmap_pud(view);
 	return lost;
 }
 
@@ -340,8 +327,8 @@ FIXTURE_SETUP(hugetlb_pmd_flush)
 {
 	cpu_set_t allowed;
 	pid_t parent, pid;
-	long nr_free;
-	int i, cpu;
+	const char *why;
+	int cpu;
 
 	self->fd = -1;
 	self->given_up = variant->page;
@@ -359,12 +346,9 @@ FIXTURE_SETUP(hugetlb_pmd_flush)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	ASSERT_EQ(0, guard_start());
-	for (i = 0; i < 2; i++) {
-		nr_free = pool_fill(self->nodes[i], 2 * NR_PAGES + 2);
-		if (nr_free < 2 * NR_PAGES + 2)
-			SKIP(return, "%ld free huge pages on node %d, no more to be had: needs %d",
-			     nr_free, self->nodes[i], 2 * NR_PAGES + 2);
-	}
+	why = pool_lacks(self->nodes, 2, 2 * NR_PAGES + 2);
+	if (why)
+		SKIP(return, "%s", why);
 	self->fd = hugetlbfs_open(pud_size());
 	ASSERT_GE(self->fd, 0);
 	self->area = reserve_puds(MAP_ROOM + 2);
@@ -418,7 +402,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_flush, lost_write, 60)
 		 * this order, and only the last who has a table is left with
 		 * one that is not shared, and flushed for the page.
 		 */
-		ASSERT_EQ(0, map_file(self->fd, addr));
+		ASSERT_EQ(0, map_pud(self->fd, addr));
 		faults = touch_pages(addr, NR_PAGES);
 		/* Not after a loss: a skip would take its place. */
 		if (variant->aligned && faults != 1 && !lost)
@@ -443,7 +427,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_flush, lost_write, 60)
 		lost += got;
 		moves += from != to;
 		lost_moves += got && from != to;
-		unmap_file(addr);
+		unmap_pud(addr);
 	}
 
 	ksft_print_msg("hugetlb_pmd_flush: backing=hugetlbfs trigger=%s sharers=2",

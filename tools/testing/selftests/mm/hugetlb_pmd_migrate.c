@@ -896,8 +896,7 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 	int i, cpu, puds, nr_cpus = 0, cpus[CPU_SETSIZE];
 	cpu_set_t allowed;
 	pid_t parent, pid;
-	char path[80];
-	long nr_free;
+	const char *why;
 	int ret;
 
 	st->fd = -1;
@@ -918,12 +917,6 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 			cpus[nr_cpus++] = cpu;
 	if (numa_available() < 0 || two_nodes(st->nodes, cpus[0]) < 2)
 		SKIP(return, "needs two NUMA nodes with memory");
-	snprintf(path, sizeof(path),
-		 "/sys/kernel/mm/hugepages/hugepages-%zukB/nr_hugepages",
-		 pmd_size() >> 10);
-	if (file_read_long(path) < 0)
-		SKIP(return, "no huge pages of %zu KiB: needs CONFIG_HUGETLBFS",
-		     pmd_size() >> 10);
 	if (setup->trigger == BLOCK_OFFLINE && block_of_pfn(0) < 0)
 		SKIP(return, "no memory blocks: needs CONFIG_MEMORY_HOTREMOVE");
 
@@ -933,12 +926,9 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 	st->spare = 2 * NR_PAGES + 2;
 	if (setup->trigger == BLOCK_OFFLINE)
 		st->spare += MAX_FILLERS;
-	for (i = 0; i < 2; i++) {
-		nr_free = pool_fill(st->nodes[i], st->spare);
-		if (nr_free < st->spare)
-			SKIP(return, "%ld free huge pages on node %d, no more to be had: needs %ld",
-			     nr_free, st->nodes[i], st->spare);
-	}
+	why = pool_lacks(st->nodes, 2, st->spare);
+	if (why)
+		SKIP(return, "%s", why);
 
 	ret = open_backing(st, setup);
 	if (ret == -EINVAL && setup->backing == MEMFD)

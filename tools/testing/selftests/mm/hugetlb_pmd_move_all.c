@@ -126,20 +126,6 @@ static size_t offset_of(enum layout layout)
 	return layout == OWN_TABLES ? pmd_size() : 0;
 }
 
-static int map_file(int fd, char *addr)
-{
-	return mmap(addr, pud_size(), PROT_READ | PROT_WRITE,
-		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
-	       MAP_FAILED ? errno : 0;
-}
-
-/* Unmap, and keep the addresses from being used by anything else. */
-static void unmap_file(char *addr)
-{
-	mmap(addr, pud_size(), PROT_NONE,
-	     MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-}
-
 static __noreturn void sharer_main(struct sharer *me, int fd,
 				   enum layout layout, pid_t parent)
 {
@@ -153,7 +139,7 @@ static __noreturn void sharer_main(struct sharer *me, int fd,
 	for (;;) {
 		step = wait_for_change(&me->step, step);
 		if (addr)
-			unmap_file(addr);
+			unmap_pud(addr);
 		addr = NULL;
 		/*
 		 * A fault that has nothing to do with these pages may be
@@ -162,10 +148,10 @@ static __noreturn void sharer_main(struct sharer *me, int fd,
 		 */
 		for (tries = 0; step & 1 && tries < TRIES; tries++) {
 			if (addr)
-				unmap_file(addr);
+				unmap_pud(addr);
 			addr = next;
 			next += pud_size();
-			me->error = map_file(fd, addr);
+			me->error = map_pud(fd, addr);
 			if (me->error)
 				break;
 			me->faults = touch_pages(addr, NR_PAGES);
@@ -268,9 +254,8 @@ static int give_up_sys_nice(void)
 
 FIXTURE_SETUP(hugetlb_pmd_move_all)
 {
-	char path[80];
 	pid_t parent;
-	long nr_free;
+	const char *why;
 	int i, puds;
 
 	self->fd = -1;
@@ -278,21 +263,12 @@ FIXTURE_SETUP(hugetlb_pmd_move_all)
 		SKIP(return, "needs root, to mount hugetlbfs");
 	if (numa_available() < 0 || two_nodes(self->nodes, sched_getcpu()) < 2)
 		SKIP(return, "needs two NUMA nodes with memory");
-	snprintf(path, sizeof(path),
-		 "/sys/kernel/mm/hugepages/hugepages-%zukB/nr_hugepages",
-		 pmd_size() >> 10);
-	if (file_read_long(path) < 0)
-		SKIP(return, "no huge pages of %zu KiB: needs CONFIG_HUGETLBFS",
-		     pmd_size() >> 10);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	ASSERT_EQ(0, guard_start());
-	for (i = 0; i < 2; i++) {
-		nr_free = pool_fill(self->nodes[i], 2 * NR_PAGES);
-		if (nr_free < 2 * NR_PAGES)
-			SKIP(return, "%ld free huge pages on node %d, no more to be had: needs %d",
-			     nr_free, self->nodes[i], 2 * NR_PAGES);
-	}
+	why = pool_lacks(self->nodes, 2, 2 * NR_PAGES);
+	if (why)
+		SKIP(return, "%s", why);
 	self->fd = hugetlbfs_open(pud_size());
 	ASSERT_GE(self->fd, 0);
 	puds = 2 + MAX_SHARERS * MAP_ROOM;
@@ -351,7 +327,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_move_all, stays, 120)
 		int from = self->nodes[round % 2];
 		int to = self->nodes[!(round % 2)];
 
-		ASSERT_EQ(0, map_file(self->fd, self->addr));
+		ASSERT_EQ(0, map_pud(self->fd, self->addr));
 		touch_pages(self->addr, NR_PAGES);
 		ret = ask(MOVE_PAGES, self->addr, to, from, status);
 		if (ret)
@@ -402,7 +378,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_move_all, stays, 120)
 				       name);
 			moved_alone += NR_PAGES;
 		}
-		unmap_file(self->addr);
+		unmap_pud(self->addr);
 	}
 
 	/* What is asked for and others map is what could be moved wrongly. */

@@ -178,7 +178,7 @@ FIXTURE_SETUP(hugetlb_pmd_mremap)
 	const char *allow = getenv("HUGETLB_PMD_CHURN");
 	char *own, *other;
 	int nodes[2];
-	long nr_free;
+	const char *why;
 
 	self->fd = -1;
 	if (geteuid())
@@ -191,11 +191,9 @@ FIXTURE_SETUP(hugetlb_pmd_mremap)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	ASSERT_EQ(0, guard_start());
-	nr_free = pool_fill(nodes[0], 2 * NR_PAGES);
-	if (nr_free < 2 * NR_PAGES)
-		SKIP(return,
-		     "%ld free huge pages on node %d, no more to be had: needs %d",
-		     nr_free, nodes[0], 2 * NR_PAGES);
+	why = pool_lacks(nodes, 1, 2 * NR_PAGES);
+	if (why)
+		SKIP(return, "%s", why);
 	self->fd = hugetlbfs_open(pud_size());
 	ASSERT_GE(self->fd, 0);
 	self->area = reserve_puds(6);

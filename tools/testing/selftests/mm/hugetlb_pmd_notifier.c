@@ -687,7 +687,7 @@ FIXTURE_SETUP(hugetlb_pmd_notifier)
 {
 	cpu_set_t allowed;
 	pid_t parent, pid;
-	long nr_free, want = 3 * NR_PAGES;
+	const char *why;
 	struct message m;
 	int i, cpu, there[2], back[2];
 
@@ -718,12 +718,9 @@ FIXTURE_SETUP(hugetlb_pmd_notifier)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* First, or the guardian would have the devices open. */
 	ASSERT_EQ(0, guard_start());
-	for (i = 0; i < 2; i++) {
-		nr_free = pool_fill(self->nodes[i], want);
-		if (nr_free < want)
-			SKIP(return, "%ld free huge pages on node %d, no more to be had: needs %ld",
-			     nr_free, self->nodes[i], want);
-	}
+	why = pool_lacks(self->nodes, 2, 3 * NR_PAGES);
+	if (why)
+		SKIP(return, "%s", why);
 	self->fd = hugetlbfs_open(NR_PUDS * pud_size() + pmd_size());
 	ASSERT_GE(self->fd, 0);
 	/* A PUD more for each, so that a file can begin within one. */

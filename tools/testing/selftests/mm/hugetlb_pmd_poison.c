@@ -104,12 +104,6 @@ static bool magic_is_there(char *addr)
 			       __ATOMIC_ACQUIRE) == MAGIC;
 }
 
-static char *map_file(int fd, char *addr)
-{
-	return mmap(addr, pud_size(), PROT_READ | PROT_WRITE,
-		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0);
-}
-
 static __noreturn void sharer_main(struct control *control, int nr, int fd,
 				   char *addr, int cpu, pid_t parent)
 {
@@ -124,8 +118,8 @@ static __noreturn void sharer_main(struct control *control, int nr, int fd,
 	catch_sigbus();
 	wait_for_change(&control->go, 0);
 
-	if (map_file(fd, addr) == MAP_FAILED) {
-		me->error = errno;
+	me->error = map_pud(fd, addr);
+	if (me->error) {
 		set_and_wake(&me->state, 2);
 		_exit(0);
 	}
@@ -170,7 +164,7 @@ FIXTURE_SETUP(hugetlb_pmd_poison)
 	cpu_set_t allowed;
 	pid_t parent, pid;
 	int i, cpu, nodes[2];
-	long nr_free;
+	const char *why;
 
 	self->fd = -1;
 	if (geteuid())
@@ -188,10 +182,9 @@ FIXTURE_SETUP(hugetlb_pmd_poison)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	ASSERT_EQ(0, guard_start());
-	nr_free = pool_fill(nodes[0], 2 * NR_PAGES);
-	if (nr_free < 2 * NR_PAGES)
-		SKIP(return, "%ld free huge pages on node %d, no more to be had: needs %d",
-		     nr_free, nodes[0], 2 * NR_PAGES);
+	why = pool_lacks(nodes, 1, 2 * NR_PAGES);
+	if (why)
+		SKIP(return, "%s", why);
 	self->fd = hugetlbfs_open(pud_size());
 	ASSERT_GE(self->fd, 0);
 	self->area = reserve_puds(variant->sharers);
@@ -215,8 +208,8 @@ FIXTURE_SETUP(hugetlb_pmd_poison)
 	}
 
 	/* The first that the reverse map walk comes to. */
-	self->addr = map_file(self->fd, self->area);
-	ASSERT_NE(MAP_FAILED, self->addr);
+	ASSERT_EQ(0, map_pud(self->fd, self->area));
+	self->addr = self->area;
 	((uint64_t *)self->addr)[MAGIC_WORD] = MAGIC;
 	touch_pages(self->addr, NR_PAGES);
 }

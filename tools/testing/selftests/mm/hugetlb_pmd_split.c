@@ -93,19 +93,6 @@ FIXTURE_VARIANT(hugetlb_pmd_split)
 FIXTURE_VARIANT_ADD(hugetlb_pmd_split, madvise) { MADVISE };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_split, mbind) { MBIND };
 
-static int map_file(int fd, char *addr)
-{
-	return mmap(addr, pud_size(), PROT_READ | PROT_WRITE,
-		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
-	       MAP_FAILED ? errno : 0;
-}
-
-static void unmap_file(char *addr)
-{
-	mmap(addr, pud_size(), PROT_NONE,
-	     MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-}
-
 /* Until @word is @round: asleep, or by looking all the time. */
 static bool sleep_for(uint32_t *word, uint32_t round)
 {
@@ -166,13 +153,13 @@ static __noreturn void other_main(struct control *control, int fd, char *addr,
 		_exit(1);
 	/* A fault that has nothing to do with these pages may be counted too. */
 	for (tries = 0; control->faults != 1 && tries < 3; tries++) {
-		if (map_file(fd, addr))
+		if (map_pud(fd, addr))
 			_exit(1);
 		control->faults = touch_pages(addr, NR_PAGES);
-		unmap_file(addr);
+		unmap_pud(addr);
 	}
 	for (round = 1;; round++) {
-		control->error = map_file(fd, addr);
+		control->error = map_pud(fd, addr);
 		set_and_wake(&control->ready, round);
 		if (control->error || !spin_for(&control->go, round))
 			_exit(1);
@@ -183,7 +170,7 @@ static __noreturn void other_main(struct control *control, int fd, char *addr,
 		__atomic_store_n(&control->touched, round, __ATOMIC_RELEASE);
 		if (!sleep_for(&control->end, round))
 			_exit(1);
-		unmap_file(addr);
+		unmap_pud(addr);
 	}
 }
 
@@ -229,7 +216,7 @@ FIXTURE_SETUP(hugetlb_pmd_split)
 	int cpu, nr_cpus = 0, nodes[2];
 	cpu_set_t allowed;
 	pid_t parent;
-	long nr_free;
+	const char *why;
 
 	self->fd = -1;
 	if (geteuid())
@@ -245,10 +232,9 @@ FIXTURE_SETUP(hugetlb_pmd_split)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	ASSERT_EQ(0, guard_start());
-	nr_free = pool_fill(nodes[0], NR_PAGES);
-	if (nr_free < NR_PAGES)
-		SKIP(return, "%ld free huge pages on node %d, no more to be had: needs %d",
-		     nr_free, nodes[0], NR_PAGES);
+	why = pool_lacks(nodes, 1, NR_PAGES);
+	if (why)
+		SKIP(return, "%s", why);
 	self->fd = hugetlbfs_open(pud_size());
 	ASSERT_GE(self->fd, 0);
 	self->addr = reserve_puds(2);
@@ -304,7 +290,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_split, unshared, 120)
 	     round++) {
 		bool is_early;
 
-		ASSERT_EQ(0, map_file(self->fd, self->addr));
+		ASSERT_EQ(0, map_pud(self->fd, self->addr));
 		touch_pages(self->addr, NR_PAGES);
 		if (round == 1)
 			set_and_wake(&control->begin, round);
@@ -335,7 +321,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_split, unshared, 120)
 
 		reach = next_reach(reach, is_early);
 		delay = any_delay(control->shortest, shortest, reach);
-		unmap_file(self->addr);
+		unmap_pud(self->addr);
 		set_and_wake(&control->end, round);
 	}
 

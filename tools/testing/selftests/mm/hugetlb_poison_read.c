@@ -147,7 +147,7 @@ static bool look_at_all(struct seen *seen, int fd, enum look look, int map)
 FIXTURE_SETUP(hugetlb_poison_read)
 {
 	int i, nodes[2];
-	long nr_free;
+	const char *why;
 
 	self->fd = -1;
 	if (geteuid())
@@ -161,10 +161,9 @@ FIXTURE_SETUP(hugetlb_poison_read)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	ASSERT_EQ(0, guard_start());
-	nr_free = pool_fill(nodes[0], 2 * NR_PAGES);
-	if (nr_free < 2 * NR_PAGES)
-		SKIP(return, "%ld free huge pages on node %d, no more to be had: needs %d",
-		     nr_free, nodes[0], 2 * NR_PAGES);
+	why = pool_lacks(nodes, 1, 2 * NR_PAGES);
+	if (why)
+		SKIP(return, "%s", why);
 	self->fd = hugetlbfs_open(NR_PAGES * pmd_size());
 	ASSERT_GE(self->fd, 0);
 	self->seen = mmap(NULL, NR_PAGES * sizeof(*self->seen),

@@ -161,16 +161,11 @@ static __noreturn void private_main(int fd)
 	_exit(0);
 }
 
-static long ms_since(unsigned long start)
-{
-	return (cycles_clock() - start) / 1000000;
-}
-
 FIXTURE_SETUP(hugetlb_punch_private)
 {
 	const char *allow = getenv("HUGETLB_PMD_CHURN");
 	int i, nodes[2];
-	long nr_free;
+	const char *why;
 	pid_t parent;
 	char *addr;
 
@@ -185,11 +180,9 @@ FIXTURE_SETUP(hugetlb_punch_private)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	ASSERT_EQ(0, guard_start());
-	nr_free = pool_fill(nodes[0], 2 * NR_PAGES + SPARE);
-	if (nr_free < 2 * NR_PAGES + SPARE)
-		SKIP(return,
-		     "%ld free huge pages on node %d, no more to be had: needs %d",
-		     nr_free, nodes[0], 2 * NR_PAGES + SPARE);
+	why = pool_lacks(nodes, 1, 2 * NR_PAGES + SPARE);
+	if (why)
+		SKIP(return, "%s", why);
 	self->fd = hugetlbfs_open(NR_PAGES * pmd_size());
 	ASSERT_GE(self->fd, 0);
 

@@ -126,30 +126,20 @@ static int ask(enum trigger trigger, char *addr, int node)
 
 FIXTURE_SETUP(hugetlb_subpool)
 {
-	char path[80], options[32];
-	long nr_free;
-	int i;
+	char options[32];
+	const char *why;
 
 	self->dir = -1;
 	if (geteuid())
 		SKIP(return, "needs root, to mount hugetlbfs");
 	if (numa_available() < 0 || two_nodes(self->nodes, sched_getcpu()) < 2)
 		SKIP(return, "needs two NUMA nodes with memory");
-	snprintf(path, sizeof(path),
-		 "/sys/kernel/mm/hugepages/hugepages-%zukB/nr_hugepages",
-		 pmd_size() >> 10);
-	if (file_read_long(path) < 0)
-		SKIP(return, "no huge pages of %zu KiB: needs CONFIG_HUGETLBFS",
-		     pmd_size() >> 10);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	ASSERT_EQ(0, guard_start());
-	for (i = 0; i < 2; i++) {
-		nr_free = pool_fill(self->nodes[i], MOUNT_PAGES);
-		if (nr_free < MOUNT_PAGES)
-			SKIP(return, "%ld free huge pages on node %d, no more to be had: needs %d",
-			     nr_free, self->nodes[i], MOUNT_PAGES);
-	}
+	why = pool_lacks(self->nodes, 2, MOUNT_PAGES);
+	if (why)
+		SKIP(return, "%s", why);
 	snprintf(options, sizeof(options), ",size=%zuK",
 		 MOUNT_PAGES * pmd_size() >> 10);
 	self->dir = hugetlbfs_mount(options);

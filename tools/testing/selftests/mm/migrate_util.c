@@ -382,6 +382,19 @@ char *reserve_puds(int nr)
 	return (char *)aligned;
 }
 
+int map_pud(int fd, char *addr)
+{
+	return mmap(addr, pud_size(), PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
+	       MAP_FAILED ? errno : 0;
+}
+
+void unmap_pud(char *addr)
+{
+	mmap(addr, pud_size(), PROT_NONE,
+	     MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
 static bool guard_has(const char *path)
 {
 	unsigned int i;
@@ -392,20 +405,24 @@ static bool guard_has(const char *path)
 	return false;
 }
 
+static void pool_file(char *path, size_t len, int node, const char *name)
+{
+	snprintf(path, len,
+		 "/sys/devices/system/node/node%d/hugepages/hugepages-%zukB/%s",
+		 node, pmd_size() >> 10, name);
+}
+
 long pool_fill(int node, long want)
 {
-	char dir[80], path[112], value[32];
+	char path[112], value[32];
 	long nr, nr_free;
 
-	snprintf(dir, sizeof(dir),
-		 "/sys/devices/system/node/node%d/hugepages/hugepages-%zukB",
-		 node, pmd_size() >> 10);
-	snprintf(path, sizeof(path), "%s/free_hugepages", dir);
+	pool_file(path, sizeof(path), node, "free_hugepages");
 	nr_free = file_read_long(path);
 	if (nr_free < 0 || nr_free >= want)
 		return nr_free;
 
-	snprintf(path, sizeof(path), "%s/nr_hugepages", dir);
+	pool_file(path, sizeof(path), node, "nr_hugepages");
 	nr = pool_persistent(path);
 	if (nr < 0)
 		return nr;
@@ -417,8 +434,43 @@ long pool_fill(int node, long want)
 	snprintf(value, sizeof(value), "%ld", nr + want - nr_free);
 	file_write(path, value);
 
-	snprintf(path, sizeof(path), "%s/free_hugepages", dir);
+	pool_file(path, sizeof(path), node, "free_hugepages");
 	return file_read_long(path);
+}
+
+long pool_used(int node)
+{
+	long total, nr_free;
+	char path[112];
+
+	pool_file(path, sizeof(path), node, "nr_hugepages");
+	total = file_read_long(path);
+	pool_file(path, sizeof(path), node, "free_hugepages");
+	nr_free = file_read_long(path);
+	return total < 0 || nr_free < 0 ? 0 : total - nr_free;
+}
+
+const char *pool_lacks(const int *nodes, int nr, long want)
+{
+	static char why[96];
+	long nr_free;
+	int i;
+
+	for (i = 0; i < nr; i++) {
+		nr_free = pool_fill(nodes[i], want);
+		if (nr_free >= want)
+			continue;
+		if (nr_free < 0)
+			snprintf(why, sizeof(why),
+				 "no huge pages of %zu KiB: needs CONFIG_HUGETLBFS",
+				 pmd_size() >> 10);
+		else
+			snprintf(why, sizeof(why),
+				 "%ld free huge pages on node %d, no more to be had: needs %ld",
+				 nr_free, nodes[i], want);
+		return why;
+	}
+	return NULL;
 }
 
 int hugetlbfs_mount(const char *options)
@@ -467,6 +519,50 @@ int hugetlbfs_open(size_t size)
 	fd = hugetlbfs_file(dir, size);
 	close(dir);
 	return fd;
+}
+
+/* What the kernel is told for a test, by its name up to 5.12 and since. */
+static const char * const settings[][2] = {
+	/* How long a thread must have run before the first walk. */
+	{ "numa_balancing_scan_delay_ms", "scan_delay_ms" },
+	/* From walk to walk. */
+	{ "numa_balancing_scan_period_min_ms", "scan_period_min_ms" },
+	{ "numa_balancing_scan_period_max_ms", "scan_period_max_ms" },
+	{ "numa_balancing_scan_size_mb", "scan_size_mb" },
+};
+
+#define SYSCTL	"/proc/sys/kernel/"
+#define DEBUGFS	"/sys/kernel/debug/sched/numa_balancing/"
+
+/* Returns whether @path has the value now. The guardian puts it back. */
+static bool set(const char *path, const char *value)
+{
+	char old[32];
+
+	return !file_read(path, old, sizeof(old)) && !guard_undo(path, old) &&
+	       !file_write(path, value);
+}
+
+bool numa_balancing(int mib)
+{
+	char path[96], size[16];
+	size_t i;
+
+	if (!set(SYSCTL "numa_balancing", mib ? "1" : "0"))
+		return false;
+	snprintf(size, sizeof(size), "%d", mib);
+	for (i = 0; mib && i < ARRAY_SIZE(settings); i++) {
+		bool is_size = i == ARRAY_SIZE(settings) - 1;
+		const char *value = is_size ? size : "10";
+
+		snprintf(path, sizeof(path), SYSCTL "%s", settings[i][0]);
+		if (set(path, value))
+			continue;
+		snprintf(path, sizeof(path), DEBUGFS "%s", settings[i][1]);
+		if (!set(path, value))
+			return false;
+	}
+	return true;
 }
 
 int page_node(pid_t pid, void *addr)
@@ -619,6 +715,11 @@ void tracepoint_close(struct tracepoint *tp)
 {
 	while (tp->nr)
 		close(tp->fds[--tp->nr]);
+}
+
+long ms_since(uint64_t start)
+{
+	return (cycles_clock() - start) / 1000000;
 }
 
 static uint64_t cycles_zero;

@@ -61,10 +61,27 @@ size_t pud_size(void);
 char *reserve_puds(int nr);
 
 /*
+ * Map the first pud_size() bytes of a file there, shared and to be written to;
+ * 0 or an error number. unmap_pud() unmaps it, and keeps the addresses from
+ * being used by anything else.
+ */
+int map_pud(int fd, char *addr);
+void unmap_pud(char *addr);
+
+/*
  * See to it that at least @want huge pages of pmd_size() are free on @node.
  * Returns how many are. The guardian restores the size of the pool.
  */
 long pool_fill(int node, long want);
+
+/*
+ * The same for each of @nr nodes. Returns NULL, or a line that says what is
+ * missing.
+ */
+const char *pool_lacks(const int *nodes, int nr, long want);
+
+/* Huge pages of @node that are in use; 0 where that cannot be known. */
+long pool_used(int node);
 
 /*
  * A hugetlbfs with pages of pmd_size() that is mounted nowhere any more, and a
@@ -75,6 +92,13 @@ long pool_fill(int node, long want);
 int hugetlbfs_mount(const char *options);
 int hugetlbfs_file(int dir, size_t size);
 int hugetlbfs_open(size_t size);
+
+/*
+ * NUMA balancing: none for 0, or walks through @mib MiB of memory each, as often
+ * as there can be: every 10 ms, and no more than 2560 MiB in a second. The
+ * guardian restores the settings. Returns whether the kernel has it.
+ */
+bool numa_balancing(int mib);
 
 /*
  * Where the page at @addr of process @pid (0: this one) is. Both return -errno
@@ -125,6 +149,7 @@ int pfn_unpoison(uint64_t pfn);
 void cycles_start(void);
 double cycles_to_us(uint64_t cycles);
 uint64_t cycles_clock(void);	/* in nanoseconds, for want of a counter */
+long ms_since(uint64_t start);	/* milliseconds since cycles_clock() said so */
 
 static inline uint64_t cycles(void)
 {

@@ -74,6 +74,7 @@
 #define TICK_MS		10
 #define PHASE_MS	2000
 #define SLOW_END_US	20000
+#define SCAN_MIB	192	/* all that the test has, in one walk */
 
 enum trigger { NUMA_BALANCING, MOVE_PAGES };
 
@@ -149,54 +150,7 @@ FIXTURE_VARIANT_ADD(thp_numa_notifier, slow_end) {
 /* All of the test but the defect, so this passes on every kernel. */
 FIXTURE_VARIANT_ADD(thp_numa_notifier, move_pages) { MOVE_PAGES, 0 };
 
-/* What the kernel is told for the test, by its name up to 5.12 and since. */
-static const struct setting {
-	const char *sysctl;
-	const char *debugfs;
-	const char *value;
-} settings[] = {
-	/* How long a thread must have run before the first walk. */
-	{ "numa_balancing_scan_delay_ms", "scan_delay_ms", "10" },
-	/*
-	 * From walk to walk. The kernel takes what is the least for the size:
-	 * 76 ms, since no more than 2560 MiB/s are gone through.
-	 */
-	{ "numa_balancing_scan_period_min_ms", "scan_period_min_ms", "10" },
-	{ "numa_balancing_scan_period_max_ms", "scan_period_max_ms", "10" },
-	/* All huge pages and all else that the test has, in one walk. */
-	{ "numa_balancing_scan_size_mb", "scan_size_mb", "192" },
-};
-
-#define SYSCTL	"/proc/sys/kernel/"
-#define DEBUGFS	"/sys/kernel/debug/sched/numa_balancing/"
 #define THP	"/sys/kernel/mm/transparent_hugepage/enabled"
-
-/* Returns whether @path has the value now. The guardian puts it back. */
-static bool set(const char *path, const char *value)
-{
-	char old[32];
-
-	return !file_read(path, old, sizeof(old)) && !guard_undo(path, old) &&
-	       !file_write(path, value);
-}
-
-static bool set_numa_balancing(bool on)
-{
-	char path[96];
-	size_t i;
-
-	if (!set(SYSCTL "numa_balancing", on ? "1" : "0"))
-		return false;
-	for (i = 0; on && i < ARRAY_SIZE(settings); i++) {
-		snprintf(path, sizeof(path), SYSCTL "%s", settings[i].sysctl);
-		if (set(path, settings[i].value))
-			continue;
-		snprintf(path, sizeof(path), DEBUGFS "%s", settings[i].debugfs);
-		if (!set(path, settings[i].value))
-			return false;
-	}
-	return true;
-}
 
 static bool have_thp(void)
 {
@@ -607,7 +561,7 @@ FIXTURE_SETUP(thp_numa_notifier)
 	ASSERT_EQ(0, guard_start());
 	if (!have_thp())
 		SKIP(return, "needs CONFIG_TRANSPARENT_HUGEPAGE");
-	if (!set_numa_balancing(variant->trigger == NUMA_BALANCING))
+	if (!numa_balancing(variant->trigger == NUMA_BALANCING ? SCAN_MIB : 0))
 		SKIP(return, "needs CONFIG_NUMA_BALANCING and, up to 6.14, CONFIG_SCHED_DEBUG");
 
 	self->memory = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
