@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Are all huge pages of a table unmapped when its only user unmaps it, also if
+ * somebody looks at the table's page meanwhile?
+ *
+ * Page tables of hugetlb mappings can be shared, and who unmaps has to know if
+ * there are others. If there are, the table is left as it is for them, and the
+ * user just lets go of it:
+ *
+ *	shared				not shared
+ *	clear the PUD			clear each entry, and give up the map
+ *	count one user less		count and the reference of its page
+ *
+ * There are kernels that take the reference count of the table's page for the
+ * count of its users. But anybody may take a reference on a page for a moment,
+ * for instance who goes through all pages of the machine. The last user then
+ * takes the first way. The table goes with its entries in it, and its pages
+ * stay mapped for good, by nobody.
+ *
+ * Here one process maps pages at the end of a PUD and unmaps them, in a loop:
+ * all entries before them are looked at first. Another one has the kernel go
+ * through all pages. At last the map count of the pages must be 0, and the pool
+ * must have them again once the file is gone.
+ *
+ * A kernel that finds pages mapped which it removes from a file may crash. So
+ * if there are, a process stays that keeps the file.
+ */
+#include "kselftest_harness.h"
+
+#include <fcntl.h>
+#include <numa.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/param.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "migrate_util.h"
+#include "vm_util.h"
+
+/* Write 1 there, and a reference is taken on each page that has one. */
+#define LOOK_AT_ALL	"/sys/kernel/debug/split_huge_pages"
+
+#define NR_PAGES	2	/* more than one, or a fault proves nothing */
+#define TRIES		3	/* to touch them with one fault */
+#define SECONDS		10
+#define ENOUGH_LOOKS	20	/* fewer are no evidence */
+#define CHECK_EVERY	50	/* rounds */
+
+struct control {
+	uint32_t stop;
+	unsigned long looks;
+	int error;		/* of the one who looks */
+	long faults;		/* of one more user, to touch all pages */
+};
+
+FIXTURE(hugetlb_pmd_count)
+{
+	struct control *control;
+	char *area;		/* two PUDs */
+	int cpus[2];
+	int node;
+	int fd;
+	pid_t pid;		/* of the one who looks */
+	long used;		/* pages of the pool, before */
+};
+
+FIXTURE_VARIANT(hugetlb_pmd_count)
+{
+	bool looked_at;
+};
+
+/* First the one that nothing can be left of. */
+FIXTURE_VARIANT_ADD(hugetlb_pmd_count, left_alone) { false };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_count, looked_at) { true };
+
+/* The last pages of the PUD that is mapped at @area. */
+static char *pages_of(char *area)
+{
+	return area + pud_size() - NR_PAGES * pmd_size();
+}
+
+/* How many page tables map page frame @pfn, or -errno. */
+static long map_count(int64_t pfn)
+{
+	uint64_t count;
+	ssize_t got;
+	int fd;
+
+	fd = open("/proc/kpagecount", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	got = pread(fd, &count, sizeof(count), pfn * sizeof(count));
+	close(fd);
+	return got == sizeof(count) ? (long)count : -EIO;
+}
+
+static __noreturn void look_main(struct control *control, int cpu, pid_t parent)
+{
+	int ret;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	pin_to_cpu(cpu);
+	while (!__atomic_load_n(&control->stop, __ATOMIC_ACQUIRE)) {
+		ret = file_write(LOOK_AT_ALL, "1");
+		if (ret) {
+			control->error = -ret;
+			_exit(1);
+		}
+		__atomic_fetch_add(&control->looks, 1, __ATOMIC_RELEASE);
+	}
+	_exit(0);
+}
+
+/* With the pages mapped by the test: one fault if the table can be shared. */
+static int share_once(struct control *control, int fd, char *area)
+{
+	int status, tries;
+	pid_t pid = fork();
+
+	if (!pid) {
+		for (tries = 0; control->faults != 1 && tries < TRIES;
+		     tries++) {
+			if (map_pud(fd, area))
+				_exit(1);
+			control->faults = touch_pages(pages_of(area), NR_PAGES);
+			unmap_pud(area);
+		}
+		_exit(0);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -errno;
+	return status ? -EIO : 0;
+}
+
+/* Keep the file, and nothing else that somebody could wait for. */
+static void keep_for_good(int file)
+{
+	int fd;
+
+	if (fork())
+		return;
+	setsid();
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	prctl(PR_SET_NAME, "keep_hugetlb");
+	for (fd = 0; fd < 1024; fd++)
+		if (fd != file)
+			close(fd);
+	for (;;)
+		pause();
+}
+
+FIXTURE_SETUP(hugetlb_pmd_count)
+{
+	int cpu, nr_cpus = 0, nodes[2];
+	cpu_set_t allowed;
+	const char *why;
+
+	self->fd = -1;
+	if (geteuid())
+		SKIP(return, "needs root, to see how often a page is mapped");
+	if (sched_getaffinity(0, sizeof(allowed), &allowed) ||
+	    CPU_COUNT(&allowed) < 2)
+		SKIP(return, "needs two CPUs");
+	for (cpu = 0; cpu < CPU_SETSIZE && nr_cpus < 2; cpu++)
+		if (CPU_ISSET(cpu, &allowed))
+			self->cpus[nr_cpus++] = cpu;
+	if (variant->looked_at && access(LOOK_AT_ALL, W_OK))
+		SKIP(return,
+		     "no %s: needs debugfs and CONFIG_TRANSPARENT_HUGEPAGE, since 4.5",
+		     LOOK_AT_ALL);
+	if (access("/proc/kpagecount", R_OK))
+		SKIP(return, "needs CONFIG_PROC_PAGE_MONITOR");
+	if (numa_available() < 0 || two_nodes(nodes, self->cpus[0]) < 1)
+		SKIP(return, "needs CONFIG_NUMA");
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	ASSERT_EQ(0, guard_start());
+	why = pool_lacks(nodes, 1, NR_PAGES);
+	if (why)
+		SKIP(return, "%s", why);
+	self->node = nodes[0];
+	self->used = pool_used(self->node);
+	self->fd = hugetlbfs_open(pud_size());
+	ASSERT_GE(self->fd, 0);
+	self->area = reserve_puds(2);
+	ASSERT_NE(NULL, self->area);
+	self->control = mmap(NULL, sizeof(*self->control),
+			     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			     -1, 0);
+	ASSERT_NE(MAP_FAILED, self->control);
+	/* Its pages are to come from the pool of this node. */
+	numa_set_preferred(self->node);
+	pin_to_cpu(self->cpus[0]);
+}
+
+FIXTURE_TEARDOWN(hugetlb_pmd_count)
+{
+	if (self->pid > 0) {
+		kill(self->pid, SIGKILL);
+		waitpid(self->pid, NULL, 0);
+	}
+	if (self->area)
+		munmap(self->area, 2 * pud_size());
+	if (self->fd >= 0)
+		close(self->fd);
+	guard_stop();
+}
+
+TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
+{
+	struct control *control = self->control;
+	char *pages = pages_of(self->area);
+	unsigned long start, rounds, ms = 0;
+	pid_t parent = getpid();
+	int64_t pfns[NR_PAGES];
+	long left = 0, count, used;
+	int i;
+
+	ASSERT_EQ(0, map_pud(self->fd, self->area));
+	touch_pages(pages, NR_PAGES);
+	for (i = 0; i < NR_PAGES; i++) {
+		pfns[i] = page_pfn(0, pages + i * pmd_size());
+		ASSERT_GT(pfns[i], 0);
+		ASSERT_EQ(1, map_count(pfns[i]));
+	}
+	ASSERT_EQ(0, share_once(control, self->fd, self->area + pud_size()));
+	if (control->faults != 1)
+		SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
+		     control->faults, NR_PAGES,
+		     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+	unmap_pud(self->area);
+
+	if (variant->looked_at) {
+		self->pid = fork();
+		ASSERT_GE(self->pid, 0);
+		if (!self->pid)
+			look_main(control, self->cpus[1], parent);
+	}
+	start = cycles_clock();
+	for (rounds = 0; !left && ms < SECONDS * 1000; ms = ms_since(start)) {
+		for (i = 0; i < CHECK_EVERY; i++, rounds++) {
+			ASSERT_EQ(0, map_pud(self->fd, self->area));
+			touch_pages(pages, NR_PAGES);
+			unmap_pud(self->area);
+		}
+		/* Each time that the table is left maps each page once more. */
+		for (i = 0; i < NR_PAGES; i++) {
+			count = map_count(pfns[i]);
+			ASSERT_GE(count, 0);
+			left = MAX(left, count);
+		}
+		ASSERT_EQ(0, control->error)
+			TH_LOG("cannot write to %s: %s", LOOK_AT_ALL,
+			       strerror(control->error));
+	}
+	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	if (left)
+		keep_for_good(self->fd);
+
+	ksft_print_msg("hugetlb_pmd_count: trigger=%s sharers=1 control=%s",
+		       variant->looked_at ? "split_huge_pages" : "none",
+		       variant->looked_at ? "no" : "yes");
+	printf(" calls=%lu failed_calls=0 migrations=%lu lost_migrations=%ld",
+	       rounds, rounds, left);
+	printf(" first_ms=%lu looks=%lu\n", left ? ms : 0, control->looks);
+	ASSERT_EQ(0, left)
+		TH_LOG("mapped by nobody, and counted %ld times: after %lu rounds, %lu looks",
+		       left, rounds, control->looks);
+
+	/* It is no matter of figures alone. */
+	if (self->pid > 0)
+		ASSERT_EQ(self->pid, waitpid(self->pid, NULL, 0));
+	self->pid = 0;
+	ASSERT_EQ(0, ftruncate(self->fd, 0));
+	used = pool_used(self->node);
+	EXPECT_EQ(self->used, used)
+		TH_LOG("%ld huge pages in use on node %d, where %ld were", used,
+		       self->node, self->used);
+	if (variant->looked_at && control->looks < ENOUGH_LOOKS)
+		SKIP(return, "inconclusive: %lu looks at all pages",
+		     control->looks);
+}
+
+TEST_HARNESS_MAIN
