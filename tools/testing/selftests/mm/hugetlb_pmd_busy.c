@@ -105,11 +105,11 @@ static __noreturn void give_up(int error)
 
 static void map_and_wait(int fd, bool sleep)
 {
+	int error = map_pud(fd, where);
 	uint32_t none;
 
-	if (mmap(where, pud_size(), PROT_READ | PROT_WRITE,
-		 MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) != where)
-		give_up(errno);
+	if (error)
+		give_up(error);
 	touch_pages(where, NR_PAGES);
 	__atomic_fetch_add(&shared->ready, 1, __ATOMIC_RELEASE);
 	if (!sleep)
@@ -178,9 +178,9 @@ static __noreturn void write_main(int fd, int nr)
 FIXTURE_SETUP(hugetlb_pmd_busy)
 {
 	int i, nodes[2], each = NR_PAGES / variant->migrators;
+	const char *lacks;
 	unsigned long start;
 	pid_t parent;
-	long nr_free;
 
 	self->fd = -1;
 	if (geteuid())
@@ -190,13 +190,9 @@ FIXTURE_SETUP(hugetlb_pmd_busy)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	ASSERT_EQ(0, guard_start());
-	for (i = 0; i < 2; i++) {
-		nr_free = pool_fill(nodes[i], NR_PAGES + SPARE);
-		if (nr_free < NR_PAGES + SPARE)
-			SKIP(return,
-			     "%ld free huge pages on node %d, no more to be had: needs %d",
-			     nr_free, nodes[i], NR_PAGES + SPARE);
-	}
+	lacks = pool_lacks(nodes, 2, NR_PAGES + SPARE);
+	if (lacks)
+		SKIP(return, "%s", lacks);
 	self->fd = hugetlbfs_open(pud_size());
 	ASSERT_GE(self->fd, 0);
 	where = reserve_puds(1);
@@ -231,7 +227,7 @@ FIXTURE_SETUP(hugetlb_pmd_busy)
 	start = cycles_clock();
 	while (__atomic_load_n(&shared->ready, __ATOMIC_ACQUIRE) <
 	       (uint32_t)self->nr) {
-		ASSERT_LT((cycles_clock() - start) / 1000000, START_MS)
+		ASSERT_LT(ms_since(start), START_MS)
 			TH_LOG("not all processes have come up");
 		ASSERT_EQ(0, shared->error)
 			TH_LOG("a call failed: %s", strerror(shared->error));
@@ -276,13 +272,13 @@ TEST_F_TIMEOUT(hugetlb_pmd_busy, moves, 500)
 	int died = 0;
 
 	seconds = MIN(MAX(seconds, 1), MAX_SECONDS);
-	while (!died && cycles_clock() - start < seconds * 1000000000ul) {
+	while (!died && ms_since(start) < seconds * 1000) {
 		usleep(10 * 1000);
 		died = ended(self);
 	}
 	set_and_wake(&control->stop, 1);
-	for (start = cycles_clock(); ended(self) < self->nr &&
-	     cycles_clock() - start < STUCK_MS * 1000000ul;)
+	for (start = cycles_clock();
+	     ended(self) < self->nr && ms_since(start) < STUCK_MS;)
 		usleep(10 * 1000);
 
 	tries = control->tries;

@@ -134,15 +134,6 @@ static void map(int fd, int prot)
 		give_up(errno);
 }
 
-static void unmap(void)
-{
-	/* Nobody else may get the address space. */
-	if (mmap(where, pud_size(), PROT_NONE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
-		 0) != where)
-		give_up(errno);
-}
-
 static void read_pages(void)
 {
 	int i;
@@ -163,7 +154,7 @@ static __noreturn void change_main(int fd, int more, bool control)
 					 __ATOMIC_RELAXED);
 		if (mprotect(where, pud_size(), PROT_READ))
 			give_up(errno);
-		unmap();
+		unmap_pud(where);
 		count(&shared->changes);
 	}
 	_exit(0);
@@ -200,7 +191,7 @@ static __noreturn void try_main(int fd, int more)
 				count(&shared->allowed);
 			count(&shared->tries);
 		}
-		unmap();
+		unmap_pud(where);
 	}
 	_exit(0);
 }
@@ -211,7 +202,7 @@ static __noreturn void read_main(int fd)
 		map(fd, PROT_READ);
 		read_pages();
 		sched_yield();
-		unmap();
+		unmap_pud(where);
 		count(&shared->reads);
 	}
 	_exit(0);
@@ -256,8 +247,8 @@ static __noreturn void child(FIXTURE_DATA(hugetlb_pmd_protect) * self,
 
 FIXTURE_SETUP(hugetlb_pmd_protect)
 {
+	const char *lacks;
 	int i, nodes[2];
-	long nr_free;
 	pid_t parent;
 
 	self->fd = -1;
@@ -270,11 +261,9 @@ FIXTURE_SETUP(hugetlb_pmd_protect)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	ASSERT_EQ(0, guard_start());
-	nr_free = pool_fill(nodes[0], NR_PAGES);
-	if (nr_free < NR_PAGES)
-		SKIP(return,
-		     "%ld free huge pages on node %d, no more to be had: needs %d",
-		     nr_free, nodes[0], NR_PAGES);
+	lacks = pool_lacks(nodes, 1, NR_PAGES);
+	if (lacks)
+		SKIP(return, "%s", lacks);
 	/* Tables are shared where a mapping covers a PUD, whatever is in it. */
 	self->fd = hugetlbfs_open(NR_PAGES * pmd_size());
 	ASSERT_GE(self->fd, 0);
@@ -312,11 +301,6 @@ FIXTURE_TEARDOWN(hugetlb_pmd_protect)
 	if (self->fd >= 0)
 		close(self->fd);
 	guard_stop();
-}
-
-static long ms_since(unsigned long start)
-{
-	return (cycles_clock() - start) / 1000000;
 }
 
 /* Returns how many processes have ended. */
