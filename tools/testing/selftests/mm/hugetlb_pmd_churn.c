@@ -85,6 +85,7 @@
 #define TRIES		3	/* mappings to prove that the table is shared */
 #define SECONDS		10
 #define LONG_SECONDS	20	/* where little else is done, or much more */
+#define USER_SECONDS	30	/* where root moves four pages a second */
 #define MAX_SECONDS	400
 #define ENOUGH_MOVES	50	/* fewer are no evidence */
 #define ENOUGH_ROUNDS	10	/* of each sharer */
@@ -104,6 +105,7 @@ enum {
 
 #define NR_OPS		7
 #define ALL_OPS		(MIGRATE | REMAP | DONTNEED | MUNMAP_PART | FORK)
+#define SPLIT_OPS	(MIGRATE | MUNMAP_PART | FORK)
 
 enum phase { MAP = 1, RUN, STOP };	/* set by the test */
 enum state { MAPPED = 1, STOPPED };	/* set by a sharer */
@@ -134,6 +136,8 @@ struct control {
 	const FIXTURE_VARIANT(hugetlb_pmd_churn) * variant;
 
 	long missing;		/* pages that somebody else has */
+	/* See move_for_user(). */
+	long seen_refused, calls_for_user, moves_for_user;
 	unsigned int phase;
 	unsigned int seed;
 	int fd;
@@ -197,6 +201,12 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_all_punch) {
 	.ops = ALL_OPS | MPROTECT | PUNCH };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_user) {
 	.name = "churn_user", .sharers = 6, .ops = ALL_OPS,
+	.user = true };
+/* Each munmap() splits a mapping, while others fault and share its table. */
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_split) {
+	.name = "churn_split", .sharers = 6, .ops = SPLIT_OPS };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_split_user) {
+	.name = "churn_split_user", .sharers = 6, .ops = SPLIT_OPS,
 	.user = true };
 
 /* Not at the same offset of every page, for TCG's TLB: see journal_offset(). */
@@ -598,6 +608,9 @@ static void tell_stuck(FIXTURE_DATA(hugetlb_pmd_churn) * self, int i)
 	self->bad |= 1 << i;
 	ksft_print_msg("sharer %d is stuck in round %lu, operation: %s\n", i,
 		       s->rounds, s->doing ? s->doing : "none");
+	if (self->control->moves_for_user)
+		ksft_print_msg("root has moved %ld pages for the user\n",
+			       self->control->moves_for_user);
 	for (k = 0; k < 2 && pids[k] > 0; k++) {
 		tell_lines(pids[k], "stat");	/* the state is in there */
 		tell_lines(pids[k], "wchan");
@@ -647,6 +660,41 @@ static bool all_mapped(const struct control *control)
 	return true;
 }
 
+/*
+ * A kernel may refuse an ordinary user to move what others have mapped, as it
+ * should. Pages move all the same where an administrator or the kernel wants it
+ * so. Where the sharers move less than a page a second, and one of them has just
+ * been refused to, root moves a page in its place. If they are all stuck, nobody
+ * is refused: whoever calls move_pages() then is stuck too.
+ */
+static void move_for_user(FIXTURE_DATA(hugetlb_pmd_churn) * self)
+{
+	struct control *control = self->control;
+	int sharers = control->variant->sharers;
+	int i = control->calls_for_user % sharers;
+	const struct sharer *s = &control->sharers[i];
+	int node, was = -ENOENT, status = -ENOENT;
+	long refused = 0, moves = 0;
+	void *page;
+	int k;
+
+	for (k = 0; k < sharers; k++) {
+		refused += control->sharers[k].refused;
+		moves += control->sharers[k].moves;
+	}
+	if (refused == control->seen_refused || self->pids[i] <= 0 ||
+	    (moves + 2) * 1000 > ms_since(control->start))
+		return;
+	control->seen_refused = refused;
+
+	page = s->addr +
+	       control->calls_for_user++ / sharers % NR_PAGES * pmd_size();
+	move_pages(self->pids[i], 1, &page, NULL, &was, 0);
+	node = control->nodes[was == control->nodes[0]];
+	move_pages(self->pids[i], 1, &page, &node, &status, MPOL_MF_MOVE_ALL);
+	control->moves_for_user += was >= 0 && status == node;
+}
+
 /* In phase MAP until all did, in RUN for a time; or until one is bad. */
 static void watch_sharers(FIXTURE_DATA(hugetlb_pmd_churn) * self, long ms)
 {
@@ -669,6 +717,9 @@ static void watch_sharers(FIXTURE_DATA(hugetlb_pmd_churn) * self, long ms)
 				tell_stuck(self, i);
 			rounds[i] = now;
 		}
+		if (control->phase == RUN && control->variant->user &&
+		    control->variant->ops == SPLIT_OPS)
+			move_for_user(self);
 	}
 }
 
@@ -760,11 +811,18 @@ FIXTURE_TEARDOWN(hugetlb_pmd_churn)
 		guard_stop();
 }
 
+static long seconds_of(const FIXTURE_VARIANT(hugetlb_pmd_churn) * variant)
+{
+	if (variant->ops == SPLIT_OPS && variant->user)
+		return USER_SECONDS;
+	return variant->ops == MIGRATE || variant->ops == SPLIT_OPS ||
+	       variant->ops & PUNCH ? LONG_SECONDS : SECONDS;
+}
+
 TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 {
 	long seconds = env_long("HUGETLB_PMD_CHURN_SECONDS",
-				variant->ops == MIGRATE ||
-				variant->ops & PUNCH ? LONG_SECONDS : SECONDS);
+				seconds_of(variant));
 	struct control *control = self->control;
 	long calls = 0, failed_calls = 0, moves = 0, refused = 0, lost = 0;
 	long holes = 0, missing;
@@ -805,14 +863,17 @@ TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 		moves += migrates ? s->moves : s->protects;
 		holes += s->holes;
 	}
+	calls += control->calls_for_user;
+	moves += control->moves_for_user;
 	missing = pool_missing(control) - control->missing;
 
 	ksft_print_msg("hugetlb_pmd_churn: trigger=%s sharers=%d control=no",
 		       variant->name, variant->sharers);
 	printf(" calls=%ld failed_calls=%ld migrations=%ld lost_migrations=%ld",
 	       calls, failed_calls, moves, MIN(lost, moves));
-	printf(" first_ms=%ld rounds=%lu holes=%ld seed=%u\n",
-	       control->first_ms, rounds, holes, control->seed);
+	printf(" first_ms=%ld rounds=%lu holes=%ld for_user=%ld seed=%u\n",
+	       control->first_ms, rounds, holes, control->moves_for_user,
+	       control->seed);
 
 	EXPECT_EQ(0, lost)
 		TH_LOG("%ld writes lost, the first after %ld ms: %s", lost,
