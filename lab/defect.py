@@ -5,9 +5,9 @@ A race that is too narrow to be met in each boot may have an amplifier.cocci, wh
 in the vulnerable and in the fixed kernel alike, and an [amplifier] that says how in words.
 
 Such a file is INI. A defect that no selftest shows names none, and has an [audit]. One that shares
-its selftests with another names those variants of them that are about it. A defect that nobody has
-fixed yet has no `upstream` and no `fixed`, and says in `brought` which commit brought it: a patch of
-a queue mends it if it says so in its Fixes: line.
+its selftests with another names those variants of them that are about it, or a selftest all of
+whose variants are. A defect that nobody has fixed yet has no `upstream` and no `fixed`, and says in
+`brought` which commit brought it: a patch of a queue mends it if it says so in its Fixes: line.
 
 Beside the file a defect that is live in a kernel may have a report: a mail to those who maintain that
 kernel, for `make series` to write beside the patches.  It says which patch it is about, and of which
@@ -102,13 +102,15 @@ class Defect:
                                     # where b took over from a
     removes: str                    # the function whose call goes, once a place; "a|b" as above
     brought: str = ""               # where nobody has fixed it: the commit that it came with
-    variants: tuple[str, ...] = ()  # of the selftests (their option -v) that are about this defect;
-                                    # all of them where none is named
+    variants: tuple[str, ...] = ()  # of the selftests (their option -v) that are about this defect,
+                                    # or a selftest itself (-f) where all of its are; those of all
+                                    # selftests where none is named
     symptoms: tuple[str, ...] = ()  # what the defect makes a kernel say of itself: regular
                                     # expressions for complaints in a vulnerable kernel's log
     fatal: tuple[str, ...] = ()     # those of the symptoms after which it need not come to its end
     turns: tuple[str, ...] = ()     # where it is fatal: variants of the selftests (their option -v)
-                                    # of which a boot of the vulnerable kernel runs one, in turn
+                                    # of which a boot of the vulnerable kernel runs one, in turn,
+                                    # beside `variants`, which it does not die of
     harm: str = "lost writes"       # what a migration did that shows the defect
     audit: Path | None = None       # audit.cocci, where there is one
     audit_files: tuple[str, ...] = ()   # files that it is run on, those that a tree has
@@ -125,9 +127,15 @@ class Defect:
     before_own: bool = False        # or all that come before the first that mends the defect
     report: Path | None = None      # the mail that tells those who maintain a kernel that has it
 
-    def arguments(self) -> tuple[str, ...]:
-        """Those of the selftests, for the variants that are about this defect."""
-        return tuple(word for name in self.variants for word in ("-v", name))
+    def arguments(self, turn: str = "") -> tuple[str, ...]:
+        """Those of the selftests, for the variants that are about this defect; of its turns only
+        `turn`, where one is named."""
+        chosen = self.variants
+        if turn or chosen:
+            chosen += (turn,) if turn else self.turns
+        # The fixture of a selftest has its name.
+        return tuple(word for name in chosen
+                     for word in ("-f" if name in self.selftests else "-v", name))
 
     def versions(self) -> str:
         """Which versions have it, in words."""

@@ -156,14 +156,14 @@ def tests_of(wanted: Wanted, one: Variant, number: int) -> tuple[str, ...]:
     """Arguments for the selftests in boot `number` of a variant, from 1.
 
     A kernel that dies of its first test never comes to the others, so that each of its boots is
-    one test's, in turn.  Else all are run that are about the defect; what the user asks for is run
-    in any case.
+    one test's, in turn, after those that it does not die of.  Else all are run that are about the
+    defect; what the user asks for is run in any case.
     """
     turns = wanted.defect.turns
     if wanted.tests:
         return wanted.tests
     if turns and one.name == "vulnerable":
-        return "-v", turns[(number - 1) % len(turns)]
+        return wanted.defect.arguments(turns[(number - 1) % len(turns)])
     return wanted.defect.arguments()
 
 

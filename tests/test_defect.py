@@ -87,6 +87,9 @@ def test_a_defect_may_name_the_variants_that_show_it(folder: Path) -> None:
     assert defect.load("astray").arguments() == ()
     (folder / "defect").write_text(TEXT.replace("[control]", "variants = a b\n[control]"))
     assert defect.load("astray").arguments() == ("-v", "a", "-v", "b")
+    # All of those that a selftest has.
+    (folder / "defect").write_text(TEXT.replace("[control]", "variants = one b\n[control]"))
+    assert defect.load("astray").arguments() == ("-f", "one", "-v", "b")
     (folder / "audit.cocci").write_text("")
     (folder / "defect").write_text(TEXT.replace("selftests = one two", "variants = a")
                                    + "[audit]\nfiles = mm/a.c\nexist = f\nsee = f\n")
@@ -97,10 +100,16 @@ def test_a_defect_may_name_the_variants_that_show_it(folder: Path) -> None:
 @pytest.mark.parametrize("name", defect.names())
 def test_variants_that_are_named_are_there(name: str) -> None:
     one = defect.load(name)
-    have = {found for test in one.selftests for found in re.findall(
-        r"(?m)^FIXTURE_VARIANT_ADD\(\w+, (\w+)\)",
-        (REPO / selftest.FOLDER / f"{test}.c").read_text(encoding="utf-8"))}
-    assert set(one.variants) | set(one.turns) <= have
+    chosen = {*one.variants, *one.turns}
+    for test in one.selftests:
+        text = (REPO / selftest.FOLDER / f"{test}.c").read_text(encoding="utf-8")
+        have = {*re.findall(r"(?m)^FIXTURE_VARIANT_ADD\(\w+, (\w+)\)", text), test}
+        # A program that has nothing to run says that there is no test in it.
+        assert not one.variants or have & chosen
+        # Its name is its fixture's, for the option -f.
+        assert test not in chosen or re.findall(r"(?m)^FIXTURE\((\w+)\)", text) == [test]
+        chosen -= have
+    assert not chosen
 
 
 def test_a_part_of_the_queue_may_be_vulnerable(folder: Path) -> None:
@@ -260,5 +269,12 @@ def test_turns_are_for_what_is_fatal(folder: Path) -> None:
     path.write_text(TEXT.replace("[control]", "turns = a b\n[control]"))
     with pytest.raises(LabError, match="turns are for a kernel that dies"):
         defect.load("astray")
-    path.write_text(TEXT.replace("[control]", "turns = a b\nfatal = BUG\n[control]"))
-    assert defect.load("astray").turns == ("a", "b")
+    text = TEXT.replace("[control]", "turns = a b\nfatal = BUG\n[control]")
+    path.write_text(text)
+    loaded = defect.load("astray")
+    assert (loaded.turns, loaded.arguments(), loaded.arguments("b")) == (("a", "b"), (), ("-v", "b"))
+    # Beside variants that are not: those are run in each boot.
+    path.write_text(text.replace("turns", "variants = one c\nturns"))
+    loaded = defect.load("astray")
+    assert loaded.arguments() == ("-f", "one", "-v", "c", "-v", "a", "-v", "b")
+    assert loaded.arguments("b") == ("-f", "one", "-v", "c", "-v", "b")
