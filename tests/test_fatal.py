@@ -70,6 +70,18 @@ def test_each_boot_of_a_kernel_that_dies_is_one_tests(tmp_path: Path) -> None:
     assert prove.tests_of(asked, vulnerable, 2) == prove.tests_of(asked, fixed, 2) == ("-t", "exec")
 
 
+def test_what_is_not_fatal_is_run_before_each_turn(tmp_path: Path) -> None:
+    mine = wanted(tmp_path, "pmd-share-split")
+    vulnerable, fixed = (variant.make(name, "", "") for name in ("vulnerable", "fixed"))
+    others = ("-f", "hugetlb_pmd_notifier", "-f", "hugetlb_pmd_split")
+    assert [prove.tests_of(mine, vulnerable, number) for number in (1, 2)] == [
+        (*others, "-v", "churn_split"), (*others, "-v", "churn_split_user")]
+    assert prove.tests_of(mine, fixed, 1) == (
+        *others, "-v", "churn_split", "-v", "churn_split_user")
+    # The guest runs them in this order.
+    assert mine.defect.selftests[-1] == "hugetlb_pmd_churn"
+
+
 def test_only_the_variants_that_are_about_the_defect_are_run(tmp_path: Path) -> None:
     mine = wanted(tmp_path, "pmd-share-move-pages")
     for name in ("vulnerable", "fixed"):
