@@ -263,6 +263,14 @@ def test_what_is_fatal_is_a_symptom() -> None:
     assert not defect.load("pmd-share-migrate").fatal
 
 
+@pytest.mark.parametrize("name", defect.names())
+@pytest.mark.parametrize("text", ["WARNING: CPU: 0 PID: 1 at mm/rmap.c:1 x+0x1/0x2",
+                                  "WARNING: possible circular locking dependency detected"])
+def test_not_any_warning_is_a_symptom(name: str, text: str) -> None:
+    """One that nobody has seen yet is to be looked at."""
+    assert not any(re.search(symptom, text) for symptom in defect.load(name).symptoms)
+
+
 def test_turns_are_for_what_is_fatal(folder: Path) -> None:
     assert defect.load("astray").turns == ()
     path = folder / "defect"
