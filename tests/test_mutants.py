@@ -622,9 +622,9 @@ def test_all_kernels_have_what_some_selftest_needs(
         options.append(tuple(map(str, request[-1])))            # type: ignore[call-overload]
         return kernel(*request)                                     # type: ignore[arg-type]
 
-    def planned(source: Source, shown: defect.Defect) -> object:
+    def planned(source: Source, shown: defect.Defect, form: str) -> object:
         added.append(shown.add)
-        return plan(source, shown)
+        return plan(source, shown, form)
 
     monkeypatch.setattr(build, "kernel", built)
     monkeypatch.setattr(variant, "plan", planned)

@@ -13,6 +13,11 @@
  *	shared_source	shared		nothing to move, comes back
  *	shared_target	own		covers a PUD, and another process has a
  *					table with the same pages
+ *	down		own		covers a PUD, below the old one
+ *	part		own		covers a PUD; the old one is longer, and
+ *					what is before it stays
+ *	busy		own		covers a PUD, and another process writes
+ *					to the pages all the time
  *
  * The process that moves stores a word in each page before, and looks for all
  * of them after. What it stores then must be seen by another one that has the
@@ -41,6 +46,8 @@
 #include "vm_util.h"
 
 #define NR_PAGES	4
+#define NR_LEFT		2	/* pages that stay where a part is moved */
+#define BUSY_WORD	8	/* of a page, for who writes meanwhile */
 #define STUCK_MS	10000
 
 struct control {
@@ -53,6 +60,8 @@ struct control {
 	uint64_t found;
 	int other_bad_page;		/* what the other one found */
 	uint64_t other_found;
+	unsigned long writes;		/* of it, meanwhile */
+	unsigned long lost;		/* of these */
 };
 
 FIXTURE(hugetlb_pmd_mremap)
@@ -69,16 +78,24 @@ FIXTURE_VARIANT(hugetlb_pmd_mremap)
 	size_t beside;			/* huge pages that the new one is off */
 	bool shared_source;
 	bool shared_target;
+	bool down;
+	bool part;
+	bool busy;
 };
 
-FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, whole_pud) {
-	0, false, false };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, whole_pud) {};
 FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, beside) {
-	1, false, false };
+	.beside = 1 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_source) {
-	0, true, false };
+	.shared_source = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_target) {
-	0, false, true };
+	.shared_target = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, down) {
+	.down = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, part) {
+	.part = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, busy) {
+	.shared_target = true, .busy = true };
 
 static uint64_t *word_of(char *addr, int page)
 {
@@ -102,33 +119,54 @@ static __noreturn void mover_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
 				  variant)
 {
 	struct control *control = self->control;
-	char *old = self->area, *new = self->area + 2 * pud_size();
-	int i;
+	int i, left = variant->part ? NR_LEFT : 0;
+	char *old = self->area, *new = self->area;
+	uint64_t *words[NR_PAGES];
 
+	*(variant->down ? &old : &new) += 2 * pud_size();
 	/* What covers no PUD has a table of its own. */
 	if (!variant->shared_source)
 		old += pmd_size();
 	new += variant->beside * pmd_size();
-	if (map_at(old, pud_size(), self->fd) == MAP_FAILED)
+	if (map_at(old, left * pmd_size() + pud_size(), self->fd) == MAP_FAILED)
 		give_up(control, errno);
 	control->faults = touch_pages(old, NR_PAGES);
-	for (i = 0; i < NR_PAGES; i++)
+	for (i = 0; i < NR_PAGES; i++) {
 		__atomic_store_n(word_of(old, i), 100 + i, __ATOMIC_RELAXED);
+		words[i] = i < left ? word_of(old, i) : word_of(new, i - left);
+	}
 
-	if (mremap(old, pud_size(), pud_size(), MREMAP_MAYMOVE | MREMAP_FIXED,
-		   new) != new)
+	if (mremap(old + left * pmd_size(), pud_size(), pud_size(),
+		   MREMAP_MAYMOVE | MREMAP_FIXED, new) != new)
 		give_up(control, errno);
 
 	for (i = 0; i < NR_PAGES && control->bad_page < 0; i++) {
-		control->found = __atomic_load_n(word_of(new, i),
-						 __ATOMIC_RELAXED);
+		control->found = __atomic_load_n(words[i], __ATOMIC_RELAXED);
 		if (control->found != 100u + i)
 			control->bad_page = i;
 	}
 	for (i = 0; i < NR_PAGES; i++)
-		__atomic_store_n(word_of(new, i), 200 + i, __ATOMIC_RELAXED);
+		__atomic_store_n(words[i], 200 + i, __ATOMIC_RELAXED);
 	set_and_wake(&control->moved, 1);
 	_exit(0);
+}
+
+/* Store to all pages until they are moved, and look for what was stored. */
+static void write_meanwhile(struct control *control, char *addr)
+{
+	uint64_t *word, n = 0;
+	int i;
+
+	while (!__atomic_load_n(&control->moved, __ATOMIC_ACQUIRE)) {
+		n++;
+		for (i = 0; i < NR_PAGES; i++) {
+			word = word_of(addr, i) + BUSY_WORD;
+			if (__atomic_load_n(word, __ATOMIC_RELAXED) != n - 1)
+				control->lost++;
+			__atomic_store_n(word, n, __ATOMIC_RELAXED);
+		}
+		control->writes = n * NR_PAGES;
+	}
 }
 
 static __noreturn void other_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
@@ -148,6 +186,8 @@ static __noreturn void other_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
 		__atomic_store_n(word_of(addr, i), 1 + i, __ATOMIC_RELAXED);
 	set_and_wake(&control->looked, 1);
 
+	if (variant->busy)
+		write_meanwhile(control, addr);
 	wait_for_change(&control->moved, 0);
 	for (i = 0; i < NR_PAGES && control->other_bad_page < 0; i++) {
 		control->other_found = __atomic_load_n(word_of(addr, i),
@@ -276,7 +316,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
 		       control_only ? "yes" : "no");
 	printf(" calls=1 failed_calls=0 migrations=1 lost_migrations=%d",
 	       self->stuck);
-	printf(" faults=%ld\n", control->faults);
+	printf(" faults=%ld writes=%lu\n", control->faults, control->writes);
 	/* Whoever asks the file for more now waits as well. */
 	ASSERT_FALSE(self->stuck)
 		TH_LOG("mremap() did not come back in %d ms", STUCK_MS);
@@ -293,6 +333,9 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
 		TH_LOG("page %d holds %llu where it was moved to",
 		       control->bad_page, (unsigned long long)control->found);
 	ASSERT_TRUE(wait_a_while(&control->looked, 1, STUCK_MS));
+	EXPECT_EQ(0, control->lost)
+		TH_LOG("%lu of %lu writes of another one were lost",
+		       control->lost, control->writes);
 	EXPECT_EQ(-1, control->other_bad_page)
 		TH_LOG("page %d holds %llu where another one maps it",
 		       control->other_bad_page,
