@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,18 +129,25 @@ def _from(tree: Path, version: str, lock: Path | None, arch: Arch, progress: Pro
     tests = BESIDE if beside else tuple(names())
     files = [] if beside else sources()
     home = cache_dir() / "selftests"
-    with locked(home / "lock", lambda: progress.note("another run builds selftests: waiting")):
-        with atomic_dir(home / "stage") as stage:
-            # No other run may put another variant into the tree meanwhile.
-            with locked(lock, lambda: progress.note(f"another run works on {tree}: waiting for "
-                                                    "it")) if lock else nullcontext():
-                _copy(tree, stage)
+    stage = home / "stage"
+    with ExitStack() as locks:
+        # The tree first: who waits for a long build of that one keeps nobody from theirs.
+        in_tree = ExitStack()
+        locks.enter_context(in_tree)
+        if lock:
+            in_tree.enter_context(locked(
+                lock, lambda: progress.note(f"another run works on {tree}: waiting for it")))
+        locks.enter_context(locked(
+            home / "lock", lambda: progress.note("another run builds selftests: waiting")))
+        with atomic_dir(stage) as new:
+            # Until here no other run may put another variant into the tree.
+            _copy(tree, new)
+            in_tree.close()
             for path in files:
-                shutil.copyfile(path, stage / FOLDER / path.name)
-            (stage / "lib").mkdir(exist_ok=True)
+                shutil.copyfile(path, new / FOLDER / path.name)
+            (new / "lib").mkdir(exist_ok=True)
             for path in REPO.glob(SHARED):
-                shutil.copyfile(path, stage / "lib" / path.name)
-        stage = home / "stage"
+                shutil.copyfile(path, new / "lib" / path.name)
         try:
             dest = home / _key(stage, arch, tests)
             if not have(dest, (*tests, f"{RUNNER}/run_kselftest.sh")):

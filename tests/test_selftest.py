@@ -8,12 +8,13 @@ import io
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conftest import outside_make
 
-from lab import arch, selftest, source
+from lab import arch, paths, selftest, source
 from lab.base import Base
 from lab.errors import LabError, NoSource
 from lab.paths import REPO
@@ -86,6 +87,19 @@ def test_a_header_that_is_missing_does_not_matter(place: Path) -> None:
         built.runner / "run_kselftest.sh", os.R_OK)
     assert build()[1] == ""
     assert len(kept(place)) == 1
+
+
+def test_who_waits_for_a_tree_keeps_nobody_from_another(place: Path) -> None:
+    """A kernel of that tree may take a quarter of an hour to build."""
+    other = tree_at(place / "own/tree", "7.1.2")
+    with ThreadPoolExecutor() as pool:
+        with paths.locked(place / "debian/lock"):
+            waits = pool.submit(build)
+            with pytest.raises(TimeoutError):
+                waits.result(timeout=0.5)
+            assert "with the harness of 7.1.2" in build(source_at(other, "7.1.2"))[1]
+            assert not waits.done()
+        assert "another run works on" in waits.result(timeout=60)[1]
 
 
 @pytest.mark.parametrize("recipe", ["true", "touch $@", "cp /bin/true $@", "echo x > $@"])
