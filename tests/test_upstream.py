@@ -115,12 +115,13 @@ def test_the_cover_letter(base: str, tmp_path: Path) -> None:
     text = made.cover.read_text(encoding="utf-8")
     assert not re.search(r"[{}]", text), "a placeholder is left"
     mails = [path.read_text(encoding="utf-8") for path in variant.series(base)]
-    # It says what these four are about.
-    assert len(mails) == 4 and "first four patches" in text
+    # It says what these five are about.
+    assert len(mails) == 5 and "first five patches" in text
     assert "move_pages()" in series.subjects(mails)[0]
     assert "private mapping" in series.subjects(mails)[1] and "private mapping" in text
     assert "mremap()" in series.subjects(mails)[2] and "mremap()" in text
     assert "flags and entries" in series.subjects(mails)[3] and "mprotect()" in text
+    assert "userfaultfd poisons" in series.subjects(mails)[4] and "UFFDIO_POISON" in text
     mails += [mail for _name, mail in upstream.patches(base)]
     for number, subject in enumerate(series.subjects(mails), 1):
         assert re.search(rf"(?m)^ +{number}\. {re.escape(subject)}$", text), subject

@@ -319,8 +319,12 @@ static void want_share_flags(struct kunit *test)
 
 static void want_share_userfaultfd(struct kunit *test)
 {
-	/* What userfaultfd keeps in the entries is of one process alone. */
+	/*
+	 * What userfaultfd keeps in the entries is of one process alone. Ranges
+	 * of each mode can be poisoned.
+	 */
 	static const vm_flags_t flags[] = {
+		VM_UFFD_MISSING,
 		VM_UFFD_WP,
 		VM_UFFD_MINOR,
 #ifdef VM_UFFD_RWP
@@ -341,10 +345,6 @@ static void want_share_userfaultfd(struct kunit *test)
 				       "VMA flag %#lx",
 				       (unsigned long)flags[i]);
 	}
-
-	/* Missing pages are missing for all. */
-	make_vma(&vma, SHARED | VM_UFFD_MISSING, AT(4, 0), AT(5, 0));
-	KUNIT_EXPECT_TRUE(test, want_pmd_share(&vma, AT(4, 5)));
 }
 
 /* The page of the file at an address, in the units of vm_pgoff. */
