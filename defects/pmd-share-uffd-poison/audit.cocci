@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+// EXISTS  PMD tables can be shared, and userfaultfd can poison pages
+// NEEDS   the function that says which registered VMAs share no table; the one that joins a table
+// HAS     the first names those of any mode; the second, or what it calls, looks for markers of poison
+
+@initialize:python@
+@@
+ANY = ("__VM_UFFD_FLAGS", "__VMA_UFFD_FLAGS", "VM_UFFD_MISSING", "VMA_UFFD_MISSING",
+       "userfaultfd_armed")
+looks, joins = set(), {}
+
+@there@
+identifier fn = {huge_pmd_share, mfill_atomic_poison, uffd_disable_huge_pmd_share};
+position p;
+@@
+fn@p(...) { ... }
+
+@script:python@
+p << there.p;
+fn << there.fn;
+@@
+name, where = str(fn), "%s:%s" % (p[0].file, p[0].line)
+if name == "mfill_atomic_poison":
+    print("EXISTS %s %s" % (name, where))
+else:
+    print("SEEN %s %s" % (name, where))
+    print("%s %s %s" % ("EXISTS" if name == "huge_pmd_share" else "NEEDS", name, where))
+
+@modes@
+expression e;
+position p;
+@@
+uffd_disable_huge_pmd_share(...)
+{
+<+...
+return@p e;
+...+>
+}
+
+@script:python@
+p << modes.p;
+e << modes.e;
+@@
+if any(flags in str(e) for flags in ANY):
+    print("HAS uffd_disable_huge_pmd_share %s:%s" % (p[0].file, p[0].line))
+
+// Of the markers of hugetlb there is one that is not poison, and that is gone when the VMA is not
+// registered any more.
+@looks@
+identifier fn = {is_poisoned_swp_entry, softleaf_is_poison_marker, is_pte_marker, pte_is_marker,
+                 is_pte_marker_entry, softleaf_is_marker};
+position p;
+@@
+fn@p(...)
+
+@script:python@
+p << looks.p;
+@@
+looks.add(str(p[0].current_element))
+
+@calls@
+identifier fn;
+position p;
+@@
+fn@p(...)
+
+@script:python@
+p << calls.p;
+fn << calls.fn;
+@@
+if str(p[0].current_element) == "huge_pmd_share":
+    where = "%s:%s" % (p[0].file, p[0].line)
+    joins.setdefault(str(fn), where)
+    if str(fn) in ("hugetlb_walk", "huge_pte_offset"):
+        print("NEEDS huge_pmd_share %s" % where)
+
+@finalize:python@
+@@
+for name, where in joins.items():
+    if name in looks or "huge_pmd_share" in looks:
+        print("HAS huge_pmd_share %s" % where)
