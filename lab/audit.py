@@ -23,7 +23,7 @@ from pathlib import Path
 
 from lab import base as bases
 from lab import defect as defects
-from lab import spatch, variant
+from lab import kconfig, spatch, variant
 from lab.defect import Defect
 from lab.errors import LabError
 from lab.paths import REPO
@@ -82,6 +82,8 @@ def look(tree: Path, version: str, defect: Defect) -> Finding:
         if blind := [name for name in either if _defines(text, name)]:
             return _unknown(defect, f"coccinelle cannot parse {blind[0]}()")
         return Finding(defect.name, NOT_AFFECTED, f"there is no {either[0]}()", (), ())
+    if defect.shared() and (why := kconfig.unshared(tree)):
+        return Finding(defect.name, NOT_AFFECTED, why, (), ())
     if blind := [name for name in defect.see
                 if name not in found["SEEN"] and _defines(text, name)]:
         return _unknown(defect, f"coccinelle cannot parse {blind[0]}()")

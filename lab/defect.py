@@ -57,6 +57,9 @@ _OPTIONAL: dict[str, set[str]] = {
 }
 # Sections that go with no file of their own.
 _FREE = {"queue", "kernel", "guest"}
+# Functions of shared PMD tables: a tree that shares none has them to no effect.
+_SHARING = {"huge_pmd_share", "sharing_lock", "adjust_range_if_pmd_sharing_possible",
+            "tlb_unshare_pmd_ptdesc"}
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,10 @@ class Defect:
         # The fixture of a selftest has its name.
         return tuple(word for name in chosen
                      for word in ("-f" if name in self.selftests else "-v", name))
+
+    def shared(self) -> bool:
+        """Whether it is one of shared PMD tables: no code that shares them, no such defect."""
+        return not _SHARING.isdisjoint(name for names in self.exist for name in names.split("|"))
 
     def versions(self) -> str:
         """Which versions have it, in words."""

@@ -27,6 +27,9 @@ _DERIVED = ("NUMA", "MIGRATION", "MEMORY_FAILURE", "MEMORY_HOTREMOVE", "MMU_NOTI
             "VM_EVENT_COUNTERS", "HWPOISON_INJECT", "DEBUG_FS")
 # That PMD tables are shared at all: the first of these that the tree has.
 _SHARING = ("HUGETLB_PMD_PAGE_TABLE_SHARING", "ARCH_WANT_HUGE_PMD_SHARE")
+# What the first of them depends on, and the files that say so.
+_LOCKS = "SPLIT_PMD_PTLOCKS"
+KCONFIGS = ("fs/Kconfig", "mm/Kconfig")
 
 
 @dataclass(frozen=True)
@@ -113,24 +116,46 @@ def symbols(tree: Path, arch: Arch) -> set[str]:
 def missing(asked: Request, config: str, sharing: str) -> list[str]:
     """What is not in a .config (its text) as it was asked for, derived options among it.
 
-    `sharing` is the option that says whether PMD tables are shared.  Each is "CONFIG_X=y", with
+    `sharing` is the option that says whether PMD tables are shared, or "".  Each is "CONFIG_X=y", with
     what it is in its place where it has another value.
     """
     have = parse(config, ".config")
-    wanted = {**{name: "y" for name in (*_DERIVED, sharing)}, **asked.options}
+    wanted = {**{name: "y" for name in (*_DERIVED, sharing) if name}, **asked.options}
     return [f"CONFIG_{name}={value}" + (f" (is {have[name]})" if have.get(name, "n") != "n"
                                         else "")
             for name, value in wanted.items() if have.get(name, "n") != value]
 
 
 def sharing_option(tree: Path, arch: Arch) -> str:
-    """The option that PMD sharing hangs on in `tree`; LabError where it has none."""
+    """The option that PMD sharing hangs on in `tree`; LabError where it has none.
+
+    "" where it is known that nothing is shared: a defect that is proved there is of something else.
+    """
+    if unshared(tree):
+        return ""
     known = symbols(tree, arch)
     for name in _SHARING:
         if name in known:
             return name
     raise LabError(f"{tree} cannot share PMD tables on {arch.name}: its Kconfig files have none "
                    f"of {', '.join(_SHARING)}")
+
+
+def unshared(tree: Path) -> str:
+    """Why no kernel that is made from `tree` shares PMD tables; "" if nothing is known of it.
+
+    6.6.72 took HUGETLB_PMD_PAGE_TABLE_SHARING over from 6.12, and not what it depends on.
+    """
+    texts = []
+    for name in KCONFIGS:
+        if not (tree / name).is_file():
+            return ""
+        texts.append((tree / name).read_text(encoding="utf-8", errors="replace"))
+    found = re.search(rf"(?m)^config {_SHARING[0]}\n(?:[ \t].*\n)*?[ \t]+depends on .*\b{_LOCKS}\b",
+                      texts[0])
+    if not found or any(re.search(rf"(?m)^config {_LOCKS}$", text) for text in texts):
+        return ""
+    return f"no PMD table is shared: {_SHARING[0]} depends on {_LOCKS}, which there is not"
 
 
 def environment(obj: Path | None = None) -> dict[str, str]:

@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from lab import spatch
+from lab import kconfig, spatch
 from lab.defect import Amplifier, Defect
 from lab.errors import LabError
 from lab.paths import REPO
@@ -76,6 +76,8 @@ def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Varia
     if form and name == defect.form:
         raise LabError(f"FORM={form}: {defect.name} is a defect of that form of the fix")
     if control:
+        if defect.shared() and (why := kconfig.unshared(source.tree)):
+            raise LabError(f"nothing to compare for {defect.name} in {source.version}: {why}")
         diff, places = control
         count = f"{len(places)} place" + ("s" if len(places) != 1 else "")
         fixed = made("fixed", f"{queue} ({len(patches)} patches)", queue_diff(source, patches)) \

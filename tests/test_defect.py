@@ -97,6 +97,12 @@ def test_a_defect_may_name_the_variants_that_show_it(folder: Path) -> None:
         defect.load("astray")
 
 
+def test_defects_of_shared_tables() -> None:
+    shared = {name for name in defect.names() if defect.load(name).shared()}
+    assert shared == {name for name in defect.names()
+                      if name.startswith("pmd-share-") or name == "hugetlb-mremap-hang"}
+
+
 @pytest.mark.parametrize("name", defect.names())
 def test_variants_that_are_named_are_there(name: str) -> None:
     one = defect.load(name)

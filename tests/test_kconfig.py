@@ -149,6 +149,29 @@ def test_sharing_hangs_on_the_newer_option_where_there_is_one(tree: Path) -> Non
         kconfig.sharing_option(tree, X86)
 
 
+def test_a_tree_whose_tables_cannot_be_shared(tree: Path) -> None:
+    """As 6.6.72 and later, where nothing defines what the option depends on."""
+    (tree / "fs").mkdir()
+    (tree / "mm").mkdir(exist_ok=True)
+    depends = "config HUGETLB_PMD_PAGE_TABLE_SHARING\n\tdef_bool HUGETLB_PAGE\n" \
+        "\tdepends on ARCH_WANT_HUGE_PMD_SHARE && SPLIT_PMD_PTLOCKS\n\n"
+    (tree / "fs/Kconfig").write_text(depends)
+    # What is not there says nothing.
+    assert kconfig.unshared(tree) == ""
+    (tree / "mm/Kconfig").write_text("config ARCH_ENABLE_SPLIT_PMD_PTLOCK\n\tbool\n")
+    assert "depends on SPLIT_PMD_PTLOCKS, which there is not" in kconfig.unshared(tree)
+    assert kconfig.sharing_option(tree, X86) == ""
+    asked = kconfig.Request({"A": "y"}, ())
+    assert kconfig.missing(asked, DERIVED + "CONFIG_A=y\n", "") == []
+    # Another option may depend on it.
+    (tree / "fs/Kconfig").write_text(depends.replace("SPLIT_PMD_PTLOCKS\n", "SMP\n\nconfig X\n"
+                                                     "\tdepends on SPLIT_PMD_PTLOCKS\n"))
+    assert kconfig.unshared(tree) == ""
+    (tree / "fs/Kconfig").write_text(depends)
+    (tree / "mm/Kconfig").write_text("config SPLIT_PMD_PTLOCKS\n\tdef_bool y\n")
+    assert kconfig.unshared(tree) == ""
+
+
 def test_all_that_did_not_stick_is_in_one_line(fragments: Path, tree: Path,
                                                tmp_path: Path) -> None:
     (tree / "refused").write_text("CONFIG_A\nCONFIG_MMU_NOTIFIER\nCONFIG_ARCH_WANT_HUGE_PMD_SHARE")
