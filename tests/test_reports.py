@@ -267,9 +267,9 @@ HANG, SPLIT, WALKERS = "hugetlb-mremap-hang", "pmd-share-split", "pmd-share-walk
     (says_to_whom, WALKERS, "Cc: ", "Cc: cip-dev@lists.cip-project.org, ", "cip-dev"),
     (names_its_patch, HANG, "Patch (", "Patches (", "names no patch"),
     (names_its_patch, HANG, "its own lock\n", "any lock\n", "queue/7.3 does not mend it with"),
-    (names_its_patch, HANG, "(7.3, 6.12", "(7.2, 6.12", "there is no base 7.2"),
+    (names_its_patch, HANG, "(7.3, 6.18", "(7.2, 6.18", "there is no base 7.2"),
     # Of another queue, and one of this queue that mends something else.
-    (names_its_patch, HANG, "6.12, 6.1)", "6.12, 5.10)", "queue/5.10 does not mend it"),
+    (names_its_patch, HANG, "6.6, 6.1)", "6.6, 5.10)", "queue/5.10 does not mend it"),
     (names_its_patch, HANG, "hugetlb: mremap() must not wait for its own lock",
      "mm: migrate: let move_pages() see that a PMD table is shared", "queue/7.3 does not mend it"),
     (names_what_can_be_run, HANG, "make prove", "make proof", "there is no make proof"),
