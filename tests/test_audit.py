@@ -287,6 +287,19 @@ def test_other_protection_is_seen(
     assert look(tree, name).status == audit.PROTECTED
 
 
+@pytest.mark.parametrize("base", ["6.12", "7.3"])
+def test_half_a_protection_is_none(base: str, debians: Callable[[str], Path],
+                                   tmp_path: Path) -> None:
+    """Who is registered does not share, and who joins a table looks for poison: both are needed."""
+    patch = next((REPO / "queue" / base).glob("*-that-userfaultfd-po.patch"))
+    _log, *halves = re.split(r"(?m)^(?=diff --git )", patch.read_text(encoding="utf-8"))
+    assert len(halves) == 2
+    for half, lacks in zip(halves, ("huge_pmd_share", "uffd_disable_huge_pmd_share")):
+        found = look(changed(debians(base), tmp_path / lacks, half), "pmd-share-uffd-poison")
+        assert found.status == audit.VULNERABLE
+        assert [place.split()[1] for place in found.places] == [lacks]
+
+
 @pytest.mark.parametrize("name, base, file, old, new", TAKEN_OUT, ids=ids(TAKEN_OUT))
 def test_a_mess_is_unknown(name: str, base: str, file: str, old: str, new: str,
                            debians: Callable[[str], Path], tmp_path: Path) -> None:
