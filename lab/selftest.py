@@ -75,8 +75,9 @@ def names() -> list[str]:
 
 
 def build(arch: Arch, progress: Progress, given: Source | None = None,
-          harness: Path | None = None, beside: bool = False) -> Built:
-    """The selftests, from the cache or built now; with `beside` those of BESIDE in their place.
+          harness: Path | None = None, beside: bool = False, other: Path | None = None) -> Built:
+    """The selftests, from the cache or built now; with `beside` those of BESIDE in their place, and
+    with `other` that one program, a C file that may use what the selftests share.
 
     `harness` is a kernel tree to take the harness from; `given` the source under test.  LabError
     where `harness` will not do, where none of the trees will, and with the compiler's error.
@@ -89,13 +90,13 @@ def build(arch: Arch, progress: Progress, given: Source | None = None,
             raise LabError(f"no such folder: {harness} (HARNESS= names a kernel tree)") from err
         version = source.kernel_version(top, "HARNESS=")
         try:
-            return _from(top, version, None, arch, progress, beside)
+            return _from(top, version, None, arch, progress, beside, other)
         except _Unfit as err:
             raise LabError(f"HARNESS={harness} will not do: {err}", err.log) from err
     if given is not None and not _lacks(given.tree):
         try:
             return _from(given.tree, given.version, given.tree.parent / "lock", arch, progress,
-                         beside)
+                         beside, other)
         except _Unfit as err:
             progress.note(f"the harness of {given.version} will not do ({err}): another is used")
     try:
@@ -105,7 +106,8 @@ def build(arch: Arch, progress: Progress, given: Source | None = None,
             "the selftests are built with the harness of a kernel of 6.10 or later: name such a "
             f"tree with HARNESS=/path/to/linux ({err})") from err
     try:
-        return _from(home.tree, home.version, home.tree.parent / "lock", arch, progress, beside)
+        return _from(home.tree, home.version, home.tree.parent / "lock", arch, progress, beside,
+                     other)
     except _Unfit as err:
         raise LabError(f"the selftests could not be built: {err}", err.log) from err
 
@@ -122,12 +124,15 @@ def _lacks(tree: Path) -> str:
 
 
 def _from(tree: Path, version: str, lock: Path | None, arch: Arch, progress: Progress,
-          beside: bool) -> Built:
+          beside: bool, other: Path | None) -> Built:
     """Build with the harness of `tree`, which is the lab's own where it has a `lock`."""
     if lacks := _lacks(tree):
         raise _Unfit(lacks)
     tests = BESIDE if beside else tuple(names())
     files = [] if beside else sources()
+    if other:
+        tests = (other.stem,)
+        files = [other, *(path for path in files if not _is_test(path))]
     home = cache_dir() / "selftests"
     stage = home / "stage"
     with ExitStack() as locks:
