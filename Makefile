@@ -26,6 +26,7 @@ TREES ?=
 HARNESS ?=
 FORM ?=
 FAST ?=
+ROUNDS ?=
 
 # $(call option,NAME,--name): nothing where the variable is empty.
 option = $(if $($(1)),$(2)='$($(1))')
@@ -35,7 +36,7 @@ WANTED = $(call option,DEFECT,--defect) $(call option,BASE,--base) \
 	 $(call option,TIMEOUT,--timeout) $(call option,TESTS,--tests) \
 	 $(call option,OUT,--out) $(call option,HARNESS,--harness) $(call option,FORM,--form)
 
-.PHONY: help prove mutants audit shell selftests kselftest series report record docs list install check clean
+.PHONY: help prove mutants bench audit shell selftests kselftest series report record docs list install check clean
 
 help:
 	@echo 'make prove     Build a kernel with and without the protection, boot both, and say'
@@ -48,6 +49,9 @@ help:
 	@echo '                 make mutants'
 	@echo '                 make mutants MUTANT=no-tlb-flush BOOTS=1'
 	@echo '                 make mutants RESUME=1    goes on with a run that was interrupted'
+	@echo 'make bench     Count what it takes to migrate pages of shared tables (calls that moved one, IPIs,'
+	@echo '               faults, times), with each form of a queue, side by side.'
+	@echo '                 make bench BASE=6.12 ROUNDS=3 O=/tmp/6.12.rst'
 	@echo 'make audit     Say from the source of a kernel alone which of the defects it has, where, and'
 	@echo '               what to apply. Exit status 0 only if it has none for certain.'
 	@echo '                 make audit KERNEL=/path/to/linux'
@@ -99,6 +103,7 @@ help:
 	@echo '                    the base with all that make series adds to it, and KUnit'
 	@echo '  MUTANT=name       of mutants: this one alone                     (make list)'
 	@echo '  RESUME=1          of mutants: boot no kernel again that an earlier run in OUT has booted'
+	@echo '  ROUNDS=3          of bench: boots of each kernel, in turn; 3 if not named'
 	@echo '  DEST=dir          of selftests: where they go'
 	@echo '  HARNESS=/path     of these, selftests and kselftest: the kernel tree (6.10 or later) whose'
 	@echo '                    harness the selftests are built with; that of KERNEL= or of the base'
@@ -106,12 +111,16 @@ help:
 	@echo '  O=dir             of series: where it goes; an empty folder or none'
 	@echo '                    of docs: where they go; out/docs if not named'
 	@echo '                    of report: a file; report.html in out/ if not named'
+	@echo '                    of bench: a file for the tables, as reStructuredText'
 
 prove:
 	@$(LAB) prove $(WANTED)
 
 mutants:
 	@$(LAB) mutants $(WANTED) $(call option,MUTANT,--mutant) $(call option,RESUME,--resume)
+
+bench:
+	@$(LAB) bench $(WANTED) $(call option,ROUNDS,--rounds) $(call option,O,--file)
 
 audit:
 	@$(LAB) audit $(call option,KERNEL,--kernel) $(call option,AUDIT,--format)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lab import arch, audit, base, defect, deps, docs, guestrun, kselftest, mutants, prove, \
+from lab import arch, audit, base, bench, defect, deps, docs, guestrun, kselftest, mutants, prove, \
     qemu, record, report, result, selftest, series, source, upstream
 from lab.errors import LabError
 from lab.paths import REPO
@@ -80,6 +80,28 @@ def _prove(args: argparse.Namespace, progress: Progress) -> int:
     run = prove.run(wanted, arch.load(), progress)
     print(f"\n{result.summary(run, wanted.out)}{_took(progress)}")
     return 0 if run.verdict == "PROVED" else NOT_PROVED
+
+
+def _bench(args: argparse.Namespace, progress: Progress) -> int:
+    for variable in ("DEFECT", "TESTS", "FORM", "BOOTS", "DEBUG"):
+        if getattr(args, variable.lower()):
+            raise LabError(f"{variable}= means nothing to bench: it boots each form of a queue "
+                           "ROUNDS= times")
+    rounds = _number("ROUNDS", args.rounds or str(bench.ROUNDS))
+    wanted = _wanted(args, rounds)
+    wanted = dataclasses.replace(wanted, command=f"{wanted.command} ROUNDS={rounds}")
+    file = Path(args.file).expanduser() if args.file else None
+    if file and file.is_dir():
+        raise LabError(f"O={file} is a folder: name a file for the tables")
+    deps.ensure(progress)
+    made = bench.run(wanted, arch.load(), progress)
+    print(f"\n{bench.summary(made)}\nResults: {wanted.out}/bench.json")
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(bench.text(made), "utf-8")
+        print(f"         {file}")
+    print(f"Repeat:  {wanted.command}\n{_took(progress)}")
+    return 0
 
 
 def _took(progress: Progress) -> str:
@@ -295,11 +317,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     actions: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
         "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
-        "kselftest": _kselftest, "mutants": _mutants, "audit": _audit, "report": _report,
+        "kselftest": _kselftest, "mutants": _mutants, "bench": _bench, "audit": _audit, "report": _report,
         "record": _record, "docs": _docs, "list": _list, "install": _install}
     for verb in actions:
         sub = verbs.add_parser(verb)
-        if verb in ("prove", "shell", "mutants", "kselftest"):
+        if verb in ("prove", "shell", "mutants", "kselftest", "bench"):
             for option, variable in _VARIABLES:
                 sub.add_argument(f"--{option}", default="", metavar=variable)
         if verb in ("shell", "kselftest"):
@@ -315,7 +337,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             sub.add_argument("--format", default="")
         if verb in ("report", "record", "docs"):
             sub.add_argument("--out", default="")
-        if verb == "report":
+        if verb == "bench":
+            sub.add_argument("--rounds", default="")
+        if verb in ("report", "bench"):
             sub.add_argument("--file", default="")
         if verb == "series":
             for option in ("base", "kernel", "out", "form"):

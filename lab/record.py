@@ -129,7 +129,7 @@ def _parse(path: Path, lines: list[str]) -> Record:
 
     rest = lines[7:]
     told = re.fullmatch(r"([A-Z]+): (.+)\.", " ".join(rest[:rest.index("")]))
-    if not told or told[1] != "PROVED" or _wrap(told[0]) != rest[:rest.index("")]:
+    if not told or told[1] != "PROVED" or wrap(told[0]) != rest[:rest.index("")]:
         raise ValueError("its verdict")
     rest = rest[rest.index("") + 1:]
     fields: dict[str, str] = {}
@@ -164,7 +164,7 @@ def _read_table(lines: list[str]) -> tuple[list[Row], list[str]]:
     for line in (lines[1], *lines[3:end]):
         cells = [line[start:stop].strip() for start, stop in columns]
         rows.append(tuple("" if cell == ".." else cell for cell in cells))
-    _must(bool(columns) and _table(rows[0], rows[1:]) == lines[:end + 1], "a table")
+    _must(bool(columns) and table(rows[0], rows[1:]) == lines[:end + 1], "a table")
     return rows, lines[end + 1:]
 
 
@@ -173,8 +173,8 @@ def text(report: dict[str, Any]) -> str:
     source = report["source"]
     variants = report["variants"]
     lines = [*_head(report["defect"], report),
-             *_wrap(f"{report['verdict']}: {report['why']}."), "",
-             f":Repeat: ``{_command(report)}``",
+             *wrap(f"{report['verdict']}: {report['why']}."), "",
+             f":Repeat: ``{command(report)}``",
              f":Source: {source_name(source)}",
              f":Vulnerable: {variants['vulnerable']['how']}",
              *(f"    {place}" for place in variants["vulnerable"]["places"]),
@@ -184,14 +184,14 @@ def text(report: dict[str, Any]) -> str:
              f":Guest: {report['arch']}, QEMU with {report['accel']}",
              f":Date: {report['started'][:10]}", ""]
     head, *rows = figures(report)
-    lines += _table(head, rows)
+    lines += table(head, rows)
     if any(variant["hot_calls"] for variant in variants.values()):
         lines += ["", "By test. Hot are the calls made while all writers write at full speed; one that",
                   "moved nothing was made again, with writers that rest now and then.", ""]
     else:
         lines += ["", "By test:", ""]
     head, *rows = by_test(report)
-    lines += _table(head, rows)
+    lines += table(head, rows)
     return "\n".join(lines) + "\n"
 
 
@@ -231,11 +231,11 @@ def mutants_text(report: dict[str, Any]) -> str:
     ran = [one.get("ran", report["started"]) for one in booted]
     before = [began[:10] for began in ran if began != report["started"]]
     lines = [*_head("mutants", report),
-             *_wrap(f"Of {len(rows)} ways to break the fix, {those('not there')} are not there in "
-                    f"this version, and {those('not observable')} cannot be seen in this guest. Of "
-                    f"the other {seen}, the tests and the kernel's own checks saw "
-                    f"{those('killed')}."), "",
-             f":Repeat: ``{_command(report)}``",
+             *wrap(f"Of {len(rows)} ways to break the fix, {those('not there')} are not there in "
+                   f"this version, and {those('not observable')} cannot be seen in this guest. Of "
+                   f"the other {seen}, the tests and the kernel's own checks saw "
+                   f"{those('killed')}."), "",
+             f":Repeat: ``{command(report)}``",
              f":Source: {source_name(report['source'])}",
              f":Fixed: {report['fixed']}",
              f":Compiler: {report['compiler']}",
@@ -243,7 +243,7 @@ def mutants_text(report: dict[str, Any]) -> str:
              f":Date: {report['started'][:10]}",
              *([f":Taken over: {len(before)} of {len(booted)} kernels were booted in an earlier "
                 f"run, on {' and '.join(sorted(set(before)))}"] if before else []), ""]
-    lines += _table(("mutant", "", "boots", "by"), [
+    lines += table(("mutant", "", "boots", "by"), [
         (row["name"], row["status"],
          f"{row['killed']} of {row['boots']}" if row["boots"] else "-",
          ", ".join(row["by"]) or "-") for row in rows])
@@ -256,7 +256,7 @@ def mutants_text(report: dict[str, Any]) -> str:
             told.append(f"The kernel says ``{row['complaint']}``.")
         if row["why"]:
             told.append(f"{row['status'].capitalize()}: {row['why']}.")
-        lines += [row["name"], *(f"    {line}" for line in _wrap(" ".join(told), _WIDTH - 4))]
+        lines += [row["name"], *(f"    {line}" for line in wrap(" ".join(told), _WIDTH - 4))]
     return "\n".join(lines) + "\n"
 
 
@@ -279,7 +279,8 @@ def _symptoms(variants: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _wrap(sentence: str, width: int = _WIDTH) -> list[str]:
+def wrap(sentence: str, width: int = _WIDTH) -> list[str]:
+    """The lines of a sentence."""
     lines, line = [], ""
     for word in sentence.split():
         if line and len(line) + 1 + len(word) > width:
@@ -290,10 +291,10 @@ def _wrap(sentence: str, width: int = _WIDTH) -> list[str]:
     return [*lines, line]
 
 
-def _command(report: dict[str, Any]) -> str:
+def command(report: dict[str, Any]) -> str:
     """The command, with a path that is nobody's own."""
-    command: str = report["command"]
-    return re.sub(r"KERNEL=\S+", f"KERNEL=/path/to/{report['source']['version']}", command)
+    given: str = report["command"]
+    return re.sub(r"KERNEL=\S+", f"KERNEL=/path/to/{report['source']['version']}", given)
 
 
 def _share(part: int, whole: int) -> str:
@@ -362,7 +363,7 @@ def _lost(test: dict[str, Any] | None, counts: bool) -> str:
     return f"{test['lost_migrations']} of {test['migrations'] or test['control_migrations']}"
 
 
-def _table(head: Row, rows: list[Row]) -> list[str]:
+def table(head: Row, rows: list[Row]) -> list[str]:
     """A simple table; its first column may not be empty in rst, so that gets two dots."""
     cells = [tuple(cell or ".." for cell in row) for row in (head, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
