@@ -185,7 +185,7 @@ def cell(column: Column, boots: list[Figures]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}".removesuffix(".0")
 
 
 def tables(report: dict[str, Any]) -> list[tuple[str, list[str]]]:

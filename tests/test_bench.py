@@ -80,8 +80,9 @@ def test_a_boot_that_went_wrong_is_one_line(said: str, changes: dict[str, Any], 
     ([1234], "308"),
     ([1, 1, 1], "0.2"),
     ([0], "0"),
+    ([7.9, 8, 8.1], "2"),           # no difference that is told
 ])
-def test_a_cell(sums: list[int | None], want: str) -> None:
+def test_a_cell(sums: list[float | None], want: str) -> None:
     assert bench.cell(bench.Column("", "cal", "moved"),
                       [{"cal": value, "moved": 4} for value in sums]) == want
 
