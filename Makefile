@@ -95,7 +95,7 @@ help:
 	@echo '  DEBUG=1           lockdep, KASAN and more in both kernels; several times slower'
 	@echo '  TIMEOUT=300       seconds that a boot may take'
 	@echo "  TESTS='-t name'   arguments for the selftest: -f, -v, -t, -r (see its -h)"
-	@echo '  FORM=unshare      another form of the fix, queue/<base>/series.unshare; of 6.12 and 7.3,'
+	@echo '  FORM=unshare      another form of the fix, queue/<base>/series.unshare; of 6.12 to 7.3,'
 	@echo '                    flush is migration that does not unshare. Of series, too'
 	@echo '  OUT=dir           where results go; out/ if not named'
 	@echo '  VARIANT=fixed     of shell: which kernel, vulnerable if not named; of kselftest with'

@@ -158,7 +158,7 @@ def test_git_am_takes_it(base: str, tmp_path: Path) -> None:
         assert series.subjects([re.sub(r"\[PATCH.*?\]", "[PATCH]", text, count=1)])[0] in log
 
 
-@pytest.mark.parametrize("base", ["6.12", "7.3"])
+@pytest.mark.parametrize("base", ["6.12", "6.18", "7.3"])
 def test_the_form_that_does_not_unshare(base: str, tmp_path: Path) -> None:
     """The fixes and what is on top of them, without the tests, under a letter of its own."""
     done = make(f"BASE={base}", "FORM=flush", f"O={tmp_path}/s")
