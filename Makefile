@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The front door. `make` lists what there is to do; the work is done by lab/.
+# The front door. `make` lists what there is to do; the work is done by
+# tools/testing/migration.
 
 # Debian's own Python: another one in PATH need not have pytest.
 PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
-LAB := $(PYTHON) -B -m lab
+LAB := $(PYTHON) -B tools/testing/migration/migration.py
 
 DEFECT ?=
 BASE ?=
@@ -155,8 +156,7 @@ install:
 
 check:
 	@$(LAB) install --check
-	@FULL='$(FULL)' FAST='$(FAST)' TREES='$(TREES)' $(PYTHON) -B -m pytest -q -o console_output_style=classic \
-		-p no:cacheprovider tests
+	@FULL='$(FULL)' FAST='$(FAST)' TREES='$(TREES)' $(PYTHON) -B -m pytest tools/testing/migration/tests
 
 clean:
 	rm -rf out

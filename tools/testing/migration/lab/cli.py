@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The verbs of the lab, as the Makefile calls them."""
+
+import argparse
+import dataclasses
+import errno
+import json
+import os
+import resource
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lab import arch, base, defect, deps
+from lab.errors import LabError
+from lab.guest import qemu, selftest
+from lab.kernel import source, upstream
+from lab.paths import REPO
+from lab.progress import Progress
+from lab.tell import docs, record, report, result
+from lab.verbs import audit, bench, guestrun, kselftest, mutants, prove, series
+
+# Exit status: 0 only for PROVED, and where each mutant was killed that can be; another verdict; an
+# error of the user's or the machine's.
+NOT_PROVED, ERROR, INTERRUPTED = 1, 2, 130
+
+# Command line option, variable of the Makefile.
+_VARIABLES = (("defect", "DEFECT"), ("base", "BASE"), ("kernel", "KERNEL"), ("boots", "BOOTS"),
+              ("accel", "ACCEL"), ("debug", "DEBUG"), ("timeout", "TIMEOUT"), ("tests", "TESTS"),
+              ("harness", "HARNESS"), ("form", "FORM"), ("out", "OUT"))
+
+
+def _number(name: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise LabError(f"{name}={text}: a whole number of 1 or more is wanted")
+    return int(text)
+
+
+def _flag(name: str, text: str) -> bool:
+    if text not in ("", "0", "1"):
+        raise LabError(f"{name}={text}: 0 or 1 is wanted")
+    return text == "1"
+
+
+def _harness(args: argparse.Namespace) -> Path | None:
+    return Path(args.harness) if args.harness else None
+
+
+def _wanted(args: argparse.Namespace, boots: int = 1) -> prove.Wanted:
+    if args.accel and args.accel not in qemu.ACCELS:
+        raise LabError(f"ACCEL={args.accel}: one of {', '.join(qemu.ACCELS)} is wanted")
+    if args.base:
+        base.load(args.base)
+    given = [f"{variable}={shlex.quote(str(getattr(args, option)))}"
+             for option, variable in _VARIABLES
+             if getattr(args, option) and option != "out"]
+    return prove.Wanted(
+        defect=defect.load(args.defect or "pmd-share-migrate"),
+        base=args.base or None,
+        kernel=Path(args.kernel).expanduser() if args.kernel else None,
+        boots=_number("BOOTS", args.boots or str(boots)),
+        accel=args.accel or None,
+        debug=_flag("DEBUG", args.debug),
+        limit=_number("TIMEOUT", args.timeout) if args.timeout else None,
+        tests=tuple(word for word in args.tests.split() if word),
+        out=Path(args.out) if args.out else REPO / "out",
+        command=" ".join(["make", args.verb, *given]),
+        harness=_harness(args),
+        form=args.form)
+
+
+def _prove(args: argparse.Namespace, progress: Progress) -> int:
+    wanted = _wanted(args)
+    if not wanted.defect.selftests:
+        raise LabError(f"there is nothing to prove {wanted.defect.name} with: no selftest shows "
+                       "it, only make audit finds it")
+    deps.ensure(progress)
+    run = prove.run(wanted, arch.load(), progress)
+    print(f"\n{result.summary(run, wanted.out)}{_took(progress)}")
+    return 0 if run.verdict == "PROVED" else NOT_PROVED
+
+
+def _bench(args: argparse.Namespace, progress: Progress) -> int:
+    for variable in ("DEFECT", "TESTS", "FORM", "BOOTS", "DEBUG"):
+        if getattr(args, variable.lower()):
+            raise LabError(f"{variable}= means nothing to bench: it boots each form of a queue "
+                           "ROUNDS= times")
+    rounds = _number("ROUNDS", args.rounds or str(bench.ROUNDS))
+    wanted = _wanted(args, rounds)
+    wanted = dataclasses.replace(wanted, command=f"{wanted.command} ROUNDS={rounds}")
+    file = Path(args.file).expanduser() if args.file else None
+    if file and file.is_dir():
+        raise LabError(f"O={file} is a folder: name a file for the tables")
+    deps.ensure(progress)
+    made = bench.run(wanted, arch.load(), progress)
+    print(f"\n{bench.summary(made)}\nResults: {wanted.out}/bench.json")
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(bench.text(made), "utf-8")
+        print(f"         {file}")
+    print(f"Repeat:  {wanted.command}\n{_took(progress)}")
+    return 0
+
+
+def _took(progress: Progress) -> str:
+    """What a run cost, on the clock and of the processors."""
+    wall = time.monotonic() - progress.began
+    # Of what it started, QEMU and compilers among it, and of itself.
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)]
+    cpu = sum(one.ru_utime + one.ru_stime for one in spent)
+    return f"Took:    {wall:.0f} s, {cpu:.0f} s of CPU time on {os.cpu_count()} CPUs"
+
+
+def _mutants(args: argparse.Namespace, progress: Progress) -> int:
+    if args.defect or args.tests:
+        raise LabError("DEFECT= and TESTS= mean nothing to mutants: each names its own selftests")
+    if args.mutant:
+        mutants.load(args.mutant)
+    wanted = _wanted(args, mutants.BOOTS)
+    if args.mutant:
+        wanted = dataclasses.replace(wanted, command=f"{wanted.command} MUTANT={args.mutant}")
+    resume = _flag("RESUME", args.resume)
+    deps.ensure(progress)
+    try:
+        run = mutants.run(wanted, args.mutant, arch.load(), progress, resume)
+    except KeyboardInterrupt:
+        progress.note("with RESUME=1 what it has booted to the end is not booted again")
+        raise
+    print(f"\n{mutants.summary(run, wanted.out)}")
+    return 0 if run.passed() else NOT_PROVED
+
+
+def _shell(args: argparse.Namespace, progress: Progress) -> int:
+    name = args.variant or "vulnerable"
+    if name not in ("vulnerable", "fixed"):
+        raise LabError(f"VARIANT={name}: vulnerable or fixed is wanted")
+    wanted = _wanted(args)
+    deps.ensure(progress)
+    row = arch.load()
+    made = prove.prepare(wanted, row, progress, only=(name,))
+    image = made.kernels[name].image
+    accel = qemu.choose_accel(wanted.accel, row, image, made.initrd, progress)
+    machine = wanted.defect.machine
+    what = qemu.Guest(row, accel, image, made.initrd, " ".join(
+        ["lab.shell", "quiet", made.source.base.cmdline, machine.cmdline]), machine)
+    progress.note(f"the {name} kernel {made.source.version}, {accel.upper()}; Ctrl-A X ends it")
+    with tempfile.TemporaryDirectory(prefix="lab-shell-") as folder:
+        os.chdir(folder)
+        # In the foreground of the terminal, and Ctrl-C is the guest's.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            words = qemu.command(what, "stdio", None)
+            return os.spawnvp(os.P_WAIT, words[0], words)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _list(_args: argparse.Namespace, _progress: Progress) -> int:
+    print("Defects (DEFECT=)")
+    for name in defect.names():
+        one = defect.load(name)
+        shown = f"shown by {', '.join(one.selftests)}" if one.selftests else "no selftest shows it"
+        print(f"  {name}\n      {one.title}\n"
+              f"      {one.versions()}; {shown}")
+        for commit in one.upstream:
+            print(f"      {commit}")
+        if one.brought:
+            print(f"      came with {one.brought}")
+    print("\nBases (BASE=)")
+    for name in base.names():
+        row = base.load(name)
+        if row.package is None:
+            where = "no package: with KERNEL=/path/to/tree only"
+        elif row.suites:
+            where = f"{row.package} from {' and '.join(row.suites)}"
+        else:
+            where = f"{row.package} from this machine's apt sources"
+        print(f"  {name:6} {where}")
+    print("\nMutants (MUTANT=)")
+    for name in mutants.names():
+        print(f"  {name}\n      {mutants.load(name).breaks}")
+    return 0
+
+
+def _selftests(args: argparse.Namespace, progress: Progress) -> int:
+    if not args.dest:
+        raise LabError("name a folder for the selftests with DEST=")
+    deps.ensure(progress, deps.SELFTESTS)
+    dest = Path(args.dest).expanduser()
+    dest.mkdir(parents=True, exist_ok=True)
+    built = selftest.build(arch.load(), progress, harness=_harness(args))
+    for name, path in built.programs.items():
+        shutil.copy2(path, dest / name)
+        print(dest / name)
+    return 0
+
+
+def _kselftest(args: argparse.Namespace, _progress: Progress) -> int:
+    # KTAP alone goes to standard output.
+    progress = Progress(sys.stderr)
+    one = defect.load(args.defect) if args.defect else None
+    names = one.selftests if one else ()
+    if args.defect and not names:
+        raise LabError(f"no selftest shows {args.defect}, only make audit finds it")
+    if args.tests and not names:
+        raise LabError("TESTS= are arguments of one selftest: name what it is to show with DEFECT=")
+    tests = tuple(args.tests.split()) or (one.arguments() if one else ())
+    if args.base or args.kernel:
+        stream = _kselftest_guest(args, names, progress)
+    else:
+        strange = [variable for option, variable in _VARIABLES
+                   if option not in ("defect", "tests", "harness") and getattr(args, option)]
+        if strange or args.variant:
+            raise LabError(f"{(strange or ['VARIANT'])[0]}= is for a guest: name its kernel with "
+                           "BASE= or KERNEL=")
+        stream = _kselftest_here(args, names, tests, progress)
+    print(stream.summary(), file=sys.stderr)
+    return NOT_PROVED if stream.failed else 0
+
+
+def _kselftest_here(args: argparse.Namespace, names: tuple[str, ...], tests: tuple[str, ...],
+                    progress: Progress) -> kselftest.Stream:
+    deps.ensure(progress, deps.SELFTESTS)
+    folder = kselftest.install(arch.load(), progress, harness=_harness(args))
+    kselftest.die_with_parent()
+    try:
+        return kselftest.run(kselftest.command(folder, names), kselftest.arguments(names, tests),
+                             lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        progress.note("the selftests were ended, and what they had changed is as it was before")
+        raise
+
+
+def _kselftest_guest(args: argparse.Namespace, names: tuple[str, ...], progress: Progress
+                     ) -> kselftest.Stream:
+    variant = args.variant or "fixed"
+    if variant not in guestrun.VARIANTS:
+        raise LabError(f"VARIANT={variant}: vulnerable, fixed or series is wanted")
+    wanted = _wanted(args)
+    deps.ensure(progress, (*deps.BUILD, *(deps.SERIES_GUEST if variant == guestrun.SERIES else ())))
+    return guestrun.run(wanted, variant, names, arch.load(), progress,
+                        lambda line: print(line, flush=True))
+
+
+def _series(args: argparse.Namespace, progress: Progress) -> int:
+    if not args.out:
+        raise LabError("name an empty folder for the series with O=")
+    out = Path(args.out).expanduser()
+    name = args.base
+    if args.kernel:
+        tree = source.from_tree(Path(args.kernel).expanduser(), args.base or None, progress)
+        name = tree.base.name
+    if name in upstream.names() and not args.form:
+        deps.ensure(progress, deps.SERIES)
+    if args.kernel:
+        progress.step(f"applying the series for {tree.base.name} to a copy of {tree.version}")
+        series.check(tree, args.form)
+        progress.done("every patch applies")
+    if not name:
+        raise LabError("name a base with BASE=, or a tree that the series is for with KERNEL=")
+    made = series.write(name, out, args.form)
+    for path in (made.cover, *made.patches, *made.reports):
+        if path:
+            print(path)
+    numbers = "000[1-9]" if len(made.patches) < 10 else "{000[1-9],00[1-9]?}"
+    print(f"\nTo apply it, with your sign-off:  git am -s {out}/{numbers}-*.patch\n"
+          f"To mail it, after a look:          git send-email {out}/*.patch")
+    if made.reports:
+        print(f"Before that, read:                 {out}/report-*.txt\n"
+              "They are mails, too, and say to whom they and the patches go, and what to no list.")
+    return 0
+
+
+def _audit(args: argparse.Namespace, progress: Progress) -> int:
+    if not args.kernel:
+        raise LabError("name a kernel tree with KERNEL=")
+    if args.format not in ("", "json"):
+        raise LabError(f"AUDIT={args.format}: json or nothing is wanted")
+    tree = Path(args.kernel).expanduser().resolve()
+    deps.ensure(progress, (deps.COCCINELLE,))
+    version, findings = audit.audit(tree)
+    if args.format == "json":
+        print(json.dumps(audit.report(tree, version, findings), indent=2))
+    else:
+        print(audit.summary(version, findings))
+    safe = all(one.status in (audit.PROTECTED, audit.NOT_AFFECTED) for one in findings)
+    return 0 if safe else NOT_PROVED
+
+
+def _record(args: argparse.Namespace, _progress: Progress) -> int:
+    print(record.last(Path(args.out) if args.out else REPO / "out"))
+    return 0
+
+
+def _report(args: argparse.Namespace, _progress: Progress) -> int:
+    out = Path(args.out).expanduser() if args.out else REPO / "out"
+    print(report.write(out, Path(args.file).expanduser() if args.file else None))
+    return 0
+
+
+def _docs(args: argparse.Namespace, progress: Progress) -> int:
+    deps.ensure(progress, deps.DOCS)
+    print(docs.build(Path(args.out) if args.out else REPO / "out" / "docs", progress))
+    return 0
+
+
+def _install(args: argparse.Namespace, progress: Progress) -> int:
+    deps.ensure(progress, deps.BUILD + (deps.CHECK if args.check else ()))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="lab", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    actions: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
+        "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
+        "kselftest": _kselftest, "mutants": _mutants, "bench": _bench, "audit": _audit, "report": _report,
+        "record": _record, "docs": _docs, "list": _list, "install": _install}
+    for verb in actions:
+        sub = verbs.add_parser(verb)
+        if verb in ("prove", "shell", "mutants", "kselftest", "bench"):
+            for option, variable in _VARIABLES:
+                sub.add_argument(f"--{option}", default="", metavar=variable)
+        if verb in ("shell", "kselftest"):
+            sub.add_argument("--variant", default="")
+        if verb == "mutants":
+            sub.add_argument("--mutant", default="")
+            sub.add_argument("--resume", default="")
+        if verb == "selftests":
+            sub.add_argument("--dest", default="")
+            sub.add_argument("--harness", default="")
+        if verb == "audit":
+            sub.add_argument("--kernel", default="")
+            sub.add_argument("--format", default="")
+        if verb in ("report", "record", "docs"):
+            sub.add_argument("--out", default="")
+        if verb == "bench":
+            sub.add_argument("--rounds", default="")
+        if verb in ("report", "bench"):
+            sub.add_argument("--file", default="")
+        if verb == "series":
+            for option in ("base", "kernel", "out", "form"):
+                sub.add_argument(f"--{option}", default="")
+        if verb == "install":
+            sub.add_argument("--check", action="store_true")
+    args = parser.parse_args(argv)
+    progress = Progress()
+    try:
+        return actions[args.verb](args, progress)
+    except LabError as err:
+        progress.stop()
+        print(f"error: {err}", file=sys.stderr)
+        if err.log:
+            print(f"  log: {err.log}", file=sys.stderr)
+        return ERROR
+    except KeyboardInterrupt:
+        progress.stop()
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return ERROR
+    except OSError as err:
+        progress.stop()
+        if err.errno in (errno.ENOSPC, errno.EDQUOT):
+            err.strerror = (f"{err.strerror}: free some space, or set LAB_CACHE, OUT or TMPDIR to a "
+                            "folder on a larger disk")
+        what = f"{err.filename}: " if err.filename else ""
+        print(f"error: {what}{err.strerror or err}", file=sys.stderr)
+        return ERROR

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the host must have to build and boot kernels; on Debian, installs what is missing."""
+
+import glob
+import os
+import shlex
+import shutil
+import struct
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.paths import cache_dir
+from lab.progress import Progress
+
+OS_RELEASE = Path("/etc/os-release")
+LISTS = Path("/var/lib/apt/lists")
+
+# Where programs are that an ordinary user's PATH may lack.
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+@dataclass(frozen=True)
+class Need:
+    """A Debian package, and how to see that what it brings is there."""
+
+    package: str
+    commands: tuple[str, ...] = ()  # all of them in PATH
+    files: tuple[str, ...] = ()     # each a glob pattern that must match something
+    static: str = ""                # a program that must be linked statically
+
+
+# To build the selftests.
+SELFTESTS = (
+    Need("gcc", ("gcc", "ld")),
+    # Also libc.a: the selftests are static.  Only a recommendation of gcc, so not installed by it.
+    Need("libc6-dev", files=("/usr/include/stdio.h", "/usr/lib*/**/libc.a")),
+    Need("make", ("make",)),
+    Need("xz-utils", ("xz",)),
+    Need("util-linux", ("setpriv",)),
+    Need("libnuma-dev", files=("/usr/include/numa.h", "/usr/lib*/**/libnuma.a")),
+)
+
+# Beyond that to make, boot and judge kernels.
+COCCINELLE = Need("coccinelle", ("spatch",))
+BUILD = (
+    *SELFTESTS,
+    Need("flex", ("flex",)),
+    Need("bison", ("bison",)),
+    Need("bc", ("bc",)),
+    Need("perl", ("perl",)),
+    Need("libelf-dev", files=("/usr/include/gelf.h",)),
+    Need("libssl-dev", files=("/usr/include/openssl/ssl.h",)),
+    Need("ccache", ("ccache",)),
+    COCCINELLE,
+    Need("git", ("git",)),
+    Need("patch", ("patch",)),
+    Need("rsync", ("rsync",)),      # the kernel's headers_install
+    Need("cpio", ("cpio",)),
+    # The guest's shell: the dynamic one of package busybox would need a libc there.
+    Need("busybox-static", static="busybox"),
+    Need("qemu-system-x86", ("qemu-system-x86_64",)),
+)
+
+# To compose the series that is in upstream/.
+SERIES = (Need("unifdef", ("unifdef",)),)
+
+# Beyond that for the project's own tests.
+CHECK = (
+    *SERIES,
+    Need("python3-pytest", files=("/usr/lib/python3*/dist-packages/pytest",)),
+    Need("mypy", ("mypy",)),
+    Need("pyflakes3", ("pyflakes3",)),
+    # Signs the small archives that the tests of lab/kernel/apt.py read.
+    Need("gnupg", ("gpg", "gpgconf")),
+    # Looks at the page of make report.
+    Need("chromium", ("chromium",)),
+    # checkpatch.pl loads Term::ANSIColor, which perl-base has not.
+    Need("perl", files=("/usr/share/perl/*/Term/ANSIColor.pm",)),
+)
+
+
+# For a guest with that series: also the shell of run_vmtests.sh.
+SERIES_GUEST = (*SERIES, Need("bash-static", static="bash-static"))
+
+# To render the documents, which nothing else needs.
+DOCS = (Need("python3-sphinx", ("sphinx-build",)),)
+
+
+def ensure(progress: Progress, needs: Sequence[Need] = BUILD) -> None:
+    """Install what is missing of `needs`; returns at once where nothing is.
+
+    LabError that names what is missing where it cannot be installed: on another distribution than
+    Debian and its children, with neither root nor sudo, and where apt-get fails.
+    """
+    packages = missing(needs)
+    if not packages:
+        return
+    names = " ".join(packages)
+    if not _debian():
+        raise LabError(f"this is no Debian, so the lab installs nothing: what Debian calls {names} "
+                       "is missing; install it and run again")
+    install = ["install", "-y", "--no-install-recommends", *packages]
+    progress.step(f"installing {names}")
+    log = _log("install")
+    fresh = not _have_lists()
+    if fresh:
+        progress.update("package lists")
+        _apt_get(["update"], log)
+    progress.update("packages")
+    if not _apt_get(install, log):
+        # Lists that are out of date name packages that the mirror has no longer.
+        if fresh or not _apt_get(["update"], log) or not _apt_get(install, log):
+            raise LabError(f"apt-get could not install {names}: see its log, or run "
+                           f"`{_command(install)}` by hand", str(log))
+    if left := missing(needs):
+        raise LabError(f"apt-get installed {names}, and still this is missing: {' '.join(left)}",
+                       str(log))
+    progress.done()
+
+
+def update_lists(progress: Progress) -> bool:
+    """Bring the machine's package lists up to date with apt-get update; False where it fails.
+
+    LabError with the command to run where there is neither root nor sudo.
+    """
+    progress.step("updating the package lists (apt-get update)")
+    good = _apt_get(["update"], _log("update"))
+    progress.done("done" if good else "failed")
+    return good
+
+
+def missing(needs: Sequence[Need]) -> list[str]:
+    """The packages of `needs` that are not there."""
+    path = os.environ.get("PATH", os.defpath) + ":" + _SBIN
+    return list(dict.fromkeys(need.package for need in needs if not _has(need, path)))
+
+
+def _has(need: Need, path: str) -> bool:
+    if not all(shutil.which(command, path=path) for command in need.commands):
+        return False
+    if not all(_matches(pattern) for pattern in need.files):
+        return False
+    if need.static:
+        program = shutil.which(need.static, path=path)
+        return program is not None and is_static(Path(program))
+    return True
+
+
+def _matches(pattern: str) -> bool:
+    # "**": directly in the library folder or in one below it, as Debian's multiarch has it.
+    if "/**/" in pattern:
+        return _matches(pattern.replace("/**/", "/")) or _matches(pattern.replace("**", "*"))
+    return next(glob.iglob(pattern), None) is not None
+
+
+def is_static(program: Path) -> bool:
+    """Whether an ELF program needs no loader (has no PT_INTERP among its program headers)."""
+    try:
+        with open(program, "rb") as handle:
+            head = handle.read(64)
+            if len(head) < 64 or head[:4] != b"\x7fELF":
+                return False
+            order = "<" if head[5] == 1 else ">"
+            if head[4] == 2:
+                start, = struct.unpack_from(f"{order}Q", head, 32)
+                size, count = struct.unpack_from(f"{order}HH", head, 54)
+            else:
+                start, = struct.unpack_from(f"{order}I", head, 28)
+                size, count = struct.unpack_from(f"{order}HH", head, 42)
+            handle.seek(start)
+            table = handle.read(size * count)
+        types = [struct.unpack_from(f"{order}I", table, number * size)[0]
+                 for number in range(count)]
+    except (OSError, struct.error):
+        return False
+    return 3 not in types
+
+
+def _debian() -> bool:
+    """Debian or a distribution made from it, with apt-get."""
+    if not shutil.which("apt-get"):
+        return False
+    try:
+        lines = OS_RELEASE.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    fields = dict(line.split("=", 1) for line in lines if "=" in line)
+    kinds = f"{fields.get('ID', '')} {fields.get('ID_LIKE', '')}".replace('"', " ").split()
+    return "debian" in kinds or "ubuntu" in kinds
+
+
+def _have_lists() -> bool:
+    return any(LISTS.glob("*Packages*"))
+
+
+def _log(name: str) -> Path:
+    log = cache_dir() / "logs" / f"apt-{name}.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("", encoding="utf-8")
+    return log
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return shlex.join(["apt-get", *arguments])
+
+
+def _apt_get(arguments: Sequence[str], log: Path) -> bool:
+    """Run apt-get as root, what it says added to `log`; False where it fails."""
+    # sudo drops the environment, so env comes after it.
+    command = ["env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get",
+               "-o", "DPkg::Lock::Timeout=300", *arguments]
+    if os.geteuid() != 0:
+        if not shutil.which("sudo"):
+            raise LabError("apt-get needs root, and there is no sudo: as root, run "
+                           f"`{_command(arguments)}`")
+        # It asks for the password on the terminal itself, not on the output kept here.
+        command = ["sudo", *command]
+    with open(log, "a", encoding="utf-8") as output:
+        output.write(f"+ {shlex.join(command)}\n")
+        output.flush()
+        return subprocess.run(command, stdin=None if os.isatty(0) else subprocess.DEVNULL,
+                              stdout=output, stderr=subprocess.STDOUT,
+                              check=False).returncode == 0

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a boot came to, and what all boots of both kernels prove.
+
+A verdict other than PROVED never needs an excuse; PROVED needs every piece of evidence to be there.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from lab.judge.klog import Complaint, FATAL
+from lab.judge.ktap import Test, Transcript
+
+
+@dataclass
+class Boot:
+    """One boot of one kernel.
+
+    `variant` is "vulnerable" or "fixed", `number` counts from 1 in it, `folder` is where its logs
+    are, `seconds` its wall-clock time, `accel` what QEMU used ("kvm" or "tcg").  `guest_exit` is
+    the status QEMU ended with: 0 after a guest that powered itself off, None where QEMU had to be
+    killed.  `state` is what boot_state() says: DONE, CRASHED, ENDED, LOST or TIMEOUT.  `symptoms`
+    are complaints that the defect itself makes, in a vulnerable kernel's log; they are not among
+    `complaints`.  `ended_early` is a boot that the lab ended, since it had shown what it was to.
+    """
+
+    variant: str
+    number: int
+    folder: str
+    seconds: float
+    accel: str
+    transcript: Transcript
+    complaints: list[Complaint]
+    timed_out: bool
+    guest_exit: int | None
+    state: str
+    symptoms: list[Complaint] = field(default_factory=list)
+    ended_early: bool = False
+
+    def tests(self) -> list[Test]:
+        return self.transcript.tests()
+
+
+def sort_out(complaints: list[Complaint], symptoms: Sequence[str]
+             ) -> tuple[list[Complaint], list[Complaint]]:
+    """The complaints that none of the expressions in `symptoms` matches, and those that one does."""
+    expected = [complaint for complaint in complaints
+                if any(re.search(symptom, complaint.text) for symptom in symptoms)]
+    return [complaint for complaint in complaints if complaint not in expected], expected
+
+
+def boot_state(transcript: Transcript, complaints: list[Complaint], timed_out: bool,
+               guest_exit: int | None, ended_early: bool = False) -> str:
+    """DONE, CRASHED, ENDED, LOST or TIMEOUT.
+
+    CRASHED  the kernel panicked, oopsed or hit a BUG, whether or not it went on: what came after
+             it says nothing, and a guest that hangs or falls silent after it does so because of it.
+    ENDED    the lab ended it: a mutant that something saw, or a vulnerable kernel that died of its
+             defect.  What came is evidence, and what did not come is none.
+    TIMEOUT  the boot outlived its time; also where the tests had ended and the guest did not.
+    LOST     no end, no program, or output that is not whole: results are missing.
+    DONE     everything came.  It says nothing of what the tests found, nor of milder complaints.
+    """
+    if any(complaint.kind in FATAL for complaint in complaints):
+        return "CRASHED"
+    if ended_early:
+        return "ENDED"
+    if timed_out:
+        return "TIMEOUT"
+    if not transcript.done or not transcript.programs or transcript.problems() or guest_exit != 0:
+        return "LOST"
+    return "DONE"
+
+
+def loses_writes(boot: Boot) -> bool:
+    """A test failed in this boot, and by its own count because migrations lost writes.
+
+    A test that fails for another reason (no memory, a failed mmap) is no evidence of the defect.
+    """
+    return any(test.outcome == "fail" and test.count("lost_migrations") > 0
+               for test in boot.tests())
+
+
+def dies_of_it(boot: Boot) -> bool:
+    """The defect was fatal to the kernel, which did not come to its end after that."""
+    return boot.state == "ENDED" and bool(boot.symptoms)
+
+
+def suffers_from_it(boot: Boot) -> bool:
+    """A test failed, and the kernel says of itself what the defect makes it say: it died of the
+    defect, or a part of it did and the rest came to its end."""
+    return dies_of_it(boot) or (boot.state == "DONE" and bool(boot.symptoms)
+                                and any(test.outcome == "fail" for test in boot.tests()))
+
+
+def keeps_writes(test: Test) -> bool:
+    """The test passed, pages really moved in it, and it lost nothing."""
+    return (test.outcome == "pass" and test.count("migrations") > 0
+            and test.count("lost_migrations") == 0)
+
+
+def _name(boot: Boot) -> str:
+    return f"{boot.variant} boot {boot.number}"
+
+
+def _clean(boot: Boot) -> bool:
+    return boot.state != "CRASHED" and not boot.complaints
+
+
+def _plural(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _first(boots: list[Boot], tell: Callable[[Boot], str]) -> str:
+    """The first boot of those that went wrong, in words, and how many others did."""
+    more = f" (and {_plural(len(boots) - 1, 'more boot')})" if len(boots) > 1 else ""
+    return f"{_name(boots[0])}: {tell(boots[0])}{more}"
+
+
+def _complaint(boot: Boot) -> str:
+    if not boot.complaints:
+        return "the kernel crashed"
+    worst = next((c for c in boot.complaints if c.kind in FATAL), boot.complaints[0])
+    return f"{worst.kind} at line {worst.line} of its log: {worst.text}"
+
+
+def _timeout(boot: Boot) -> str:
+    programs = boot.transcript.programs
+    if boot.transcript.done:
+        return f"the tests ended, but the guest did not in {boot.seconds:.0f} s"
+    if not programs:
+        return f"no test had begun after {boot.seconds:.0f} s"
+    return f"not done after {boot.seconds:.0f} s, {_plural(len(programs[-1].tests), 'test')} " \
+           f"into {programs[-1].name}"
+
+
+def _lost(boot: Boot) -> str:
+    if not boot.transcript.programs:
+        return "the guest ran no test" if boot.transcript.done else "the guest said nothing"
+    if problems := boot.transcript.problems():
+        return problems[0]
+    if not boot.transcript.done:
+        return "the guest fell silent before its end"
+    if boot.guest_exit is None:
+        return "no status came from QEMU"
+    return f"QEMU ended with status {boot.guest_exit}"
+
+
+def _regression(boot: Boot) -> str:
+    """The worst that a test of a fixed boot shows; "" for nothing."""
+    for test in boot.tests():
+        if lost := test.count("lost_migrations"):
+            return f"{test.name} lost writes in {lost} of " \
+                   f"{_plural(test.count('migrations'), 'migration')}"
+    for test in boot.tests():
+        # A failure in a kernel that has crashed may be the crash's doing.
+        if test.outcome == "fail" and _clean(boot):
+            return f"{test.name} failed" + (f": {test.reason}" if test.reason else "")
+    return ""
+
+
+def _all_skipped(boot: Boot) -> bool:
+    return not dies_of_it(boot) and all(test.outcome == "skip" for test in boot.tests())
+
+
+def _skip_reason(boot: Boot) -> str:
+    reasons = [test.reason for test in boot.tests() if test.reason]
+    return f"all tests were skipped: {reasons[0]}" if reasons else "all tests were skipped"
+
+
+def _missed(boot: Boot) -> bool:
+    """Every test that ran had its chance to see the defect, and none did."""
+    ran = [test for test in boot.tests() if test.outcome != "skip"]
+    return (not dies_of_it(boot) and all(test.outcome in ("pass", "xfail") for test in ran)
+            and any(test.count("migrations") > 0 for test in ran))
+
+
+def _told_passes(boot: Boot) -> str:
+    passed = [test for test in boot.tests() if test.outcome == "pass"]
+    moved = sum(test.count("migrations") for test in passed)
+    return f"{_plural(len(passed), 'test')} passed with {_plural(moved, 'migration')}, none failed"
+
+
+def _doubt(boot: Boot, lossy: list[str]) -> str:
+    """Why a boot that is done, clean, and did run tests still proves nothing; "" if it does.
+
+    `lossy` names the tests that lost writes on the vulnerable kernel.
+    """
+    tests = boot.tests()
+    undecided = [test for test in tests if test.outcome in ("inconclusive", "error")]
+    if boot.variant == "vulnerable":
+        if loses_writes(boot) or suffers_from_it(boot):
+            return ""
+        if failed := [test for test in tests if test.outcome == "fail"]:
+            return f"{failed[0].name} failed, but no test says that a migration lost a write"
+        if undecided:
+            return f"no test failed, and {undecided[0].name} is undecided: {undecided[0].reason}"
+        return "no test failed, and no page moved in those that passed"
+    if undecided:
+        return f"{undecided[0].name} is undecided: {undecided[0].reason}"
+    if not any(keeps_writes(test) for test in tests):
+        return "no page moved in the tests that passed"
+    if not any(keeps_writes(test) for test in tests if test.name in lossy):
+        return "no test that loses writes on the vulnerable kernel moved a page here"
+    return ""
+
+
+def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
+           harm: str = "lost writes") -> tuple[str, str]:
+    """The verdict of a run of `wanted` boots of each kernel, and why, in one sentence.
+
+    `harm` is what a migration does that shows the defect, in words; tests count it as
+    lost_migrations.
+
+    The first row that fits is the verdict.  What a fixed kernel did wrong comes first: it is news
+    whatever happened to the other boots.  Then come the boots that cannot be read as results, then
+    what the results say, the definite before the vague.
+
+    1. REGRESSED     a test of a fixed boot lost writes, whatever else its log says; or failed
+                     in a boot whose log is clean
+    2. CRASHED       a boot of either kernel crashed, or its log has a complaint of any kind
+    3. TIMEOUT       a boot of either kernel outlived its time
+    4. LOST          a boot of either kernel is incomplete, or fewer or more came than were wanted
+    5. MISSED        in a vulnerable boot every test that ran passed, and pages did move
+    6. SKIPPED       in a boot of either kernel no test ran
+    7. INCONCLUSIVE  in a vulnerable boot no failed test counted a lost migration; in a fixed one
+                     a test was undecided, or none that lost writes on the vulnerable kernel
+                     passed with pages moved; or such a test did so in no fixed boot at all
+    8. PROVED        none of these
+    """
+    boots = vulnerable + fixed
+
+    if bad := [boot for boot in fixed if _regression(boot)]:
+        return "REGRESSED", _first(bad, _regression)
+    if bad := [boot for boot in boots if not _clean(boot)]:
+        return "CRASHED", _first(bad, _complaint)
+    if bad := [boot for boot in boots if boot.state == "TIMEOUT"]:
+        return "TIMEOUT", _first(bad, _timeout)
+    if bad := [boot for boot in boots if boot.state != "DONE" and not dies_of_it(boot)]:
+        return "LOST", _first(bad, _lost)
+    for name, came in (("vulnerable", vulnerable), ("fixed", fixed)):
+        # A boot counted twice must not make up for one that is missing.
+        distinct = len({boot.number for boot in came if boot.variant == name})
+        if wanted < 1 or distinct != wanted or len(came) != wanted:
+            return "LOST", f"{_plural(wanted, 'boot')} of the {name} kernel wanted, {distinct} came"
+
+    if bad := [boot for boot in vulnerable if _missed(boot)]:
+        return "MISSED", _first(bad, _told_passes)
+    if bad := [boot for boot in boots if _all_skipped(boot)]:
+        return "SKIPPED", _first(bad, _skip_reason)
+
+    # A kernel that died of the defect did so in the tests that it did not come to the end of.
+    lossy = list(dict.fromkeys(test.name for boot in vulnerable for test in boot.tests()
+                               if test.outcome == "fail" and test.count("lost_migrations") > 0
+                               or suffers_from_it(boot) and test.outcome not in ("pass", "skip")))
+    if bad := [boot for boot in boots if _doubt(boot, lossy)]:
+        return "INCONCLUSIVE", _first(bad, lambda boot: _doubt(boot, lossy))
+    kept = {test.name for boot in fixed for test in boot.tests() if keeps_writes(test)}
+    if open_tests := [name for name in lossy if name not in kept]:
+        return "INCONCLUSIVE", f"{open_tests[0]} loses writes on the vulnerable kernel, " \
+                               "and moved no page on the fixed one"
+
+    def moved(kernel: list[Boot], key: str) -> int:
+        return sum(test.count(key) for boot in kernel for test in boot.tests()
+                   if not test.is_control())
+
+    untold = sum(suffers_from_it(boot) and not loses_writes(boot) for boot in vulnerable)
+    if untold == wanted:
+        return "PROVED", (
+            f"the vulnerable kernel died of it in {_every(wanted)}, before a test could say more; "
+            f"the fixed one {harm} in none of {_plural(moved(fixed, 'migrations'), 'migration')}, "
+            "and no log has a complaint")
+    died = f" (and died of it before a test could say so in {untold} of these)" if untold else ""
+    return "PROVED", (
+        f"the vulnerable kernel {harm} in {moved(vulnerable, 'lost_migrations')} of "
+        f"{_plural(moved(vulnerable, 'migrations'), 'migration')}, in {_every(wanted)}{died}; "
+        f"the fixed one in none of {moved(fixed, 'migrations')}, and no log has a complaint")
+
+
+def _every(wanted: int) -> str:
+    return "its one boot" if wanted == 1 else f"each of its {wanted} boots"

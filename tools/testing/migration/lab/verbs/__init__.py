@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What can be asked of the lab."""

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What it costs to migrate a huge page of a shared PMD table, on each form of a queue, side by side.
+
+The forms are queue/<base>/series and those beside it, such as series.flush; where there is only
+one, it stands beside the kernel as released.  All are built from one source and booted in turn, A B
+A B, so that what the machine does meanwhile is spread over all.  In each guest
+lab/guest/hugetlb_pmd_bench.c measures and prints sums.  Here they are divided, and told as the
+median of all boots, with the least and the most.
+
+The figures are no verdict: times under TCG say little, counts say more.
+"""
+
+import dataclasses
+import json
+import re
+import shutil
+import statistics
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from lab.arch import Arch
+from lab.errors import LabError
+from lab.guest import initramfs, qemu, selftest
+from lab.judge.verdict import Boot
+from lab.kernel import build, variant
+from lab.kernel.source import Source
+from lab.kernel.variant import Variant
+from lab.paths import HOME
+from lab.progress import Progress
+from lab.tell import record
+from lab.verbs import prove
+
+PROGRAM = HOME / "lab" / "guest" / "hugetlb_pmd_bench.c"
+ROUNDS = 3
+
+# Of one line: its figures by name; None is what that machine does not count.
+Figures = dict[str, int | None]
+# What is measured: "call", "asleep", sharers.
+Key = tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of a table: a sum, divided by another and by `unit`."""
+
+    title: str
+    name: str
+    per: str = ""
+    unit: float = 1
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is told of one kind of measurement."""
+
+    title: str
+    columns: tuple[Column, ...]
+
+
+def _counts(per: str) -> tuple[Column, ...]:
+    return Column("CAL", "cal", per), Column("TLB", "tlb", per)
+
+
+_MORE = (Column("faults", "faults", "moved"), Column("switches", "switches", "moved"))
+TABLES = {
+    "call": Table("A page is moved: calls that moved it, time of a call; the rest for each page moved", (
+        Column("moved %", "moved", "calls", 0.01), Column("ms", "us", "calls", 1000),
+        *_counts("moved"), *_MORE)),
+    "fork": Table("A child is forked, joins the table, and exits: for each child", (
+        Column("ms", "us", "children", 1000), *_counts("children"))),
+    "offline": Table("A memory block goes offline and online again: in all", (
+        Column("pages", "pages"), Column("at first try %", "first", "", 0.01),
+        Column("offline ms", "us", "", 1000), Column("online ms", "online_us", "", 1000),
+        *_counts(""), Column("faults", "faults"), Column("switches", "switches"))),
+}
+
+
+def measure(figures: dict[str, str]) -> tuple[Key, Figures]:
+    """One line of figures as the guest printed it; LabError where it is not whole."""
+    text = " ".join(f"{name}={value}" for name, value in figures.items())
+    what = figures.get("what", "")
+    if what not in TABLES:
+        raise LabError(f"the bench printed what nobody knows: '{text}'")
+    values: Figures = {}
+    for name, value in figures.items():
+        if name in ("what", "state"):
+            continue
+        if not re.fullmatch(r"-?[0-9]+|-", value):
+            raise LabError(f"the bench printed {name}={value}, which is no number: '{text}'")
+        values[name] = None if value == "-" else int(value)
+    needed = {"sharers", *(word for column in TABLES[what].columns
+                           for word in (column.name, column.per) if word)}
+    if lacks := sorted(needed - values.keys()):
+        raise LabError(f"the bench printed no {lacks[0]}: '{text}'")
+    return (what, figures.get("state", "hot" if what == "offline" else "asleep"),
+            values.pop("sharers") or 0), values
+
+
+def measures(boot: Boot) -> dict[Key, Figures]:
+    """All that a boot has measured; LabError where it did not come to its end, or failed."""
+    console = str(Path(boot.folder) / "console.log")
+    if boot.complaints:
+        raise LabError(f"the {boot.variant} kernel said: {boot.complaints[0].text}", console)
+    if boot.state != "DONE":
+        problems = boot.transcript.problems()
+        raise LabError(f"boot {boot.number} of the {boot.variant} kernel: {boot.state}"
+                       + (f", {problems[0]}" if problems else ""), console)
+    tests = boot.tests()
+    if bad := [test for test in tests if test.outcome not in ("pass", "skip")]:
+        raise LabError(f"boot {boot.number} of the {boot.variant} kernel: {bad[0].name} failed", console)
+    made = dict(measure(test.figures) for test in tests if test.outcome == "pass")
+    if not made:
+        raise LabError(f"the {boot.variant} kernel measured nothing: {tests[0].reason}", console)
+    return made
+
+
+def variants(source: Source) -> tuple[Variant, ...]:
+    """The kernels to compare: each form of the queue, and if that is one, the release before it."""
+    forms = [path.name for path in sorted((variant.QUEUE / source.base.name).glob("series*"))
+             if re.fullmatch(r"series(\.\w+)?", path.name)]
+    if not forms:
+        raise LabError(f"there is no queue/{source.base.name}: nothing to compare")
+    made = []
+    for form in forms:
+        patches = variant.series(source.base.name, form)
+        made.append(variant.make(form, f"queue/{source.base.name}/{form} ({len(patches)} patches)",
+                                 variant.queue_diff(source, patches)))
+    if len(made) == 1:
+        made.insert(0, variant.make("released", "as it is", ""))
+    return tuple(made)
+
+
+def run(wanted: prove.Wanted, arch: Arch, progress: Progress) -> dict[str, Any]:
+    """Build, boot each kernel wanted.boots times in turn, and write bench.json to wanted.out."""
+    started = datetime.now(timezone.utc)
+    wanted = dataclasses.replace(
+        wanted, defect=dataclasses.replace(wanted.defect, selftests=(PROGRAM.stem,)))
+    source = prove.find_source(wanted.base, wanted.kernel, progress)
+    progress.step(f"making the variants of {source.version}")
+    ones = variants(source)
+    progress.done("; ".join(f"{one.name}: {one.how}" for one in ones))
+    programs = selftest.build(arch, progress, source, wanted.harness, other=PROGRAM).programs
+    initrd = initramfs.initramfs(programs)
+    kernels = {one.name: build.kernel(source, one, arch, wanted.debug, progress) for one in ones}
+    made = prove.Prepared(source, ones, kernels, programs, initrd, arch)
+    accel = qemu.choose_accel(wanted.accel, arch, kernels[ones[0].name].image, initrd, progress)
+    home = wanted.out / f"{started:%Y%m%d-%H%M%S}-bench-{source.version}"
+    rounds: dict[str, list[dict[Key, Figures]]] = {one.name: [] for one in ones}
+    try:
+        for one in ones:
+            prove.keep(made, one, home / one.name)
+        for number in range(1, wanted.boots + 1):
+            for one in ones:
+                boot = prove.boot(wanted, made, one, home / one.name, number, accel, progress)
+                progress.done(boot.state)
+                rounds[one.name].append(measures(boot))
+    except KeyboardInterrupt:
+        shutil.rmtree(home, ignore_errors=True)
+        raise
+    keys = dict.fromkeys(key for boots in rounds.values() for boot in boots for key in boot)
+    report = {
+        "command": wanted.command, "source": source.identity, "arch": arch.name, "accel": accel,
+        "compiler": kernels[ones[0].name].identity["compiler"], "started": started.isoformat(),
+        "rounds": wanted.boots, "variants": {one.name: one.how for one in ones},
+        "measurements": [{"what": what, "state": state, "sharers": sharers,
+                          "boots": {name: [boot[what, state, sharers] for boot in boots
+                                           if (what, state, sharers) in boot]
+                                    for name, boots in rounds.items()}}
+                         for what, state, sharers in keys]}
+    (wanted.out / "bench.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    return report
+
+
+def cell(column: Column, boots: list[Figures]) -> str:
+    """Median, and where boots differ the least and the most of them; "-" where there is nothing."""
+    values = []
+    for figures in boots:
+        value, per = figures[column.name], figures[column.per] if column.per else 1
+        if value is not None and per:
+            values.append(value / per / column.unit)
+    if not values:
+        return "-"
+    low, middle, high = (_number(value) for value in (min(values), statistics.median(values),
+                                                      max(values)))
+    return middle if low == high else f"{middle} ({low}..{high})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}".removesuffix(".0")
+
+
+def tables(report: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Title and lines of each table."""
+    made = []
+    for what, table in TABLES.items():
+        rows = [(f"{one['state']}, {one['sharers']}", name,
+                 *(cell(column, boots) for column in table.columns))
+                for one in report["measurements"] if one["what"] == what
+                for name, boots in one["boots"].items()]
+        if rows:
+            head = ("sharers", "kernel", *(column.title for column in table.columns))
+            made.append((table.title, record.table(head, rows)))
+    return made
+
+
+def summary(report: dict[str, Any]) -> str:
+    """What is told on the terminal."""
+    lines = [f"{report['source']['version']}, {report['arch']}, QEMU with {report['accel']}; median of "
+             f"{report['rounds']} boots (least..most)", ""]
+    for title, rows in tables(report):
+        lines += [f"{title}.", "", *rows, ""]
+    return "\n".join(lines)
+
+
+def text(report: dict[str, Any]) -> str:
+    """The same as reStructuredText, for Documentation/bench/."""
+    title = f"bench: {report['source']['version']}"
+    bar = "=" * len(title)
+    lines = [".. SPDX-License-Identifier: GPL-2.0", ".. Made by ``make bench``; do not edit.", "",
+             bar, title, bar, "",
+             f":Repeat: ``{record.command(report)}``",
+             f":Source: {record.source_name(report['source'])}",
+             *(f":{name}: {how}" for name, how in report["variants"].items()),
+             f":Compiler: {report['compiler']}",
+             f":Guest: {report['arch']}, QEMU with {report['accel']}",
+             f":Boots: {report['rounds']} of each kernel, in turn",
+             f":Date: {report['started'][:10]}", "",
+             *record.wrap("Each figure is the median of all boots, with the least and the most in "
+                          "brackets where they differ. What is measured, and how, is in "
+                          "Documentation/bench/index.rst."
+                          + (" Times are those of TCG, and say little." if report["accel"] == "tcg"
+                             else ""))]
+    for name, rows in tables(report):
+        lines += ["", *record.wrap(f"{name}."), "", *rows]
+    return "\n".join(lines) + "\n"

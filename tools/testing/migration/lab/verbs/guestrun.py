@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Runs the installed selftests in a guest, with the same runner as on a real machine."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from lab.arch import Arch
+from lab.errors import LabError
+from lab.guest import initramfs, qemu, selftest
+from lab.judge import klog, verdict
+from lab.kernel import build, upstream, variant
+from lab.kernel.source import Source
+from lab.progress import Progress
+from lab.verbs import kselftest, prove
+
+# Beside the two of a defect: with all that is in upstream/.
+SERIES = "series"
+VARIANTS = ("vulnerable", "fixed", SERIES)
+# What run_vmtests.sh finds on most machines.  That of 6.12 has put the pool of huge pages back to
+# what it was when it comes to migration, whose own tests take theirs from there.
+SCRIPT_CMDLINE = "hugepages=16 transparent_hugepage=madvise"
+# MiB of a node: a kernel that boots with less than 512 in all turns THPs off, whatever it is told.
+SCRIPT_NODE = 512
+# A guest with all that run_vmtests.sh runs, two minutes of the kernel's own among it.
+SCRIPT_LIMIT = 900
+
+
+def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
+        progress: Progress, tell: Callable[[str], None]) -> kselftest.Stream:
+    """Boot one kernel and run the programs `names` there, all of them for none.
+
+    `name` is of VARIANTS: one of the two that wanted.defect is about, or the series, whose KUnit
+    tests must pass then, and whose run_vmtests.sh runs the programs where none is named.  Each line
+    of the output goes to `tell` as it comes, and console.log and qemu.sh of the boot are in
+    wanted.out/kselftest afterwards.  LabError where a result is missing, where the kernel
+    complained of something, and where the guest outlived its time.
+    """
+    source, one, kernel = _kernel(wanted, name, arch, progress)
+    # The kernel's own way to its tests of mm, with what the series adds there.
+    texts, arguments, limit = {}, wanted.tests or wanted.defect.arguments(), prove.LIMIT
+    if name == SERIES and not names:
+        texts = {file: variant.text_of(source, one, str(selftest.FOLDER / file))
+                 for file in kselftest.SCRIPT_FILES}
+        names, arguments = (kselftest.SCRIPT,), kselftest.SCRIPT_ARGUMENTS
+        limit = SCRIPT_LIMIT
+    initrd = initramfs.initramfs({}, kselftest.install(arch, progress, texts, source, wanted.harness), bash=bool(texts))
+    accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
+    machine = wanted.defect.machine
+    if texts:
+        machine = dataclasses.replace(machine, nodes=(max(machine.nodes[0], SCRIPT_NODE),
+                                                      max(machine.nodes[1], SCRIPT_NODE)))
+    # A word of the command line has no blanks: the arguments go one way, what takes them another.
+    takers = kselftest.arguments(names, arguments)
+    words = [f"lab.kselftest={','.join(kselftest.chosen(names))}",
+             # That one takes minutes: only where it is asked for.
+             "lab.env=HUGETLB_PMD_MIGRATE_OFFLINE=1"
+             + (",HUGETLB_PMD_CHURN=1" if "hugetlb_pmd_churn" in names else ""),
+             f"lab.args={','.join(arguments)} lab.takers={','.join(takers)}" if takers else "",
+             source.base.cmdline, machine.cmdline, SCRIPT_CMDLINE if texts else ""]
+    home = wanted.out / "kselftest"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    what = qemu.Guest(arch, accel, kernel.image, initrd, " ".join(word for word in words if word),
+                      machine)
+    progress.note(f"booting the {name} kernel {source.version} ({one.how}; {accel.upper()})")
+    reader = _Reader(tell)
+    limit = wanted.limit or (prove.DEBUG_LIMIT if wanted.debug else limit)
+    ended = qemu.boot(what, home, limit, lambda _log, said: reader.more(said))
+    reader.more((home / "ktap.log").read_text("utf-8", "replace"))
+    console = (home / "console.log").read_text("utf-8", "replace")
+    complaints, _noise = verdict.sort_out(klog.read(console), source.base.noise)
+    if complaints:
+        raise LabError(f"the kernel said: {complaints[0].text}", str(home / "console.log"))
+    if ended.timed_out:
+        raise LabError(f"the guest outlived its {limit} seconds: name more with TIMEOUT=",
+                       str(home / "console.log"))
+    reader.stream.check(ended.status)
+    if name == SERIES:
+        progress.note(_kunit(source.tree, home / "console.log"))
+    return reader.stream
+
+
+def _kernel(wanted: prove.Wanted, name: str, arch: Arch, progress: Progress
+            ) -> tuple[Source, variant.Variant, build.Kernel]:
+    if name != SERIES:
+        made = prove.prepare(wanted, arch, progress, only=(name,))
+        return made.source, next(one for one in made.variants if one.name == name), \
+            made.kernels[name]
+    source = prove.find_source(wanted.base, wanted.kernel, progress)
+    progress.step(f"applying the series to {source.version}")
+    one = upstream.applied(source)
+    progress.done(one.how)
+    return source, one, build.kernel(source, one, arch, wanted.debug, progress,
+                                     upstream.options(source, arch))
+
+
+def _kunit(tree: Path, console: Path) -> str:
+    """What the kernel's own parser says of the KUnit tests in a log; LabError where one failed."""
+    parser = tree / "tools" / "testing" / "kunit" / "kunit.py"
+    done = subprocess.run([sys.executable, "-B", str(parser), "parse", str(console)], text=True,
+                          capture_output=True, check=False, stdin=subprocess.DEVNULL,
+                          env={**os.environ, "TERM": "dumb"})
+    said = [line.split("] ", 1)[-1].strip() for line in done.stdout.splitlines()
+            if "Testing complete" in line or "tests run" in line]
+    if done.returncode != 0 or not said:
+        raise LabError("KUnit: " + (said or done.stderr.splitlines()[-1:] or ["no result"])[-1],
+                       str(console))
+    return f"KUnit: {said[-1].removeprefix('Testing complete. ')}"
+
+
+class _Reader:
+    """Tells what is new of an output that grows, line by line."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.stream = kselftest.Stream()
+        self._tell = tell
+        self._seen = 0
+
+    def more(self, text: str) -> bool:
+        """`text` is all of the output so far; its last line may not be whole.  It is never enough."""
+        lines = text.split("\n")[self._seen:-1]
+        self._seen += len(lines)
+        for line in lines:
+            # What init says frames the output, and is no part of it.
+            if not line.startswith("lab: "):
+                self._tell(self.stream.line(line.rstrip("\r")))
+        return False

@@ -1,0 +1,430 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Breaks a fixed kernel in one way at a time, and says whether anything sees it.
+
+A mutant is a rule of coccinelle, mutants/<name>.cocci, that begins with lines of these:
+
+    // breaks: what it breaks, in words
+    // files: files of a kernel tree that the rule is run on
+    // places: functions that it must change, each that exists; "a|b" where b took over from a
+    // tests: the selftests to run; what they need in the kernel is said by the defects that they
+    //     show, and all mutants and the kernel that they are compared with have all of it
+    // absent: why it finds nothing in some versions, where that is so
+    // survives: what it takes to see it that is not there, where that is known
+    // unseen <where>: why nothing can see it there, however good the tests
+
+where <where> is nothing, an architecture, an accelerator, "before 4.20" or "without DEBUG=1", or
+some of these with commas between, which must all hold.  A long value goes on in lines that begin with "//" and some spaces.
+
+A mutant is killed by a boot in which a selftest fails or the kernel complains.  Such a boot is
+ended soon after that: kernels with half a fix like to hang.  A boot that gives no result kills
+nothing: the machine may have been slow.
+"""
+
+import dataclasses
+import json
+import re
+import textwrap
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from lab import arch as arches, defect
+from lab.arch import Arch
+from lab.errors import LabError
+from lab.guest import booted, initramfs, qemu, selftest
+from lab.guest.booted import Booted
+from lab.judge.klog import Complaint
+from lab.judge.ktap import Transcript
+from lab.judge.verdict import Boot
+from lab.kernel import build, variant
+from lab.kernel.source import Source
+from lab.kernel.variant import Variant
+from lab.paths import HOME
+from lab.progress import Progress
+from lab.tell import result
+from lab.verbs import prove
+
+MUTANTS = HOME / "mutants"
+_REPORT = "mutants.json"
+BOOTS = 5
+
+KILLED, SURVIVED, NO_RESULT = "killed", "survived", "no result"
+NOT_OBSERVABLE, NOT_THERE, NOT_RUN = "not observable", "not there", "not run"
+
+_MUST, _MAY = {"breaks", "files", "places", "tests"}, {"absent", "survives"}
+_LINE = re.compile(r"// ((?:unseen(?: [^:]+)?)|\w+): (.+)")
+_MORE = re.compile(r"//\s{2,}(\S.*)")
+_BEFORE = re.compile(r"before (\d+(?:\.\d+)+)")
+_NO_DEBUG = "without DEBUG=1"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One way to break the fix."""
+
+    name: str
+    rule: Path
+    breaks: str
+    files: tuple[str, ...]
+    places: tuple[str, ...]
+    tests: tuple[str, ...]
+    absent: str
+    survives: str
+    unseen: tuple[tuple[str, str], ...]     # where, why
+
+
+@dataclass
+class Row:
+    """A mutant of one kernel, and what became of it."""
+
+    mutant: Mutant
+    made: Variant | None = None             # None where the tree has no such place
+    booted: Booted = field(default_factory=Booted)
+    status: str = NOT_RUN
+    why: str = ""
+
+    @property
+    def boots(self) -> list[Boot]:
+        """Its boots, none where it was not booted."""
+        return self.booted.boots
+
+
+def names() -> list[str]:
+    """The names of all mutants, sorted."""
+    return sorted(path.stem for path in MUTANTS.glob("*.cocci"))
+
+
+def load(name: str) -> Mutant:
+    """The mutant `name`; LabError where there is none or its head says too little or too much."""
+    if name not in names():
+        raise LabError(f"no mutant {name}: there are {', '.join(names()) or 'none'}")
+    path = MUTANTS / f"{name}.cocci"
+    said: list[list[str]] = []
+    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+        if new := _LINE.fullmatch(line):
+            said.append([new[1], new[2].strip()])
+        elif said and (more := _MORE.fullmatch(line)):
+            said[-1][1] += f" {more[1].strip()}"
+        else:
+            break
+    unseen = tuple((key.removeprefix("unseen").strip(), value) for key, value in said
+                   if key.split()[0] == "unseen")
+    head = {key: value for key, value in said if key.split()[0] != "unseen"}
+    if wrong := sorted(_MUST - head.keys() | head.keys() - _MUST - _MAY):
+        raise LabError(f"{path}: missing or unknown in its head: {', '.join(wrong)}")
+    if len(head) + len(unseen) != len(said):
+        raise LabError(f"{path}: its head says something twice")
+    for where, _why in unseen:
+        for one in where.split(", "):
+            if one not in {"", _NO_DEBUG, *qemu.ACCELS, *arches.names()} \
+                    and not _BEFORE.fullmatch(one):
+                raise LabError(f"{path}: unseen {where}: where is that?")
+    return Mutant(name, path, head["breaks"], tuple(head["files"].split()),
+                  tuple(head["places"].split()), tuple(head["tests"].split()),
+                  head.get("absent", ""), head.get("survives", ""), unseen)
+
+
+def unseen(mutant: Mutant, version: str, arch: str, accel: str, debug: bool) -> str:
+    """Why nothing can see the mutant in such a guest; "" where something can."""
+    def numbers(text: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in text.split("."))
+
+    def holds(where: str) -> bool:
+        before = _BEFORE.fullmatch(where)
+        return where in ("", arch, accel) or where == _NO_DEBUG and not debug \
+            or before is not None and numbers(version) < numbers(before[1])
+
+    for where, why in mutant.unseen:
+        if all(holds(one) for one in where.split(", ")):
+            return why
+    return ""
+
+
+def make(source: Source, fixed: Variant, mutant: Mutant) -> Variant | None:
+    """The mutant of a fixed tree; None where its rule finds nothing.  Changes no tree.
+
+    LabError where that is not to be expected, and where the rule changes another function than
+    the mutant names, or not all that it does.
+    """
+    made = variant.edit(source, mutant.rule, mutant.files, f"the mutant {mutant.name}", fixed.diff)
+    if made is None:
+        if mutant.absent:
+            return None
+        raise LabError(f"mutants/{mutant.name}.cocci finds nothing in {source.version}, and does "
+                       "not say why that may be: the rule needs a look")
+    changed = {place.function for place in made.places}
+    wanted = {name for name, must in
+              variant.wanted_places(mutant.places, made.functions).items() if must}
+    if changed != wanted:
+        raise LabError(f"mutants/{mutant.name}.cocci changes {', '.join(sorted(changed))} of "
+                       f"{source.version} in place of {', '.join(sorted(wanted)) or 'nothing'}: "
+                       "the rule needs a look")
+    places = dict.fromkeys(f"{place.path}:{place.line} {place.function}" for place in made.places)
+    return variant.make(mutant.name, f"{fixed.how}, and mutants/{mutant.name}.cocci", made.diff,
+                        tuple(places))
+
+
+# ---- what a boot says ----------------------------------------------------------------------
+
+
+def failed(transcript: Transcript) -> dict[str, list[str]]:
+    """The tests that failed in a boot, by their program."""
+    # Of a guest that did not come to its end, the test that it was at gave no result: that says
+    # nothing of the test.  In one that did, the program died.
+    outcomes = ("fail", "error") if transcript.done else ("fail",)
+    tests = {program.name: [test.name for test in program.tests if test.outcome in outcomes]
+             for program in transcript.programs}
+    return {program: some for program, some in tests.items() if some}
+
+
+def seen(transcript: Transcript, complaints: list[Complaint]) -> bool:
+    """Something saw the mutant, by what has come so far."""
+    return bool(complaints or failed(transcript))
+
+
+def kills(boot: Boot) -> bool:
+    """Something saw the mutant in this boot."""
+    return seen(boot.transcript, boot.complaints)
+
+
+def witnesses(boots: Iterable[Boot]) -> list[str]:
+    """What saw the mutant, in a few words each: of the tests which, of complaints what kind."""
+    tests: dict[str, dict[str, None]] = {}
+    kinds: dict[str, None] = {}
+    for boot in boots:
+        for program, some in failed(boot.transcript).items():
+            tests.setdefault(program, {}).update(dict.fromkeys(some))
+        # What comes after the first is often its consequence.
+        kinds.update(dict.fromkeys(complaint.kind for complaint in boot.complaints[:1]))
+    return [*(f"{program} ({len(some)} tests)" if len(some) > 1 else next(iter(some))
+              for program, some in tests.items()),
+            *(f"the kernel ({kind})" for kind in kinds)]
+
+
+def judge(row: Row, here: str) -> tuple[str, str]:
+    """What became of a mutant that was booted, and why; `here` is why it cannot be seen, or ""."""
+    if any(kills(boot) for boot in row.boots):
+        return KILLED, f"although {here}" if here else ""
+    if here:
+        return NOT_OBSERVABLE, here
+    quiet = [boot for boot in row.boots if boot.state != "DONE"]
+    if len(quiet) == len(row.boots):
+        return NO_RESULT, f"all boots ended as {', '.join(sorted({one.state for one in quiet}))}"
+    doubts = [f"{len(quiet)} of {len(row.boots)} boots gave no result"] if quiet else []
+    undecided = sum(test.outcome == "inconclusive" for boot in row.boots for test in boot.tests())
+    if undecided:
+        doubts.append(f"{undecided} of its tests were inconclusive")
+    return SURVIVED, "; ".join(filter(None, [row.mutant.survives, *doubts]))
+
+
+def trouble(boot: Boot, tests: Sequence[str]) -> str:
+    """Why a boot of the kernel as it is does not do as a measure for its mutants; "" if it does."""
+    if boot.complaints:
+        return f"{boot.complaints[0].kind}: {boot.complaints[0].text}"
+    if some := failed(boot.transcript):
+        return f"{next(iter(some.values()))[0]} failed"
+    if boot.state != "DONE":
+        return f"{boot.state}: {(boot.transcript.problems() or ['it did not come to its end'])[0]}"
+    passed = {program.name for program in boot.transcript.programs
+              if any(test.outcome == "pass" for test in program.tests)}
+    if idle := [test for test in tests if test not in passed]:
+        why = next((f": {test.reason}" for program in boot.transcript.programs
+                    if program.name == idle[0] for test in program.tests if test.reason), "")
+        return f"no test of {idle[0]} passed{why}"
+    return ""
+
+
+# ---- the run -------------------------------------------------------------------------------
+
+
+@dataclass
+class Run:
+    """A whole run."""
+
+    wanted: prove.Wanted
+    source: Source
+    fixed: Variant
+    arch: str
+    accel: str
+    compiler: str
+    started: datetime
+    seconds: float
+    rows: list[Row]
+    measure: Booted             # the fixed kernel, by which its mutants are judged
+    whole: bool = False         # all mutants that there are, to the end
+
+    def passed(self) -> bool:
+        """Every mutant that something could see was seen."""
+        return all(row.status in (KILLED, NOT_OBSERVABLE, NOT_THERE) for row in self.rows)
+
+
+def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress, resume: bool = False
+        ) -> Run:
+    """Break, build, boot and judge; write the results under wanted.out, anew after each mutant.
+
+    `wanted.defect` is the one whose fixed kernel is broken, and whose guest is booted.  `only`
+    names one mutant, "" is all of them.  To `resume` is to boot no kernel that a run in wanted.out
+    has booted already.  LabError where the fixed kernel itself fails: what a mutant did would mean
+    nothing.
+    """
+    started, began = datetime.now(timezone.utc), time.monotonic()
+    rows = [Row(load(name)) for name in ([only] if only else names())]
+    source = prove.find_source(wanted.base, wanted.kernel, progress)
+    progress.step(f"making the mutants of {source.version}")
+    # For the tests of all mutants, whichever is asked for: all kernels find each other's objects.
+    needs = defect.together(wanted.defect, {test for name in names() for test in load(name).tests})
+    _vulnerable, fixed = variant.plan(source, needs, wanted.form)
+    # All of them before the first is built: a rule that needs a look is to say so at once.
+    for row in rows:
+        progress.update(row.mutant.name)
+        row.made = make(source, fixed, row.mutant)
+        if row.made is None:
+            row.status, row.why = NOT_THERE, row.mutant.absent
+    progress.done(f"{sum(row.made is not None for row in rows)} of {len(rows)}")
+
+    programs = selftest.build(arch, progress, source, wanted.harness).programs
+    tests = tuple(dict.fromkeys(test for row in rows for test in row.mutant.tests))
+    for test in tests:
+        if test not in programs:
+            raise LabError(f"a mutant names the selftest {test}, and {selftest.FOLDER} has none "
+                           "of that name")
+    initrd = initramfs.initramfs(programs)
+    kernel = build.kernel(source, fixed, arch, wanted.debug, progress, needs.options)
+    accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
+    home = wanted.out / f"{started:%Y%m%d-%H%M%S}-mutants-{source.version}"
+    there = booted.earlier(wanted.out, _REPORT) if resume else {}
+
+    def boots(one: Variant, some: tuple[str, ...], tell: Callable[[Boot], str]) -> Booted:
+        image = kernel if one is fixed else build.kernel(source, one, arch, wanted.debug, progress,
+                                                         needs.options)
+        made = prove.Prepared(source, (fixed, one), {one.name: image}, programs, initrd, arch)
+        # The defect's own symptoms are what a mutant is to show.
+        asked = dataclasses.replace(wanted, defect=dataclasses.replace(
+            needs, selftests=some, symptoms=()))
+        identity = booted.identity(asked, made, one, accel)
+        taken = booted.take_over(there.get(one.name, []), identity, asked, made, one)
+        if taken and any(kills(boot) or boot.state == "DONE" for boot in taken.boots):
+            told = "; ".join(dict.fromkeys(tell(boot) for boot in taken.boots))
+            progress.note(f"the {one.name} kernel was booted in the run of {taken.ran}: {told}")
+            return taken
+        new = Booted(identity, str(home / one.name), _utc(started))
+        prove.keep(made, one, home / one.name)
+        for number in range(1, wanted.boots + 1):
+            new.boots.append(prove.boot(asked, made, one, home / one.name, number, accel, progress,
+                                        None if one is fixed else seen))
+            progress.done(tell(new.boots[-1]))
+        return new
+
+    def passes(boot: Boot) -> str:
+        if why := trouble(boot, tests):
+            raise LabError(f"the fixed kernel itself does not pass, so its mutants would show "
+                           f"nothing: {why}", f"{boot.folder}/console.log")
+        return "passed"
+
+    made = Run(wanted, source, fixed, arch.name, accel, kernel.identity["compiler"], started, 0.0,
+               rows, boots(fixed, tests, passes))
+
+    def save() -> None:
+        made.seconds = time.monotonic() - began
+        text = json.dumps(report(made), indent=2) + "\n"
+        result.replace(home / _REPORT, text)
+        result.replace(wanted.out / _REPORT, text)
+
+    todo: list[tuple[Row, Variant, str]] = []
+    # Those that change the same files next to each other: less to compile.
+    for row in sorted(rows, key=lambda row: (_files(row), row.mutant.name)):
+        if row.made is None:
+            continue
+        here = unseen(row.mutant, source.version, arch.name, accel, wanted.debug)
+        if here and not only:
+            # Its boots would say nothing.  Whoever doubts that can name it.
+            row.status, row.why = NOT_OBSERVABLE, here
+        else:
+            todo.append((row, row.made, here))
+    save()
+    took: list[float] = []
+    for number, (row, one, here) in enumerate(todo, 1):
+        # Until a mutant has shown what one takes: as much as the fixed kernel.
+        each = sum(took) / len(took) if took else sum(boot.seconds for boot in made.measure.boots)
+        progress.note(f"mutant {number} of {len(todo)}, {row.mutant.name}: about "
+                      f"{each * (len(todo) - number + 1) / 60:.0f} min to go")
+        since = time.monotonic()
+        row.booted = boots(one, row.mutant.tests, _came_of)
+        row.status, row.why = judge(row, here)
+        if row.booted.ran == _utc(started):
+            took.append(time.monotonic() - since)
+        save()
+    made.whole = not only
+    save()
+    return made
+
+
+def _utc(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
+def _came_of(boot: Boot) -> str:
+    """A boot of a mutant in a few words."""
+    if kills(boot):
+        return f"{', '.join(witnesses([boot]))}{'; ended there' if boot.ended_early else ''}"
+    return "survived" if boot.state == "DONE" else boot.state
+
+
+def _files(row: Row) -> list[str]:
+    """The files that a mutant changes."""
+    return sorted({place.split(":")[0] for place in row.made.places}) if row.made else []
+
+
+# ---- telling it ----------------------------------------------------------------------------
+
+
+def report(run: Run) -> dict[str, object]:
+    """The run as mutants.json holds it."""
+    return {
+        "base": run.source.base.name, "arch": run.arch, "accel": run.accel,
+        "debug": run.wanted.debug, "boots": run.wanted.boots, "whole": run.whole,
+        "passed": run.passed(), "started": _utc(run.started),
+        "seconds": round(run.seconds, 1), "command": run.wanted.command,
+        "source": dict(run.source.identity), "fixed": run.fixed.how, "compiler": run.compiler,
+        "measure": run.measure.report() | {"name": run.fixed.name},
+        "mutants": [_row(row) for row in run.rows],
+    }
+
+
+def _row(row: Row) -> dict[str, object]:
+    complaint = next((boot.complaints[0].text for boot in row.boots if boot.complaints), "")
+    return {
+        "name": row.mutant.name, "breaks": row.mutant.breaks, "status": row.status, "why": row.why,
+        "places": list(row.made.places) if row.made else [], "tests": list(row.mutant.tests),
+        "boots": len(row.boots), "killed": sum(kills(boot) for boot in row.boots),
+        "by": witnesses(row.boots), "complaint": complaint, **row.booted.report(),
+        "runs": [result.boot_report(boot) | {"failed_tests": failed(boot.transcript)}
+                 for boot in row.boots],
+    }
+
+
+def summary(run: Run, out: Path) -> str:
+    """The result for a person; names are never broken."""
+    lines = [f"Mutants of {run.source.version}: {run.arch}, QEMU with {run.accel}"
+             + (", debug configuration" if run.wanted.debug else ""), ""]
+    width = max(len(row.mutant.name) for row in run.rows)
+    for status in (KILLED, SURVIVED, NO_RESULT, NOT_OBSERVABLE, NOT_THERE):
+        for row in (row for row in run.rows if row.status == status):
+            count = f"{sum(kills(boot) for boot in row.boots)} of {len(row.boots)}"
+            lines.append(f"{status:14}  {row.mutant.name:{width}}  "
+                         f"{count if status == KILLED else ''}".rstrip())
+            told = [*([f"by {', '.join(witnesses(row.boots))}"] if status == KILLED else []),
+                    *([row.why] if row.why else []),
+                    *([f"booted in the run of {row.booted.ran}"]
+                      if row.boots and row.booted.ran != _utc(run.started) else [])]
+            for text in told:
+                lines += textwrap.wrap(text, 80, initial_indent=" " * 16,
+                                       subsequent_indent=" " * 16, break_on_hyphens=False)
+    alive = sum(row.status in (SURVIVED, NO_RESULT) for row in run.rows)
+    dead = sum(row.status == KILLED for row in run.rows)
+    lines += ["", f"{dead} of the {dead + alive} that could be seen here were killed",
+              "", f"Results: {out}/mutants.json, and a folder a boot in {out}/",
+              f"Repeat:  {run.wanted.command}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Writes the patches for a kernel as a series with a cover letter, to be mailed or applied.
+
+These are the fixes that it lacks, the patches of its queue; for a kernel that has the most of them,
+they are followed by those that add the tests and the document.
+
+Beside them go the reports of what they mend: mails of their own, not numbered, and not *.patch, so
+that they are not sent with the series.
+
+queue/cover-letter is for several queues, and says of each what is so.  What is between `#if NAME`
+and `#else` or `#endif` is for a series that has a patch of that name, without its number, or for a
+queue that has a file of that name beside its series.
+
+Another form of a queue, series.<form>, is written without the tests, with queue/cover-letter.<form>
+if there is one.
+"""
+
+import re
+import subprocess
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import base as bases, defect
+from lab.errors import LabError
+from lab.kernel import upstream, variant
+from lab.kernel.source import Source
+from lab.paths import REPO
+
+COVER = REPO / "queue" / "cover-letter"
+# What the letter is about.  The patches of a queue without it have nothing to do with each other.
+_SUBJECT = "mm-hugetlb-flush-all-who-share-a-PMD-table-when-a-pa"
+# Where a queue has it, it is the first patch about shared tables: what comes before mends older bugs.
+_FIRST = "mm-add-range_in_vma"
+
+
+@dataclass(frozen=True)
+class Series:
+    """What was written."""
+
+    cover: Path | None          # patches that are not one piece of work have none
+    patches: tuple[Path, ...]
+    reports: tuple[Path, ...] = ()      # mails that tell of what the patches mend
+
+
+def write(base: str, out: Path, form: str = "") -> Series:
+    """Write the series for `base` to the folder `out`, as `git format-patch --cover-letter` would.
+
+    `form` is another form of the queue: "unshare" for series.unshare.
+    LabError where there is none, and where `out` holds patches already: two series in one folder
+    would be mailed together.
+    """
+    queue = variant.series(base, f"series.{form}" if form else "series")
+    if form and not queue:
+        raise LabError(f"FORM={form}: there is no queue/{base}/series.{form}")
+    added = [] if form else upstream.patches(base)
+    # A fix comes before the test that fails without it.
+    patches = [(f"{number:04d}-{_bare(name)}.patch", text) for number, (name, text) in enumerate(
+        [(path.name, path.read_text(encoding="utf-8")) for path in queue] + added, 1)]
+    if not patches:
+        raise LabError(f"no series for {base}: there are {', '.join(_queues())} with the fixes, "
+                       f"{', '.join(upstream.names())} with the tests")
+    out.mkdir(parents=True, exist_ok=True)
+    if old := sorted([*out.glob("*.patch"), *out.glob("report-*.txt")]):
+        raise LabError(f"{out} holds {old[0].name} already: name an empty folder with O=")
+    mails = []
+    for name, text in reports(base).items():
+        mails.append(out / f"report-{name}.txt")
+        mails[-1].write_text(text, encoding="utf-8")
+    total = len(patches)
+    # What is for mainline does not say so.
+    lead = "PATCH" if base == bases.names()[-1] else f"PATCH {base}"
+    written = []
+    for number, (name, text) in enumerate(patches, 1):
+        dest = out / name
+        tag = f"[{lead} {number}/{total}]" if total > 1 else f"[{lead}]"
+        dest.write_text(_subject(text, tag), encoding="utf-8")
+        written.append(dest)
+    letter = COVER.with_suffix(f".{form}") if form else COVER
+    if added:
+        letter = upstream.ROOM / upstream.COVER
+    elif form and not letter.exists() or \
+            not form and not any(_bare(name) == _SUBJECT for name, _text in patches):
+        return Series(None, tuple(written), tuple(mails))
+    cover = out / "0000-cover-letter.patch"
+    cover.write_text(_cover(f"[{lead} 0/{total}]", base, patches, letter), encoding="utf-8")
+    return Series(cover, tuple(written), tuple(mails))
+
+
+def about(report: str) -> dict[str, str]:
+    """The subject of the patch that a report is about, for each queue that it names."""
+    found = re.findall(r"(?m)^Patch \(([^)\n]+)\):\n((?:  .+\n)+)", report)
+    return {base: " ".join(subject.split())
+            for names, subject in found for base in names.split(", ")}
+
+
+def reports(base: str) -> dict[str, str]:
+    """By the name of the defect: the reports about the queue of `base`, of what it mends."""
+    queue = variant.series(base)
+    found = {}
+    for one in map(defect.load, defect.names()):
+        if one.report and variant.mending(queue, one):
+            text = one.report.read_text(encoding="utf-8")
+            if base in about(text):
+                found[one.name] = text
+    return found
+
+
+def check(source: Source, form: str = "") -> None:
+    """LabError where a patch for the source's base does not apply to it: which, where, and why."""
+    name = source.base.name
+    if form:
+        variant.queue_diff(source, variant.series(name, f"series.{form}"))
+    elif name in upstream.names():
+        upstream.check(source)
+    elif patches := variant.series(name):
+        variant.queue_diff(source, patches)
+    else:
+        raise LabError(f"no series for {source.version} (base {name})")
+
+
+def _queues() -> list[str]:
+    return sorted((path.name for path in variant.QUEUE.iterdir() if path.is_dir()),
+                  key=lambda name: [int(part) for part in name.split(".")])
+
+
+def subjects(texts: list[str]) -> list[str]:
+    """The subject of each patch, on one line and without the tag."""
+    found = []
+    for text in texts:
+        head = text.split("\n\n", 1)[0]
+        subject = re.search(r"(?ms)^Subject: \[PATCH\] (.*?)(?=^\S|\Z)", head)
+        if not subject:
+            raise LabError("a patch has no line Subject: [PATCH]")
+        found.append(" ".join(subject[1].split()))
+    return found
+
+
+def _subject(text: str, tag: str) -> str:
+    """The mail with `tag` in its subject, folded as mail headers are."""
+    line = f"Subject: {tag} {subjects([text])[0]}"
+    folded = "\n ".join(textwrap.wrap(line, 74))
+    return re.sub(r"(?ms)^Subject: .*?(?=^\S|^$)", lambda _found: folded + "\n", text, count=1)
+
+
+def _bare(name: str) -> str:
+    """The file name of a patch without its number and suffix."""
+    return re.sub(r"^\d+-|\.patch$", "", name)
+
+
+def _cover(tag: str, base: str, patches: list[tuple[str, str]], letter: Path) -> str:
+    names = {_bare(name) for name, _text in patches}
+    names |= {path.name for path in (variant.QUEUE / base).glob("series.*")}
+    title, body = _for(letter.read_text(encoding="utf-8"), names).split("\n\n", 1)
+    texts = [text for _name, text in patches]
+    before = next((number for number, (name, _text) in enumerate(patches)
+                   if _bare(name) == _FIRST), 0)
+    shortlog = "\n".join(f"  {number}. {subject}"
+                         for number, subject in enumerate(subjects(texts), 1))
+    how_many = ("patch is" if before == 1 else
+                f"{('', '', 'two', 'three', 'four')[before]} patches are")
+    body = body.format(base=base, shortlog=shortlog, prerequisites=how_many)
+    head = texts[0].split("\n\n", 1)[0]
+    sender, date = (re.search(rf"(?m)^{name}: (.+)$", head) for name in ("From", "Date"))
+    if not sender or not date:
+        raise LabError(f"{patches[0][0]} has no From: or no Date:")
+    subject = "\n ".join(textwrap.wrap(f"Subject: {tag} {title.strip()}", 74))
+    return (f"From {'0' * 40} Mon Sep 17 00:00:00 2001\nFrom: {sender[1]}\nDate: {date[1]}\n"
+            f"{subject}\n\n{body.rstrip()}\n\n{_diffstat(texts)}")
+
+
+def _for(letter: str, names: set[str]) -> str:
+    """The letter as it is for a series that has what is named."""
+    kept, keep = [], True
+    for line in letter.splitlines(keepends=True):
+        word, _space, name = line.rstrip().partition(" ")
+        if word == "#if":
+            keep = name in names
+        elif word == "#else":
+            keep = not keep
+        elif word == "#endif":
+            keep = True
+        elif keep:
+            kept.append(line)
+    return "".join(kept)
+
+
+def _diffstat(texts: list[str]) -> str:
+    """Lines added and removed by all patches together, a file a line."""
+    done = subprocess.run(["git", "apply", "--numstat", "-"], input="".join(texts),
+                          text=True, encoding="utf-8", capture_output=True, check=False)
+    if done.returncode != 0:
+        raise LabError(f"git apply --numstat failed: {done.stderr.strip()}")
+    sums: dict[str, tuple[int, int]] = {}
+    for line in done.stdout.splitlines():
+        added, removed, name = line.split("\t")
+        have = sums.get(name, (0, 0))
+        sums[name] = (have[0] + int(added), have[1] + int(removed))
+    width = max(map(len, sums))
+    lines = [f" {name:{width}} | {added:3} + {removed:3} -"
+             for name, (added, removed) in sorted(sums.items())]
+    return "\n".join([*lines, f" {len(sums)} files changed", ""])

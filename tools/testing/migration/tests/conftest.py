@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What several tests need: Debian's trees and, from them, the kernels and the guest.
+
+And how a run is told: a line a file with the seconds so far, and at its end how many proofs it set
+out to make and how many it made.  One that made fewer has failed, whatever was skipped.
+
+Three lanes: all that CI runs; with FULL=1 also what takes hours; with FAST=1 only what needs
+neither a kernel tree nor a boot.
+"""
+
+import atexit
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import arch, base, defect
+from lab.errors import NoSource
+from lab.kernel import apt, source
+from lab.paths import REPO
+from lab.progress import Progress
+from lab.verbs import prove
+
+FULL, FAST = (os.environ.get(lane) == "1" for lane in ("FULL", "FAST"))
+# Of Debian's sources, what tests look at.
+PARTS = ("Makefile", "mm", "fs", "include", "kernel", "lib", "arch/*/mm", "arch/*/include",
+         "Documentation/*.rst")
+NOT_FAST = "needs a kernel tree, or takes long: not with FAST=1"
+
+# Who starts a job in the background of a script has it ignore Ctrl-C, and all that it starts; the
+# tests of what Ctrl-C does start from there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def outside_make() -> dict[str, str]:
+    """The environment without what `make check` adds for a make below it."""
+    return {name: value for name, value in os.environ.items()
+            if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")}
+
+
+def debian_tarball(name: str) -> Path:
+    """Debian's source of base `name`, packed; skips the test where it is not to be had."""
+    if FAST:
+        pytest.skip(NOT_FAST)
+    try:
+        return apt.source_package(base.load(name), Progress())[0]
+    except NoSource as err:
+        pytest.skip(f"no source of {name}: {err}")
+
+
+@functools.cache
+def _files_of(name: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=f"lab-linux-{name}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    top = f"linux-source-{name}"
+    # Not all versions have all of them: tar says so, and unpacks the others.
+    subprocess.run(["tar", "-C", folder, "-I", "xz -T0", "-xf", debian_tarball(name), "--wildcards",
+                    "--strip-components=1", *(f"{top}/{part}" for part in PARTS)],
+                   capture_output=True, check=False)
+    return folder
+
+
+def debian_files(name: str) -> Path:
+    """PARTS of the source of base `name`, as it is packed: not to be changed.
+
+    Unpacked once a run, since to find one file takes as long as to find all.
+    """
+    debian_tarball(name)
+    folder = _files_of(name)
+    assert (folder / "mm" / "rmap.c").stat().st_size
+    return folder
+
+
+def debian_tree(name: str) -> source.Source:
+    """The unpacked source of base `name`; skips the test where it is not to be had."""
+    if FAST:
+        pytest.skip(NOT_FAST)
+    try:
+        return source.from_base(base.load(name), Progress())
+    except NoSource as err:
+        pytest.skip(f"no source of {name}: {err}")
+
+
+def wanted(out: Path, **changes: object) -> prove.Wanted:
+    """What `make prove` with no variables asks for."""
+    values: dict[str, object] = {
+        "defect": defect.load("pmd-share-migrate"), "base": "6.12", "kernel": None, "boots": 1,
+        "accel": None, "debug": False, "limit": None, "tests": (), "out": out,
+        "command": "make prove"}
+    return prove.Wanted(**(values | changes))      # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def tree612() -> Path:
+    return debian_tree("6.12").tree
+
+
+@pytest.fixture(scope="session")
+def prepared() -> prove.Prepared:
+    """6.12, both variants, built or from the cache."""
+    debian_tree("6.12")
+    return prove.prepare(wanted(REPO / "out"), arch.load(), Progress())
+
+
+# ---- what a run sets out to do, and what came of it ------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "proof(kernels): a proof, by booting so many kernels")
+    config.addinivalue_line("markers", "first: runs before all others")
+    config.addinivalue_line("markers", "slow: not with FAST=1")
+    config.pluginmanager.register(_Run(), "lab-run")
+
+
+
+class _Run:
+    """Counts the proofs of a run, and tells how far it is."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.terminal: pytest.TerminalReporter | None = None
+        self.proofs: dict[str, int] = {}        # kernels to be booted, by test
+        self.long: set[str] = set()             # told when they begin: some take minutes
+        self.proved: set[str] = set()
+        self.excused: set[str] = set()          # a tree that nobody else than the user has
+        self.file = ""
+        self.file_began = self.began
+        self.counts: dict[str, int] = {}
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: item.get_closest_marker("first") is None)
+        for item in items:
+            if FAST and (item.get_closest_marker("slow") or item.get_closest_marker("proof")
+                         or {"tree612", "prepared"} & set(getattr(item, "fixturenames", ()))):
+                item.add_marker(pytest.mark.skip(reason=NOT_FAST))
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        for item in session.items:
+            mark = item.get_closest_marker("proof")
+            lane = FAST or any(one.args and one.args[0] for one in item.iter_markers("skipif"))
+            if mark and not lane:
+                self.proofs[item.nodeid] = mark.args[0]
+            if not lane and (mark or item.get_closest_marker("first")):
+                self.long.add(item.nodeid)
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        self.terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+
+    @staticmethod
+    def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+        # No dots: what passes is told by file, what fails by a line.
+        if report.when == "call" and report.passed:
+            return "passed", "", ""
+        if report.skipped and not hasattr(report, "wasxfail"):
+            return "skipped", "", ""
+        if report.failed:
+            return "failed" if report.when == "call" else "error", "", ""
+        return None
+
+    def _line(self, text: str) -> None:
+        if self.terminal:
+            seconds = int(time.monotonic() - self.began)
+            self.terminal.ensure_newline()
+            self.terminal.write_line(f"[{seconds // 60:2d}:{seconds % 60:02d}] {text}")
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        file = nodeid.partition("::")[0]
+        if file != self.file:
+            self._end_file()
+            self.file, self.file_began, self.counts = file, time.monotonic(), {}
+        if nodeid in self.long:
+            self._line(f"{Path(file).name}: {nodeid.partition('::')[2]} ...")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            self.counts[report.outcome] = self.counts.get(report.outcome, 0) + 1
+        if report.failed:
+            self._line(f"FAILED {report.nodeid}")
+        if report.nodeid in self.proofs and report.when == "call" and report.passed:
+            self.proved.add(report.nodeid)
+        if report.skipped and isinstance(report.longrepr, tuple) and \
+                NO_TREES in report.longrepr[2]:
+            self.excused.add(report.nodeid)
+
+    def _end_file(self) -> None:
+        if self.file:
+            seconds = time.monotonic() - self.file_began
+            said = ", ".join(f"{count} {word}" for word, count in sorted(
+                self.counts.items(), key=lambda one: ("passed", "failed", "skipped").index(one[0])))
+            self._line(f"{Path(self.file).name}: {said or 'nothing ran'} ({seconds:.0f} s)")
+            self.file = ""
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtestloop(self) -> Iterator[None]:
+        yield
+        self._end_file()
+
+    @property
+    def _set_out(self) -> dict[str, int]:
+        return {name: kernels for name, kernels in self.proofs.items() if name not in self.excused}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if session.exitstatus == 0 and self._set_out.keys() - self.proved:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self) -> None:
+        if not self.proofs or self.terminal is None:
+            return
+        out = self._set_out
+        made = {name: out[name] for name in out if name in self.proved}
+        self.terminal.write_line(
+            f"{sum(out.values())} kernels were to be booted, {sum(made.values())} were; "
+            f"{len(out)} proofs were to be made, {len(made)} were")
+        for name in sorted(out.keys() - made.keys()):
+            self.terminal.write_line(f"  not proved: {name}")
+
+
+# In the reason of a test that wants a tree which only the user can name.
+NO_TREES = "name a folder with TREES="
+# Selftests of what series.flush does: they fail without it, so no kernel gets them yet.
+LATER = ("hugetlb_pmd_busy",)

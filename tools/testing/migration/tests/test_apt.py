@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Source packages from a small Debian archive on disk, with the real apt."""
+
+import hashlib
+import io
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import deps
+from lab.base import Base
+from lab.errors import LabError
+from lab.kernel import apt
+from lab.paths import HOME
+from lab.progress import Progress
+
+pytestmark = pytest.mark.skipif(
+    not all(shutil.which(name) for name in ("apt-get", "dpkg-deb", "gpg")),
+    reason="no apt-get, dpkg-deb or gpg: apt install gnupg")
+
+PACKAGE = "linux-source-5.10"
+BASE = Base("5.10", PACKAGE, ("bullseye", "bullseye-security"), (), (), "", "")
+OWN = Base("5.10", PACKAGE, (), (), (), "", "")
+
+
+def get(base: Base = BASE) -> tuple[Path, str]:
+    return apt.source_package(base, Progress(io.StringIO()))
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two key rings, debian and other, each with its own private key."""
+    home = tmp_path_factory.mktemp("gnupg")
+    home.chmod(0o700)
+    for name in ("debian", "other"):
+        run(["gpg", "--homedir", str(home), "--batch", "--passphrase", "", "--quick-gen-key",
+             f"{name}@test", "ed25519", "sign", "never"])
+        (home / f"{name}.gpg").write_bytes(
+            run(["gpg", "--homedir", str(home), "--export", f"{name}@test"]))
+    yield home  # type: ignore[misc]
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False)
+
+
+def run(command: list[str], folder: Path | None = None) -> bytes:
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True).stdout
+
+
+def configure(top: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Make `text` the machine's apt configuration."""
+    (top / "parts").mkdir(exist_ok=True)
+    # Compressed, because apt makes plain lists of a mirror on disk links into the mirror.
+    (top / "machine.conf").write_text(f'Dir::Etc::parts "{top}/parts";\n'
+                                      f'Acquire::GzipIndexes "true";\n{text}')
+    monkeypatch.setenv("APT_CONFIG", str(top / "machine.conf"))
+
+
+class Archive:
+    """A mirror: debian/ and debian-security/, with suites made from lists of versions."""
+
+    def __init__(self, top: Path, keys: Path) -> None:
+        self.top, self.keys = top, keys
+
+    def publish(self, suite: str, versions: list[str], key: str = "debian",
+                expired: bool = False) -> None:
+        root = self.top / ("debian-security" if suite.endswith("-security") else "debian")
+        packages = []
+        for version in versions:
+            deb = root / "pool" / f"{PACKAGE}_{version}_all.deb"
+            if not deb.exists():
+                self.build(deb, version)
+            data = deb.read_bytes()
+            packages.append(f"Package: {PACKAGE}\nVersion: {version}\nArchitecture: all\n"
+                            f"Maintainer: t <t@t>\nDescription: t\n"
+                            f"Filename: pool/{deb.name}\n"
+                            f"Size: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n")
+        index = "\n".join(packages).encode()
+        architecture = run(["dpkg", "--print-architecture"]).decode().strip()
+        folder = root / "dists" / suite
+        name = f"main/binary-{architecture}/Packages"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(index)
+        release = (f"Origin: Debian\nLabel: Debian\nSuite: {suite}\nCodename: {suite}\n"
+                   "Date: Thu, 01 Jan 2026 00:00:00 UTC\n"
+                   + ("Valid-Until: Fri, 02 Jan 2026 00:00:00 UTC\n" if expired else "")
+                   + f"Architectures: all {architecture}\nComponents: main\nSHA256:\n"
+                   f" {hashlib.sha256(index).hexdigest()} {len(index)} {name}\n")
+        (folder / "InRelease").unlink(missing_ok=True)
+        (folder / "Release").write_text(release)
+        if key:
+            run(["gpg", "--homedir", str(self.keys), "--batch", "-u", f"{key}@test",
+                 "--clearsign", "-o", str(folder / "InRelease"), str(folder / "Release")])
+
+    def build(self, deb: Path, version: str) -> None:
+        tree = self.top / f"build-{version}"
+        (tree / "usr/src").mkdir(parents=True)
+        (tree / "DEBIAN").mkdir()
+        (tree / "DEBIAN/control").write_text(
+            f"Package: {PACKAGE}\nVersion: {version}\nArchitecture: all\n"
+            "Maintainer: t <t@t>\nDescription: t\n")
+        (tree / f"usr/src/{PACKAGE}.tar.xz").write_text(f"source {version}")
+        deb.parent.mkdir(parents=True, exist_ok=True)
+        run(["dpkg-deb", "--root-owner-group", "-b", str(tree), str(deb)])
+
+
+@pytest.fixture
+def archive(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    """The archive, with a machine whose apt sources name it."""
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "a cache"))
+    monkeypatch.setattr(apt, "USR_SRC", tmp_path / "src")
+    monkeypatch.setattr(apt, "ETC", tmp_path / "etc")
+    monkeypatch.setattr(apt, "KEYRING", keys / "debian.gpg")
+    monkeypatch.setattr(apt, "OS_RELEASE", tmp_path / "os-release")
+    (tmp_path / "os-release").write_text("VERSION_CODENAME=bookworm\n")
+    (tmp_path / "etc").mkdir()
+    # Not the configuration of the machine that runs the tests.
+    configure(tmp_path, monkeypatch, "")
+    made = Archive(tmp_path, keys)
+    (tmp_path / "etc/sources.list").write_text(
+        f"deb file:{tmp_path}/debian bookworm main\n")
+    made.publish("bullseye", ["5.10.218-1"])
+    made.publish("bullseye-security", ["5.10.262-1"], expired=True)
+    return made
+
+
+def refuse_update(_progress: Progress) -> bool:
+    raise AssertionError("the machine's own lists are none of a private configuration's business")
+
+
+# ---- the private configuration -------------------------------------------------------------
+
+
+def test_the_newest_of_the_suites(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deps, "update_lists", refuse_update)
+    machine = [(path, path.stat().st_mtime_ns) for place in ("/var/lib/apt", "/etc/apt")
+               for path in sorted(Path(place).rglob("*"))]
+    path, version = get()
+    assert version == "5.10.262-1"
+    assert path.read_text() == "source 5.10.262-1"
+    assert path.is_relative_to(os.environ["LAB_CACHE"])
+    assert machine == [(path, path.stat().st_mtime_ns) for path, _time in machine]
+
+
+def test_a_second_run_downloads_nothing(archive: Archive,
+                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    first = get()
+    monkeypatch.setattr(apt, "_watched", None)
+    shutil.rmtree(archive.top / "debian")
+    assert get() == first
+
+
+def test_a_newer_version_takes_its_place(archive: Archive) -> None:
+    get()
+    archive.publish("bullseye-security", ["5.10.263-1", "5.10.262-1"])
+    assert get()[1] == "5.10.262-1", "the lists are read once a day"
+    apt._stamp(BASE).unlink()
+    assert get()[1] == "5.10.263-1"
+    os.utime(apt._stamp(BASE), (1, 1))
+    archive.publish("bullseye-security", ["5.10.264-1"])
+    assert get()[1] == "5.10.264-1"
+
+
+def test_a_package_that_went_since_the_lists_were_read(archive: Archive) -> None:
+    apt._private(BASE, Progress(io.StringIO()))
+    (archive.top / f"debian-security/pool/{PACKAGE}_5.10.262-1_all.deb").unlink()
+    archive.publish("bullseye-security", ["5.10.263-1"])
+    assert get()[1] == "5.10.263-1"
+
+
+def test_without_an_answer_the_cache_serves(archive: Archive) -> None:
+    get()
+    archive.publish("bullseye-security", ["5.10.300-1"])
+    apt._stamp(BASE).unlink()
+    get()
+    apt._stamp(BASE).unlink()
+    shutil.rmtree(archive.top / "debian")
+    said = io.StringIO()
+    path, version = apt.source_package(BASE, Progress(said))
+    assert (version, path.read_text()) == ("5.10.300-1", "source 5.10.300-1")
+    assert "could not be read" in said.getvalue()
+    assert "5.10.300-1, which is here already" in said.getvalue()
+
+
+def test_no_answer_and_nothing_here(archive: Archive) -> None:
+    shutil.rmtree(archive.top / "debian")
+    with pytest.raises(LabError, match="package lists of bullseye bullseye-security could not"):
+        get()
+
+
+@pytest.mark.parametrize("key", ["", "other"])
+def test_a_signature_that_is_not_debians(archive: Archive, key: str,
+                                         monkeypatch: pytest.MonkeyPatch,
+                                         tmp_path: Path) -> None:
+    """Whatever the machine's own configuration allows."""
+    configure(tmp_path, monkeypatch, 'Acquire::AllowInsecureRepositories "true";\n'
+                                     'APT::Get::AllowUnauthenticated "true";\n')
+    archive.publish("bullseye-security", ["5.10.666-1"], key=key)
+    with pytest.raises(LabError, match="could not be read"):
+        get()
+    assert not list(Path(os.environ["LAB_CACHE"]).glob("sources/*.tar.xz"))
+
+
+def test_a_package_that_is_not_the_listed_one(archive: Archive) -> None:
+    deb = archive.top / f"debian-security/pool/{PACKAGE}_5.10.262-1_all.deb"
+    data = bytearray(deb.read_bytes())
+    data[-1] ^= 1
+    deb.write_bytes(data)
+    with pytest.raises(LabError, match="could not be downloaded"):
+        get()
+    assert not list(Path(os.environ["LAB_CACHE"]).glob("sources/*.tar.xz"))
+
+
+def test_no_keyring(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apt, "KEYRING", Path("/nowhere.gpg"))
+    with pytest.raises(LabError, match="install the package debian-archive-keyring"):
+        get()
+
+
+def test_the_machines_hooks_and_release_do_not_matter(archive: Archive, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(tmp_path, monkeypatch,
+              f'APT::Update::Post-Invoke {{"touch {tmp_path}/hook";}};\n'
+              f'APT::Update::Post-Invoke-Success {{"touch {tmp_path}/hook";}};\n'
+              f'APT::Update::Pre-Invoke {{"touch {tmp_path}/hook";}};\n'
+              'APT::Default-Release "bookworm";\n')
+    assert get()[1] == "5.10.262-1"
+    assert not (tmp_path / "hook").exists()
+
+
+@pytest.mark.parametrize("dead", ["file:/nowhere/debian", "http://127.0.0.1:1/debian"])
+@pytest.mark.slow
+def test_the_next_mirror_is_tried(archive: Archive, tmp_path: Path, dead: str,
+                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "etc/sources.list").write_text(
+        f"deb {dead} bookworm main\n"
+        f"deb file:{tmp_path}/debian bookworm main\n")
+    assert get()[1] == "5.10.262-1"
+
+
+CHILD = """
+import io, sys, time
+from pathlib import Path
+from lab.kernel import apt
+from lab.base import Base
+from lab.progress import Progress
+apt.KEYRING, apt.ETC, apt.OS_RELEASE = (Path(name) for name in {paths!r})
+extract = apt._extract
+def slow(*arguments):
+    arguments[2].write_bytes(b"half")
+    print("half", flush=True)
+    time.sleep(60)
+apt._extract = slow
+apt.source_package(Base("5.10", {package!r}, ("bullseye", "bullseye-security"), (), (), "", ""),
+                   Progress(io.StringIO()))
+"""
+
+
+def test_killed_while_unpacking(archive: Archive) -> None:
+    paths = [str(path) for path in (apt.KEYRING, apt.ETC, apt.OS_RELEASE)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD.format(paths=paths, package=PACKAGE)], cwd=HOME,
+        stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "half\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    folder = Path(os.environ["LAB_CACHE"]) / "sources"
+    assert list(folder.glob(".download-*"))
+    assert get()[0].read_text() == "source 5.10.262-1"
+    assert sorted(path.name for path in folder.iterdir()) == \
+        [f"{PACKAGE}_5.10.262-1.tar.xz", "lock"]
+
+
+# ---- the machine's own sources -------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine of which the archive is all that apt knows; its lists are empty at first."""
+    state = tmp_path / "state"
+    for name in ("lists/partial", "cache/archives/partial", "parts"):
+        (state / name).mkdir(parents=True)
+    (state / "debian.sources").write_text(
+        f"Types: deb\nURIs: file:{tmp_path}/debian-security\nSuites: bullseye-security\n"
+        f"Components: main\nSigned-By: {apt.KEYRING}\n")
+    configure(tmp_path, monkeypatch,
+              f'Dir::Etc::sourcelist "{state}/debian.sources";\n'
+              f'Dir::Etc::sourceparts "{state}/parts";\n'
+              f'Dir::State::lists "{state}/lists";\nDir::Cache "{state}/cache";\n'
+              'Acquire::Check-Valid-Until "false";\nAPT::Sandbox::User "root";\n')
+    return state
+
+
+def test_empty_lists_are_updated_once(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    updates = []
+
+    def update(_progress: Progress) -> bool:
+        updates.append(1)
+        return subprocess.run(["apt-get", "update"], capture_output=True,
+                              check=False).returncode == 0
+
+    monkeypatch.setattr(deps, "update_lists", update)
+    assert get(OWN)[1] == "5.10.262-1"
+    assert get(OWN)[1] == "5.10.262-1"
+    assert len(updates) == 1
+
+
+def test_a_package_that_apt_does_not_know(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deps, "update_lists", lambda _progress: True)
+    with pytest.raises(LabError, match=f"apt knows no package {PACKAGE}: add a suite"):
+        get(OWN)
+
+
+def test_the_installed_package_is_used(machine: Path, tmp_path: Path,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deps, "update_lists", lambda _progress: True)
+    subprocess.run(["apt-get", "update"], capture_output=True, check=True)
+    tarball = tmp_path / "src" / f"{PACKAGE}.tar.xz"
+    tarball.parent.mkdir()
+    tarball.write_text("installed")
+    query = tmp_path / "bin" / "dpkg-query"
+    query.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{query.parent}:{os.environ['PATH']}")
+
+    def installed(says: str) -> None:
+        query.write_text(f"#!/bin/sh\nprintf '{says}'\n")
+        query.chmod(query.stat().st_mode | stat.S_IXUSR)
+
+    installed("installed 5.10.262-1")
+    assert get(OWN) == (tarball, "5.10.262-1")
+    installed("config-files 5.10.262-1")
+    assert get(OWN)[0] != tarball
+    installed("installed 5.10.100-1")
+    assert get(OWN)[0] != tarball
+
+
+def test_no_package_for_a_base() -> None:
+    with pytest.raises(LabError, match="KERNEL=/path/to/tree"):
+        get(Base("4.4", None, (), (), (), "", ""))
+
+
+# ---- the mirror's address ------------------------------------------------------------------
+
+
+def write(top: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (top / "etc" / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / "etc" / name).write_text(text)
+
+
+@pytest.fixture
+def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(apt, "ETC", tmp_path / "etc")
+    monkeypatch.setattr(apt, "OS_RELEASE", tmp_path / "os-release")
+    (tmp_path / "os-release").write_text('VERSION_CODENAME="bookworm"\n')
+    return tmp_path
+
+
+def test_deb822_with_comments_and_several_addresses(etc: Path) -> None:
+    write(etc, {"sources.list.d/debian.sources": """\
+Types: deb deb-src
+# http://snapshot.example/debian
+URIs: http://one.example/debian
+# was: http://old.example/debian
+ https://two.example/pub/debian/
+suites: bookworm bookworm-updates
+Components: main contrib
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: http://one.example/debian-security
+Suites: bookworm-security
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+"""})
+    assert apt.mirrors() == [apt.Mirror("http://one.example/debian", False),
+                             apt.Mirror("https://two.example/pub/debian", False),
+                             apt.Mirror("http://one.example/debian-security", True)]
+
+
+def test_one_line_sources(etc: Path) -> None:
+    write(etc, {"sources.list": """\
+# deb http://comment.example/debian bookworm main
+deb-src http://src.example/debian bookworm main
+deb cdrom:[Debian]/ bookworm main
+deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://m.example/debian/ \
+bookworm main # comment
+deb http://s.example/debian-security bookworm/updates main
+deb http://m.example/debian stable contrib
+"""})
+    assert apt.mirrors() == [apt.Mirror("http://m.example/debian", False),
+                             apt.Mirror("http://s.example/debian-security", True)]
+
+
+def test_third_parties_are_left_out(etc: Path) -> None:
+    write(etc, {
+        "sources.list": "deb http://plain.example/debian bookworm main\n",
+        "sources.list.d/a.list":
+            "deb [signed-by=/usr/share/keyrings/vendor.gpg] http://v.example/debian bookworm main\n"
+            "deb http://cloud.example/apt cloud-sdk-bookworm main\n"
+            "deb http://docker.example/linux/debian bookworm stable\n",
+        "sources.list.d/b.sources":
+            "Types: deb\nURIs: http://off.example/debian\nSuites: bookworm\nComponents: main\n"
+            "Enabled: no\n\nTypes: deb\nURIs: http://node.example\nSuites: nodistro\n"
+            "Components: main\n\nTypes: deb\nURIs: http://inline.example/debian\n"
+            "Suites: bookworm\nComponents: main\nSigned-By:\n -----BEGIN PGP\n .\n xyz\n",
+        "sources.list.d/c.list.disabled": "deb http://d.example/debian bookworm main\n",
+        "sources.list.d/z.sources":
+            "Types: deb\nURIs: http://sure.example/debian\nSuites: stable\nComponents: main\n"
+            "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
+    })
+    assert [mirror.uri for mirror in apt.mirrors()] == \
+        ["http://sure.example/debian", "http://plain.example/debian"]
+
+
+def test_the_security_mirror_is_the_one_beside(etc: Path) -> None:
+    made = list(apt._sources(("bullseye", "bullseye-security"),
+                             [apt.Mirror("http://m.example/debian", False)]))
+    assert len(made) == 1
+    assert "URIs: http://m.example/debian\nSuites: bullseye\n" in made[0]
+    assert "URIs: http://m.example/debian-security\nSuites: bullseye-security\n" in made[0]
+    assert made[0].count(f"Signed-By: {apt.KEYRING}\n") == 2
+    assert "trusted" not in made[0].lower()
+
+
+def test_no_mirror(etc: Path) -> None:
+    with pytest.raises(LabError, match="no Debian mirror with bullseye and bullseye-security"):
+        list(apt._sources(BASE.suites, apt.mirrors()))
+    with pytest.raises(LabError, match="no Debian mirror"):
+        list(apt._sources(BASE.suites, [apt.Mirror("http://m.example/odd", False)]))

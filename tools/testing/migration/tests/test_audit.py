@@ -1,0 +1,570 @@
+# SPDX-License-Identifier: GPL-2.0
+"""make audit: right on every base before and after its queue, and on what the controls make.
+
+Trees are cut down to the files that the audit reads.
+"""
+
+import functools
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import debian_files, outside_make
+from test_queue import released_tree
+
+from lab import defect
+from lab.base import load
+from lab.errors import LabError
+from lab.kernel import kconfig, variant
+from lab.kernel.source import Source
+from lab.paths import REPO
+from lab.verbs import audit
+
+ALL = [defect.load(name) for name in defect.names()]
+FILES = sorted({name for one in ALL for name in one.audit_files + one.control_files}
+               | {"Makefile", *kconfig.KCONFIGS})
+DEBIAN = ["5.10", "6.1", "6.12", "7.3"]
+RELEASED = ["2.6.34", "4.4", "4.9", "4.14", "4.18", "4.19", "5.4", "5.15", "6.6", "6.18"]
+
+
+def cut_down(tree: Path, dest: Path, more: set[str]) -> Path:
+    """The files of `tree` that matter."""
+    for name in [*FILES, *more]:
+        if (tree / name).exists():
+            (dest / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(tree / name, dest / name)
+    return dest
+
+
+@pytest.fixture(scope="module")
+def debians(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Of Debian's source of a base, as it is packed, the same; not to be changed."""
+    @functools.cache
+    def unpacked(base: str) -> Path:
+        return cut_down(debian_files(base), tmp_path_factory.mktemp("debian"), set())
+
+    return unpacked
+
+
+def status(tree: Path) -> dict[str, str]:
+    return {one.defect: one.status for one in audit.audit(tree)[1]}
+
+
+def patched_files(base: str) -> set[str]:
+    return {name for patch in variant.series(base)
+            for name in re.findall(r"(?m)^--- a/(.+)$", patch.read_text(encoding="utf-8"))}
+
+
+def changed(tree: Path, copy: Path, diff: str) -> Path:
+    """A copy of the cut down `tree` with a diff applied."""
+    shutil.copytree(tree, copy)
+    if diff:
+        subprocess.run(["git", "apply", "-"], input=diff, text=True, cwd=copy, check=True,
+                       env={"PATH": "/usr/bin:/bin", "GIT_CEILING_DIRECTORIES": str(copy.parent)})
+    return copy
+
+
+def check_variants(source: Source, folder: Path, at_least: int) -> None:
+    """The rules tell apart the two variants of all defects that the lab can make them for."""
+    def made(one: defect.Defect) -> bool:
+        try:
+            plan = variant.plan(source, one)
+        except LabError:
+            return False
+        for state in plan:
+            copy = changed(source.tree, folder / f"{one.name}-{state.name}", state.diff)
+            # A fix may be of a form that leaves nothing to be protected.
+            want = {audit.VULNERABLE} if state.name == "vulnerable" else \
+                {audit.PROTECTED, audit.NOT_AFFECTED} if one.form or "/series." in state.how \
+                else {audit.PROTECTED}
+            assert audit.look(copy, source.version, one).status in want, \
+                f"{one.name}, the {state.name} variant of {source.base.name}"
+        return True
+
+    # spatch has one thread.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        assert sum(pool.map(made, ALL)) >= at_least
+
+
+# What the code says, as read by hand; a column a defect: V for vulnerable, p for protected, - for
+# not affected.
+COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-share-flush",
+           "pmd-share-split", "pmd-share-range", "pmd-share-move-all", "pmd-share-move-pages",
+           "pmd-share-fault", "pmd-share-gup", "thp-numa-notifier", "pmd-share-notifier",
+           "pmd-share-walkers", "pmd-share-mprotect", "pmd-share-count", "hugetlb-subpool",
+           "hugetlb-poison-read", "thp-numa-pending", "hugetlb-mprotect-pending",
+           "hugetlb-punch-private", "hugetlb-mremap-hang", "pmd-share-protect",
+           "pmd-share-busy", "pmd-share-arm64-flush", "pmd-share-uffd-poison")
+READ = {
+    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - - -",
+    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - - -",
+    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - - -",
+    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - -",
+    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - -",
+    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - -",
+    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - -",
+    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - -",
+    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - -",
+    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - -",
+    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - - -",
+    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - -",
+    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - - -",
+    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - -",
+    # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
+    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p -",
+    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p -",
+    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V p -",
+    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V p -",
+    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p -",
+    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p -",
+    # Since 6.6.72 nothing is shared there.  The queue brings it back.
+    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - -",
+    "6.6 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p",
+    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p V",
+    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p",
+    "6.18":             "p p p p p p p V p p - p p p p p p p p V V V V p V",
+    "6.18 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p",
+    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V p V",
+    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p",
+}
+LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
+
+
+def check_read(tree: Path, base: str, folder: Path, at_least: int) -> None:
+    """The rules say of a tree, before and after its queue, what reading it says."""
+    def found(tree: Path) -> str:
+        said = status(tree)
+        assert set(said) == set(COLUMNS)
+        return " ".join(LETTER[said[name]] for name in COLUMNS)
+
+    assert found(tree) == READ[base]
+    source = Source(load(base), "1.2.3", {}, "k", tree)
+    if queue := variant.series(base):
+        assert found(changed(tree, folder / "queue", variant.queue_diff(source, queue))) == \
+            READ[f"{base} and queue"]
+    check_variants(source, folder, at_least)
+
+
+@pytest.mark.parametrize("base", DEBIAN)
+def test_debians(base: str, debians: Callable[[str], Path], tmp_path: Path) -> None:
+    # What thp-numa-notifier is about is gone from 5.13, and the protection of pmd-share-split is whole
+    # from 6.4.
+    check_read(debians(base), base, tmp_path,
+               len([one for one in ALL if one.control]) - (base != "5.10") - (base in ("5.10", "6.1")))
+
+
+@pytest.mark.parametrize("base", RELEASED)
+def test_released(base: str, tmp_path: Path) -> None:
+    tree = cut_down(released_tree(base), tmp_path / "linux", patched_files(base))
+    check_read(tree, base, tmp_path, 1 if base == "2.6.34" else 3)
+
+
+MMAP, VMA, HUGETLB, RMAP = "mm/mmap.c", "mm/vma.c", "mm/hugetlb.c", "mm/rmap.c"
+TLB, HEADER, POLICY = "include/asm-generic/tlb.h", "include/linux/hugetlb.h", "mm/mempolicy.c"
+MIGRATE, INODE, GATHER = "mm/migrate.c", "fs/hugetlbfs/inode.c", "mm/mmu_gather.c"
+ARM64 = "arch/arm64/include/asm/tlb.h"
+PENDING = "atomic_inc(&mm->tlb_flush_pending);\n\t/*"
+HEARS = "\t\t\t\tstruct folio *folio)\n{\n\treturn 0;\n}"
+GATHERS = "tlb_gather_mmu_vma(&tlb, vma%s);\n\n\tmmu_notifier_invalidate_range_start(&range);\n\t%s"
+GATHERS_5_10 = GATHERS % (", range.start, range.end",
+                          "i_mmap_lock_write(vma->vm_file->f_mapping);\n\tfor (; address")
+GATHERS_6_12 = GATHERS % ("", "hugetlb_vma_lock_write(vma);\n\ti_mmap_lock_write(vma->vm_file->"
+                          "f_mapping);\n\tlast_addr_mask")
+LOOK = "vmf.pte = huge_pte_alloc("
+FAULT = f"hugetlb_vma_lock_read(vma);\n\t{LOOK}"
+NOTES = "tlb_unshare_pmd_ptdesc(tlb, virt_to_ptdesc(ptep), addr);"
+SYNC = "tlb_remove_table_sync_one();"
+EITHER = "(tlb->freed_tables || tlb->unshared_tables)"
+LAST = f"bool last_level = !{EITHER};"
+# The defect, Debian's tree that is protected, a file of it, and what is changed there.
+TAKEN_OUT = [
+    ("pmd-share-split", "7.3", VMA, "hugetlb_split(vma, addr);", "vma_assert_write_locked(vma);"),
+    ("pmd-share-split", "6.12", VMA, "\tvma_prepare(&vp);\n\n\t/*\n\t * Get rid",
+     "\thugetlb_split(vma, addr);\n\tvma_prepare(&vp);\n\n\t/*\n\t * Get rid"),
+    ("pmd-share-split", "6.12", HUGETLB, "hugetlb_unshare_pmds(vma, floor, ceil, /* take_locks = "
+     "*/ false);", "floor = ceil;"),
+    ("pmd-share-range", "6.12", HUGETLB, "*end = ALIGN(*end, PUD_SIZE);", "*end = v_end - 1;"),
+    ("pmd-share-range", "5.10", HUGETLB, "*start = ALIGN_DOWN(*start, PUD_SIZE);", "return;"),
+    ("pmd-share-move-all", "7.3", POLICY, " && !hugetlb_pmd_shared(pte)", ""),
+    ("pmd-share-move-all", "5.10", POLICY, " &&\n\t     !hugetlb_pmd_shared(pte)", ""),
+    ("pmd-share-move-all", "6.12", HEADER, "return ptdesc_pmd_is_shared(virt_to_ptdesc(pte));",
+     "return page_count(virt_to_page(pte)) > 1;"),
+    ("pmd-share-fault", "7.3", HUGETLB, FAULT, LOOK),
+    ("pmd-share-fault", "6.12", RMAP, "if (!hugetlb_vma_trylock_write(vma)) {", "if (!vma) {"),
+    ("pmd-share-fault", "5.10", HUGETLB, "i_mmap_lock_read(mapping);\n\tptep = huge_pte_alloc(mm, "
+     "haddr", "ptep = huge_pte_alloc(mm, haddr"),
+    ("pmd-share-fault", "5.10", "mm/migrate.c", "hugetlb_page_mapping_lock_write(hpage)",
+     "page_mapping(hpage)"),
+    ("pmd-share-count", "6.12", HUGETLB, "ptdesc_pmd_pts_inc(virt_to_ptdesc(spte));",
+     "get_page(virt_to_page(spte));"),
+    ("pmd-share-gup", "7.3", TLB, SYNC + "\n\t\ttlb->", "tlb->"),
+    ("pmd-share-gup", "6.12", HUGETLB, "\ttlb_flush_unshared_tables(tlb);\n", ""),
+    ("pmd-share-gup", "6.12", HUGETLB, NOTES, "ptdesc_pmd_pts_dec(virt_to_ptdesc(ptep));"),
+    ("pmd-share-gup", "6.1", HUGETLB, "tlb_end_vma(tlb, vma);\n\n\thuge_pmd_unshare_flush("
+     "tlb, vma);", "tlb_end_vma(tlb, vma);"),
+    ("pmd-share-gup", "7.3", RMAP, "hugetlb_vma_unlock_write(vma);\n\t\t\thuge_pmd_unshare_flush("
+     "&tlb, vma);", "hugetlb_vma_unlock_write(vma);"),
+    ("hugetlb-subpool", "7.3", INODE, "hugetlb_set_folio_subpool(dst,\n\t\t\t\t\t"
+     "hugetlb_folio_subpool(src));", "hugetlb_set_folio_subpool(dst, NULL);"),
+    ("hugetlb-subpool", "6.1", MIGRATE, "if (hugetlb_page_subpool(hpage) && !folio_mapping(src)) {",
+     "if (!folio_ref_count(src)) {"),
+    ("hugetlb-poison-read", "6.12", INODE, HEARS, HEARS.replace("return", "filemap_remove_folio("
+     "folio);\n\treturn")),
+    ("hugetlb-poison-read", "6.1", INODE, "if (PageHWPoison(page)) {", "if (!page) {"),
+    ("thp-numa-pending", "5.10", "include/linux/mm_types.h", PENDING,
+     "atomic_set(&mm->tlb_flush_pending, 1);\n\t/*"),
+    ("thp-numa-pending", "6.12", "include/linux/mm_inline.h", PENDING,
+     "WRITE_ONCE(mm->tlb_flush_pending, true);\n\t/*"),
+    ("hugetlb-mprotect-pending", "7.3", GATHER, "inc_tlb_flush_pending(tlb->mm);", "tlb->end = 0;"),
+    ("hugetlb-mprotect-pending", "5.10", HUGETLB, GATHERS_5_10, GATHERS_5_10.split(";", 1)[1]),
+    ("pmd-share-arm64-flush", "7.3", ARM64, EITHER, "tlb->freed_tables"),
+    ("pmd-share-arm64-flush", "6.12", ARM64, LAST, "bool last_level = !tlb->freed_tables;"),
+    # That is not where it matters.
+    ("pmd-share-arm64-flush", "5.10", ARM64, LAST, "bool last_level = !tlb->freed_tables;\n\n"
+     "\tif (tlb->fullmm) {\n\t\tlast_level = !tlb->unshared_tables;\n\t}"),
+]
+# Other ways to protect.
+PUT_IN = [
+    ("pmd-share-move-pages", "6.12", MIGRATE, "if (folio_likely_mapped_shared(folio) &&",
+     "if ((folio_likely_mapped_shared(folio) || hugetlb_pmd_shared(ptep)) &&"),
+    ("pmd-share-move-pages", "7.3", MIGRATE, "if (folio_maybe_mapped_shared(folio) &&",
+     "if ((folio_maybe_mapped_shared(folio) || walk_pmd_shared(fw)) &&"),
+    ("pmd-share-move-pages", "5.10", MIGRATE, "if (page_mapcount(page) > 1 && !migrate_all)",
+     "if (page_mapcount(page) + page_count(virt_to_page(ptep)) > 2 && !migrate_all)"),
+    ("pmd-share-range", "6.12", HUGETLB, "*end = ALIGN(*end, PUD_SIZE);",
+     "*end = round_up(*end, PUD_SIZE);"),
+    # As it was before there was a lock of the VMA: a migration has that of the mapping for writing.
+    ("pmd-share-fault", "6.12", HUGETLB, FAULT, f"i_mmap_lock_read(mapping);\n\t{LOOK}"),
+    # As 6.16 had it.
+    ("pmd-share-gup", "6.12", HUGETLB, NOTES,
+     f"{SYNC}\n\tptdesc_pmd_pts_dec(virt_to_ptdesc(ptep));"),
+    ("hugetlb-mprotect-pending", "5.10", HUGETLB, GATHERS_5_10,
+     "inc_tlb_flush_pending(mm);" + GATHERS_5_10.split(";", 1)[1]),
+    # Who calls it gathers.
+    ("hugetlb-mprotect-pending", "6.12", HUGETLB, GATHERS_6_12, GATHERS_6_12.split(";", 1)[1]),
+    ("hugetlb-poison-read", "6.12", INODE, "if (!folio_test_hwpoison(folio))",
+     "if (!folio_contain_hwpoisoned_page(folio))"),
+    ("pmd-share-arm64-flush", "6.1", ARM64, LAST,
+     "bool last_level = !tlb->freed_tables;\n\n\tif (tlb->unshared_tables)\n\t\tlast_level = false;"),
+    ("pmd-share-arm64-flush", "6.12", ARM64, LAST, "bool last_level = false;"),
+]
+
+
+def edited(tree: Path, folder: Path, file: str, old: str, new: str) -> Path:
+    """A copy of the cut down `tree` with a text in one file replaced."""
+    shutil.copytree(tree, folder)
+    text = (tree / file).read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{text.count(old)} times in {file}: {old}"
+    (folder / file).write_text(text.replace(old, new), encoding="utf-8")
+    return folder
+
+
+def look(tree: Path, name: str) -> audit.Finding:
+    return audit.look(tree, "1.2.3", defect.load(name))
+
+
+def ids(edits: list[tuple[str, str, str, str, str]]) -> list[str]:
+    return [" ".join(one[:3]) for one in edits]
+
+
+@pytest.mark.parametrize("name, base, file, old, new", TAKEN_OUT, ids=ids(TAKEN_OUT))
+def test_protection_that_is_taken_out_is_missed(
+        name: str, base: str, file: str, old: str, new: str, debians: Callable[[str], Path],
+        tmp_path: Path) -> None:
+    found = look(edited(debians(base), tmp_path / "linux", file, old, new), name)
+    assert found.status == audit.VULNERABLE, found
+    assert found.places
+
+
+@pytest.mark.parametrize("name, base, file, old, new", PUT_IN, ids=ids(PUT_IN))
+def test_other_protection_is_seen(
+        name: str, base: str, file: str, old: str, new: str, debians: Callable[[str], Path],
+        tmp_path: Path) -> None:
+    tree = edited(debians(base), tmp_path / "linux", file, old, new)
+    assert look(tree, name).status == audit.PROTECTED
+
+
+@pytest.mark.parametrize("base", ["6.12", "7.3"])
+def test_half_a_protection_is_none(base: str, debians: Callable[[str], Path],
+                                   tmp_path: Path) -> None:
+    """Who is registered does not share, and who joins a table looks for poison: both are needed."""
+    patch = next((REPO / "queue" / base).glob("*-that-userfaultfd-po.patch"))
+    _log, *halves = re.split(r"(?m)^(?=diff --git )", patch.read_text(encoding="utf-8"))
+    assert len(halves) == 2
+    for half, lacks in zip(halves, ("huge_pmd_share", "uffd_disable_huge_pmd_share")):
+        found = look(changed(debians(base), tmp_path / lacks, half), "pmd-share-uffd-poison")
+        assert found.status == audit.VULNERABLE
+        assert [place.split()[1] for place in found.places] == [lacks]
+
+
+@pytest.mark.parametrize("name, base, file, old, new", TAKEN_OUT, ids=ids(TAKEN_OUT))
+def test_a_mess_is_unknown(name: str, base: str, file: str, old: str, new: str,
+                           debians: Callable[[str], Path], tmp_path: Path) -> None:
+    for state, text in (("protected", old), ("taken out", new)):
+        tree = edited(debians(base), tmp_path / state, file, old,
+                      f"if (vma) {{{{{{ ) (;\n\t{text}")
+        found = look(tree, name)
+        assert found.status == audit.UNKNOWN, found
+        assert "cannot parse" in found.why
+
+
+@pytest.mark.parametrize("base", ["5.10", "6.1"])
+def test_who_splits_a_vma_unshares_with_the_lock(base: str, debians: Callable[[str], Path],
+                                                 tmp_path: Path) -> None:
+    lock = "i_mmap_lock_write(mapping);\n\t\tif (insert"
+    both = "\t\thugetlb_split(orig_vma, start);\n\t\thugetlb_split(orig_vma, end);\n"
+    tree = edited(debians(base), tmp_path / "early", MMAP, lock, lock.replace("\n", "\n" + both))
+    assert look(tree, "pmd-share-split").status == audit.VULNERABLE
+    # The first of the two.
+    text = (tree / MMAP).read_text(encoding="utf-8").replace(both, "\t\t;\n", 1)
+    (tree / MMAP).write_text(text, encoding="utf-8")
+    assert look(tree, "pmd-share-split").status == audit.PROTECTED
+
+
+def test_a_walk_from_where_the_range_starts_is_no_protection(tmp_path: Path) -> None:
+    walk = ("void adjust_range_if_pmd_sharing_possible(struct vm_area_struct *vma,\n"
+            "\t\tunsigned long *start, unsigned long *end)\n{\n"
+            "\tunsigned long at;\n\n\tif (!(vma->vm_flags & VM_MAYSHARE))\n\t\treturn;\n"
+            "\tfor (at = %s; at < *end; at += PUD_SIZE)\n"
+            "\t\twiden(vma, start, end, at & PUD_MASK);\n}\n")
+    tree = small_tree(tmp_path, {"mm/hugetlb.c": walk % "*start"})
+    one = defect.load("pmd-share-range")
+    # The queue's patch, for kernels without the function, mends none that has it.
+    found = audit.look(tree, "4.14.113", one)
+    assert (found.status, found.apply) == (audit.VULNERABLE, one.upstream)
+    (tree / "mm/hugetlb.c").write_text(walk % "*start & PUD_MASK")
+    assert look(tree, one.name).status == audit.PROTECTED
+
+
+def small_tree(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "mm").mkdir(exist_ok=True)
+    (folder / "Makefile").write_text("VERSION = 4\nPATCHLEVEL = 14\nSUBLEVEL = 113\n")
+    return folder
+
+
+SHARE = "static pte_t *huge_pmd_share(struct mm_struct *mm)\n{\n\treturn 0;\n}\n"
+MOVE = "static int unmap_and_move_huge_page(struct page *page)\n{\n\treturn 0;\n}\n"
+WALK = ("static bool try_to_unmap_one(struct page *page, struct vm_area_struct *vma)\n{\n"
+        "\thuge_ptep_clear_flush(vma);\n%s\treturn true;\n}\n")
+
+
+TAKE = "bool isolate_huge_page(struct page *page, struct list_head *list)\n{\n\treturn 1;\n}\n"
+HELPER = "bool hugetlb_addr_shared(struct vm_area_struct *vma)\n{\n\treturn %s;\n}\n"
+MOVE_ONE = ("static int add_page_for_migration(struct page *page, bool migrate_all)\n{\n"
+            "\tif (page_mapcount(page) > 1 && !migrate_all)\n\t\treturn -EACCES;\n"
+            "\tif (!migrate_all && %s)\n\t\treturn -EACCES;\n"
+            "\tisolate_huge_page(page, pagelist);\n\treturn 0;\n}\n")
+
+
+@pytest.mark.parametrize("asks, helper, take, want", [
+    ("page", "hugetlb_pmd_shared(pte)", TAKE, audit.VULNERABLE),
+    ("hugetlb_pmd_shared(pte)", "pte", TAKE, audit.PROTECTED),
+    ("walk_pmd_shared(fw)", "pte", TAKE, audit.PROTECTED),
+    ("page_count(virt_to_page(pte)) > 1", "pte", TAKE, audit.PROTECTED),
+    ("page_count(page) > 1", "pte", TAKE, audit.VULNERABLE),
+    ("hugetlb_addr_shared(vma)", "hugetlb_pmd_shared(pte)", TAKE, audit.PROTECTED),
+    ("hugetlb_addr_shared(vma)", "page_count(virt_to_page(pte)) > 1", TAKE, audit.PROTECTED),
+    ("hugetlb_addr_shared(vma)", "page_mapcount(page) > 1", TAKE, audit.VULNERABLE),
+    # Before 3.12.
+    ("page", "pte", "", audit.NOT_AFFECTED),
+    ("page) {{{ ) (", "pte", TAKE, audit.UNKNOWN),
+])
+def test_move_pages_must_ask_for_the_table(asks: str, helper: str, take: str, want: str,
+                                           tmp_path: Path) -> None:
+    """Itself, by a name that says so, or by a function that does."""
+    tree = small_tree(tmp_path, {"mm/hugetlb.c": SHARE + take + HELPER % helper,
+                                 "mm/migrate.c": MOVE_ONE % asks})
+    found = look(tree, "pmd-share-move-pages")
+    assert found.status == want, found
+    if want == audit.VULNERABLE:
+        assert found.places == ("mm/migrate.c:7 add_page_for_migration",)
+        assert found.apply == ()
+        assert "nobody has fixed it yet" in audit.summary("4.14.113", [found])
+
+
+@pytest.mark.parametrize("version, base", [("6.12.117", "6.12"), ("7.3.0", "7.3"),
+                                           ("7.4.1", "7.3")])
+def test_what_to_apply_is_in_the_nearest_queue(version: str, base: str, tmp_path: Path) -> None:
+    """Where upstream has no fix.  For what upstream has fixed it is upstream's: a queue for one
+    defect says nothing of others."""
+    tree = small_tree(tmp_path, {"mm/hugetlb.c": SHARE + TAKE, "mm/migrate.c":
+                                 MOVE_ONE % "page" + MOVE, "mm/rmap.c": WALK % ""})
+    found = audit.look(tree, version, defect.load("pmd-share-move-pages"))
+    patch = variant.series(base)[0]
+    assert (found.status, found.apply) == (audit.VULNERABLE, (str(patch.relative_to(REPO)),))
+    assert f"to apply:\n{'':16}queue/{base}/{patch.name}" in audit.summary(version, [found])
+    other = defect.load("pmd-share-migrate")
+    found = audit.look(tree, version, other)
+    assert (found.status, found.apply) == (audit.VULNERABLE, other.upstream)
+
+
+def test_who_calls_the_one_that_takes_a_page_may_ask(tmp_path: Path) -> None:
+    takes = (MOVE_ONE % "page").replace("add_page", "__add_folio")
+    caller = ("static int add_folio_for_migration(struct page *page)\n{\n"
+              "\tif (hugetlb_pmd_shared(pte))\n\t\treturn -EACCES;\n"
+              "\treturn __add_folio_for_migration(page, true);\n}\n")
+    tree = small_tree(tmp_path, {"mm/hugetlb.c": SHARE + TAKE, "mm/migrate.c": takes + caller})
+    assert look(tree, "pmd-share-move-pages").status == audit.PROTECTED
+    (tree / "mm/migrate.c").write_text(takes + caller.replace("add_folio", "count_folio"))
+    assert look(tree, "pmd-share-move-pages").status == audit.VULNERABLE
+
+
+CHANGE = ("unsigned long hugetlb_change_protection(struct vm_area_struct *vma)\n{\n%s"
+          "\tfor (; addr < end; addr += size) {\n\t\tptep = huge_pte_offset(mm, addr, size);\n"
+          "\t\tset_huge_pte_at(mm, addr, ptep, pte);\n\t}\n%s\treturn 0;\n}\n")
+SAYS = "\tinc_tlb_flush_pending(mm);\n"
+ACCESSIBLE = ("static inline bool pte_accessible(struct mm_struct *mm, pte_t a)\n{\n"
+              "\treturn pte_present(a);\n}\n")
+
+
+@pytest.mark.parametrize("before, after, gather, want", [
+    ("", "", "", audit.VULNERABLE),
+    (SAYS, "", "", audit.PROTECTED),
+    ("", SAYS, "", audit.VULNERABLE),
+    ("\ttlb_gather_mmu(&tlb, mm);\n", "", SAYS, audit.PROTECTED),
+    ("\ttlb_gather_mmu(&tlb, mm);\n", "", "\ttlb->mm = mm;\n", audit.VULNERABLE),
+])
+def test_that_a_flush_is_pending_is_said_before_entries_change(
+        before: str, after: str, gather: str, want: str, tmp_path: Path) -> None:
+    gathers = f"void tlb_gather_mmu(struct mmu_gather *tlb, struct mm_struct *mm)\n{{\n{gather}}}\n"
+    tree = small_tree(tmp_path, {
+        "mm/hugetlb.c": CHANGE % (before, after), "mm/migrate.c": MOVE, "mm/memory.c": gathers,
+        "arch/x86/include/asm/pgtable.h": ACCESSIBLE})
+    found = look(tree, "hugetlb-mprotect-pending")
+    assert found.status == want, found
+    # Before 3.8 nothing but what x86 never maps was left out.
+    (tree / "arch/x86/include/asm/pgtable.h").write_text("")
+    assert look(tree, "hugetlb-mprotect-pending").status == audit.NOT_AFFECTED
+
+
+@pytest.mark.parametrize("takes, sets, refuses, hands, want", [
+    ("take(old)", "", "", "", audit.VULNERABLE),
+    # All pages, as the queues do it.
+    ("take(old)", "set_page_private(new, spool);", "", "", audit.PROTECTED),
+    ("take(old)", "set_page_private(new, 0);", "", "", audit.VULNERABLE),
+    ("take(old)", "set_page_private(old, spool);", "", "", audit.VULNERABLE),
+    # Pages of files, and no others, as upstream does it.
+    ("take(old)", "", "page_private(old) && !page_mapping(old)",
+     "set_page_private(newpage, page_private(page));", audit.PROTECTED),
+    ("take(old)", "", "", "set_page_private(newpage, page_private(page));", audit.VULNERABLE),
+    ("take(old)", "", "page_private(old) && !page_mapping(old)",
+     "set_page_private(page, page_private(newpage));", audit.VULNERABLE),
+    ("take(old) {{{ ) (", "", "", "", audit.UNKNOWN),
+])
+def test_each_page_must_keep_its_subpool(takes: str, sets: str, refuses: str, hands: str, want: str,
+                                         tmp_path: Path) -> None:
+    tree = small_tree(tmp_path, {
+        "mm/migrate.c": "static int unmap_and_move_huge_page(struct page *old)\n{\n"
+                        f"\tnew = {takes};\n\tif ({refuses or 'old'})\n\t\tgoto out;\n"
+                        f"\tif (!rc) {{\n\t\t{sets}\n\t}}\nout:\n\treturn rc;\n}}\n",
+        "fs/hugetlbfs/inode.c": "static int hugetlbfs_migrate_page(struct address_space *mapping,\n"
+                                "\t\tstruct page *newpage, struct page *page)\n{\n"
+                                f"\t{hands}\n\treturn 0;\n}}\n"})
+    found = look(tree, "hugetlb-subpool")
+    assert found.status == want, found
+
+
+def migrate(tree: Path) -> audit.Finding:
+    return next(one for one in audit.audit(tree)[1] if one.defect == "pmd-share-migrate")
+
+
+@pytest.mark.slow
+def test_what_cannot_be_parsed_is_unknown(tmp_path: Path) -> None:
+    broken = WALK % "\tif (page) {{{ ) huge_pmd_unshare(mm, &address, pte);\n"
+    tree = small_tree(tmp_path, {"mm/rmap.c": broken, "mm/hugetlb.c": SHARE, "mm/migrate.c": MOVE})
+    found = migrate(tree)
+    assert found.status == audit.UNKNOWN
+    assert "cannot parse try_to_unmap_one()" in found.why
+    (tree / "mm/rmap.c").write_text(WALK % "")
+    assert migrate(tree).status == audit.VULNERABLE
+    (tree / "mm/rmap.c").write_text(WALK % "\thuge_pmd_unshare(mm, &address, pte);\n")
+    assert migrate(tree).status == audit.PROTECTED
+    (tree / "mm/migrate.c").write_text("static int unmap_and_move_huge_page(int a\n{ {{\n}\n")
+    assert migrate(tree).status == audit.UNKNOWN
+    (tree / "mm/migrate.c").write_text("static int\nunmap_and_move_huge_page(int a\n{ {{\n}\n")
+    assert migrate(tree).status == audit.UNKNOWN
+    (tree / "mm/migrate.c").write_text("int f(void)\n{\n\treturn 0;\n}\n")
+    assert migrate(tree).status == audit.NOT_AFFECTED
+
+
+def test_a_tree_without_the_files_is_unknown(tmp_path: Path) -> None:
+    found = migrate(small_tree(tmp_path, {}))
+    assert (found.status, found.places) == (audit.UNKNOWN, ())
+
+
+def test_a_call_elsewhere_is_no_protection(tmp_path: Path) -> None:
+    other = "\nstatic int f(void)\n{\n\treturn huge_pmd_unshare(mm, &address, pte);\n}\n"
+    tree = small_tree(tmp_path, {"mm/rmap.c": WALK % "" + other, "mm/hugetlb.c": SHARE,
+                                 "mm/migrate.c": MOVE})
+    found = migrate(tree)
+    assert found.status == audit.VULNERABLE
+    assert found.places == ("mm/rmap.c:1 try_to_unmap_one",)
+    # What comes before a patch in its series is needed by it.
+    assert [path.split("/")[-1][:4] for path in found.apply] == [
+        f"{number:04}" for number in range(1, len(found.apply) + 1)]
+    assert any("flush-all-who-share-a-PMD" in path for path in found.apply)
+
+
+@pytest.mark.parametrize("where, want", [
+    ("before", audit.PROTECTED), ("after", audit.VULNERABLE), ("nowhere", audit.VULNERABLE),
+    ("in the fault", audit.PROTECTED), ("never", audit.NOT_AFFECTED)])
+@pytest.mark.slow
+def test_a_device_must_be_told_before_the_copy(where: str, want: str, tmp_path: Path) -> None:
+    call = "\tmmu_notifier_invalidate_range(mm, start, end);\n"
+    header = ("static inline void mmu_notifier_invalidate_range(struct mm_struct *mm)\n{\n}\n")
+    migration = ("int migrate_misplaced_transhuge_page(struct mm_struct *mm)\n{\n"
+                 f"{call if where == 'before' else ''}\tmigrate_page_copy(new_page, page);\n"
+                 f"\tif (page_count(page) != 2) {{\n{call if where == 'after' else ''}"
+                 "\t\tgoto fail_putback;\n\t}\nfail_putback:\n\treturn 0;\n}\n")
+    fault = ("int do_huge_pmd_numa_page(struct vm_fault *vmf)\n{\n"
+             "\tif (mm_tlb_flush_pending(mm)) {\n\t\tflush_tlb_range(vma, start, end);\n"
+             f"{call if where == 'in the fault' else ''}\t}}\n"
+             "\tmigrated = migrate_misplaced_transhuge_page(mm);\n\treturn 0;\n}\n")
+    tree = small_tree(tmp_path, {
+        "mm/migrate.c": migration, "mm/huge_memory.c": fault,
+        # Before 3.19, devices had no such call.
+        "include/linux/mmu_notifier.h": "" if where == "never" else header})
+    found = {one.defect: one for one in audit.audit(tree)[1]}["thp-numa-notifier"]
+    assert found.status == want
+    if want == audit.VULNERABLE:
+        assert "fix-mmu_notifier-in-migrate_misplaced" in found.apply[-1]
+
+
+def make(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", "--no-print-directory", "audit", *words], cwd=REPO, text=True,
+                          env=outside_make(), capture_output=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_front_door(tmp_path: Path) -> None:
+    tree = small_tree(tmp_path, {"mm/rmap.c": WALK % "", "mm/hugetlb.c": SHARE,
+                                 "mm/migrate.c": MOVE})
+    done = make(f"KERNEL={tree}")
+    assert done.returncode != 0
+    assert done.stdout.startswith("Linux 4.14.113\n")
+    assert re.search(r"(?m)^VULNERABLE +pmd-share-migrate\n +mm/rmap\.c:1 try_to_unmap_one$",
+                     done.stdout)
+    told = json.loads(make(f"KERNEL={tree}", "AUDIT=json").stdout)
+    assert told["version"] == "4.14.113"
+    assert {one["defect"] for one in told["defects"]} == {one.name for one in ALL}
+
+
+@pytest.mark.parametrize("words, reason", [
+    ([], "name a kernel tree with KERNEL="),
+    (["KERNEL=/nonexistent"], "no such folder: /nonexistent"),
+    (["KERNEL=/usr"], "/usr is no kernel tree"),
+    (["KERNEL=/usr", "AUDIT=xml"], "AUDIT=xml: json or nothing is wanted"),
+])
+def test_errors_are_one_line(words: list[str], reason: str) -> None:
+    done = make(*words)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
+    assert len(lines) == 1 and lines[0].startswith("error: ") and reason in lines[0]

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0
+"""make bench: what the guest prints is read or refused, divided, and told as a table."""
+
+import copy
+import re
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from conftest import FULL, debian_tree, outside_make
+
+from lab.errors import LabError
+from lab.judge import ktap
+from lab.judge.klog import Complaint
+from lab.judge.verdict import Boot
+from lab.kernel import variant
+from lab.paths import REPO
+from lab.verbs import bench
+
+CALL = {"what": "call", "state": "hot", "sharers": "8", "calls": "40", "moved": "32", "us": "80000",
+        "cal": "320", "tlb": "64", "switches": "64", "faults": "48"}
+SAID = ("lab: start hugetlb_pmd_bench\nTAP version 13\n1..2\n"
+        "# bench: {}\nok 1 call_hot_8\nok 2 # SKIP no block that can go offline\n"
+        "# Totals: pass:1 fail:0 xfail:0 xpass:0 skip:1 error:0\n"
+        "lab: exit hugetlb_pmd_bench 0\nlab: done\n")
+KEY = ("call", "hot", 8)
+
+
+def line(**changes: str) -> str:
+    return " ".join(f"{name}={value}" for name, value in {**CALL, **changes}.items() if value)
+
+
+def boot(said: str, **changes: Any) -> Boot:
+    values: dict[str, Any] = {
+        "variant": "series", "number": 1, "folder": "/f", "seconds": 1.0, "accel": "tcg",
+        "transcript": ktap.read(said), "complaints": [], "timed_out": False, "guest_exit": 0,
+        "state": "DONE"}
+    return Boot(**(values | changes))
+
+
+def test_lines_are_read() -> None:
+    made = bench.measures(boot(SAID.format(line(tlb="-"))))
+    assert list(made) == [KEY]
+    assert made[KEY]["moved"] == 32 and made[KEY]["tlb"] is None
+    assert "what" not in made[KEY] and "sharers" not in made[KEY]
+
+
+@pytest.mark.parametrize("changes, says", [
+    ({"what": "nap"}, "what nobody knows: 'what=nap state=hot"),
+    ({"what": ""}, "what nobody knows: 'state=hot"),
+    ({"faults": ""}, "the bench printed no faults"),
+    ({"sharers": ""}, "the bench printed no sharers"),
+    ({"moved": "3x"}, "moved=3x, which is no number"),
+    ({"us": "1.5"}, "us=1.5, which is no number"),
+])
+def test_wrong_lines_are_refused(changes: dict[str, str], says: str) -> None:
+    with pytest.raises(LabError, match=re.escape(says)):
+        bench.measures(boot(SAID.format(line(**changes))))
+
+
+@pytest.mark.parametrize("said, changes, says", [
+    (SAID, {"complaints": [Complaint("BUG", 3, "kernel BUG at mm/x.c:1!", ())]},
+     "the series kernel said: kernel BUG at mm/x.c:1!"),
+    (SAID, {"state": "TIMEOUT"}, "boot 1 of the series kernel: TIMEOUT"),
+    (SAID.replace("ok 1 call", "not ok 1 call"), {}, "call_hot_8 failed"),
+    ("lab: start b\n1..0 # SKIP needs two NUMA nodes\nlab: exit b 4\nlab: done\n", {},
+     "the series kernel measured nothing: needs two NUMA nodes"),
+])
+def test_a_boot_that_went_wrong_is_one_line(said: str, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(LabError) as caught:
+        bench.measures(boot(said.replace("{}", line()), **changes))
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sums, want", [
+    ([4, 8, 9], "2 (1..2.2)"),      # median, and least and most where they differ
+    ([8, 8, 8], "2"),
+    ([8, None], "2"),               # not counted there
+    ([None, None], "-"),
+    ([1234], "308"),
+    ([1, 1, 1], "0.2"),
+    ([0], "0"),
+    ([7.9, 8, 8.1], "2"),           # no difference that is told
+])
+def test_a_cell(sums: list[float | None], want: str) -> None:
+    assert bench.cell(bench.Column("", "cal", "moved"),
+                      [{"cal": value, "moved": 4} for value in sums]) == want
+
+
+def test_what_moved_nothing_costs_nothing_that_could_be_told() -> None:
+    assert bench.cell(bench.Column("", "cal", "moved"), [{"cal": 7, "moved": 0}]) == "-"
+
+
+def report() -> dict[str, Any]:
+    one = bench.measures(boot(SAID.format(line())))[KEY]
+    other = {**one, "moved": 40, "cal": None, "us": 120000}
+    return {"command": "make bench KERNEL=/home/me/linux ROUNDS=2", "arch": "x86_64",
+            "accel": "tcg", "compiler": "gcc 12", "started": "2026-11-28T10:00:00+00:00",
+            "source": {"version": "6.12.117", "package": "linux-source-6.12",
+                       "package_version": "6.12.117-1"},
+            "rounds": 2, "variants": {"series": "queue/6.12/series (4 patches)",
+                                      "series.flush": "queue/6.12/series.flush (11 patches)"},
+            "measurements": [{"what": "call", "state": "hot", "sharers": 8, "boots": {
+                "series": [one, {**one, "us": 100000}], "series.flush": [other, other]}}]}
+
+
+TABLE = """\
+======= ============ ======= ============ === === ====== ========
+sharers kernel       moved % ms           CAL TLB faults switches
+======= ============ ======= ============ === === ====== ========
+hot, 8  series       80      2.2 (2..2.5) 10  2   1.5    2
+hot, 8  series.flush 100     3            -   1.6 1.2    1.6
+======= ============ ======= ============ === === ====== ========
+"""
+
+
+def test_the_table() -> None:
+    assert TABLE in bench.summary(report())
+    assert "QEMU with tcg; median of 2 boots" in bench.summary(report())
+
+
+def test_the_record_says_how_to_make_it_again() -> None:
+    said = bench.text(report())
+    assert said.startswith(".. SPDX-License-Identifier: GPL-2.0\n.. Made by ``make bench``")
+    assert ":Repeat: ``make bench KERNEL=/path/to/6.12.117 ROUNDS=2``\n" in said
+    assert ":series.flush: queue/6.12/series.flush (11 patches)\n" in said
+    assert TABLE in said and "Times are those of TCG" in said
+    assert "of TCG" not in bench.text({**copy.deepcopy(report()), "accel": "kvm"})
+
+
+@pytest.mark.parametrize("base, want", [
+    ("4.18", ["series", "series.unshare"]), ("6.12", ["series", "series.flush"]),
+    ("6.1", ["released", "series"])])
+def test_which_kernels_are_compared(monkeypatch: pytest.MonkeyPatch, base: str, want: list[str]
+                                    ) -> None:
+    monkeypatch.setattr(variant, "queue_diff", lambda _source, patches: str(patches))
+    source: Any = SimpleNamespace(base=SimpleNamespace(name=base))
+    assert [one.name for one in bench.variants(source)] == want
+
+
+def test_without_a_queue_there_is_nothing_to_compare() -> None:
+    source: Any = SimpleNamespace(base=SimpleNamespace(name="3.0"))
+    with pytest.raises(LabError, match="no queue/3.0"):
+        bench.variants(source)
+
+
+def make(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", "--no-print-directory", "bench", *words], cwd=REPO, text=True,
+                          capture_output=True, check=False, env={**outside_make(), **environment})
+
+
+@pytest.mark.parametrize("words, says", [
+    (("ROUNDS=0",), "ROUNDS=0: a whole number"),
+    (("BOOTS=2",), "BOOTS= means nothing to bench"),
+    (("FORM=flush",), "FORM= means nothing to bench"),
+    (("BASE=3.0",), "no base 3.0"),
+    (("O=/",), "O=/ is a folder"),
+])
+def test_bad_input_is_one_line(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
+    done = make(f"OUT={tmp_path}/out", *words, LAB_CACHE=str(tmp_path / "cache"))
+    errors = [text for text in done.stderr.splitlines() if not text.startswith("make:")]
+    assert done.returncode != 0 and len(errors) == 1 and says in errors[0], done.stderr
+
+
+@pytest.mark.skipif(not FULL, reason="boots two kernels: FULL=1")
+def test_612(tmp_path: Path) -> None:
+    debian_tree("6.12")
+    done = make("BASE=6.12", "ROUNDS=1", f"OUT={tmp_path}", f"O={tmp_path}/t.rst")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "asleep, 512" in (tmp_path / "t.rst").read_text()

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The documents: they render without a warning, and say of 7.3 what is so."""
+
+import io
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import LATER, debian_files, outside_make
+
+from lab.errors import LabError
+from lab.guest import selftest
+from lab.paths import REPO
+from lab.progress import Progress
+from lab.tell import docs
+
+PAGE = REPO / "Documentation" / "mm" / "hugetlb_pmd_sharing.rst"
+# Where the functions are that the page is about, and those who unshare; the patterns are tar's.
+FOLDERS = ("mm", "fs/hugetlbfs", "fs/proc", "include/linux", "include/asm-generic",
+           "arch/*/mm", "arch/*/include/asm")
+FUNCTION = re.compile(r"\b(\w+)\(\)")
+# In column 0, perhaps after its type and attributes; or a macro.
+DEFINITION = re.compile(r"(?m)^(?:#[ \t]*define[ \t]+|(?:\w[\w \t*]*[ \t*])?)(\w+)\(")
+UNSHARES = re.compile(r"\b(?:(?:__)?huge_pmd_unshare|hugetlb_unshare_\w+|hugetlb_split)\(")
+
+needs_sphinx = pytest.mark.skipif(not shutil.which("sphinx-build"),
+                                  reason="no sphinx-build: apt install python3-sphinx")
+
+
+# ---- make docs -----------------------------------------------------------------------------
+
+
+@needs_sphinx
+def test_all_documents_render_without_a_warning(tmp_path: Path) -> None:
+    out = tmp_path / "html"
+    done = subprocess.run(["make", "--no-print-directory", "docs", f"O={out}"], cwd=REPO,
+                          text=True, capture_output=True, check=False,
+                          env={**outside_make(), "LAB_CACHE": str(tmp_path / "cache")})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{out}/index.html" in done.stdout
+    for path in (REPO / "Documentation").rglob("*.rst"):
+        page = path.relative_to(REPO / "Documentation").with_suffix(".html")
+        assert (out / page).is_file(), page
+
+
+@needs_sphinx
+@pytest.mark.parametrize("bad", [
+    "A title that is too long\n=====\n\nfor its line.\n",
+    "Title\n=====\n\nSee `nowhere`_.\n",
+    "Title\n=====\n\n- a list\nthat ends in a wrong place\n",
+])
+def test_a_warning_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str) -> None:
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "in" / "mm").mkdir(parents=True)
+    (tmp_path / "in" / "mm" / "page.rst").write_text(bad)
+    with pytest.raises(LabError, match=r"Documentation/mm/page\.rst:\d+: (WARNING|ERROR)"):
+        docs.build(tmp_path / "out", Progress(io.StringIO()), tmp_path / "in")
+
+
+def test_the_kernels_index_and_conf_are_left_alone() -> None:
+    for name in ("conf.py", "index.rst", "mm/index.rst"):
+        assert not (REPO / "Documentation" / name).exists()
+
+
+def test_lines_are_short() -> None:
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    assert [number for number, line in enumerate(lines, 1) if len(line) > 80] == []
+
+
+# ---- what the page says, against 7.3 -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The part of 7.3 that the page is about, as it is packed."""
+    whole, folder = debian_files("7.3"), tmp_path_factory.mktemp("7.3")
+    for pattern in (*(f"{name}/**/*.[ch]" for name in FOLDERS), "fs/Kconfig",
+                    "Documentation/**/*.rst"):
+        for path in whole.glob(pattern):
+            dest = folder / path.relative_to(whole)
+            dest.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, dest)
+    assert (folder / "mm/hugetlb.c").exists()
+    return folder
+
+
+def missing_functions(page: str, source: Path) -> list[str]:
+    """The functions that a page names and that the source does not have."""
+    have: set[str] = set()
+    for path in source.rglob("*.[ch]"):
+        have.update(DEFINITION.findall(path.read_text(encoding="utf-8", errors="replace")))
+    return sorted(set(FUNCTION.findall(page)) - have)
+
+
+def callers(path: Path) -> set[str]:
+    """The functions of a C file that call what unshares."""
+    found: set[str] = set()
+    function = ""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if defined := DEFINITION.match(line):
+            function = defined[1]
+        elif UNSHARES.search(line) and not re.match(r"\s*(/?\*|//)", line):
+            found.add(function)
+    return found
+
+
+def test_every_function_is_there(source: Path) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert len(set(FUNCTION.findall(page))) > 50
+    assert missing_functions(page, source) == []
+
+
+def test_a_wrong_name_would_be_seen(source: Path) -> None:
+    # One that was there once, one that only a comment names, one of nowhere.
+    page = "vma_shareable() and huge_pmd_share() and gup_pte_range() and nonesuch()"
+    assert "gup_pte_range()" in (source / "mm/rmap.c").read_text(encoding="utf-8")
+    assert missing_functions(page, source) == ["gup_pte_range", "nonesuch", "vma_shareable"]
+
+
+def test_every_caller_that_unshares_is_named(source: Path) -> None:
+    named = set(FUNCTION.findall(PAGE.read_text(encoding="utf-8")))
+    found = {name for folder in ("mm", "fs") for path in (source / folder).rglob("*.c")
+             for name in callers(path)}
+    assert {"try_to_migrate_one", "hugetlb_change_protection", "__split_vma"} <= found
+    assert found - named == set()
+
+
+def test_every_file_is_there(source: Path) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    # "mm/hugetlb:" begins the subject of a commit.
+    files = re.findall(r"(?<![\w/])(?:Documentation|arch|fs|include|mm)/[\w./-]*\w(?![\w:])", page)
+    assert len(files) >= 7
+    assert [name for name in files if not (source / name).is_file()] == []
+
+
+def test_every_selftest_is_there() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    names = re.findall(r"(?m)^(hugetlb_pmd_\w+)$", page)
+    assert sorted(names) == [name for name in selftest.names()
+                                 if name.startswith("hugetlb_pmd_") and name not in LATER]

@@ -1,0 +1,465 @@
+# SPDX-License-Identifier: GPL-2.0
+"""make kselftest: the kernel's runner and its output, and that nothing is left behind.
+
+Nothing here runs a selftest of the repository as root: the machine may be at work.
+"""
+
+import gzip
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import outside_make
+
+from lab import arch, base, cli, deps
+from lab.errors import LabError
+from lab.guest import initramfs, selftest
+from lab.kernel import source as sources, upstream, variant
+from lab.kernel.source import Source
+from lab.paths import HOME, REPO
+from lab.progress import Progress
+from lab.verbs import guestrun, kselftest
+
+NOBODY = 65534
+
+# A test that changes something, has a guardian to put it back, and hangs; written with the harness
+# and the helpers of the real ones.  Its child is in a group of its own, and has let go of all.
+HANGS = r"""
+#include "kselftest_harness.h"
+#include <fcntl.h>
+#include "migrate_util.h"
+
+FIXTURE(hangs) { };
+FIXTURE_SETUP(hangs) { }
+FIXTURE_TEARDOWN(hangs) { }
+
+TEST_F_TIMEOUT(hangs, hangs, 600)
+{
+	const char *path = getenv("CHANGED");
+
+	ASSERT_EQ(0, guard_start());
+	ASSERT_EQ(0, guard_undo(path, "before"));
+	ASSERT_EQ(0, file_write(path, "during"));
+	if (!fork()) {
+		setpgid(0, 0);
+		if (!fork())
+			for (;;)
+				pause();
+		_exit(0);
+	}
+	for (;;)
+		pause();
+}
+
+TEST_HARNESS_MAIN
+"""
+
+
+def read(text: str) -> tuple[kselftest.Stream, list[str]]:
+    stream = kselftest.Stream()
+    return stream, [stream.line(line) for line in text.splitlines()]
+
+
+# ---- the output ----------------------------------------------------------------------------
+
+
+def test_what_passes_is_passed_on() -> None:
+    text = ("TAP version 13\n1..1\n# timeout set to 180\n# selftests: mm: a\n# TAP version 13\n"
+            "# 1..2\n# ok 1 x.y\n# ok 2 x.z # SKIP needs more\n# # Totals: pass:1\n"
+            "ok 1 selftests: mm: a")
+    stream, lines = read(text)
+    assert lines == ["KTAP version 1", *text.splitlines()[1:]]
+    assert stream.passed == ["a"] and stream.planned == stream.count() == 1
+
+
+def test_a_program_that_skipped_all_is_skipped() -> None:
+    stream, lines = read("1..2\n# ok 1 x # SKIP needs root\n# ok 2 y # SKIP needs two nodes\n"
+                         "ok 1 selftests: mm: a\n# ok 1 x\nok 2 selftests: mm: b")
+    assert lines[3] == "ok 1 selftests: mm: a # SKIP needs root"
+    assert lines[5] == "ok 2 selftests: mm: b"
+    assert stream.skipped == {"a": "needs root"} and stream.passed == ["b"]
+    assert stream.summary() == "2 of 2 programs: 1 passed, 0 failed, 1 skipped"
+
+
+def test_a_program_that_ran_nothing_is_skipped() -> None:
+    _stream, lines = read("# 1..0\nok 1 selftests: mm: a")
+    assert lines[1] == "ok 1 selftests: mm: a # SKIP no test ran"
+
+
+@pytest.mark.parametrize("end", ["", " # exit=1", " # TIMEOUT 180 seconds"])
+def test_a_failure_stays_one(end: str) -> None:
+    stream, lines = read(f"# not ok 1 x\nnot ok 1 selftests: mm: a{end}\n"
+                         f"# ok 1 x # SKIP y\nnot ok 2 selftests: mm: b{end}")
+    assert lines[1] == f"not ok 1 selftests: mm: a{end}"
+    assert stream.failed == ["a", "b"] and not stream.skipped
+
+
+VMTESTS = """TAP version 13
+1..1
+# timeout set to 900
+# selftests: mm: run_vmtests.sh
+# TAP version 13
+# # -----------
+# # running ./a
+# # TAP version 13
+# # ok 1 x.y # SKIP needs lent memory
+# # ok 2 x.z # SKIP needs more
+# # [SKIP]
+# ok 1 a # SKIP
+# # ok 1 x.y
+# # [PASS]
+# ok 2 b
+# not ok 3 c # exit=1
+# # 1..2
+# # ok 1 x.y # SKIP inconclusive
+# # ok 2 x.z # SKIP inconclusive, too
+# # [PASS]
+# ok 4 d
+# # SUMMARY: PASS=2 SKIP=1 FAIL=1
+# 1..4
+"""
+
+
+def test_what_run_vmtests_ran_is_told_apart() -> None:
+    stream, lines = read(VMTESTS + "not ok 1 selftests: mm: run_vmtests.sh # exit=1")
+    assert lines[1:] == (VMTESTS + "not ok 1 selftests: mm: run_vmtests.sh # exit=1"
+                         ).splitlines()[1:]
+    assert stream.passed == ["b"] and stream.failed == ["c"]
+    assert stream.skipped == {"a": "needs lent memory", "d": "inconclusive"}
+    stream.check(0)
+
+
+def test_run_vmtests_is_not_skipped_with_one_of_its_programs() -> None:
+    stream, _lines = read(VMTESTS.replace("# not ok 3 c # exit=1", "# ok 3 c")
+                          + "ok 1 selftests: mm: run_vmtests.sh # SKIP")
+    assert stream.summary() == "4 of 4 programs: 2 passed, 0 failed, 2 skipped"
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_run_vmtests_may_fail_as_a_whole(ran: bool) -> None:
+    stream, _lines = read("1..1\n" + "# ok 1 a\n" * ran
+                          + "not ok 1 selftests: mm: run_vmtests.sh # TIMEOUT 900 seconds")
+    assert stream.failed == ["run_vmtests.sh"] and stream.passed == ["a"] * ran
+    stream.check(0)
+
+
+def test_arguments_go_by_the_runners_variables() -> None:
+    assert kselftest.arguments(("hugetlb_pmd_flush", "a-b"), ("-t", "x")) == {
+        "KSELFTEST_HUGETLB_PMD_FLUSH_ARGS": "-t x", "KSELFTEST_A_B_ARGS": "-t x"}
+    assert kselftest.arguments(("a",), ()) == {}
+
+
+def test_lines_of_a_guest_are_told_as_they_come_whole() -> None:
+    told: list[str] = []
+    reader = guestrun._Reader(told.append)
+    text = "TAP version 13\n1..1\n# ok 1 x\nok 1 selftests: mm: a\nlab: done\n"
+    for end in range(len(text) + 1):
+        reader.more(text[:end])
+    assert told == ["KTAP version 1", "1..1", "# ok 1 x", "ok 1 selftests: mm: a"]
+    reader.stream.check(0)
+    assert reader.stream.passed == ["a"]
+
+
+def test_a_guest_that_falls_silent_is_an_error() -> None:
+    reader = guestrun._Reader(lambda _line: None)
+    reader.more("TAP version 13\n1..2\n# ok 1 x\nok 1 selftests: mm: a\nok 2 selft")
+    with pytest.raises(LabError, match="results of 1 of 2 programs"):
+        reader.stream.check(0)
+
+
+# ---- runs ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that anybody can enter."""
+    folder = Path(tempfile.mkdtemp(prefix="lab-kselftest-", dir="/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def installed(tree612: Path) -> Path:
+    assert tree612.is_dir()
+    return kselftest.install(arch.load(), Progress(sys.stderr))
+
+
+@pytest.fixture
+def runner(installed: Path, public: Path) -> Path:
+    """The installed folder, with the kernel's runner and our programs."""
+    copy = shutil.copytree(installed, public / "installed")
+    copy.chmod(0o755)
+    return Path(copy)
+
+
+def driver(call: str) -> list[str]:
+    """Python that does `call` with lab.kselftest and prints what comes of it."""
+    return [sys.executable, "-B", "-c",
+            f"import sys; sys.path.insert(0, {str(HOME)!r})\n"
+            "from pathlib import Path\nfrom lab.verbs import kselftest\n"
+            "kselftest.die_with_parent()\n" + call]
+
+
+def as_nobody() -> list[str]:
+    if os.geteuid():
+        return []
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+
+
+def test_the_folder_is_laid_out_as_an_installed_one(runner: Path) -> None:
+    names = sorted(str(path.relative_to(runner)) for path in runner.rglob("*") if path.is_file())
+    assert {"run_kselftest.sh", "kselftest/runner.sh", "kselftest/prefix.pl", "mm/settings",
+            "kselftest-list.txt"} < set(names)
+    listed = (runner / "kselftest-list.txt").read_text().split()
+    assert listed == [f"mm:{name}" for name in selftest.names()]
+    for name in selftest.names():
+        assert os.access(runner / "mm" / name, os.X_OK)
+
+
+@pytest.mark.skipif(not os.access(REPO, os.X_OK) or
+                    any(not path.stat().st_mode & 1 for path in [REPO, *REPO.parents]),
+                    reason="an ordinary user cannot read this repository")
+def test_an_ordinary_user_is_told_what_is_missing(runner: Path) -> None:
+    """And the output is one well-formed stream."""
+    done = subprocess.run(
+        [*as_nobody(), *driver(
+            f"words = kselftest.command(Path({str(runner)!r}), ())\n"
+            "stream = kselftest.run(words, {}, print)\n"
+            "print(stream.summary(), file=sys.stderr)\n")],
+        text=True, capture_output=True, check=False, cwd="/")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    count = len(selftest.names())
+    assert lines[:2] == ["KTAP version 1", f"1..{count}"]
+    results = [line for line in lines[2:] if not line.startswith("#")]
+    assert len(results) == count
+    for number, (line, name) in enumerate(zip(results, selftest.names()), 1):
+        assert re.fullmatch(rf"ok {number} selftests: mm: {name} # SKIP needs root.*", line)
+    assert done.stderr == f"{count} of {count} programs: 0 passed, 0 failed, {count} skipped\n"
+
+
+def test_only_what_is_asked_for(runner: Path) -> None:
+    (runner / "mm" / "hugetlb_pmd_flush").write_text("#!/bin/sh\necho \"# got $*\"\necho ok 1 x\n")
+    done = subprocess.run(driver(
+        f"words = kselftest.command(Path({str(runner)!r}), ('hugetlb_pmd_flush',))\n"
+        "more = kselftest.arguments(('hugetlb_pmd_flush',), ('-t', 'munmap_first'))\n"
+        "kselftest.run(words, more, print)\n"), text=True, capture_output=True, check=True)
+    assert "# # got -t munmap_first\n" in done.stdout
+    assert done.stdout.endswith("\nok 1 selftests: mm: hugetlb_pmd_flush\n")
+    assert "1..1\n" in done.stdout
+
+
+def test_a_runner_that_gives_up_is_an_error(runner: Path) -> None:
+    (runner / "kselftest-list.txt").write_text("")
+    done = subprocess.run(driver(
+        f"kselftest.run(kselftest.command(Path({str(runner)!r}), ()), {{}}, print)\n"),
+        text=True, capture_output=True, check=False)
+    assert "LabError: run_kselftest.sh ended early, with exit status 1" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for chroot")
+def test_busybox_is_enough_for_it(installed: Path, public: Path) -> None:
+    """As in the guest, whose file system has nothing else; as nobody, so that all is skipped."""
+    initrd = gzip.decompress(initramfs.initramfs({}, installed).read_bytes())
+    root = public / "root"
+    root.mkdir()
+    subprocess.run(["cpio", "-id", "--quiet"], input=initrd, cwd=root, check=True)
+    # In a mount namespace of its own, so that nothing is left mounted.
+    script = ("mount -t proc none proc && mount -t tmpfs none dev && mknod -m 666 dev/null c 1 3 "
+              "&& ln -s /proc/self/fd/1 dev/stdout && chroot . /bin/busybox --install -s /bin "
+              f"&& exec chroot --userspec={NOBODY}:{NOBODY} . /bin/busybox env -i PATH=/bin "
+              "/bin/sh -c '/kselftest/run_kselftest.sh -c mm 2>&1 | cat'")
+    done = subprocess.run(["unshare", "-m", "--propagation", "private", "sh", "-c", script],
+                          cwd=root, text=True, capture_output=True, check=False,
+                          env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"})
+    stream, _lines = read(done.stdout)
+    assert stream.planned == stream.count() == len(selftest.names()), done.stderr
+    assert set(stream.skipped) == set(selftest.names())
+
+
+@pytest.mark.skipif(any(not path.stat().st_mode & 1 for path in [REPO, *REPO.parents]),
+                    reason="an ordinary user cannot read this repository")
+def test_run_vmtests_of_the_series(tree612: Path, public: Path) -> None:
+    """With the kernel's own runner; as nobody, whom it tells that it wants root."""
+    home = sources.from_base(base.load("6.12"), Progress(sys.stderr))
+    texts = {name: variant.text_of(home, upstream.applied(home), str(selftest.FOLDER / name))
+             for name in kselftest.SCRIPT_FILES}
+    assert home.tree == tree612 and "hugetlb_pmd_migrate" in texts[kselftest.SCRIPT]
+    assert texts["settings"] == "timeout=900\n"
+    copy = shutil.copytree(kselftest.install(arch.load(), Progress(sys.stderr), texts),
+                           public / "installed")
+    listed = (copy / "kselftest-list.txt").read_text()
+    assert listed == f"mm:{kselftest.SCRIPT}\n"
+    assert all(os.access(copy / "mm" / name, os.X_OK) for name in (*selftest.names(), "migration"))
+    done = subprocess.run(
+        [*as_nobody(), *driver(
+            f"words = kselftest.command(Path({str(copy)!r}), (kselftest.SCRIPT,))\n"
+            "kselftest.run(words, kselftest.arguments((kselftest.SCRIPT,), "
+            "kselftest.SCRIPT_ARGUMENTS), print)\n")],
+        text=True, capture_output=True, check=False, cwd="/")
+    stream, _lines = read(done.stdout)
+    assert "# Please run this test as root\n" in done.stdout, done.stdout + done.stderr
+    assert stream.skipped == {kselftest.SCRIPT: "no test ran"}
+
+
+# ---- what is left behind -------------------------------------------------------------------
+
+
+@pytest.fixture
+def hanging(runner: Path, tree612: Path) -> Iterator[Path]:
+    """The folder with one program that hangs; what of it is left in the end is killed."""
+    mm = tree612 / selftest.FOLDER
+    source = runner / "hangs.c"
+    source.write_text(HANGS)
+    subprocess.run(
+        ["gcc", "-O1", "-Wall", "-D_GNU_SOURCE=", f"-I{REPO / selftest.FOLDER}", f"-I{mm}",
+         f"-I{mm.parent}", f"-isystem{tree612}/tools/include/uapi", "-o", runner / "mm" / "hangs",
+         source, REPO / selftest.FOLDER / "migrate_util.c", mm / "vm_util.c", "-lnuma"],
+        check=True)
+    (runner / "kselftest-list.txt").write_text("mm:hangs\n")
+    yield runner
+    for pid in alive(f"CHANGED={runner}"):
+        os.kill(pid, signal.SIGKILL)
+
+
+def alive(mark: str) -> dict[int, str]:
+    """The command lines of all processes that have `mark` in their environment."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                if mark.encode() in (entry / "environ").read_bytes():
+                    line = (entry / "cmdline").read_bytes().decode().replace("\0", " ")
+                    found[int(entry.name)] = line.strip()
+            except OSError:
+                pass
+    return found
+
+
+def wait_for(what: str, path: Path, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while path.read_text() != what:
+        assert time.monotonic() < end, f"{path.read_text()} in place of {what}"
+        time.sleep(0.05)
+
+
+def child_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "term make", "kill make", "kill lab", "kill the group",
+                                 "close the output"])
+def test_nothing_is_left_behind(hanging: Path, how: str) -> None:
+    changed = hanging / "changed"
+    changed.write_text("before")
+    mark = f"CHANGED={changed}"
+    code = driver("try:\n"
+                  f"    kselftest.run(kselftest.command(Path({str(hanging)!r}), ()), {{}}, print)\n"
+                  "except KeyboardInterrupt:\n    sys.exit(130)\n")[-1]
+    (hanging / "code.py").write_text(code)
+    (hanging / "Makefile").write_text(f"all:\n\t@{sys.executable} -B -u code.py\n")
+    with subprocess.Popen(["make"], cwd=hanging, env={**outside_make(), "CHANGED": str(changed)},
+                          text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          start_new_session=True) as make:
+        assert make.stdout
+        wait_for("during", changed)
+        assert len(alive(mark)) > 6, "the test is of no use"
+        if how == "ctrl-c":
+            os.killpg(make.pid, signal.SIGINT)
+        elif how == "term make":
+            make.terminate()
+        elif how == "kill make":
+            make.kill()
+        elif how == "kill lab":
+            os.kill(child_of(make.pid), signal.SIGKILL)
+        elif how == "kill the group":
+            os.killpg(make.pid, signal.SIGKILL)
+        else:
+            make.stdout.close()
+            # It is noticed at the next line, as by any program.
+            os.kill(min(pid for pid, line in alive(mark).items() if line == "./hangs"),
+                    signal.SIGKILL)
+        make.wait(30)
+        if how == "ctrl-c":
+            # It waits until all is done.
+            assert changed.read_text() == "before"
+            assert not alive(mark)
+        wait_for("before", changed)
+    end = time.monotonic() + 20
+    while left := alive(mark):
+        assert time.monotonic() < end, left
+        time.sleep(0.1)
+
+
+# ---- the front door ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words, reason", [
+    (["TESTS=-t x"], "name what it is to show with DEFECT="),
+    (["DEFECT=pmd-share-gup"], "no selftest shows pmd-share-gup"),
+    (["DEFECT=nothing"], "no defect nothing"),
+    (["BOOTS=2"], "BOOTS= is for a guest: name its kernel with BASE= or KERNEL="),
+    (["VARIANT=fixed"], "VARIANT= is for a guest"),
+    (["BASE=6.12", "VARIANT=x"], "VARIANT=x: vulnerable, fixed or series is wanted"),
+    (["BASE=0.1"], "no base 0.1"),
+])
+def test_errors_are_one_line(words: list[str], reason: str) -> None:
+    done = subprocess.run(["make", "--no-print-directory", "kselftest", *words], cwd=REPO,
+                          text=True, env=outside_make(), capture_output=True, check=False)
+    assert done.returncode != 0 and done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
+    assert len(lines) == 1 and lines[0].startswith("error: ") and reason in lines[0]
+
+
+def test_only_the_variants_that_are_about_a_defect_are_run(monkeypatch: pytest.MonkeyPatch
+                                                          ) -> None:
+    asked: list[dict[str, str]] = []
+
+    def run(_words: list[str], environment: dict[str, str], _tell: object) -> kselftest.Stream:
+        asked.append(environment)
+        return kselftest.Stream()
+
+    monkeypatch.setattr(deps, "ensure", lambda *_args: None)
+    monkeypatch.setattr(kselftest, "install", lambda *_args, **_named: Path("/nonexistent"))
+    monkeypatch.setattr(kselftest, "die_with_parent", lambda: None)
+    monkeypatch.setattr(kselftest, "run", run)
+    for more in ([], ["--tests=-t stays"]):
+        assert cli.main(["kselftest", "--defect=pmd-share-move-pages", *more]) == 0
+    name = "KSELFTEST_HUGETLB_PMD_MOVE_ALL_ARGS"
+    assert asked == [{name: "-v move_pages_shared -v move_pages_own_tables -v move_pages_alone"},
+                     {name: "-t stays"}]
+
+
+@pytest.mark.parametrize(("said", "status", "told"), [
+    ("[16:10:49] Testing complete. Ran 37 tests: passed: 36, skipped: 1\n", 0,
+     "KUnit: Ran 37 tests: passed: 36, skipped: 1"),
+    ("[16:10:49] Testing complete. Ran 2 tests: passed: 1, failed: 1\n", 1, None),
+    ("[16:10:49] [ERROR] Test: <missing>: Could not find any KTAP output.\n", 1, None),
+    ("", 0, None),
+])
+def test_kunit_must_have_run_and_passed(tmp_path: Path, said: str, status: int,
+                                        told: str | None) -> None:
+    parser = tmp_path / "tools" / "testing" / "kunit" / "kunit.py"
+    parser.parent.mkdir(parents=True)
+    parser.write_text(f"import sys\nassert sys.argv[1:] == ['parse', 'log']\n"
+                      f"print({said!r}, end='')\nsys.exit({status})\n")
+    if told:
+        assert guestrun._kunit(tmp_path, Path("log")) == told
+    else:
+        with pytest.raises(LabError, match="^KUnit: "):
+            guestrun._kunit(tmp_path, Path("log"))
+
+
+def test_a_base_without_a_series_is_named() -> None:
+    source = Source(base.load("4.14"), "4.14.1", {}, "k", Path("/none"))
+    with pytest.raises(LabError, match="no series for 4.14.1 .*there are 6.12, 7.3"):
+        upstream.applied(source)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The KUnit tests pass on Debian's kernels with their queue, and fail when any part is broken.
+
+The functions' own text, out of the patched tree, is compiled in user space with the KUnit file as it is
+(hugetlb_pmd_share_main.c).
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import debian_files
+
+from lab.kernel import variant
+from lab.paths import HOME, REPO
+
+# Where each function is, in the order in which they need each other.
+FUNCTIONS = {
+    "range_is_subset": "include/linux/mm.h",
+    "range_in_vma": "include/linux/mm.h",
+    "uffd_disable_huge_pmd_share": "include/linux/userfaultfd_k.h",
+    "page_table_shareable": "mm/hugetlb.c",
+    "want_pmd_share": "mm/hugetlb.c",
+    "adjust_range_if_pmd_sharing_possible": "mm/hugetlb.c",
+}
+# Not in every kernel that there is one of.
+OPTIONAL = {"range_is_subset"}
+# What the KUnit file includes; hugetlb_pmd_share_main.c has it all.
+HEADERS = ("kunit/test.h", "linux/hugetlb.h", "linux/mm.h", "linux/userfaultfd_k.h",
+           "mm/internal.h")
+MACROS = ("vm_flags_t=unsigned long", "pgoff_t=unsigned long", "IS_ENABLED(option)=option",
+          "MODULE_DESCRIPTION(text)=extern int no_module",
+          "MODULE_LICENSE(text)=extern int no_module")
+
+
+@pytest.fixture(scope="session", params=["6.12", "7.3"])
+def functions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The text of all the functions in one of Debian's kernels, with the fixes for it."""
+    tree, fixed = debian_files(request.param), tmp_path_factory.mktemp("fixed")
+    paths = set(FUNCTIONS.values())
+    for name in paths:
+        (fixed / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(tree / name, fixed / name)
+    for patch in variant.series(request.param):
+        subprocess.run(["git", "apply", *(f"--include={name}" for name in paths), patch], cwd=fixed,
+                       env={**os.environ, "GIT_CEILING_DIRECTORIES": str(fixed.parent)}, check=True)
+    texts = {name: (fixed / name).read_text(encoding="utf-8") for name in paths}
+    found = "".join(function(name, texts[path]) for name, path in FUNCTIONS.items())
+    # The modes that one of them names all at once.
+    modes = re.search(r"\b__VMA?_UFFD_FLAGS\b", found)
+    assert modes
+    macro = re.search(rf"(?m)^#define {modes[0]} (?:.*\\\n)*.*\n",
+                      texts[FUNCTIONS["uffd_disable_huge_pmd_share"]])
+    assert macro
+    return macro[0] + found
+
+
+def function(name: str, source: str) -> str:
+    """Its first definition: of those under an #ifdef, the one that does something."""
+    found = re.search(rf"(?ms)^[a-z][a-z ]*\b{name}\([^;{{]*\)\n\{{\n.*?^\}}\n", source)
+    if not found:
+        assert name in OPTIONAL, f"no {name}"
+        return ""
+    return found[0] + "\n"
+
+
+def run(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The KUnit tests on the functions `text`."""
+    for name in HEADERS:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("", encoding="utf-8")
+    (folder / "mm/tests").mkdir(exist_ok=True)
+    (folder / "functions.inc").write_text(text, encoding="utf-8")
+    program = folder / "tests-in-user-space"
+    # The KUnit file asks for ../internal.h: mm/tests/.. of some folder in the list.
+    subprocess.run(["gcc", "-O1", "-Wall", "-Wno-unused-function", "-fsanitize=undefined",
+                    *(f"-D{macro}" for macro in MACROS),
+                    *(["-DHAS_UFFD_RWP"] if "VMA_UFFD_RWP" in text else []),
+                    f"-I{folder}", f"-I{folder}/mm/tests", f"-I{REPO}", "-o", program,
+                    HOME / "tests" / "hugetlb_pmd_share_main.c"], check=True)
+    return subprocess.run([program], text=True, capture_output=True, check=False, timeout=60)
+
+
+def test_they_pass(functions: str, tmp_path: Path) -> None:
+    done = run(functions, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == "" and "SKIP" not in done.stdout
+    found = re.search(r"(\d+) tests, 0 failed", done.stdout)
+    assert found and int(found[1]) > 30
+
+
+@pytest.mark.parametrize("part, instead", [
+    # page_table_shareable()
+    ("pmd_index(addr) != pmd_index(saddr) ||", ""),
+    ("vm_flags != svm_flags ||", ""),
+    ("vm_flags = vma->vm_flags & ~VM_LOCKED_MASK", "vm_flags = vma->vm_flags"),
+    ("svm_flags = svma->vm_flags & ~VM_LOCKED_MASK", "svm_flags = svma->vm_flags"),
+    ("vma->vm_flags & ~VM_LOCKED_MASK", "vma->vm_flags & ~VM_LOCKED"),
+    ("vma->vm_flags & ~VM_LOCKED_MASK", "vma->vm_flags & ~(VM_LOCKED_MASK | VM_WRITE)"),
+    ("!range_in_vma(svma, sbase, s_end) ||", ""),
+    ("range_in_vma(svma, sbase, s_end)", "range_in_vma(svma, saddr, s_end)"),
+    ("range_in_vma(svma, sbase, s_end)", "range_in_vma(svma, sbase, saddr)"),
+    ("range_in_vma(svma, sbase, s_end)", "range_in_vma(vma, sbase, s_end)"),
+    ("||\n\t    !svma->vm_private_data", ""),
+    ("!svma->vm_private_data", "!vma->vm_private_data"),
+    ("return saddr;", "return addr;"),
+    ("return saddr;", "return sbase;"),
+    ("<< PAGE_SHIFT) +\n\t\t\t\tsvma->vm_start", "<< PAGE_SHIFT) +\n\t\t\t\tvma->vm_start"),
+    # want_pmd_share()
+    ("if (!(vma->vm_flags & VM_MAYSHARE))", "if (0)"),
+    ("if (!(vma->vm_flags & VM_MAYSHARE))", "if (!(vma->vm_flags & VM_SHARED))"),
+    ("if (!vma->vm_private_data)", "if (0)"),
+    ("if (!range_in_vma(vma, start, end))", "if (0)"),
+    ("if (!range_in_vma(vma, start, end))", "if (!range_in_vma(vma, addr, end))"),
+    ("if (!range_in_vma(vma, start, end))", "if (!range_in_vma(vma, start, addr))"),
+    ("unsigned long start = addr & PUD_MASK;", "unsigned long start = addr;"),
+    ("if (uffd_disable_huge_pmd_share(vma))", "if (0)"),
+    # adjust_range_if_pmd_sharing_possible()
+    ("*end = ALIGN(*end, PUD_SIZE);", "{ }"),
+    ("*start = ALIGN_DOWN(*start, PUD_SIZE);", "{ }"),
+    ("*end = ALIGN(*end, PUD_SIZE)", "*end = ALIGN_DOWN(*end, PUD_SIZE)"),
+    ("*start = ALIGN_DOWN(*start, PUD_SIZE)", "*start = ALIGN(*start, PUD_SIZE)"),
+    ("*end = ALIGN(*end, PUD_SIZE)", "*end = *start + PUD_SIZE"),
+    ("if (*end < v_end)", "if (*end)"),
+    ("if (*start > v_start)", "if (*end)"),
+    ("(*start >= v_end)", "0"),
+    ("(*end <= v_start)", "0"),
+    ("!(vma->vm_flags & VM_MAYSHARE) ||", ""),
+    ("!(vma->vm_flags & VM_MAYSHARE) ||", "!(vma->vm_flags & VM_SHARED) ||"),
+    ("v_start = ALIGN(vma->vm_start, PUD_SIZE)", "v_start = vma->vm_start"),
+    ("v_start = ALIGN(vma->vm_start,", "v_start = ALIGN_DOWN(vma->vm_start,"),
+    ("v_end = ALIGN_DOWN(vma->vm_end, PUD_SIZE)", "v_end = vma->vm_end"),
+    ("v_end = ALIGN_DOWN(vma->vm_end,", "v_end = ALIGN(vma->vm_end,"),
+])
+def test_each_part_is_needed(functions: str, part: str, instead: str, tmp_path: Path) -> None:
+    assert part in functions
+    assert run(functions.replace(part, instead), tmp_path).returncode != 0
+
+
+@pytest.mark.parametrize("part, instead", [
+    # page_table_shareable(): 6.12 has the field, 7.3 a function
+    (r"idx - (svma->vm_pgoff|vma_start_pgoff\(svma\))", "idx"),
+    (r"svma->vm_pgoff|vma_start_pgoff\(svma\)", "vma->vm_pgoff"),
+    # uffd_disable_huge_pmd_share()
+    (r"\bVMA?_UFFD_WP\b", "0"),
+    (r"\bVMA?_UFFD_MINOR\b", "0"),
+    (r"\bVMA?_UFFD_MISSING\b", "0"),
+    # range_in_vma(), in 7.3 with range_is_subset()
+    (r"(?<=\()vma && |(?s:if \(!vma\).*?;)", ""),
+    (r"(?<=start) <= (?=(inner_)?start)", " < "),
+    (r"(?<=start) <= (?=(inner_)?start)", " || "),
+    (r"(?<=end) <= (?=(vma->vm|outer)_end)", " < "),
+    (r"(?<=end) <= (?=(vma->vm|outer)_end)", " || "),
+])
+def test_each_part_is_needed_by_whatever_name(functions: str, part: str, instead: str,
+                                              tmp_path: Path) -> None:
+    text, count = re.subn(part, instead, functions)
+    assert count == 1
+    assert run(text, tmp_path).returncode != 0
+
+
+def test_the_flag_that_came_later_is_needed(functions: str, tmp_path: Path) -> None:
+    if "VMA_UFFD_RWP" not in functions:
+        pytest.skip("this kernel has no VM_UFFD_RWP")
+    mutant = re.sub(r"\bVMA_UFFD_RWP\b", "0", functions)
+    assert mutant != functions
+    assert run(mutant + "/* VMA_UFFD_RWP */\n", tmp_path).returncode != 0

@@ -1,0 +1,989 @@
+# SPDX-License-Identifier: GPL-2.0
+"""make mutants: that each rule breaks what it says, and that a survivor is never called dead.
+
+Trees are cut down to the files that the rules look at.
+"""
+
+import dataclasses
+import difflib
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from conftest import debian_files, outside_make, wanted
+from test_queue import released_tree
+
+from lab import arch, defect
+from lab.base import load as load_base
+from lab.errors import LabError
+from lab.guest import initramfs, qemu, selftest
+from lab.guest.booted import Booted
+from lab.judge import klog, ktap
+from lab.judge.verdict import Boot, boot_state
+from lab.kernel import build, variant
+from lab.kernel.source import Source
+from lab.paths import REPO
+from lab.progress import Progress
+from lab.tell import record
+from lab.verbs import mutants, prove
+
+ALL = [mutants.load(name) for name in mutants.names()]
+DEFECT = defect.load("pmd-share-migrate")
+FILES = sorted({name for one in ALL for name in one.files} | {"Makefile"})
+
+UNMAP, MIGRATE, BOTH = {"try_to_unmap_one"}, {"try_to_migrate_one"}, \
+    {"try_to_unmap_one", "try_to_migrate_one"}
+UNSHARE, NOTE = {"huge_pmd_unshare"}, {"tlb_unshare_pmd_ptdesc"}
+ADJUST, ZAP, PROTECT = {"adjust_range_if_pmd_sharing_possible"}, {"__unmap_hugepage_range"}, \
+    {"hugetlb_change_protection"}
+NOWHERE: set[str] = set()
+# What each rule must change, so that one that silently stops matching is seen.
+BASES = ("4.18", "5.10", "6.1", "6.12")
+THERE: dict[str, tuple[set[str], ...]] = {
+    "continue-for-break": (NOWHERE, UNMAP, MIGRATE, MIGRATE),
+    "flush-one-page": (NOWHERE, NOTE, NOTE, NOTE),
+    "mapcount-dropped-for-every-sharer": (NOWHERE, UNMAP, BOTH, BOTH),
+    "mprotect-flushes-own-range": (PROTECT, PROTECT, PROTECT, PROTECT),
+    "no-cache-flush": (NOWHERE, UNMAP, BOTH, BOTH),
+    "no-invalidate-before-copy": (NOWHERE, UNMAP, BOTH, NOWHERE),
+    "no-tlb-flush": (NOWHERE, UNMAP, BOTH, BOTH),
+    "no-unshare": (NOWHERE, UNMAP, BOTH, BOTH),
+    "notifier-range-not-widened": (NOWHERE, UNMAP, BOTH, BOTH),
+    "punch-not-flushed": ({"unmap_shared_entry"}, NOWHERE, NOWHERE, NOWHERE),
+    "range-beyond-vma": (ADJUST, ADJUST, ADJUST, ADJUST),
+    "seed-loop": (ADJUST, ADJUST, ADJUST, ADJUST),
+    "sharers-not-flushed": ({"hugetlb_sharers_flush"}, NOWHERE, NOWHERE, NOWHERE),
+    "sharers-not-told": ({"hugetlb_sharers_notify"}, NOWHERE, NOWHERE, NOWHERE),
+    "start-without-end": (NOWHERE, UNMAP, MIGRATE, MIGRATE),
+    "start-cannot-sleep": (UNMAP, UNMAP, MIGRATE, MIGRATE),
+    "table-ref-dropped-twice": (UNSHARE, NOTE, NOTE, NOTE),
+    "table-ref-not-dropped": (UNSHARE, NOTE, NOTE, NOTE),
+    "uses-changed-address": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),
+    "walk-stops-after-unshare": (NOWHERE, UNMAP, BOTH, BOTH),
+    "widens-private-vma": (ADJUST, ADJUST, ADJUST, ADJUST),
+    "zap-flushes-own-range": (ZAP, ZAP, ZAP, ZAP),
+}
+# In 7.3 what try_to_unmap_one() did for hugetlb pages is a function of its own.
+NEWEST = {"try_to_unmap_one": "try_to_unmap_poisoned_hugetlb_one"}
+# What is like 4.18, less some.
+OLDER = {"4.14": NOWHERE, "4.9": NOWHERE, "4.4": NOWHERE}
+
+needs_spatch = pytest.mark.skipif(not shutil.which("spatch"),
+                                  reason="no spatch: apt install coccinelle")
+
+
+# ---- the rules -----------------------------------------------------------------------------
+
+
+def cut_down(base: str, folder: Path) -> Source:
+    """The files of `base` that the rules and its queue are about."""
+    tree = folder / "work" / "tree"
+    patched = {name for patch in variant.series(base)
+               for name in re.findall(r"(?m)^--- a/(.+)$", patch.read_text(encoding="utf-8"))}
+    whole = debian_files(base) if load_base(base).package else released_tree(base)
+    for name in {*FILES, *patched}:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(whole / name, tree / name)
+    return Source(load_base(base), f"{base}.1", {}, "k", tree)
+
+
+def fixed_of(source: Source) -> variant.Variant:
+    return variant.plan(source, DEFECT)[1]
+
+
+def text_of(tree: Path, files: tuple[str, ...]) -> list[str]:
+    return [line for name in files for line in (tree / name).read_text().split("\n")]
+
+
+def functions_of(made: variant.Variant | None) -> set[str]:
+    return {place.split()[1] for place in made.places} if made else set()
+
+
+def test_every_mutant_is_expected_somewhere() -> None:
+    assert set(THERE) == set(mutants.names())
+    for one in ALL:
+        missing = any(not there for there in THERE[one.name])
+        assert bool(one.absent) or not missing, one.name
+
+
+@needs_spatch
+@pytest.mark.parametrize("base", BASES)
+def test_rules_break_what_they_say(base: str, tmp_path: Path) -> None:
+    source = cut_down(base, tmp_path)
+    fixed = fixed_of(source)
+    before = {path: path.read_bytes() for path in source.tree.rglob("*") if path.is_file()}
+    for one in ALL:
+        made = mutants.make(source, fixed, one)
+        assert functions_of(made) == THERE[one.name][BASES.index(base)], one.name
+        if made is None:
+            continue
+        # On top of what is fixed, and no more than some lines.
+        variant.put(source, fixed)
+        held = text_of(source.tree, one.files)
+        variant.put(source, made)
+        broken = text_of(source.tree, one.files)
+        assert 0 < sum(line[:1] in "+-" for line in difflib.unified_diff(held, broken, n=0)) < 50
+    variant.restore(source.tree)
+    assert before == {path: path.read_bytes() for path in before}
+
+
+@needs_spatch
+@pytest.mark.parametrize("base", sorted(OLDER))
+def test_rules_on_older_trees(base: str, tmp_path: Path) -> None:
+    source = cut_down(base, tmp_path)
+    fixed = fixed_of(source)
+    for one in ALL:
+        want = NOWHERE if one.name in OLDER[base] else THERE[one.name][0]
+        assert functions_of(mutants.make(source, fixed, one)) == want, one.name
+
+
+@needs_spatch
+def test_rules_on_the_newest_tree(tmp_path: Path) -> None:
+    source = cut_down("7.3", tmp_path)
+    fixed = fixed_of(source)
+    for one in ALL:
+        want = {NEWEST.get(name, name) for name in THERE[one.name][BASES.index("6.12")]}
+        assert functions_of(mutants.make(source, fixed, one)) == want, one.name
+
+
+TREE = """\
+static bool try_to_unmap_one(struct page *page, struct vm_area_struct *vma)
+{
+	flush_cache_range(vma, 1, 2);
+	if (huge_pmd_unshare(mm, &addr, pte)) {
+		flush_tlb_range(vma, 1, 2);
+		return true;
+	}
+	return true;
+}
+
+static void another(void)
+{
+	flush_cache_range(vma, 1, 2);
+}
+"""
+
+
+def small(folder: Path, text: str = TREE) -> Source:
+    tree = folder / "work" / "tree"
+    (tree / "mm").mkdir(parents=True)
+    (tree / "mm/rmap.c").write_text(text)
+    return Source(load_base("6.12"), "6.12.1", {}, "k", tree)
+
+
+def rule(folder: Path, body: str, **changes: object) -> mutants.Mutant:
+    path = folder / "mine.cocci"
+    path.write_text(body)
+    one = dataclasses.replace(mutants.load("no-cache-flush"), name="mine", rule=path)
+    return dataclasses.replace(one, **changes)                      # type: ignore[arg-type]
+
+
+AS_IT_IS = variant.make("fixed", "as it is", "")
+
+
+@needs_spatch
+@pytest.mark.parametrize(("body", "places", "says"), [
+    # Also in a function that the mutant does not name.
+    ("@@\n@@\n- flush_cache_range(...);\n", ("try_to_unmap_one",),
+     r"mine.cocci changes another, try_to_unmap_one of 6.12.1 in place of try_to_unmap_one:"),
+    # Not in one that it does.
+    ("@@\n@@\nanother(...) {\n- flush_cache_range(...);\n}\n", ("try_to_unmap_one", "another"),
+     "changes another of 6.12.1 in place of another, try_to_unmap_one:"),
+])
+def test_another_place_stops_the_run(tmp_path: Path, body: str, places: tuple[str, ...],
+                                     says: str) -> None:
+    with pytest.raises(LabError, match=says):
+        mutants.make(small(tmp_path), AS_IT_IS, rule(tmp_path, body, places=places))
+
+
+@needs_spatch
+def test_a_rule_that_finds_nothing_must_say_why_that_may_be(tmp_path: Path) -> None:
+    source = small(tmp_path)
+    one = rule(tmp_path, "@@\n@@\n- no_such_function(...);\n", absent="it came later")
+    assert mutants.make(source, AS_IT_IS, one) is None
+    with pytest.raises(LabError, match="finds nothing in 6.12.1, and does not say why"):
+        mutants.make(source, AS_IT_IS, dataclasses.replace(one, absent=""))
+
+
+@needs_spatch
+def test_a_mutant_is_made_of_the_fixed_tree(tmp_path: Path) -> None:
+    source = small(tmp_path)
+    fixed = variant.make("fixed", "queue/0.1 (1 patch)", """\
+--- a/mm/rmap.c
++++ b/mm/rmap.c
+@@ -10,4 +10,5 @@
+ 
+ static void another(void)
+ {
++	/* fixed */
+ 	flush_cache_range(vma, 1, 2);
+""")
+    made = mutants.make(source, fixed, rule(
+        tmp_path, "@@\n@@\ntry_to_unmap_one(...) {\n<...\n- flush_cache_range(...);\n...>\n}\n"))
+    assert made is not None
+    assert (made.name, made.how) == ("mine", "queue/0.1 (1 patch), and mutants/mine.cocci")
+    assert made.places == ("mm/rmap.c:3 try_to_unmap_one",)
+    variant.put(source, made)
+    text = (source.tree / "mm/rmap.c").read_text()
+    assert "/* fixed */" in text and text.count("flush_cache_range") == 1
+
+
+@needs_spatch
+def test_a_mutant_has_the_files_of_ours_that_the_fixed_kernel_has(tmp_path: Path) -> None:
+    source = small(tmp_path)
+    (source.tree / "lib").mkdir()
+    (source.tree / "lib/Makefile").write_text("obj-y += a.o\n")
+    wanted_files = dataclasses.replace(DEFECT, add=defect.load("thp-numa-notifier").add,
+                                       control=None, upstream=())
+    patch = tmp_path / "0001-x.patch"
+    patch.write_text("--- a/mm/rmap.c\n+++ b/mm/rmap.c\n@@ -1,1 +1,2 @@\n+/* fixed */\n"
+                     f" {TREE.splitlines()[0]}\n")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(variant, "series", lambda _base, _form="series": [patch])
+        _vulnerable, fixed = variant.plan(source, wanted_files)
+    made = mutants.make(source, fixed, rule(
+        tmp_path, "@@\n@@\ntry_to_unmap_one(...) {\n<...\n- flush_cache_range(...);\n...>\n}\n"))
+    assert made is not None and functions_of(made) == UNMAP
+    for one, left in ((fixed, 2), (made, 1)):
+        variant.put(source, one)
+        text = (source.tree / "mm/rmap.c").read_text()
+        assert text.startswith("/* fixed */") and text.count("flush_cache_range") == left
+        for name in wanted_files.add:
+            assert (source.tree / name).read_bytes() == (REPO / name).read_bytes()
+        assert "obj-y += test_mmu_notifier.o\n" in (source.tree / "lib/Makefile").read_text()
+
+
+# ---- their heads ---------------------------------------------------------------------------
+
+
+def test_heads_name_what_there_is() -> None:
+    for one in ALL:
+        assert set(one.tests) <= set(selftest.names()), one.name
+        assert not one.breaks.endswith("."), one.name
+        for _where, why in (*one.unseen, ("", one.absent), ("", one.survives)):
+            assert not why.endswith("."), one.name
+
+
+HEAD = """\
+// SPDX-License-Identifier: GPL-2.0
+// breaks: something
+// files: mm/rmap.c
+// places: f g|h
+// tests: hugetlb_pmd_migrate
+// unseen before 4.20: it was
+//     otherwise then
+// unseen tcg: no
+// unseen without DEBUG=1: nobody looks
+// unseen kvm, before 6.6: both
+//
+// absent: this is prose.
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(mutants, "MUTANTS", tmp_path)
+    return tmp_path
+
+
+def test_a_head_is_read(folder: Path) -> None:
+    (folder / "mine.cocci").write_text(HEAD)
+    one = mutants.load("mine")
+    assert (one.breaks, one.places, one.absent) == ("something", ("f", "g|h"), "")
+    assert one.unseen == (("before 4.20", "it was otherwise then"), ("tcg", "no"),
+                          ("without DEBUG=1", "nobody looks"), ("kvm, before 6.6", "both"))
+
+
+@pytest.mark.parametrize(("old", "new", "says"), [
+    ("// tests: hugetlb_pmd_migrate\n", "", "tests"),
+    ("// breaks:", "// brakes: x\n// breaks:", "brakes"),
+    ("// breaks:", "// breaks: x\n// breaks:", "twice"),
+    ("// unseen tcg:", "// unseen here:", "where is that"),
+    ("// unseen tcg:", "// unseen tcg, here:", "where is that"),
+])
+def test_a_wrong_head_is_named(folder: Path, old: str, new: str, says: str) -> None:
+    (folder / "mine.cocci").write_text(HEAD.replace(old, new))
+    with pytest.raises(LabError, match=says):
+        mutants.load("mine")
+
+
+def test_an_unknown_mutant_lists_the_known_ones() -> None:
+    with pytest.raises(LabError, match="no mutant nosuch: there are continue-for-break, "):
+        mutants.load("nosuch")
+
+
+@pytest.mark.parametrize(("version", "accel", "debug", "why"), [
+    ("4.18.0", "kvm", True, "it was otherwise then"),
+    ("4.4.155", "kvm", True, "it was otherwise then"),
+    ("4.20.1", "tcg", True, "no"),
+    ("6.12.117", "kvm", False, "nobody looks"),
+    ("6.5.1", "kvm", True, "both"),
+    ("6.12.117", "kvm", True, ""),
+])
+def test_where_it_cannot_be_seen(folder: Path, version: str, accel: str, debug: bool,
+                                 why: str) -> None:
+    (folder / "mine.cocci").write_text(HEAD)
+    assert mutants.unseen(mutants.load("mine"), version, "x86_64", accel, debug) == why
+
+
+def test_no_cache_flush_cannot_be_seen_on_x86() -> None:
+    one = mutants.load("no-cache-flush")
+    for version in ("4.18.0", "5.10.262", "6.12.117"):
+        for accel in qemu.ACCELS:
+            assert mutants.unseen(one, version, "x86_64", accel, True)
+    assert not mutants.unseen(one, "6.12.117", "aarch64", "kvm", True)
+
+
+# ---- what boots say ------------------------------------------------------------------------
+
+PASS = "lab: start p\n1..2\nok 1 p.a\nok 2 p.b\nlab: exit p 0\nlab: done\n"
+FAIL = "lab: start p\n1..2\nnot ok 1 p.a\nok 2 p.b\nlab: exit p 1\nlab: done\n"
+BOTH_FAIL = "lab: start p\n1..2\nnot ok 1 p.a\nnot ok 2 p.b\nlab: exit p 1\nlab: done\n"
+DIED = "lab: start p\n1..2\n#  RUN           p.a ...\nlab: exit p 135\nlab: done\n"
+STUCK = "lab: start p\n1..2\n#  RUN           p.a ...\n"
+UNDECIDED = ("lab: start p\n1..2\nok 1 p.a # SKIP inconclusive: too few\nok 2 p.b\n"
+             "lab: exit p 0\nlab: done\n")
+BUG = "kernel BUG at mm/hugetlb.c:1213!\n"
+BAD = "BUG: Bad page state in process a  pfn:1\n"
+
+
+def booted(said: str, log: str = "", number: int = 1, name: str = "mine") -> Boot:
+    transcript, complaints = ktap.read(said), klog.read(log)
+    late = not transcript.done and not complaints
+    status = None if late else 0
+    return Boot(name, number, f"out/{name}/boot-{number:02}", 9.0, "tcg", transcript, complaints,
+                late, status, boot_state(transcript, complaints, late, status))
+
+
+def judged(*boots: Boot, here: str = "", survives: str = "") -> tuple[str, str]:
+    one = dataclasses.replace(mutants.load("no-unshare"), survives=survives)
+    return mutants.judge(mutants.Row(one, booted=Booted(boots=list(boots))), here)
+
+
+@pytest.mark.parametrize(("boot", "killed"), [
+    (booted(PASS), False),
+    (booted(FAIL), True),
+    (booted(DIED), True),
+    (booted(PASS, BAD), True),
+    (booted(STUCK, BUG), True),
+    # A guest that was slow is no guest that failed.
+    (booted(STUCK), False),
+    (booted(""), False),
+    (booted(UNDECIDED), False),
+])
+def test_what_kills(boot: Boot, killed: bool) -> None:
+    assert mutants.kills(boot) is killed
+
+
+def test_one_boot_is_enough_and_is_counted() -> None:
+    assert judged(booted(PASS), booted(FAIL), booted(PASS)) == ("killed", "")
+    assert mutants.witnesses([booted(PASS), booted(FAIL)]) == ["p.a"]
+    assert mutants.witnesses([booted(FAIL), booted(BOTH_FAIL), booted(STUCK, BUG + BAD)]) == \
+        ["p (2 tests)", "the kernel (BUG)"]
+
+
+def test_a_survivor_says_why() -> None:
+    assert judged(booted(PASS)) == ("survived", "")
+    assert judged(booted(PASS), survives="no ears") == ("survived", "no ears")
+    assert judged(booted(PASS), booted(STUCK), booted(UNDECIDED), survives="no ears") == \
+        ("survived", "no ears; 1 of 3 boots gave no result; 1 of its tests were inconclusive")
+
+
+def test_silence_is_no_result() -> None:
+    assert judged(booted(STUCK), booted("")) == ("no result", "all boots ended as TIMEOUT")
+
+
+def test_what_cannot_be_seen_and_is() -> None:
+    assert judged(booted(PASS), here="no caches") == ("not observable", "no caches")
+    assert judged(booted(FAIL), here="no caches") == ("killed", "although no caches")
+
+
+@pytest.mark.parametrize(("boot", "says"), [
+    (booted(PASS), ""),
+    (booted(FAIL), "p.a failed"),
+    (booted(PASS, BAD), "bad page: BUG: Bad page"),
+    (booted(STUCK), "TIMEOUT: p: "),
+    (booted("lab: start p\n1..0 # SKIP no root\nlab: exit p 4\nlab: done\n"),
+     "no test of p passed: no root"),
+])
+def test_the_kernel_as_it_is_must_pass(boot: Boot, says: str) -> None:
+    why = mutants.trouble(boot, ("p",))
+    assert why.startswith(says) and bool(why) == bool(says)
+
+
+# ---- a boot that is ended ----
+
+WARNS = "------------[ cut here ]------------\nWARNING: CPU: 0 PID: 1 at mm/rmap.c:1 x+0x1/0x2\n"
+NOISE = "------------[ cut here ]------------\n" \
+        "WARNING: CPU: 0 PID: 1 at mm/page_alloc.c:7 has_unmovable_pages+0x1/0x2\n"
+TODO = "lab: start p\n1..2\nnot ok 1 p.a # TODO one day\n"
+REST = "ok 2 p.b\nlab: exit p 0\nlab: done\n"
+
+
+def boot_of(folder: Path, body: str, base: str = "6.12", enough: prove.Enough | None = mutants.seen
+            ) -> Boot:
+    """A real boot, with a shell script for QEMU."""
+    script = folder / "qemu"
+    script.write_text(f"#!/bin/sh\n{body}\n")
+    script.chmod(0o755)
+    home = folder / "mine"
+    home.mkdir()
+    for name in ("config", "identity.json"):
+        (home / name).write_text(name)
+    source = Source(load_base(base), f"{base}.1", {}, "k", folder)
+    made = prove.Prepared(source, (AS_IT_IS,), {}, {}, folder,
+                          dataclasses.replace(arch.load(), qemu=str(script)))
+    return prove.boot(wanted(folder, limit=20), made, variant.make("mine", "", ""), home, 1, "tcg",
+                      Progress(open("/dev/null", "w")), enough)
+
+
+def says(ktap_line: str = "", log: str = "") -> str:
+    return f"printf '%b' {ktap_line!r} >> ktap.log; printf '%b' {log!r} >> console.log"
+
+
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu, "GRACE", 0.5)
+
+
+@pytest.mark.usefixtures("short_grace")
+@pytest.mark.parametrize(("body", "state", "by"), [
+    (says(FAIL.split("ok 2")[0]), "ENDED", "p.a; ended there"),
+    (says(STUCK, WARNS), "ENDED", "the kernel (WARNING); ended there"),
+    # The kernel of it would not end either.
+    (says(STUCK, BUG), "CRASHED", "the kernel (BUG); ended there"),
+])
+@pytest.mark.slow
+def test_a_guest_that_showed_the_mutant_is_ended(tmp_path: Path, body: str, state: str, by: str
+                                                 ) -> None:
+    one = boot_of(tmp_path, f"{body}; exec sleep 1000")
+    assert (one.state, one.ended_early, one.timed_out) == (state, True, False)
+    assert mutants.kills(one) and one.seconds < 15
+    assert mutants._came_of(one) == by
+    assert judged(one, booted(PASS)) == ("killed", "")
+
+
+@pytest.mark.usefixtures("short_grace")
+@pytest.mark.parametrize(("first", "then", "base"), [
+    # No failure, whatever it begins with.
+    (says(TODO), says(REST), "6.12"),
+    (says(TODO.replace("TODO", "SKIP").replace("not ok", "ok")), says(REST), "6.12"),
+    # Of no meaning on this base; what is not whole yet is not judged.
+    (says(TODO, NOISE), says(REST), "4.18"),
+    (says(TODO, "WARNING: polling"), says(REST, " idle and HT enabled\n"), "6.12"),
+    (says(TODO + "not o"), says("k 2 p.b # TODO\nlab: exit p 0\nlab: done\n"), "6.12"),
+])
+@pytest.mark.slow
+def test_a_guest_that_showed_nothing_boots_whole(tmp_path: Path, first: str, then: str, base: str
+                                                 ) -> None:
+    one = boot_of(tmp_path, f"{first}; sleep 1.2; {then}", base)
+    assert (one.state, one.ended_early, mutants.kills(one)) == ("DONE", False, False)
+    assert mutants._came_of(one) == "survived"
+
+
+@pytest.mark.usefixtures("short_grace")
+@pytest.mark.slow
+def test_other_boots_are_not_ended(tmp_path: Path) -> None:
+    first, rest = FAIL.split("ok 2")
+    one = boot_of(tmp_path, f"{says(first, WARNS)}; sleep 1.2; {says('ok 2' + rest)}", enough=None)
+    assert (one.state, one.ended_early) == ("DONE", False)
+
+
+# ---- a run ---------------------------------------------------------------------------------
+
+Said = dict[str, tuple[str, str]]       # by kernel: KTAP and log
+REAL_BOOT, REAL_KEEP = prove.boot, prove.keep
+
+
+@pytest.fixture
+def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Said], list[str]]:
+    """Stand-ins for all that builds and boots; gives the list of what they were asked for."""
+    asked: list[str] = []
+    source = Source(load_base("6.12"), "6.12.117", {"version": "6.12.117", "sha256": "0" * 64},
+                    "k", tmp_path)
+    fixed = variant.make("fixed", "as it is", "")
+
+    def made(_source: Source, _fixed: variant.Variant, one: mutants.Mutant
+             ) -> variant.Variant | None:
+        if one.name == "uses-changed-address":
+            return None
+        return variant.make(one.name, f"mutants/{one.name}.cocci", one.name,
+                            (f"{one.files[-1]}:7 {one.places[0]}",))
+
+    def kernel(_source: Source, one: variant.Variant, *_more: object) -> build.Kernel:
+        asked.append(f"build {one.name}")
+        return build.Kernel(tmp_path, tmp_path, {"compiler": "gcc 12"}, False, 1.0)
+
+    def set_up(said: Said) -> list[str]:
+        def boot(wanted: prove.Wanted, _made: prove.Prepared, one: variant.Variant, _home: Path,
+                 number: int, _accel: str, _progress: Progress, enough: prove.Enough | None
+                 ) -> Boot:
+            asked.append(f"boot {one.name}")
+            assert (enough is None) == (one.name == "fixed")
+            assert wanted.defect.symptoms == ()
+            text, log = said.get(one.name, ("", ""))
+            every = "".join(PASS.removesuffix("lab: done\n").replace("p", test)
+                            for test in wanted.defect.selftests)
+            return booted(text or every + "lab: done\n", log, number, one.name)
+
+        monkeypatch.setattr(prove, "boot", boot)
+        return asked
+
+    monkeypatch.setattr(prove, "find_source", lambda *_: source)
+    monkeypatch.setattr(variant, "plan", lambda *_: (fixed, fixed))
+    monkeypatch.setattr(mutants, "make", made)
+    monkeypatch.setattr(build, "kernel", kernel)
+    monkeypatch.setattr(selftest, "build", lambda *_: selftest.Built(
+        {name: tmp_path for name in selftest.names()}, "6.12.1", tmp_path))
+    (tmp_path / "initrd").write_text("initrd")
+    monkeypatch.setattr(initramfs, "initramfs", lambda _programs: tmp_path / "initrd")
+    monkeypatch.setattr(qemu, "choose_accel", lambda *_: "tcg")
+    monkeypatch.setattr(qemu, "version", lambda _arch: "QEMU 7.2")
+    monkeypatch.setattr(prove, "keep", lambda *_: {})
+    return set_up
+
+
+def go(out: Path, only: str = "", boots: int = 2) -> mutants.Run:
+    asked = wanted(out, boots=boots, command="make mutants KERNEL=/home/me/linux")
+    return mutants.run(asked, only, arch.load(), Progress(open("/dev/null", "w")))
+
+
+EVERY_ONE = {one.name: (FAIL, "") for one in ALL}
+
+
+def status_of(run: mutants.Run) -> dict[str, str]:
+    return {row.mutant.name: row.status for row in run.rows}
+
+
+def test_a_run_whose_mutants_are_all_killed_passes(
+        guests: Callable[[Said], list[str]], tmp_path: Path) -> None:
+    asked = guests(EVERY_ONE)
+    run = go(tmp_path / "out")
+    assert run.passed() and run.whole
+    assert status_of(run)["no-cache-flush"] == "not observable"
+    assert status_of(run)["uses-changed-address"] == "not there"
+    assert asked[:3] == ["build fixed", "boot fixed", "boot fixed"]
+    # What cannot be seen is neither built nor booted; what changes the same file is in a row.
+    assert "build no-cache-flush" not in asked
+    order = [mutants.load(name.split()[1]).files[-1] for name in asked[3:]
+             if name.startswith("build")]
+    assert order == sorted(order)
+    assert asked.count("boot no-unshare") == 2
+
+
+def test_one_survivor_is_enough_to_fail(
+        guests: Callable[[Said], list[str]], tmp_path: Path) -> None:
+    guests({name: said for name, said in EVERY_ONE.items() if name != "seed-loop"})
+    run = go(tmp_path / "out")
+    assert not run.passed()
+    assert [name for name, status in status_of(run).items() if status == "survived"] == \
+        ["seed-loop"]
+    told = mutants.summary(run, tmp_path / "out")
+    assert re.search(r"(?m)^survived +seed-loop$", told)
+    assert re.search(r"(?m)^killed +no-unshare +2 of 2\n +by p\.a$", told)
+    dead = sum(status == "killed" for status in status_of(run).values())
+    assert f"{dead} of the {dead + 1} that could be seen here were killed" in told
+
+
+def test_a_named_mutant_is_booted_whatever_its_file_says(
+        guests: Callable[[Said], list[str]], tmp_path: Path) -> None:
+    asked = guests({})
+    run = go(tmp_path / "out", "no-cache-flush")
+    assert asked.count("boot no-cache-flush") == 2
+    assert status_of(run) == {"no-cache-flush": "not observable"}
+    assert run.passed() and not run.whole
+
+
+def test_nothing_is_said_of_mutants_of_a_kernel_that_fails(
+        guests: Callable[[Said], list[str]], tmp_path: Path) -> None:
+    asked = guests({"fixed": (PASS, BAD)})
+    with pytest.raises(LabError, match="fixed kernel itself does not pass.*bad page"):
+        go(tmp_path / "out")
+    assert asked == ["build fixed", "boot fixed"]
+    assert not (tmp_path / "out" / "mutants.json").exists()
+
+
+@pytest.mark.parametrize("only", ["", "no-unshare"])
+def test_all_kernels_have_what_some_selftest_needs(
+        guests: Callable[[Said], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        only: str) -> None:
+    """Also where another mutant is asked for, or each would have a build folder of its own."""
+    asked = guests(EVERY_ONE)
+    needs = defect.load("thp-numa-notifier")
+    assert needs.add and needs.options
+    one = dataclasses.replace(mutants.load("seed-loop"), tests=needs.selftests)
+    load, kernel, plan = mutants.load, build.kernel, variant.plan
+    options, added = [], []
+    monkeypatch.setattr(mutants, "load", lambda name: one if name == one.name else load(name))
+
+    def built(*request: object) -> build.Kernel:
+        options.append(tuple(map(str, request[-1])))            # type: ignore[call-overload]
+        return kernel(*request)                                     # type: ignore[arg-type]
+
+    def planned(source: Source, shown: defect.Defect, form: str) -> object:
+        added.append(shown.add)
+        return plan(source, shown, form)
+
+    monkeypatch.setattr(build, "kernel", built)
+    monkeypatch.setattr(variant, "plan", planned)
+    go(tmp_path / "out", only)
+    assert len(options) == sum(word.startswith("build ") for word in asked) > 1
+    # Beside what that one needs, there is what others' tests do.
+    assert len(set(options)) == 1 and set(needs.options) < set(options[0])
+    assert added == [needs.add]
+
+
+def test_selftests_that_need_another_guest_are_named(
+        guests: Callable[[Said], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        ) -> None:
+    asked = guests(EVERY_ONE)
+    one = dataclasses.replace(mutants.load("seed-loop"), tests=("thp_cow_isolation",))
+    load = mutants.load
+    monkeypatch.setattr(mutants, "load", lambda name: one if name == one.name else load(name))
+    with pytest.raises(LabError, match=r"thp_cow_isolation cannot run in the same guest as the "
+                       r"other selftests: .* differ in \[guest\]"):
+        go(tmp_path / "out")
+    assert not asked
+
+
+def test_a_person_sees_how_far_it_is(
+        guests: Callable[[Said], list[str]], tmp_path: Path) -> None:
+    guests(EVERY_ONE)
+    said = io.StringIO()
+    mutants.run(wanted(tmp_path / "out", boots=2), "", arch.load(), Progress(said))
+    numbers = re.findall(r"mutant (\d+) of (\d+), (\S+): about (\d+) min to go", said.getvalue())
+    booted = [name for name, status in status_of(go(tmp_path / "out2")).items()
+              if status == "killed"]
+    assert [int(number) for number, *_more in numbers] == list(range(1, len(booted) + 1))
+    assert {total for _number, total, *_more in numbers} == {str(len(booted))}
+    assert sorted(name for _number, _total, name, _left in numbers) == booted
+    # Two boots of 9 s each, as the fixed kernel's; then as long as these stand-ins take.
+    assert int(numbers[0][3]) == round(18 * len(booted) / 60) and numbers[-1][3] == "0"
+
+
+def test_what_qemu_is_asked_for(guests: Callable[[Said], list[str]], tmp_path: Path,
+                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real boot, but for QEMU: each mutant's own tests, and a folder for each boot."""
+    guests({})
+    monkeypatch.setattr(prove, "boot", REAL_BOOT)
+    for name in ("image", "config", "initrd"):
+        (tmp_path / name).write_text(name)
+    kernel = build.Kernel(tmp_path / "image", tmp_path / "config", {"compiler": "gcc"}, False, 1.0)
+    monkeypatch.setattr(build, "kernel", lambda *_: kernel)
+    monkeypatch.setattr(initramfs, "initramfs", lambda _programs: tmp_path / "initrd")
+    monkeypatch.setattr(prove, "keep", REAL_KEEP)
+    lines: dict[str, str] = {}
+
+    def qemu_boot(what: qemu.Guest, folder: Path, _limit: float, _watch: object,
+                  _grace: float) -> qemu.Outcome:
+        assert (folder / what.image).read_text() == "image"
+        lines[f"{folder.parent.name}/{folder.name}"] = what.append
+        names = re.search(r"lab\.run=(\S+)", what.append)
+        assert names
+        (folder / "console.log").write_text("")
+        (folder / "ktap.log").write_text("".join(
+            PASS.removesuffix("lab: done\n").replace("p", name) for name in names[1].split(","))
+            + "lab: done\n")
+        return qemu.Outcome(0, False, 1.0)
+
+    monkeypatch.setattr(qemu, "boot", qemu_boot)
+    run = go(tmp_path / "out", "zap-flushes-own-range")
+    assert status_of(run) == {"zap-flushes-own-range": "survived"}
+    assert sorted(lines) == ["fixed/boot-01", "fixed/boot-02", "zap-flushes-own-range/boot-01",
+                             "zap-flushes-own-range/boot-02"]
+    assert "lab.run=hugetlb_pmd_flush " in lines["zap-flushes-own-range/boot-01"]
+    report = json.loads((tmp_path / "out" / "mutants.json").read_text())
+    folder = Path(report["mutants"][0]["folder"])
+    assert (folder / "variant.diff").read_text() == "zap-flushes-own-range"
+    assert (folder.parent / "mutants.json").exists()
+
+
+# ---- a run that goes on where another ended ----
+
+
+class Machine:
+    """Real boots, but for QEMU; and all that their identity is made of."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.said: Said = dict(EVERY_ONE)
+        self.booted: list[str] = []             # kernels, in order
+        self.rows: list[int] = []               # of mutants.json, at each boot: those not run yet
+        self.stops_at = 0
+        self.hours = 0
+        for name in ("image", "config", "initrd"):
+            (folder / name).write_text(name)
+        monkeypatch.setattr(prove, "boot", REAL_BOOT)
+        monkeypatch.setattr(prove, "keep", REAL_KEEP)
+        monkeypatch.setattr(build, "kernel", self.kernel)
+        monkeypatch.setattr(qemu, "boot", self.boot)
+        monkeypatch.setattr(mutants, "datetime", self)
+        self.identity = {"compiler": "gcc 12", "image_sha256": "1"}
+
+    def now(self, zone: timezone) -> datetime:
+        """Each run begins an hour after the last."""
+        self.hours += 1
+        return datetime(2026, 1, 2, tzinfo=zone) + timedelta(hours=self.hours)
+
+    def kernel(self, _source: Source, one: variant.Variant, *_more: object) -> build.Kernel:
+        return build.Kernel(self.folder / "image", self.folder / "config",
+                            {**self.identity, "diff": one.key}, False, 1.0)
+
+    def boot(self, what: qemu.Guest, folder: Path, _limit: float,
+             watch: Callable[[str, str], bool], _grace: float) -> qemu.Outcome:
+        name = folder.parent.name
+        self.booted.append(name)
+        report = self.folder / "out/mutants.json"
+        self.rows.append(sum(row["status"] == "not run" for row in
+                             json.loads(report.read_text())["mutants"]) if report.exists() else -1)
+        if len(self.booted) == self.stops_at:
+            raise KeyboardInterrupt
+        tests = re.search(r"lab\.run=(\S+)", what.append)
+        assert tests
+        every = "".join(PASS.removesuffix("lab: done\n").replace("p", test)
+                        for test in tests[1].split(",")) + "lab: done\n"
+        text, log = self.said.get(name, (every, ""))
+        (folder / "ktap.log").write_text(text)
+        (folder / "console.log").write_text(log)
+        ended = watch(log, text) and "lab: done" not in text
+        return qemu.Outcome(None if ended or text == STUCK else 0, text == STUCK, 1.04, ended)
+
+    def run(self, resume: bool = False, **changes: object) -> mutants.Run:
+        self.booted.clear()
+        asked = wanted(self.folder / "out", **({"boots": 2} | changes))
+        return mutants.run(asked, "", arch.load(), Progress(io.StringIO()), resume)
+
+    def interrupted(self, boots: int) -> dict[str, object]:
+        """A run that is interrupted in that boot; what it leaves behind."""
+        self.stops_at = boots
+        with pytest.raises(KeyboardInterrupt):
+            self.run()
+        self.stops_at = 0
+        report: dict[str, object] = json.loads((self.folder / "out/mutants.json").read_text())
+        return report
+
+
+@pytest.fixture
+def machine(guests: Callable[[Said], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+            ) -> Machine:
+    guests({})
+    return Machine(tmp_path, monkeypatch)
+
+
+def test_an_interrupted_run_leaves_what_it_has(machine: Machine) -> None:
+    # The fixed kernel, three mutants, and one that is half done.
+    report = machine.interrupted(10)
+    assert (report["whole"], report["passed"]) == (False, False)
+    rows = {row["name"]: row["status"] for row in report["mutants"]}  # type: ignore[attr-defined]
+    done = list(dict.fromkeys(machine.booted))[1:4]
+    assert [name for name, status in rows.items() if status == "killed"] == sorted(done)
+    assert rows["no-cache-flush"] == "not observable"
+    left = sum(status == "not run" for status in rows.values())
+    assert left == machine.rows[-1] > 3
+    # Nothing before the fixed kernel has passed; then it is written anew after each mutant.
+    assert machine.rows == [-1, -1, *(left + n for n in (3, 3, 2, 2, 1, 1, 0, 0))]
+    with pytest.raises(LabError, match="did not come to its end: make mutants RESUME=1 goes on"):
+        record.write_mutants(machine.folder / "out", machine.folder / "docs")
+
+
+def test_a_run_goes_on_with_what_is_left(machine: Machine) -> None:
+    machine.said["walk-stops-after-unshare"] = ("lab: start p\n1..2\nnot ok 1 p.a\n", WARNS)
+    machine.interrupted(10)
+    began = list(dict.fromkeys(machine.booted))
+    run = machine.run(resume=True)
+    assert run.whole and run.passed()
+    # What was booted to its end is not booted again; what was not, is, and whole.
+    assert not set(began[:4]) & set(machine.booted)
+    assert machine.booted[:2] == [began[4]] * 2
+    report = json.loads((machine.folder / "out/mutants.json").read_text())
+    old, new = "2026-01-02T01:00:00+00:00", "2026-01-02T02:00:00+00:00"
+    assert report["started"] == new and report["measure"]["ran"] == old
+    rows = {row["name"]: row for row in report["mutants"] if row["boots"]}
+    assert {name for name, row in rows.items() if row["ran"] == old} == set(began[1:4])
+    for row in rows.values():
+        assert (row["status"], row["killed"], len(row["runs"])) == ("killed", 2, 2)
+        assert Path(row["folder"]).is_dir() and ("20260102-01" in row["folder"]) == \
+            (row["ran"] == old)
+    told = mutants.summary(run, machine.folder / "out")
+    assert told.count(f"booted in the run of {old}") == 3
+    text = record.write_mutants(machine.folder / "out", machine.folder / "docs").read_text()
+    assert f":Taken over: 4 of {len(rows) + 1} kernels were booted in an earlier run, on " \
+           "2026-01-02\n" in text
+    # And again: all of it, from whichever run it is.
+    machine.run(resume=True)
+    assert not machine.booted
+    again = json.loads((machine.folder / "out/mutants.json").read_text())
+    kept = ("status", "by", "ran", "folder", "runs", "identity")
+    assert [[row[key] for key in kept] for row in again["mutants"]] == \
+        [[row[key] for key in kept] for row in report["mutants"]]
+    # Not unless asked to.
+    whole = len(rows) * 2 + 2
+    machine.run()
+    assert len(machine.booted) == whole
+
+
+@pytest.mark.parametrize("what", ["image", "initrd", "qemu", "command line", "limit", "boots",
+                                  "accel", "logs"])
+def test_nothing_is_taken_over_that_differs(machine: Machine, what: str,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.run()
+    whole = machine.booted.copy()
+    changes: dict[str, object] = {}
+    if what == "image":
+        machine.identity["image_sha256"] = "2"
+    elif what == "initrd":
+        (machine.folder / "initrd").write_text("another init")
+    elif what == "qemu":
+        monkeypatch.setattr(qemu, "version", lambda _arch: "QEMU 7.3")
+    elif what == "command line":
+        monkeypatch.setattr(qemu, "CPUS", 8)
+    elif what == "limit":
+        changes["limit"] = 7
+    elif what == "boots":
+        changes["boots"] = 3
+    elif what == "accel":
+        monkeypatch.setattr(qemu, "choose_accel", lambda *_: "kvm")
+    else:
+        for log in (machine.folder / "out").glob("*/*/boot-02/ktap.log"):
+            log.unlink()
+    machine.run(resume=True, **changes)
+    assert set(machine.booted) >= set(whole)
+    assert len(machine.booted) >= len(whole)
+
+
+def test_one_kernel_that_differs_is_booted_alone(machine: Machine,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.run()
+    make = mutants.make
+
+    def another(source: Source, fixed: variant.Variant, one: mutants.Mutant
+                ) -> variant.Variant | None:
+        made = make(source, fixed, one)
+        return variant.make(one.name, "", "other") if made and one.name == "no-unshare" else made
+
+    monkeypatch.setattr(mutants, "make", another)
+    machine.run(resume=True)
+    assert machine.booted == ["no-unshare"] * 2
+
+
+def test_what_gave_no_result_is_booted_again(machine: Machine) -> None:
+    machine.said["seed-loop"] = (STUCK, "")
+    assert status_of(machine.run())["seed-loop"] == "no result"
+    machine.said["seed-loop"] = EVERY_ONE["seed-loop"]
+    assert status_of(machine.run(resume=True))["seed-loop"] == "killed"
+    assert machine.booted == ["seed-loop"] * 2
+
+
+def test_the_logs_are_believed_and_not_the_report(machine: Machine) -> None:
+    del machine.said["seed-loop"]
+    machine.run()
+    for path in (machine.folder / "out").rglob("mutants.json"):
+        path.write_text(path.read_text().replace('"survived"', '"killed"'))
+    run = machine.run(resume=True)
+    assert status_of(run)["seed-loop"] == "survived" and not machine.booted
+
+
+def test_a_report_that_cannot_be_read_is_no_obstacle(machine: Machine) -> None:
+    machine.run()
+    whole = machine.booted.copy()
+    for path in (machine.folder / "out").glob("*/mutants.json"):
+        path.write_text("{")
+    machine.run(resume=True)
+    assert machine.booted == whole
+
+
+def test_the_report_and_the_record(
+        guests: Callable[[Said], list[str]], tmp_path: Path) -> None:
+    guests({**EVERY_ONE, "no-tlb-flush": (STUCK, BUG), "seed-loop": ("", "")})
+    go(tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "mutants.json").read_text())
+    assert (report["boots"], report["whole"], report["passed"]) == (2, True, False)
+    rows = {row["name"]: row for row in report["mutants"]}
+    assert list(rows) == mutants.names()
+    assert rows["no-tlb-flush"]["by"] == ["the kernel (BUG)"]
+    assert rows["no-tlb-flush"]["complaint"] == BUG.strip()
+    assert (rows["no-unshare"]["killed"], rows["no-unshare"]["boots"]) == (2, 2)
+    assert rows["no-unshare"]["runs"][0]["failed_tests"] == {"p": ["p.a"]}
+    assert rows["seed-loop"]["killed"] == 0
+
+    path = record.write_mutants(tmp_path / "out", tmp_path / "docs")
+    text = path.read_text()
+    assert path.name == "6.12.117.rst"
+    assert "``make mutants KERNEL=/path/to/6.12.117``" in text and "/home/" not in text
+    assert re.search(r"(?m)^no-unshare +killed +2 of 2 p\.a$", text)
+    assert re.search(r"(?m)^seed-loop +survived +0 of 2 -$", text)
+    assert re.search(r"(?m)^no-cache-flush +not observable +- +-$", text)
+    assert "``kernel BUG at mm/hugetlb.c:1213!``" in " ".join(text.split())
+    for one in ALL:
+        assert f"\n{one.name}\n    {one.breaks[:1].upper()}{one.breaks[1:9]}" in text
+    for line in text.split("What they break")[1].splitlines():
+        assert len(line) <= 80
+
+
+def test_a_report_of_before_boots_could_be_taken_over_is_recorded(
+        guests: Callable[[Said], list[str]], tmp_path: Path) -> None:
+    guests(EVERY_ONE)
+    go(tmp_path / "out")
+    path = tmp_path / "out" / "mutants.json"
+    report = json.loads(path.read_text())
+    del report["measure"]
+    for row in report["mutants"]:
+        del row["ran"], row["identity"]
+    text = record.write_mutants(tmp_path / "out", tmp_path / "docs").read_text()
+    path.write_text(json.dumps(report))
+    assert record.write_mutants(tmp_path / "out", tmp_path / "docs").read_text() == text
+    assert "Taken over" not in text
+
+
+def test_what_ran_last_is_recorded(guests: Callable[[Said], list[str]], tmp_path: Path,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    guests(EVERY_ONE)
+    go(tmp_path / "out")
+    monkeypatch.setattr(record, "write", lambda out: out / "proof")
+    monkeypatch.setattr(record, "write_mutants", lambda out: out / "mutants")
+    verdict = tmp_path / "out" / "verdict.json"
+    assert record.last(tmp_path / "out").name == "mutants"
+    verdict.write_text(json.dumps({"started": "2001-01-01T00:00:00+00:00"}))
+    assert record.last(tmp_path / "out").name == "mutants"
+    verdict.write_text(json.dumps({"started": "2999-01-01T00:00:00+00:00"}))
+    assert record.last(tmp_path / "out").name == "proof"
+
+
+def test_a_single_mutant_is_not_recorded(
+        guests: Callable[[Said], list[str]], tmp_path: Path) -> None:
+    guests(EVERY_ONE)
+    go(tmp_path / "out", "no-unshare")
+    with pytest.raises(LabError, match="of one mutant only"):
+        record.write_mutants(tmp_path / "out", tmp_path / "docs")
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "Documentation" / "mutants").glob("[0-9]*.rst")),
+                         ids=str)
+def test_what_is_recorded_is_of_all_mutants(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert "Made by ``make record``" in text
+    assert re.search(r"(?m)^:Repeat: ``make mutants", text)
+    assert not re.search(r"/(tmp|root|home)/", text)
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (("MUTANT=nonesuch",), "no mutant nonesuch: there are"),
+    (("DEFECT=pmd-share-flush",), "DEFECT= and TESTS= mean nothing to mutants"),
+    (("TESTS=-l",), "DEFECT= and TESTS= mean nothing to mutants"),
+    (("BOOTS=0",), "BOOTS=0: a whole number"),
+    (("RESUME=yes",), "RESUME=yes: 0 or 1"),
+    (("BASE=3.0",), "no base 3.0"),
+])
+def test_bad_input_is_one_line(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
+    command = ["make", "--no-print-directory", "mutants", f"OUT={tmp_path}/out", *words]
+    done = subprocess.run(command, cwd=REPO, text=True, capture_output=True, check=False,
+                          env={**outside_make(), "LAB_CACHE": str(tmp_path / "cache")})
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("make:")]
+    assert done.returncode != 0
+    assert len(errors) == 1 and errors[0].startswith("error: ") and says in errors[0], done.stderr

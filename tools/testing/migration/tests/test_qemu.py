@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Booting, with a stand-in for QEMU: a shell script that fails in all the ways that QEMU can."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lab import arch
+from lab.defect import Machine
+from lab.errors import LabError
+from lab.guest import qemu
+from lab.paths import HOME
+from lab.progress import Progress
+
+ROW = arch.load()
+
+
+def stand_in(tmp_path: Path, body: str) -> arch.Arch:
+    """A row whose QEMU is a shell script with `body`; it runs in the boot's folder."""
+    path = tmp_path / "qemu"
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return dataclasses.replace(ROW, qemu=str(path))
+
+
+def boot(tmp_path: Path, body: str, limit: float = 20) -> tuple[qemu.Outcome, Path]:
+    what = qemu.Guest(stand_in(tmp_path, body), "tcg", Path("image"), Path("initrd"), "x")
+    folder = tmp_path / "boot"
+    folder.mkdir()
+    return qemu.boot(what, folder, limit, lambda _log, _ktap: False), folder
+
+
+def test_two_nodes_with_cpus_and_memory_and_two_serial_lines() -> None:
+    what = qemu.Guest(ROW, "tcg", Path("image"), Path("initrd"), "lab.run=x")
+    words = qemu.command(what, "console.log", "ktap.log")
+    assert [word for word in words if word.startswith("node,")] == [
+        "node,nodeid=0,cpus=0-1,memdev=node0", "node,nodeid=1,cpus=2-3,memdev=node1"]
+    assert [words[at + 1] for at, word in enumerate(words) if word == "-serial"] == [
+        "file:console.log", "file:ktap.log"]
+    append = words[words.index("-append") + 1]
+    assert "console=ttyS0" in append and "lab.tty=ttyS1" in append and "lab.run=x" in append
+    assert "-no-reboot" in words and "tcg,thread=multi" in words
+
+
+def test_a_defect_may_want_another_machine() -> None:
+    machine = Machine(nodes=(3072, 2048), dimms=(0, 0), cpu="+pdpe1gb", virtio_mem=256)
+    what = qemu.Guest(ROW, "tcg", Path("image"), Path("initrd"), "lab.run=x", machine)
+    words = qemu.command(what, "console.log", "ktap.log")
+    assert words[words.index("-m") + 1] == "5120M,slots=2,maxmem=5376M"
+    assert words[words.index("-cpu") + 1] == f"{ROW.cpu_tcg},+pdpe1gb"
+    assert not [word for word in words if word.startswith("pc-dimm")]
+    assert "virtio-mem-pci,id=vm0,memdev=vmem0,node=0,requested-size=0" in words
+    assert [words[at + 1] for at, word in enumerate(words) if word == "-serial"] == [
+        "file:console.log", "file:ktap.log", "chardev:line"]
+
+
+def test_a_boot_that_ends(tmp_path: Path) -> None:
+    ended, folder = boot(tmp_path, "echo log > console.log; echo lab: done > ktap.log")
+    assert (ended.status, ended.timed_out) == (0, False)
+    assert (folder / "ktap.log").read_text() == "lab: done\n"
+    assert not (folder / "qemu.err").exists()
+
+
+def test_the_script_makes_the_same_boot_by_itself(tmp_path: Path) -> None:
+    _ended, folder = boot(tmp_path, 'echo "$@" > console.log; pwd > ktap.log')
+    first = (folder / "console.log").read_text()
+    for name in ("console.log", "ktap.log"):
+        (folder / name).unlink()
+    subprocess.run([folder / "qemu.sh"], cwd="/", check=True)
+    assert (folder / "console.log").read_text() == first
+    assert (folder / "ktap.log").read_text().strip() == str(folder)
+
+
+@pytest.mark.slow
+def test_a_boot_that_never_ends_is_killed(tmp_path: Path) -> None:
+    began = time.monotonic()
+    ended, folder = boot(tmp_path, "echo log > console.log; echo $$ > pid; sleep 1000 & wait", 1)
+    assert ended.timed_out and ended.status is None and time.monotonic() - began < 10
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((folder / "pid").read_text()), 0)
+
+
+@pytest.mark.slow
+class TestEnoughSeen:
+    """A guest whose boot has shown enough goes on for a moment, and is ended."""
+
+    @pytest.fixture(autouse=True)
+    def grace(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(qemu, "GRACE", 1.0)
+
+    def watched(self, tmp_path: Path, body: str, limit: float = 20) -> tuple[qemu.Outcome, Path]:
+        what = qemu.Guest(stand_in(tmp_path, body), "tcg", Path("image"), Path("initrd"), "x")
+        return qemu.boot(what, tmp_path, limit,
+                         lambda log, ktap: "BUG" in log or "not ok" in ktap), tmp_path
+
+    @pytest.mark.parametrize("word", ["BUG > console.log", "not ok > ktap.log"])
+    def test_it_is_ended(self, tmp_path: Path, word: str) -> None:
+        ended, folder = self.watched(
+            tmp_path, f"echo $$ > pid; echo {word}; sleep 0.5; echo rest >> console.log; "
+                      "exec sleep 1000")
+        assert (ended.status, ended.timed_out, ended.ended_early) == (None, False, True)
+        assert 1 <= ended.seconds < 10
+        # What it says in that moment is kept.
+        assert "rest\n" in (folder / "console.log").read_text()
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((folder / "pid").read_text()), 0)
+
+    def test_one_that_ends_by_itself_has_not_been_ended(self, tmp_path: Path) -> None:
+        ended, _folder = self.watched(tmp_path, "echo BUG > console.log; sleep 0.4")
+        assert (ended.status, ended.timed_out, ended.ended_early) == (0, False, False)
+
+    def test_what_turns_out_to_be_nothing_ends_nothing(self, tmp_path: Path) -> None:
+        ended, _folder = self.watched(
+            tmp_path, "echo BUG > console.log; sleep 0.6; echo none > console.log; sleep 1.5")
+        assert (ended.status, ended.ended_early) == (0, False)
+
+    def test_it_is_no_excuse_for_one_that_is_late(self, tmp_path: Path) -> None:
+        ended, _folder = self.watched(
+            tmp_path, "sleep 1.5; echo BUG > console.log; exec sleep 1000", 2)
+        assert (ended.timed_out, ended.ended_early) == (True, False)
+
+
+def test_qemu_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="QEMU did not start: qemu: no such machine"):
+        boot(tmp_path, "echo qemu: no such machine >&2; exit 1")
+
+
+def test_qemu_that_dies_later_is_a_result(tmp_path: Path) -> None:
+    ended, _folder = boot(tmp_path, "echo log > console.log; kill -SEGV $$")
+    assert ended.status == -signal.SIGSEGV and not ended.timed_out
+
+
+def test_ctrl_c_ends_qemu(tmp_path: Path) -> None:
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        boot(tmp_path, "echo log > console.log; echo $$ > pid; exec sleep 1000")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "boot" / "pid").read_text()), 0)
+
+
+@pytest.mark.slow
+def test_a_killed_run_takes_qemu_along(tmp_path: Path) -> None:
+    row = stand_in(tmp_path, "echo $$ > pid; exec sleep 1000")
+    run = subprocess.Popen([sys.executable, "-B", "-c", (
+        "import dataclasses; from pathlib import Path; from lab import arch; from lab.guest import qemu\n"
+        f"row = dataclasses.replace(arch.load(), qemu={row.qemu!r})\n"
+        f"qemu.boot(qemu.Guest(row, 'tcg', Path('i'), Path('i'), ''), Path({str(tmp_path)!r}), 60,"
+        " lambda log, ktap: False)")], cwd=HOME)
+    pid = tmp_path / "pid"
+    for _ in range(100):
+        if pid.exists() and pid.read_text():
+            break
+        time.sleep(0.1)
+    run.kill()
+    run.wait()
+    for _ in range(50):
+        if not Path(f"/proc/{pid.read_text().strip()}").exists():
+            return
+        time.sleep(0.1)
+    pytest.fail("QEMU lives on")
+
+
+@pytest.mark.slow
+class TestAccelerator:
+    """KVM counts only where a guest was seen to come up with it."""
+
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(os, "access", lambda *_args: True)
+        monkeypatch.setattr(qemu, "_PROBE_SECONDS", 1)
+
+    def choose(self, wanted: str | None, row: arch.Arch) -> str:
+        return qemu.choose_accel(wanted, row, Path("image"), Path("initrd"), Progress())
+
+    @pytest.mark.parametrize("body", ["echo cannot set MSR >&2; exit 1", "sleep 1000",
+                                      "echo booting > console.log; sleep 1000"])
+    def test_falls_back(self, tmp_path: Path, body: str) -> None:
+        assert self.choose(None, stand_in(tmp_path, body)) == "tcg"
+
+    def test_uses_it_where_it_works_and_remembers(self, tmp_path: Path) -> None:
+        row = stand_in(tmp_path, f"echo x >> {tmp_path}/count; echo lab: done > ktap.log")
+        assert self.choose(None, row) == "kvm"
+        assert self.choose("kvm", row) == "kvm"
+        assert (tmp_path / "count").read_text() == "x\n"
+
+    def test_asked_for_and_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(LabError, match="use ACCEL=tcg"):
+            self.choose("kvm", stand_in(tmp_path, "exit 1"))
+
+    def test_tcg_asks_nobody(self, tmp_path: Path) -> None:
+        row = stand_in(tmp_path, f"echo x > {tmp_path}/count; echo lab: done > ktap.log")
+        assert self.choose("tcg", row) == "tcg" and not (tmp_path / "count").exists()

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a run leaves behind: verdict.json, junit.xml and the text for a person."""
+
+import json
+import os
+import xml.etree.ElementTree as ET
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from lab.errors import LabError
+from lab.judge import klog, ktap
+from lab.judge.verdict import Boot, boot_state, decide
+from lab.tell import result
+
+GOLDEN = Path(__file__).resolve().parent / "golden"
+
+
+def boot(variant: str, number: int = 1, text: str | None = None, log: str = "") -> Boot:
+    if text is None:
+        text = (GOLDEN / f"{variant}.ktap").read_bytes().decode()
+    transcript, complaints = ktap.read(text), klog.read(log)
+    return Boot(variant, number, f"out/{variant}-{number}", 11.26, "tcg", transcript, complaints,
+                False, 0, boot_state(transcript, complaints, False, 0))
+
+
+def run(left: list[Boot], right: list[Boot], wanted: int = 1) -> result.Run:
+    verdict, why = decide(left, right, wanted)
+    variants = [result.VariantRun(how, places, f"out/{name}.diff", f"out/{name}-1/bzImage",
+                                  "out/initrd", f"out/{name}-1/config", boots)
+                for name, how, places, boots in (
+                    ("vulnerable", "control.cocci (2 places)",
+                     ("mm/rmap.c:1775 try_to_unmap_one",
+                      "mm/rmap.c:2164 try_to_migrate_one"), left),
+                    ("fixed", "as it is", (), right))]
+    return result.Run(
+        defect="pmd-share-migrate", title="a migration of a hugetlb page loses writes", base="6.12",
+        arch="x86_64", accel="tcg", debug=False, command="make prove BASE=6.12",
+        source={"package": "linux-source-6.12", "version": "6.12.57-1"}, compiler="gcc 12.2.0",
+        started=datetime(2025, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=2))), seconds=301.26,
+        vulnerable=variants[0], fixed=variants[1], verdict=verdict, why=why)
+
+
+def proved() -> result.Run:
+    return run([boot("vulnerable")], [boot("fixed")])
+
+
+def regressed() -> result.Run:
+    text = (GOLDEN / "vulnerable.ktap").read_bytes().decode()
+    return run([boot("vulnerable")], [boot("fixed", text=text)])
+
+
+INCONCLUSIVE = ("lab: start p\n1..2\n# p: calls=9 migrations=1 inconclusive=too-few\n"
+                "ok 1 a # SKIP inconclusive: too few\nok 2 b\nlab: exit p 0\nlab: done\n")
+
+
+def test_report_has_all_that_was_promised() -> None:
+    report = result.report(proved())
+    assert set(report) >= {"defect", "base", "arch", "accel", "verdict", "why", "debug", "started",
+                           "seconds", "command", "source", "compiler", "variants"}
+    assert report["verdict"] == "PROVED" and report["debug"] is False
+    assert report["started"] == "2025-01-02T01:04:05+00:00"
+    assert report["source"] == {"package": "linux-source-6.12", "version": "6.12.57-1"}
+    variants = report["variants"]
+    assert set(variants) == {"vulnerable", "fixed"}                 # type: ignore[call-overload]
+    for variant in variants.values():                               # type: ignore[attr-defined]
+        assert set(variant) >= {
+            "how", "places", "diff", "image", "initrd", "config", "boots", "tests", "failed",
+            "skipped", "inconclusive", "calls", "migrations", "lost_migrations", "seconds", "runs",
+            "by_test", "example"}
+        assert set(variant["runs"][0]) >= {"folder", "state", "seconds", "accel", "tests", "failed",
+                                           "migrations", "lost_migrations", "complaints"}
+        assert len(variant["by_test"]) == 33
+
+
+def test_report_counts() -> None:
+    tests = boot("vulnerable").tests()
+    made = run([boot("vulnerable", 1), boot("vulnerable", 2)], [boot("fixed", 1), boot("fixed", 2)],
+               2)
+    variant = result.report(made)["variants"]["vulnerable"]         # type: ignore[index]
+    assert (variant["boots"], variant["tests"], variant["failed"], variant["skipped"]) == \
+        (2, 66, 52, 8)
+    for key in ("calls", "migrations", "lost_migrations"):
+        assert variant[key] == 2 * sum(test.count(key) for test in tests
+                                       if not test.is_control()) > 0
+    assert variant["control_migrations"] == 2 * sum(
+        test.count("migrations") for test in tests if test.is_control()) > 0
+    assert variant["seconds"] == 22.5
+    main = variant["by_test"]["hugetlb_pmd_migrate.hugetlbfs_migrate_pages_2.lost_write"]
+    assert main == {"runs": 2, "failed": 2, "skipped": 0, "inconclusive": 0, "calls": 80,
+                    "migrations": 80, "lost_migrations": 78, "control_migrations": 0,
+                    "hot_calls": 0, "hot_moved": 0, "also": {}}
+
+
+def test_hot_calls_are_summed() -> None:
+    text = ("lab: start p\n1..1\n# p: calls=9 migrations=7 lost_migrations=0 control=no "
+            "hot_calls=6 hot_moved=5\nok 1 a\nlab: exit p 0\nlab: done\n")
+    sums = result.totals([boot("fixed", text=text), boot("fixed", text=text)])
+    assert (sums["hot_calls"], sums["hot_moved"]) == (12, 10)
+
+
+def test_a_loss_in_a_control_test_is_not_swallowed() -> None:
+    text = ("lab: start p\n1..1\n# p: migrations=9 lost_migrations=2 control=yes\n"
+            "not ok 1 a\nlab: exit p 1\nlab: done\n")
+    sums = result.totals([boot("fixed", text=text)])
+    assert (sums["migrations"], sums["control_migrations"], sums["lost_migrations"]) == (0, 9, 2)
+
+
+def test_what_cannot_be_believed_does_not_look_like_a_pass() -> None:
+    text = (GOLDEN / "interleaved.ktap").read_bytes().decode()
+    sums = result.totals([boot("fixed", text=text)])
+    assert (sums["tests"], sums["failed"], sums["skipped"]) == (33, 1, 4)
+    sums = result.totals([boot("fixed", text=INCONCLUSIVE)])
+    assert (sums["tests"], sums["failed"], sums["inconclusive"]) == (2, 0, 1)
+
+
+def test_complaints_and_problems_are_reported() -> None:
+    log = (GOLDEN / "bug.console").read_text()
+    text = (GOLDEN / "truncated-in-test.ktap").read_bytes().decode()
+    made = run([boot("vulnerable")], [boot("fixed", text=text, log=log)])
+    told = result.report(made)["variants"]["fixed"]["runs"][0]      # type: ignore[index]
+    assert told["state"] == "CRASHED"
+    assert told["complaints"][0] == {"kind": "BUG", "line": 3,
+                                     "text": "kernel BUG at include/linux/swapops.h:129!"}
+    assert any("33 tests planned" in problem for problem in told["problems"])
+
+
+def test_example() -> None:
+    assert result.example([boot("fixed"), boot("vulnerable", 3)]) == {
+        "folder": "out/vulnerable-3",
+        "test": "hugetlb_pmd_migrate.hugetlbfs_migrate_pages_2.lost_write",
+        "text": "lost: page 2 offset 0x184b98 wrote 0x2000000000003e2f found 0x2000000000003602 "
+                "node 1->0 pfn 0x74c00->0x2f000 3.2 ms after the call",
+        "page": 2, "offset": "0x184b98", "wrote": "0x2000000000003e2f",
+        "found": "0x2000000000003602", "node_before": 1, "node_after": 0,
+        "pfn_before": "0x74c00", "pfn_after": "0x2f000", "ms_after": 3.2}
+    assert result.example([boot("fixed")]) is None
+
+
+def test_an_example_of_another_form_is_still_told() -> None:
+    text = "lab: start p\n1..1\n# lost: something else\nnot ok 1 a\nlab: exit p 1\nlab: done\n"
+    told = result.example([boot("vulnerable", text=text)])
+    assert told == {"folder": "out/vulnerable-1", "test": "a", "text": "lost: something else"}
+    made = run([boot("vulnerable", text=text)], [boot("fixed")])
+    assert "lost: something else" in result.summary(made)
+
+
+def cases(made: result.Run) -> dict[str, ET.Element]:
+    """The testcases of the JUnit, by the name of the suite and their own."""
+    found = {}
+    for suite in ET.fromstring(result.junit(made)).findall("testsuite"):
+        for case in suite.findall("testcase"):
+            key = f"{suite.get('name')}/{case.get('name')}"
+            assert key not in found
+            found[key] = case
+    return found
+
+
+def red(made: result.Run) -> dict[str, str]:
+    """What a CI system shows in red: testcase and type."""
+    return {key: str(child.get("type")) for key, case in cases(made).items()
+            for child in case if child.tag in ("failure", "error")}
+
+
+def test_junit_of_a_proof_is_green() -> None:
+    """A test that fails on the vulnerable kernel is what should happen."""
+    made = proved()
+    assert red(made) == {}
+    found = cases(made)
+    assert "verdict/pmd-share-migrate on 6.12 is PROVED" in found
+    loses = found["vulnerable boot 1/vulnerable kernel loses writes"]
+    assert "lost: page 2 offset 0x184b98" in (loses.findtext("system-out") or "")
+    assert "fixed boot 1/fixed kernel loses no writes" in found
+    one = "fixed boot 1/hugetlb_pmd_migrate.hugetlbfs_migrate_pages_2.lost_write"
+    assert "migrations=" in (found[one].findtext("system-out") or "")
+    assert not any(key.startswith("vulnerable boot 1/hugetlb") for key in found)
+
+
+def test_junit_of_a_regression() -> None:
+    made = regressed()
+    bad = red(made)
+    assert bad.pop("verdict/pmd-share-migrate on 6.12 is PROVED") == "REGRESSED"
+    assert bad.pop("fixed boot 1/fixed kernel loses no writes") == "REGRESSED"
+    assert len(bad) == 26 and set(bad.values()) == {"REGRESSED"}
+
+
+def test_junit_of_a_vulnerable_kernel_that_keeps_its_writes() -> None:
+    text = (GOLDEN / "fixed.ktap").read_bytes().decode()
+    assert red(run([boot("vulnerable", text=text)], [boot("fixed")])) == {
+        "verdict/pmd-share-migrate on 6.12 is PROVED": "MISSED",
+        "vulnerable boot 1/vulnerable kernel loses writes": "MISSED"}
+
+
+def test_junit_of_a_warning() -> None:
+    made = run([boot("vulnerable", log=(GOLDEN / "warning.console").read_text())], [boot("fixed")])
+    assert red(made) == {
+        "verdict/pmd-share-migrate on 6.12 is PROVED": "CRASHED",
+        "vulnerable boot 1/vulnerable kernel boots, ends, and its log is clean": "CRASHED"}
+    case = cases(made)["vulnerable boot 1/vulnerable kernel boots, ends, and its log is clean"]
+    assert "__unmap_hugepage_range" in (case.findtext("system-out") or "")
+
+
+def test_junit_of_a_silent_guest() -> None:
+    bad = red(run([boot("vulnerable")], [boot("fixed", text="")]))
+    assert bad["verdict/pmd-share-migrate on 6.12 is PROVED"] == "LOST"
+    assert bad["fixed boot 1/fixed kernel boots, ends, and its log is clean"] == "LOST"
+
+
+def test_junit_of_an_inconclusive_test() -> None:
+    bad = red(run([boot("vulnerable")], [boot("fixed", text=INCONCLUSIVE)]))
+    assert bad["fixed boot 1/a"] == "inconclusive"
+    assert bad["verdict/pmd-share-migrate on 6.12 is PROVED"] == "INCONCLUSIVE"
+
+
+def test_junit_of_a_pass_that_counts_a_loss() -> None:
+    text = ("lab: start p\n1..1\n# p: migrations=9 lost_migrations=1\nok 1 a\n"
+            "lab: exit p 0\nlab: done\n")
+    assert red(run([boot("vulnerable")], [boot("fixed", text=text)])) == dict.fromkeys(
+        ("verdict/pmd-share-migrate on 6.12 is PROVED", "fixed boot 1/a",
+         "fixed boot 1/fixed kernel loses no writes"), "REGRESSED")
+
+
+def test_junit_counts_itself() -> None:
+    root = ET.fromstring(result.junit(regressed()))
+    for node in (root, *root.findall("testsuite")):
+        found = list(node.iter("testcase"))
+        assert node.get("tests") == str(len(found))
+        for key, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+            assert node.get(key) == str(sum(case.find(tag) is not None for case in found))
+    assert root.get("failures") == "28" and root.get("skipped") == "4"
+
+
+def test_junit_stays_xml_whatever_the_guest_prints() -> None:
+    text = "lab: start p\n1..1\n# \x01\x1b[31m <b>&\ud800\uffff ]]>\nnot ok 1 a\x02\n" \
+           "lab: exit p 1\nlab: done\n"
+    made = run([boot("vulnerable", text=text)], [boot("fixed", text=text)])
+    found = cases(made)
+    assert "<b>&" in (found["fixed boot 1/a?"].findtext("system-out") or "")
+
+
+def test_write(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    result.write(proved(), out)
+    assert sorted(path.name for path in out.iterdir()) == ["junit.xml", "verdict.json"]
+    assert json.loads((out / "verdict.json").read_text()) == \
+        json.loads(json.dumps(result.report(proved())))
+    assert ET.parse(out / "junit.xml").getroot().tag == "testsuites"
+    assert (out / "verdict.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_write_replaces_whole_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that fails half-way leaves the last run's files, and no others."""
+    result.write(proved(), tmp_path)
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(LabError, match="No space left on device.*free some space"):
+        result.write(regressed(), tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_write_to_what_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(LabError, match="cannot write"):
+        result.write(proved(), tmp_path / "out")
+
+
+def test_summary_of_a_proof() -> None:
+    text = result.summary(proved())
+    lines = text.splitlines()
+    assert all(len(line) <= 80 for line in lines), max(lines, key=len)
+    table = {line.split()[0]: line.split() for line in lines if line.split("  ")[0] in
+             ("vulnerable", "fixed")}
+    sums = result.totals([boot("vulnerable")])
+    assert table["vulnerable"][1:6] == ["1", "33", "26", str(sums["migrations"]),
+                                        str(sums["lost_migrations"])]
+    assert table["fixed"][1:4] == ["1", "33", "0"] and table["fixed"][5:] == ["0", "(0", "%)"]
+    for piece in ("page 2", "0x184b98", "0x2000000000003e2f", "0x2000000000003602",
+                  "from node 1 to node 0", "from PFN 0x74c00 to PFN 0x2f000", "3.2 ms after",
+                  "out/vulnerable-1", "hugetlb_pmd_migrate.hugetlbfs_migrate_pages_2.lost_write",
+                  "control.cocci (2 places)", "out/verdict.json", "out/junit.xml",
+                  "make prove BASE=6.12", "on the vulnerable kernel", "4 skipped"):
+        assert piece in text, piece
+    assert "\nPROVED: the vulnerable kernel lost writes" in text
+
+
+def test_summary_of_a_regression_shows_the_fixed_kernel() -> None:
+    text = result.summary(regressed())
+    assert "One lost write, on the fixed kernel" in text and "out/fixed-1" in text
+    assert "\nREGRESSED: fixed boot 1" in text
+
+
+def test_summary_of_a_crash_names_it_and_where_to_look() -> None:
+    log = (GOLDEN / "bug.console").read_text()
+    text = result.summary(run([boot("vulnerable")], [boot("fixed", log=log)]))
+    assert "fixed boot 1: CRASHED, see out/fixed-1" in text
+    assert "BUG: kernel BUG at include/linux/swapops.h:129!" in text
+    assert "\nCRASHED: fixed boot 1" in text
+
+
+def test_summary_of_a_run_with_nothing_in_it() -> None:
+    text = result.summary(run([], []), Path("/tmp/x"))
+    assert "\nLOST: " in text and "(-)" in text and "/tmp/x/verdict.json" in text
+
+
+def test_summary_of_many_bad_boots_is_short() -> None:
+    left = [boot("vulnerable", n, text="") for n in range(1, 21)]
+    text = result.summary(run(left, [boot("fixed", n) for n in range(1, 21)], 20))
+    assert text.count("LOST, see ") == 5 and "and 15 more" in text
+
+
+def test_summary_says_what_was_run() -> None:
+    made = proved()
+    assert "debug" not in result.summary(made)
+    made.debug = True
+    text = result.summary(made)
+    assert "debug configuration" in text and "LOST" not in text and "CRASHED" not in text
+    assert text.startswith(f"{made.defect}: {made.title}\n")
+
+
+@pytest.mark.parametrize("part, whole, text", [
+    (0, 0, "-"), (0, 9, "0 %"), (9, 9, "100 %"), (1, 3, "33.3 %"),
+    (1, 100000, "0.1 %"), (99999, 100000, "99.9 %"),
+])
+def test_percent_rounds_to_all_or_none_only_for_all_or_none(part: int, whole: int,
+                                                            text: str) -> None:
+    assert result._percent(part, whole) == text
+
+
+def test_summary_names_a_warning_in_a_boot_that_came_to_its_end() -> None:
+    log = (GOLDEN / "warning.console").read_text()
+    text = result.summary(run([boot("vulnerable", log=log)], [boot("fixed")]))
+    assert "vulnerable boot 1: DONE, see out/vulnerable-1" in text
+    assert "    WARNING: CPU: 2 PID: 96" in text

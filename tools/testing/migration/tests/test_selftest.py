@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the selftests are built with, and that nothing is kept which is not there.
+
+The trees here are as much of a kernel's selftests as the build looks at.
+"""
+
+import io
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import outside_make
+
+from lab import arch, paths
+from lab.base import Base
+from lab.errors import LabError, NoSource
+from lab.guest import selftest
+from lab.kernel import source
+from lab.kernel.source import Source
+from lab.paths import REPO
+from lab.progress import Progress
+
+X86 = arch.load("x86_64")
+# lib.mk's rule, which does not apply where a header that the Makefile names is missing.
+MAKEFILE = """\
+include ../lib.mk
+LOCAL_HDRS += $(OUTPUT)/local_config.h
+$(OUTPUT)/%: %.c $(LOCAL_HDRS)
+	@echo OURS=$(OURS)
+	$(CC) $(EXTRA_CFLAGS) $(filter-out $(LOCAL_HDRS),$^) -o $@
+"""
+TEST = "#include <stdio.h>\nint main(void)\n{\n\tputs(\"%s\");\n\treturn 0;\n}\n"
+
+
+def tree_at(path: Path, version: str = "6.12.1", harness: str = "FIXTURE_TEARDOWN_PARENT") -> Path:
+    mm = path / selftest.FOLDER
+    mm.mkdir(parents=True)
+    (path / "mm").mkdir()
+    numbers = zip(("VERSION", "PATCHLEVEL", "SUBLEVEL"), version.split("."))
+    (path / "Makefile").write_text("".join(f"{name} = {value}\n" for name, value in numbers))
+    for name, text in {"mm/Makefile": MAKEFILE, "mm/vm_util.c": "", "lib.mk": "# here\n",
+                       "kselftest_harness.h": f"/* {harness} */\n",
+                       "run_kselftest.sh": "#!/bin/sh\n", "mm/settings": "timeout=180\n",
+                       "kselftest/runner.sh": f"# of {version}\n"}.items():
+        file = path / selftest.SELFTESTS / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return path
+
+
+def source_at(path: Path, version: str) -> Source:
+    base = Base(name="6.12", package=None, suites=(), drop=(), add=(), cflags="", cmdline="")
+    return Source(base, version, {}, "k", path)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One test, and Debian's tree in debian/tree."""
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+    ours = tmp_path / "one.c"
+    ours.write_text(TEST % "one")
+    monkeypatch.setattr(selftest, "sources", lambda: [ours])
+    debian = tree_at(tmp_path / "debian/tree", "6.12.9")
+    monkeypatch.setattr(source, "from_base",
+                        lambda _base, _progress: source_at(debian, "6.12.9"))
+    return tmp_path
+
+
+def build(given: Source | None = None, harness: Path | None = None) -> tuple[selftest.Built, str]:
+    said = io.StringIO()
+    return selftest.build(X86, Progress(said), given, harness), said.getvalue()
+
+
+def kept(place: Path) -> list[str]:
+    return [path.name for path in (place / "cache/selftests").iterdir() if path.name != "lock"]
+
+
+def test_a_header_that_is_missing_does_not_matter(place: Path) -> None:
+    """As mm/local_config.h was on every new machine: make had nothing to be done."""
+    built, said = build()
+    assert subprocess.run([built.programs["one"]], stdout=subprocess.PIPE, check=True
+                          ).stdout == b"one\n"
+    assert "1 programs, with the harness of 6.12.9" in said
+    assert (built.runner / "kselftest/runner.sh").read_text() == "# of 6.12.9\n"
+    assert (built.runner / "mm/settings").exists() and os.access(
+        built.runner / "run_kselftest.sh", os.R_OK)
+    assert build()[1] == ""
+    assert len(kept(place)) == 1
+
+
+def test_who_waits_for_a_tree_keeps_nobody_from_another(place: Path) -> None:
+    """A kernel of that tree may take a quarter of an hour to build."""
+    other = tree_at(place / "own/tree", "7.1.2")
+    with ThreadPoolExecutor() as pool:
+        with paths.locked(place / "debian/lock"):
+            waits = pool.submit(build)
+            with pytest.raises(TimeoutError):
+                waits.result(timeout=0.5)
+            assert "with the harness of 7.1.2" in build(source_at(other, "7.1.2"))[1]
+            assert not waits.done()
+        assert "another run works on" in waits.result(timeout=60)[1]
+
+
+@pytest.mark.parametrize("recipe", ["true", "touch $@", "cp /bin/true $@", "echo x > $@"])
+def test_a_make_that_makes_nothing(place: Path, recipe: str) -> None:
+    """An empty file, a text, and a program that is not static are no selftest."""
+    (place / "debian/tree" / selftest.FOLDER / "Makefile").write_text(
+        f"$(OUTPUT)/%: %.c\n\t{recipe}\n")
+    for _ in range(2):
+        with pytest.raises(LabError, match="made no static program .*/one"):
+            build()
+        assert kept(place) == []
+
+
+@pytest.mark.parametrize("damage", ["unlink", "empty"])
+def test_what_was_lost_from_the_cache_is_made_anew(damage: str) -> None:
+    program = build()[0].programs["one"]
+    size = program.stat().st_size
+    program.unlink()
+    if damage == "empty":
+        program.touch()
+    assert build()[0].programs["one"].stat().st_size == size
+
+
+def test_the_compilers_error(place: Path) -> None:
+    (place / "one.c").write_text("int main(void)\n{\n\tbad();\n}\n")
+    with pytest.raises(LabError, match="could not be built: .*undefined reference to `bad'") as had:
+        build()
+    assert had.value.log and "bad" in Path(had.value.log).read_text()
+    assert kept(place) == []
+
+
+def test_what_a_user_built_there_is_left_out(place: Path) -> None:
+    tree = place / "debian/tree"
+    before = build()[0].programs["one"]
+    for name in ("one", "one.o", "local_config.h", "local_config.mk"):
+        (tree / selftest.FOLDER / name).write_text("broken")
+    assert build()[0].programs["one"] == before
+
+
+# ---- whose harness ---------------------------------------------------------------------------
+
+
+def test_that_of_the_tree_under_test(place: Path) -> None:
+    tree = tree_at(place / "own/tree", "7.1.2")
+    before = sorted((path, path.stat().st_mtime_ns) for path in tree.rglob("*"))
+    built, _said = build(source_at(tree, "7.1.2"))
+    assert built.harness == "7.1.2"
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in tree.rglob("*"))
+
+
+def test_not_that_of_an_old_tree(place: Path) -> None:
+    tree = tree_at(place / "own/tree", "6.1.2", harness="FIXTURE_VARIANT")
+    built, said = build(source_at(tree, "6.1.2"))
+    assert built.harness == "6.12.9" and "will not do" not in said
+
+
+def test_not_one_that_cannot_build_them(place: Path) -> None:
+    tree = tree_at(place / "own/tree", "6.11.0")
+    (tree / selftest.FOLDER / "Makefile").write_text("$(OUTPUT)/%: %.c\n\t$(CC) no/such.c\n")
+    built, said = build(source_at(tree, "6.11.0"))
+    assert built.harness == "6.12.9"
+    assert "the harness of 6.11.0 will not do (" in said and "no/such.c" in said
+
+
+def test_that_which_is_named(place: Path) -> None:
+    named, given = tree_at(place / "named", "6.18.3"), tree_at(place / "own/tree", "7.1.2")
+    assert build(source_at(given, "7.1.2"), named)[0].harness == "6.18.3"
+
+
+@pytest.mark.parametrize("version, harness, says", [
+    ("5.4.0", "TEST_F", "HARNESS=.*/named will not do: its kselftest_harness.h is from before 6.10"),
+    ("", "", "HARNESS= names a kernel tree"),
+])
+def test_one_that_is_named_and_will_not_do(place: Path, version: str, harness: str, says: str
+                                           ) -> None:
+    if version:
+        tree_at(place / "named", version, harness)
+    with pytest.raises(LabError, match=says):
+        build(None, place / "named")
+    if version:
+        shutil.rmtree(place / "named" / selftest.FOLDER)
+        with pytest.raises(LabError, match="will not do: it has no .*mm/Makefile"):
+            build(None, place / "named")
+
+
+def test_where_there_is_none(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*_: object) -> Source:
+        raise NoSource("apt-cache is not here, so this is no Debian")
+
+    monkeypatch.setattr(source, "from_base", nothing)
+    with pytest.raises(NoSource, match="name such a tree with HARNESS=/path/to/linux .*no Debian"):
+        build()
+    assert build(source_at(tree_at(place / "own/tree", "7.1.2"), "7.1.2"))[0].harness == "7.1.2"
+    assert build(None, tree_at(place / "named"))[0].harness == "6.12.1"
+
+
+# ---- a machine that is not Debian -------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A folder with all programs of this machine but for apt's and dpkg's, to be a PATH."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for folder in ("/usr/sbin", "/usr/bin"):
+        for path in Path(folder).iterdir():
+            if not path.name.startswith(("apt", "dpkg")):
+                with_name = programs / path.name
+                with_name.unlink(missing_ok=True)
+                with_name.symlink_to(path)
+    return programs
+
+
+def make(elsewhere: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["make", "--no-print-directory", *words], cwd=REPO, text=True, capture_output=True,
+        check=False, env={**outside_make(), "PATH": str(elsewhere), "LAB_CACHE":
+                          str(elsewhere.parent / "its cache" if "audit" in words
+                              else elsewhere.parent / "its-cache")})
+
+
+def test_elsewhere_with_a_tree(tree612: Path, elsewhere: Path) -> None:
+    """The selftests, and the audit, of a tree that is at hand."""
+    dest = elsewhere.parent / "dest"
+    done = make(elsewhere, "selftests", f"HARNESS={tree612}", f"DEST={dest}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (dest / "hugetlb_pmd_migrate").stat().st_size > 0
+    done = make(elsewhere, "audit", f"KERNEL={tree612}")
+    assert "pmd-share-migrate" in done.stdout and "error" not in done.stderr, done.stderr
+
+
+def test_elsewhere_without_one(elsewhere: Path) -> None:
+    done = make(elsewhere, "selftests", f"DEST={elsewhere.parent / 'dest'}")
+    assert done.returncode != 0
+    assert "name such a tree with HARNESS=/path/to/linux" in done.stderr
+    assert "so this is no Debian" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_elsewhere_a_package_is_named(elsewhere: Path) -> None:
+    (elsewhere / "spatch").unlink()
+    done = make(elsewhere, "audit", "KERNEL=/usr/src")
+    assert "what Debian calls coccinelle is missing" in done.stderr

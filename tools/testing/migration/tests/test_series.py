@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0
+"""make series: mails that git takes, with a cover letter, and words for a tree they do not fit."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import outside_make
+from test_queue import released_tree
+
+from lab import defect
+from lab.base import load
+from lab.errors import LabError
+from lab.kernel import upstream, variant
+from lab.kernel.source import Source
+from lab.paths import REPO
+from lab.verbs import series
+
+BASES = sorted(path.name for path in variant.QUEUE.iterdir() if path.is_dir())
+
+
+def make(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", "--no-print-directory", "series", *words], cwd=REPO, text=True,
+                          env=outside_make(), capture_output=True, check=False)
+
+
+def git(folder: Path, *words: str | Path) -> str:
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_AUTHOR_NAME": "A",
+                   "GIT_AUTHOR_EMAIL": "a@invalid", "GIT_COMMITTER_NAME": "A",
+                   "GIT_COMMITTER_EMAIL": "a@invalid"}
+    return subprocess.run(["git", "-C", folder, *words], env=environment, text=True,
+                          capture_output=True, check=True).stdout
+
+
+def body(text: str) -> str:
+    """A mail without its headers."""
+    return text.split("\n\n", 1)[1]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_every_queue_can_be_written(base: str, tmp_path: Path) -> None:
+    made = series.write(base, tmp_path / "new" / "series")
+    queue = [(path.name, path.read_text(encoding="utf-8")) for path in variant.series(base)]
+    # First what mends the kernel, then the tests.
+    wanted = queue + upstream.patches(base)
+    total = len(wanted)
+    assert len(made.patches) == total
+    # What is for mainline does not say so.
+    lead = "PATCH" if base == "7.3" else f"PATCH {base}"
+    for number, (path, (name, text)) in enumerate(zip(made.patches, wanted), 1):
+        assert path.name == f"{number:04}{name[4:]}"
+        written = path.read_text(encoding="utf-8")
+        tag = f"{lead} {number}/{total}" if total > 1 else lead
+        assert f"\nSubject: [{tag}] " in written
+        # Nothing but the subject is another.
+        assert body(written) == body(text)
+    # Patches that have nothing to do with each other have no cover letter.
+    assert (made.cover is None) == (base in ("2.6.34", "5.10", "5.15", "6.1", "6.6", "6.18"))
+    if made.cover is None:
+        return
+    cover = made.cover.read_text(encoding="utf-8")
+    assert f"\nSubject: [{lead} 0/{total}] " in cover
+    assert not re.search(r"[{}]|(?m:^#)", cover), "a placeholder is left"
+    assert "\n\n\n" not in cover
+    for number, subject in enumerate(series.subjects([text for _name, text in wanted]), 1):
+        assert f"\n  {number}. {subject}\n" in cover
+    for name in re.findall(r"(?m)^--- a/(.+)$", "".join(text for _name, text in wanted)):
+        assert len(re.findall(rf"(?m)^ {re.escape(name)} +\|", cover)) == 1
+    assert max(len(line) for line in cover.splitlines()) <= 80
+
+
+# Those with queue/cover-letter.
+LETTERS = ["4.4", "4.9", "4.14", "4.18", "4.19", "5.4"]
+
+
+def letter(base: str, folder: Path) -> str:
+    """The cover letter of a queue, on one line."""
+    cover = series.write(base, folder).cover
+    assert cover
+    return " ".join(cover.read_text(encoding="utf-8").split())
+
+
+def test_what_a_letter_asks_for_is_in_some_queue() -> None:
+    asked = set(re.findall(r"(?m)^#if (.+)$", series.COVER.read_text(encoding="utf-8")))
+    there = {path.name for base in LETTERS for path in (variant.QUEUE / base).glob("series.*")}
+    there |= {path.name[5:-len(".patch")] for base in LETTERS for path in variant.series(base)}
+    assert asked and asked <= there
+
+
+@pytest.mark.parametrize("base", LETTERS)
+def test_a_letter_says_what_is_so(base: str, tmp_path: Path) -> None:
+    text = letter(base, tmp_path)
+    unshare = (variant.QUEUE / base / "series.unshare").exists()
+    # 4.19 and later were released with upstream's fix, and have nothing to compare it with.
+    assert unshare == (base not in ("4.19", "5.4"))
+    assert (f"What upstream does is in queue/{base}/series.unshare" in text) == unshare
+    assert (f"in {base} try_to_unmap() stops after the first mapping" in text) == unshare
+    assert (f"{base} unshares the table in the walk of the reverse map" in text) == (not unshare)
+    names = [path.name[5:-len(".patch")] for path in variant.series(base)]
+    before = names.index("mm-add-range_in_vma") if unshare else 0
+    found = re.search(r"The first (\w+) patches are for other bugs", text)
+    assert {"four": 4}[found[1]] == before if found else before == 0
+    for name, said in {
+            "hugetlb-leave-PMD-tables-shared-when-a-hole-is-punch": "stay shared when a hole is",
+            "hugetlb-count-those-who-share-a-PMD-table-apart-from": "is counted apart from",
+            "hugetlb-wait-for-get_user_pages_fast-when-a-PMD-tabl": "_fast() is waited for",
+            "mm-migration-keep-track-of-the-subpool-of-a-hugetlb": "subpool of a page goes with",
+            "hugetlbfs-keep-a-poisoned-page-in-the-page-cache": "page cache. Who reads",
+            "hugetlbfs-do-not-read-from-a-poisoned-page": "read(2) does not read from it",
+            "mm-numa-count-the-TLB-flushes-that-are-pending": "these flushes are counted",
+            "mm-thp-fix-mmu_notifier-in-migrate_misplaced_transhu": "DEFECT=thp-numa-notifier",
+    }.items():
+        assert (said in text) == (name in names), name
+    # By a patch of another name in 5.4, where mbind() has been cured of it.
+    assert "MPOL_MF_MOVE leaves pages of shared tables alone" in text
+
+
+@pytest.mark.parametrize("base", LETTERS)
+def test_a_letter_names_what_can_be_proved(base: str, tmp_path: Path) -> None:
+    """Each `make prove` in it compares the queue with something else."""
+    tree = Source(load(base), base, {}, "k", released_tree(base))
+    commands = re.findall(rf"make prove KERNEL=/path/to/{base}(?: DEFECT=(\S+))?",
+                          letter(base, tmp_path))
+    assert len(commands) > 2
+    for name in commands:
+        fixed = variant.plan(tree, defect.load(name or "pmd-share-migrate"))[1]
+        assert fixed.how.startswith(f"queue/{base} ("), name
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_git_reads_the_mails(base: str, tmp_path: Path) -> None:
+    made = series.write(base, tmp_path)
+    for path in made.patches:
+        done = subprocess.run(["git", "mailinfo", "/dev/null", "/dev/null"], text=True,
+                              input=path.read_text(encoding="utf-8"), capture_output=True,
+                              check=True)
+        assert "Author: " in done.stdout and "Subject: " in done.stdout
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_git_am_takes_it(base: str, tmp_path: Path) -> None:
+    """On the files of the released tree that it touches, with a sign-off."""
+    tree = released_tree(base)
+    made = series.write(base, tmp_path / "series")
+    repo = tmp_path / "repo"
+    names = {name for path in made.patches
+             for name in re.findall(r"(?m)^--- a/(.+)$", path.read_text(encoding="utf-8"))}
+    for name in names:
+        (repo / name).parent.mkdir(parents=True, exist_ok=True)
+        (repo / name).write_bytes((tree / name).read_bytes())
+    git(tmp_path, "init", "-q", repo)
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "released")
+    git(repo, "am", "-s", *made.patches)
+    log = git(repo, "log", "--format=%s%n%b")
+    assert log.count("Signed-off-by: A <a@invalid>") == len(made.patches)
+    for text in (path.read_text(encoding="utf-8") for path in made.patches):
+        assert series.subjects([re.sub(r"\[PATCH.*?\]", "[PATCH]", text, count=1)])[0] in log
+
+
+@pytest.mark.parametrize("base", ["6.12", "6.18", "7.3"])
+def test_the_form_that_does_not_unshare(base: str, tmp_path: Path) -> None:
+    """The fixes and what is on top of them, without the tests, under a letter of its own."""
+    done = make(f"BASE={base}", "FORM=flush", f"O={tmp_path}/s")
+    assert done.returncode == 0, done.stderr
+    wanted = series.subjects([path.read_text(encoding="utf-8")
+                              for path in variant.series(base, "series.flush")])
+    mails = sorted((tmp_path / "s").glob("*.patch"))
+    assert len(mails) == len(wanted) + 1 and len(wanted) > len(variant.series(base))
+    cover = mails[0].read_text(encoding="utf-8")
+    assert not re.search(r"[{}]", cover) and "without unsharing" in \
+        " ".join(cover.split("\n\n")[0].split())
+    assert [line.split(". ", 1)[1] for line in re.findall(r"(?m)^ +\d+\. .*$", cover)] == wanted
+    body = cover.split("\n\n", 1)[1]
+    assert len(body.split("\n  1. ")[0].splitlines()) <= 60
+    for command in re.findall(r"make prove (.*)", cover):
+        words = dict(word.split("=") for word in command.split())
+        assert words["BASE"] == base and words["DEFECT"] in defect.names()
+
+
+def test_a_form_that_is_not_there(tmp_path: Path) -> None:
+    done = make("BASE=6.1", "FORM=flush", f"O={tmp_path}/s")
+    assert done.returncode != 0
+    assert "error: FORM=flush: there is no queue/6.1/series.flush\n" in done.stderr
+    assert not (tmp_path / "s").exists()
+
+
+def test_the_front_door(tmp_path: Path) -> None:
+    done = make("BASE=4.14", f"O={tmp_path}/s")
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path}/s/0000-cover-letter.patch\n" in done.stdout
+    # All but the cover letter, of ten patches.
+    assert f"git am -s {tmp_path}/s/{{000[1-9],00[1-9]?}}-*.patch" in done.stdout
+    again = make("BASE=4.14", f"O={tmp_path}/s")
+    assert again.returncode != 0
+    assert "name an empty folder with O=" in again.stderr
+
+
+@pytest.mark.parametrize("words, reason", [
+    (["BASE=4.14"], "name an empty folder for the series with O="),
+    (["O=/nonexistent/x"], "name a base with BASE="),
+    (["BASE=2.6.35", "O=/nonexistent/x"], "2.6.35"),
+    (["KERNEL=/nonexistent", "O=/nonexistent/x"], "/nonexistent"),
+])
+def test_errors_are_one_line(words: list[str], reason: str) -> None:
+    done = make(*words)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
+    assert len(lines) == 1 and lines[0].startswith("error: ") and reason in lines[0]
+
+
+def test_a_tree_that_has_a_patch_is_told_so(tmp_path: Path) -> None:
+    """A vendor's tree: it names the patch, the place, and that its reverse applies."""
+    tree = released_tree("4.14")
+    copy = tmp_path / "linux"
+    names = {name for path in variant.series("4.14")
+             for name in re.findall(r"(?m)^--- a/(.+)$", path.read_text(encoding="utf-8"))}
+    for name in names:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes((tree / name).read_bytes())
+    first = variant.series("4.14")[0]
+    subprocess.run(["git", "apply", first], cwd=copy, check=True,
+                   env={**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path)})
+    vendor = Source(load("4.14"), "4.14.113", {}, "k", copy)
+    with pytest.raises(LabError, match=rf"4.14/{first.name} does not apply to 4.14.113 at "
+                                       r"mm/hugetlb.c, hunk \d of \d .*has it already"):
+        series.check(vendor)

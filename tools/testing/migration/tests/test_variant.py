@@ -1,0 +1,448 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Variants made from a queue, and work trees put from one into the other, also after a kill."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from lab.base import Base
+from lab.defect import Defect
+from lab.errors import LabError
+from lab.kernel import variant
+from lab.kernel.source import Source
+
+RMAP = "".join(f"/* line {number} */\n" for number in range(1, 30)) + "int protection;\n"
+FILES = {
+    "Makefile": "VERSION = 4\n",
+    "mm/rmap.c": RMAP,
+    "mm/other.c": "int other;\n",
+    "mm/gone.c": "int gone;\n",
+}
+CHANGE = """\
+From 0123456789abcdef Mon Sep 17 00:00:00 2001
+Subject: [PATCH] mm: a mail is in front, with a line of its own:
+--- nothing
+
+diff --git a/mm/rmap.c b/mm/rmap.c
+--- a/mm/rmap.c
++++ b/mm/rmap.c
+@@ -3,3 +3,4 @@
+ /* line 3 */
+ /* line 4 */
++int added;
+ /* line 5 */
+@@ -20,3 +21,3 @@
+ /* line 20 */
+-/* line 21 */
++int changed;
+ /* line 22 */
+--\x20
+2.30
+"""
+SECOND = """\
+diff --git a/mm/rmap.c b/mm/rmap.c
+--- a/mm/rmap.c
++++ b/mm/rmap.c
+@@ -4,3 +4,4 @@
+ /* line 4 */
+ int added;
++int added_later;
+ /* line 5 */
+diff --git a/mm/new/new.c b/mm/new/new.c
+new file mode 100644
+--- /dev/null
++++ b/mm/new/new.c
+@@ -0,0 +1 @@
++int new;
+diff --git a/mm/gone.c b/mm/gone.c
+deleted file mode 100644
+--- a/mm/gone.c
++++ /dev/null
+@@ -1 +0,0 @@
+-int gone;
+"""
+DEFECT = Defect(name="astray", title="t", upstream=(), since="1", fixed="2", selftests=("s",),
+                folder=Path("/nonexistent"), control=None, control_files=(), places=(),
+                removes="")
+
+
+def write(tree: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (1000, 1000))
+
+
+def read(tree: Path) -> dict[str, str]:
+    return {str(path.relative_to(tree)): path.read_text()
+            for path in sorted(tree.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    tree = tmp_path / "work" / "tree"
+    write(tree, FILES)
+    base = Base(name="4.14", package=None, suites=(), drop=(), add=(), cflags="", cmdline="")
+    return Source(base=base, version="4.14.67", identity={}, key="k", tree=tree)
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(variant, "QUEUE", tmp_path / "queue")
+    folder = tmp_path / "queue" / "4.14"
+    folder.mkdir(parents=True)
+    (folder / "0001-change.patch").write_text(CHANGE)
+    (folder / "0002-second.patch").write_text(SECOND)
+    (folder / "series").write_text("# in this order\n0001-change.patch\n\n0002-second.patch # b\n")
+    return folder
+
+
+def fixed_files() -> dict[str, str]:
+    text = RMAP.replace("/* line 5 */", "int added;\nint added_later;\n/* line 5 */") \
+               .replace("/* line 21 */", "int changed;")
+    files = {**FILES, "mm/rmap.c": text, "mm/new/new.c": "int new;\n"}
+    del files["mm/gone.c"]
+    return files
+
+
+def test_a_queue_makes_the_fixed_variant(source: Source, queue: Path) -> None:
+    vulnerable, fixed = variant.plan(source, DEFECT)
+    assert (vulnerable.name, vulnerable.how, vulnerable.diff) == ("vulnerable", "as it is", "")
+    assert (fixed.name, fixed.how) == ("fixed", "queue/4.14 (2 patches)")
+    assert vulnerable.key != fixed.key
+    assert read(source.tree) == FILES, "plan() changed the tree"
+    variant.put(source, fixed)
+    assert read(source.tree) == fixed_files()
+    variant.put(source, vulnerable)
+    assert read(source.tree) == FILES
+
+
+def test_a_part_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:
+    part = dataclasses.replace(DEFECT, without=("second",))
+    vulnerable, fixed = variant.plan(source, part)
+    assert vulnerable.how == "queue/4.14 (without 1 of its 2 patches)"
+    assert fixed == variant.plan(source, DEFECT)[1]
+    variant.put(source, vulnerable)
+    files = read(source.tree)
+    assert "int added;" in files["mm/rmap.c"] and "int added_later;" not in files["mm/rmap.c"]
+    with pytest.raises(LabError, match="names third, and queue/4.14/series has no such"):
+        variant.plan(source, dataclasses.replace(DEFECT, without=("second", "third")))
+
+
+def test_another_form_of_the_queue_can_be_the_fixed_one(source: Source, queue: Path) -> None:
+    with pytest.raises(LabError, match="FORM=other: there is no queue/4.14/series.other"):
+        variant.plan(source, DEFECT, "other")
+    (queue / "series.other").write_text("0001-change.patch\n")
+    vulnerable, fixed = variant.plan(source, DEFECT, "other")
+    assert (vulnerable.how, fixed.how) == ("as it is", "queue/4.14/series.other (1 patch)")
+    assert fixed.diff != variant.plan(source, DEFECT)[1].diff
+    with pytest.raises(LabError, match="is a defect of that form"):
+        variant.plan(source, dataclasses.replace(DEFECT, form="series.other"), "other")
+
+
+def test_the_form_that_fixes_it_need_not_be_named(source: Source, queue: Path) -> None:
+    ours = dataclasses.replace(DEFECT, upstream=(), brought="c" * 12 + " mm: fourth",
+                               before_own=True)
+    with pytest.raises(LabError, match="queue/4.14 has no patches that would add it"):
+        variant.plan(source, ours)
+    with open(queue / "0003-third.patch", "w", encoding="utf-8") as patch:
+        patch.write(f'Fixes: {"c" * 12} ("mm: fourth")\n\n' + SECOND)
+    (queue / "series.other").write_text("0001-change.patch\n0003-third.patch\n")
+    vulnerable, fixed = variant.plan(source, ours)
+    assert (vulnerable.how, fixed.how) == ("queue/4.14/series.other (patches 1 to 1)",
+                                           "queue/4.14/series.other (2 patches)")
+    assert variant.plan(source, ours, "other") == (vulnerable, fixed)
+
+
+def test_another_form_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:
+    # The fixes of the queue say nothing of a defect that only the other form has.
+    form = dataclasses.replace(DEFECT, form="series.other", upstream=("b" * 12 + " mm: third",))
+    (queue / "series.other").write_text("0001-change.patch\n")
+    vulnerable, fixed = variant.plan(source, form)
+    assert (vulnerable.how, fixed.how) == ("queue/4.14/series.other (1 patches)",
+                                           "queue/4.14 (2 patches)")
+    (queue / "series.other").write_text("0003-none.patch\n")
+    with pytest.raises(LabError, match="queue/4.14/series.other names 0003-none.patch"):
+        variant.plan(source, form)
+
+
+def test_without_another_form_the_released_tree_has_it(source: Source, queue: Path) -> None:
+    form = dataclasses.replace(DEFECT, form="series.other", upstream=("b" * 12 + " mm: third",))
+    # But a queue that mends something else says nothing of it.
+    with pytest.raises(LabError, match="queue/4.14 has no patches that would add it"):
+        variant.plan(source, form)
+    second = queue / "0002-second.patch"
+    second.write_text(f"[ Replaces commit {'b' * 12} (\"mm: third\"). ]\n\n{SECOND}")
+    vulnerable, fixed = variant.plan(source, form)
+    assert (vulnerable.how, vulnerable.diff) == ("as it is", "")
+    assert fixed.how == "queue/4.14 (2 patches)" and fixed.diff
+
+
+def test_what_is_before_its_own_patch_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:
+    own = dataclasses.replace(DEFECT, before_own=True)
+    # Without a commit that mends it, all patches are its own.
+    assert variant.plan(source, own)[0].how == "as it is"
+    second = sorted(queue.glob("*.patch"))[1]
+    second.write_text("commit " + "a" * 40 + " upstream.\n\n" + second.read_text())
+    vulnerable, fixed = variant.plan(source, dataclasses.replace(
+        own, upstream=("a" * 12 + " mm: second",)))
+    assert (vulnerable.how, fixed.how) == ("queue/4.14 (patches 1 to 1)",
+                                           "queue/4.14 (2 patches)")
+
+
+def test_the_plan_is_the_same_whatever_state_the_tree_is_in(source: Source, queue: Path) -> None:
+    before = variant.plan(source, DEFECT)
+    variant.put(source, before[1])
+    assert variant.plan(source, DEFECT) == before
+
+
+def test_order_of_the_series_counts(source: Source, queue: Path) -> None:
+    (queue / "series").write_text("0002-second.patch\n0001-change.patch\n")
+    with pytest.raises(LabError, match="4.14/0002-second.patch does not apply"):
+        variant.plan(source, DEFECT)
+
+
+def test_a_queue_about_something_else_mends_nothing(source: Source, queue: Path) -> None:
+    other = dataclasses.replace(DEFECT, upstream=("0123456789ab mm: first",))
+    with pytest.raises(LabError, match="nothing to compare"):
+        variant.plan(source, dataclasses.replace(DEFECT, upstream=("ba9876543210 mm: other",)))
+    (queue / "0001-change.patch").write_text("commit 0123456789abcdef upstream.\n\n" + CHANGE)
+    assert variant.plan(source, other)[1].how == "queue/4.14 (2 patches)"
+
+
+@pytest.mark.parametrize("says, mends", [
+    ("commit 0123456789abcdef upstream.", True),
+    ("[ Upstream this is commit 0123456789ab", True),
+    ("[ This is a part of commit 0123456789ab", True),
+    ("Fixes: 0123456789ab", False),
+    ("commit ba9876543210 upstream.\n\n[ Mended by commit 0123456789ab", False),
+])
+def test_a_commit_that_is_mentioned_mends_nothing(queue: Path, says: str, mends: bool) -> None:
+    patch = queue / "0001-change.patch"
+    patch.write_text(f"{says}\n\n{CHANGE}")
+    other = dataclasses.replace(DEFECT, upstream=("0123456789ab mm: first", "aaaaaaaaaaaa mm: b"))
+    assert variant.mending([patch], other) == ([patch] if mends else [])
+
+
+@pytest.mark.parametrize(("says", "mends"), [
+    ("Fixes: 111111111111 (\"mm: third\")", True), ("As since 111111111111 (\"mm: third\").", False),
+    ("Fixes: 222222222222 (\"mm: third\")", False), ("", False)])
+def test_a_patch_mends_what_nobody_has_fixed_if_it_says_so(queue: Path, says: str, mends: bool
+                                                           ) -> None:
+    patch = queue / "0001-change.patch"
+    patch.write_text(f"Subject: x\n\n{says}\n\n{CHANGE}")
+    other = dataclasses.replace(DEFECT, fixed="", brought="111111111111 mm: third")
+    assert variant.mending([patch], other) == ([patch] if mends else [])
+
+
+def test_neither_queue_nor_control_is_an_error(source: Source, queue: Path) -> None:
+    (queue / "series").unlink()
+    with pytest.raises(LabError, match="nothing to compare.*4.14.67.*queue/4.14"):
+        variant.plan(source, DEFECT)
+    (queue / "series").write_text("# nothing yet\n")
+    with pytest.raises(LabError, match="nothing to compare"):
+        variant.plan(source, DEFECT)
+
+
+def test_a_series_that_names_no_file_is_an_error(source: Source, queue: Path) -> None:
+    (queue / "series").write_text("0003-lost.patch\n")
+    with pytest.raises(LabError, match="0003-lost.patch.*no such file"):
+        variant.plan(source, DEFECT)
+
+
+def test_a_patch_that_does_not_apply_is_named_with_its_hunk(source: Source, queue: Path) -> None:
+    # git's own patch would take this one with fuzz: only the outer context line differs.
+    (source.tree / "mm/rmap.c").write_text(RMAP.replace("/* line 20 */", "/* line XX */"))
+    with pytest.raises(LabError) as caught:
+        variant.plan(source, DEFECT)
+    assert "4.14/0001-change.patch does not apply to 4.14.67 at mm/rmap.c, hunk 2 of 2" \
+        in str(caught.value)
+    assert "nor does its reverse" in str(caught.value)
+
+
+def test_a_patch_the_tree_has_already_is_said_to_be_there(source: Source, queue: Path) -> None:
+    (source.tree / "mm/rmap.c").write_text(fixed_files()["mm/rmap.c"].replace(
+        "int added_later;\n", ""))
+    with pytest.raises(LabError, match="0001-change.patch .* has it already"):
+        variant.plan(source, DEFECT)
+
+
+def test_a_patch_for_a_file_that_is_not_there_names_the_file(source: Source, queue: Path) -> None:
+    (source.tree / "mm/rmap.c").unlink()
+    with pytest.raises(LabError, match="0001-change.patch.*mm/rmap.c"):
+        variant.plan(source, DEFECT)
+
+
+def test_a_patch_cannot_reach_out_of_the_tree(source: Source, queue: Path) -> None:
+    (queue / "0001-change.patch").write_text(CHANGE.replace("mm/rmap.c", "../rmap.c"))
+    with pytest.raises(LabError, match="outside"):
+        variant.plan(source, DEFECT)
+
+
+def test_a_removed_line_that_looks_like_a_header_is_none(source: Source, queue: Path) -> None:
+    (source.tree / "mm/rmap.c").write_text("-- a/etc/passwd\nint x;\n")
+    (queue / "0001-change.patch").write_text(
+        "--- a/mm/rmap.c\n+++ b/mm/rmap.c\n@@ -1,2 +1 @@\n--- a/etc/passwd\n int x;\n")
+    (queue / "series").write_text("0001-change.patch\n")
+    fixed = variant.plan(source, DEFECT)[1]
+    assert variant._touched(fixed.diff) == ["mm/rmap.c"]
+    variant.put(source, fixed)
+    assert (source.tree / "mm/rmap.c").read_text() == "int x;\n"
+
+
+def test_bytes_that_are_no_utf8_and_form_feeds_survive(source: Source, queue: Path) -> None:
+    path = source.tree / "mm/rmap.c"
+    content = RMAP.encode().replace(
+        b"/* line 12 */", b"/* \xe9\x0c\x85 \r */").replace(b"line 20", b"line \xe9")
+    path.write_bytes(content)
+    (queue / "0001-change.patch").write_bytes(CHANGE.encode().replace(b"line 20", b"line \xe9"))
+    _vulnerable, fixed = variant.plan(source, DEFECT)
+    variant.put(source, fixed)
+    assert b"/* \xe9\x0c\x85 \r */" in path.read_bytes() and b"int added;" in path.read_bytes()
+    variant.restore(source.tree)
+    assert path.read_bytes() == content
+
+
+def test_a_repository_above_the_cache_changes_nothing(source: Source, queue: Path) -> None:
+    # There git apply would pass over every file in silence.
+    subprocess.run(["git", "init", "-q", str(source.tree.parent.parent)], check=True)
+    variant.put(source, variant.plan(source, DEFECT)[1])
+    assert read(source.tree) == fixed_files()
+
+
+def test_only_what_differs_gets_a_new_time(source: Source, queue: Path) -> None:
+    vulnerable, fixed = variant.plan(source, DEFECT)
+
+    def times() -> dict[str, int]:
+        return {name: (source.tree / name).stat().st_mtime_ns for name in read(source.tree)}
+
+    old = times()
+    with open(source.tree / "mm/rmap.c", encoding="ascii") as reader:
+        variant.put(source, fixed)
+        # Whoever reads it just then gets the one or the other, never half of it.
+        assert reader.read() == RMAP
+    first = times()
+    assert first["mm/rmap.c"] > old["mm/rmap.c"]
+    assert first["mm/other.c"] == old["mm/other.c"] and first["Makefile"] == old["Makefile"]
+    variant.put(source, fixed)
+    assert times() == first, "nothing to do, and yet make would rebuild"
+    # An object built now from the fixed file must be older than the file that comes back.
+    built = source.tree.parent / "rmap.o"
+    built.touch()
+    variant.put(source, vulnerable)
+    assert times()["mm/rmap.c"] >= built.stat().st_mtime_ns
+    assert times()["mm/other.c"] == old["mm/other.c"]
+
+
+def test_somebody_elses_change_is_not_overwritten(source: Source, queue: Path) -> None:
+    vulnerable, fixed = variant.plan(source, DEFECT)
+    variant.put(source, fixed)
+    (source.tree / "mm/rmap.c").write_text("int mine;\n")
+    for wanted in (vulnerable, fixed):
+        with pytest.raises(LabError, match="changed by something else"):
+            variant.put(source, wanted)
+    assert (source.tree / "mm/rmap.c").read_text() == "int mine;\n"
+
+
+def test_after_restore_the_tree_may_change_and_is_the_new_pristine(source: Source,
+                                                                   queue: Path) -> None:
+    variant.put(source, variant.plan(source, DEFECT)[1])
+    variant.restore(source.tree)
+    assert read(source.tree) == FILES
+    assert not (source.tree.parent / "variant").exists()
+    newer = RMAP.replace("line 29", "newer")
+    (source.tree / "mm/rmap.c").write_text(newer)
+    vulnerable, fixed = variant.plan(source, DEFECT)
+    variant.put(source, fixed)
+    variant.put(source, vulnerable)
+    assert (source.tree / "mm/rmap.c").read_text() == newer
+
+
+def killed_after(lines: int, source: Source, wanted: variant.Variant) -> bool:
+    """put() in a child that dies at once before so many lines of its work; False if it lived."""
+    child = os.fork()
+    if child == 0:
+        left = lines
+
+        def trace(frame: types.FrameType, event: str, _arg: object) -> object:
+            nonlocal left
+            # Only where files change: each line of the diff parser would take a minute.
+            if frame.f_code.co_filename != variant.__file__ or \
+                    frame.f_code.co_name not in ("put", "_save", "copy_pristine", "copy"):
+                return trace
+            if event == "line":
+                left -= 1
+                if left < 0:
+                    os._exit(9)
+            return trace
+
+        sys.settrace(trace)
+        variant.put(source, wanted)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_line_is_made_good_by_the_next_put(source: Source, queue: Path) -> None:
+    vulnerable, fixed = variant.plan(source, DEFECT)
+    series = (queue / "series").read_text()
+    (queue / "series").write_text("0001-change.patch\n")
+    half = variant.plan(source, DEFECT)[1]
+    (queue / "series").write_text(series)
+    half_files = {**FILES, "mm/rmap.c": fixed_files()["mm/rmap.c"].replace("int added_later;\n",
+                                                                          "")}
+    for begin, wanted, files in ((vulnerable, fixed, fixed_files()), (fixed, vulnerable, FILES),
+                                 (fixed, half, half_files)):
+        lines = 0
+        while True:
+            variant.put(source, begin)
+            alive = not killed_after(lines, source, wanted)
+            if lines % 10 == 0:
+                assert variant.plan(source, DEFECT) == (vulnerable, fixed), lines
+            variant.put(source, wanted)
+            assert read(source.tree) == files, lines
+            if alive:
+                break
+            # From nothing each time: the first put is the one that writes the pristine copies.
+            variant.restore(source.tree)
+            assert read(source.tree) == FILES, lines
+            lines += 1
+        assert lines > 60, "the child was hardly ever killed"
+
+
+def test_files_of_ours_go_into_both_kernels(source: Source, queue: Path, tmp_path: Path,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    assert queue
+    repo = tmp_path / "repo"
+    write(repo, {"lib/play.c": "int play;\n", "lib/play.h": "int header;\n"})
+    write(source.tree, {"lib/Makefile": "obj-y += a.o\n"})
+    monkeypatch.setattr(variant, "REPO", repo)
+    ours = {"lib/play.c": "int play;\n", "lib/play.h": "int header;\n",
+            "lib/Makefile": "obj-y += a.o\nobj-y += play.o\n"}
+    wanted = dataclasses.replace(DEFECT, add=("lib/play.c", "lib/play.h"))
+    vulnerable, fixed = variant.plan(source, wanted)
+    before = read(source.tree)
+    variant.put(source, vulnerable)
+    assert read(source.tree) == {**FILES, **ours}
+    variant.put(source, fixed)
+    assert read(source.tree) == {**fixed_files(), **ours}
+    variant.restore(source.tree)
+    assert read(source.tree) == before
+
+
+def test_a_file_of_ours_never_takes_the_place_of_the_kernels(source: Source, queue: Path,
+                                                             tmp_path: Path,
+                                                             monkeypatch: pytest.MonkeyPatch
+                                                             ) -> None:
+    assert queue
+    write(tmp_path / "repo", {"mm/other.c": "int ours;\n"})
+    write(source.tree, {"mm/Makefile": "\n"})
+    monkeypatch.setattr(variant, "REPO", tmp_path / "repo")
+    with pytest.raises(LabError, match="has a mm/other.c of its own"):
+        variant.plan(source, dataclasses.replace(DEFECT, add=("mm/other.c",)))

@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Every row of the verdict, and the order of the rows."""
+
+from pathlib import Path
+
+import pytest
+
+from lab.judge import klog, ktap
+from lab.judge.verdict import Boot, boot_state, decide, keeps_writes, sort_out
+
+GOLDEN = Path(__file__).resolve().parent / "golden"
+MAIN = "prog.hugetlbfs_2.lost_write"
+SPARE = "prog.memfd_2.lost_write"
+CONTROL = "prog.alone.lost_write"
+LOSS = "lost_migrations=9"
+WARNING = klog.read("WARNING: CPU: 0 PID: 1 at mm/rmap.c:1 x+0x1/0x2\n")
+PANIC = klog.read("Kernel panic - not syncing: Fatal exception\n")
+
+
+def test(name: str, outcome: str, figures: str = "") -> ktap.Test:
+    pairs = dict(pair.split("=") for pair in figures.split())
+    return ktap.Test(name, outcome, "why" if outcome in ("inconclusive", "skip", "error") else "",
+                     pairs)
+
+
+test.__test__ = False                           # type: ignore[attr-defined]
+
+
+def boot(variant: str, number: int, *tests: ktap.Test, state: str = "DONE",
+         complaints: list[klog.Complaint] | None = None) -> Boot:
+    program = ktap.Program("prog", 1, len(tests), list(tests))
+    return Boot(variant, number, f"out/{variant}-{number}", 12.0, "tcg",
+                ktap.Transcript([program], True), complaints or [], state == "TIMEOUT", 0, state)
+
+
+LOSES = (test(MAIN, "fail", f"migrations=10 {LOSS}"), test(CONTROL, "pass", "migrations=10"))
+KEEPS = (test(MAIN, "pass", "migrations=10 lost_migrations=0"),
+         test(CONTROL, "pass", "migrations=10"), test(SPARE, "skip"))
+
+
+def vulnerable(number: int = 1, *tests: ktap.Test, **more: object) -> Boot:
+    return boot("vulnerable", number, *(tests or LOSES), **more)    # type: ignore[arg-type]
+
+
+def fixed(number: int = 1, *tests: ktap.Test, **more: object) -> Boot:
+    return boot("fixed", number, *(tests or KEEPS), **more)         # type: ignore[arg-type]
+
+
+def verdict(left: list[Boot], right: list[Boot], wanted: int = 1) -> str:
+    word, why = decide(left, right, wanted)
+    assert why
+    return word
+
+
+def test_proved() -> None:
+    assert verdict([vulnerable()], [fixed()]) == "PROVED"
+    word, why = decide([vulnerable(1), vulnerable(2)], [fixed(1), fixed(2)], 2)
+    assert word == "PROVED"
+    assert "in 18 of 40 migrations, in each of its 2 boots" in why
+    assert "the fixed one in none of 40" in why
+
+
+def test_the_golden_runs_prove_it() -> None:
+    boots = []
+    for variant in ("vulnerable", "fixed"):
+        seen = ktap.read((GOLDEN / f"{variant}.ktap").read_bytes().decode())
+        log = klog.read((GOLDEN / "clean.console").read_text())
+        state = boot_state(seen, log, False, 0)
+        boots.append(Boot(variant, 1, "out/x", 9.0, "tcg", seen, log, False, 0, state))
+    assert verdict(boots[:1], boots[1:]) == "PROVED"
+    assert verdict(boots[:1], [boots[0]]) == "REGRESSED"
+
+
+@pytest.mark.parametrize("tests", [
+    [test(MAIN, "fail", f"migrations=10 {LOSS}")],
+    [test(MAIN, "fail")],
+    [*KEEPS, test("prog.other", "fail", "migrations=4")],
+    # A program that counts a loss and yet says ok has a defect of its own.
+    [test(MAIN, "pass", f"migrations=10 {LOSS}")],
+    [test(MAIN, "inconclusive", f"migrations=10 {LOSS}")],
+])
+def test_regressed(tests: list[ktap.Test]) -> None:
+    assert verdict([vulnerable()], [fixed(1, *tests)]) == "REGRESSED"
+
+
+def test_regressed_in_one_boot_of_many() -> None:
+    assert verdict([vulnerable(1), vulnerable(2)], [fixed(1), fixed(2, *LOSES)], 2) == "REGRESSED"
+
+
+@pytest.mark.parametrize("state", ["CRASHED", "TIMEOUT", "LOST"])
+def test_a_loss_in_a_fixed_boot_counts_however_that_boot_ended(state: str) -> None:
+    assert verdict([vulnerable()], [fixed(1, *LOSES, state=state)]) == "REGRESSED"
+
+
+def test_a_mere_failure_in_a_crashed_fixed_boot_is_the_crash() -> None:
+    failed = (test(MAIN, "fail"),)
+    assert verdict([vulnerable()], [fixed(1, *failed, complaints=PANIC)]) == "CRASHED"
+    assert verdict([vulnerable()], [fixed(1, *failed, state="TIMEOUT")]) == "REGRESSED"
+
+
+def test_a_crash_of_the_vulnerable_kernel_does_not_hide_a_regression() -> None:
+    assert verdict([vulnerable(1, complaints=PANIC)], [fixed(1, *LOSES)]) == "REGRESSED"
+
+
+@pytest.mark.parametrize("complaints", [WARNING, PANIC])
+def test_crashed_by_any_complaint_in_either_log(complaints: list[klog.Complaint]) -> None:
+    assert verdict([vulnerable(1, complaints=complaints)], [fixed()]) == "CRASHED"
+    assert verdict([vulnerable()], [fixed(1, complaints=complaints)]) == "CRASHED"
+    _, why = decide([vulnerable()], [fixed(1, complaints=complaints)], 1)
+    assert "fixed boot 1" in why and complaints[0].text in why
+
+
+@pytest.mark.parametrize("state", ["CRASHED", "TIMEOUT", "LOST"])
+def test_a_boot_that_is_not_done(state: str) -> None:
+    assert verdict([vulnerable(1, state=state)], [fixed()]) == state
+    assert verdict([vulnerable()], [fixed(1, state=state)]) == state
+    assert verdict([vulnerable(1), vulnerable(2, state=state)], [fixed(1), fixed(2)], 2) == state
+
+
+def test_a_crash_is_told_before_a_timeout_and_that_before_a_loss() -> None:
+    crashed, late, lost = (fixed(n, state=s) for n, s in
+                           enumerate(("CRASHED", "TIMEOUT", "LOST"), 1))
+    left = [vulnerable(n) for n in (1, 2, 3)]
+    assert verdict(left, [lost, late, crashed], 3) == "CRASHED"
+    assert verdict(left, [lost, late, fixed(1)], 3) == "TIMEOUT"
+    assert verdict(left, [lost, fixed(2), fixed(1)], 3) == "LOST"
+
+
+@pytest.mark.parametrize("left, right, wanted", [
+    ([], [], 1),
+    ([], [], 0),
+    ([vulnerable()], [], 1),
+    ([], [fixed()], 1),
+    ([vulnerable(1), vulnerable(2)], [fixed(1)], 2),
+    ([vulnerable(1)], [fixed(1), fixed(2)], 2),
+    ([vulnerable(1), vulnerable(1)], [fixed(1), fixed(2)], 2),
+    ([vulnerable(1)], [fixed(1), fixed(2)], 1),
+    ([vulnerable(1), vulnerable(2), vulnerable(2)], [fixed(1), fixed(2)], 2),
+    ([vulnerable(1)], [vulnerable(1, *KEEPS)], 1),
+])
+def test_boots_that_are_missing_or_too_many_are_lost(left: list[Boot], right: list[Boot],
+                                                     wanted: int) -> None:
+    assert verdict(left, right, wanted) == "LOST"
+
+
+SWAPOPS = klog.read("kernel BUG at include/linux/swapops.h:505!\n")
+
+
+def test_a_vulnerable_kernel_may_die_of_its_defect() -> None:
+    dead = vulnerable(2, test(MAIN, "pass", "migrations=10"), state="ENDED")
+    dead.symptoms = SWAPOPS
+    word, why = decide([vulnerable(1), dead], [fixed(1), fixed(2)], 2)
+    assert word == "PROVED"
+    assert "in each of its 2 boots (and died of it before a test could say so in 1 of these)" in why
+    silent = vulnerable(2, test(MAIN, "skip"), state="ENDED")
+    silent.symptoms = SWAPOPS
+    assert verdict([vulnerable(1), silent], [fixed(1), fixed(2)], 2) == "PROVED"
+    # Of what, if no symptom says so; and a fixed kernel has none to die of.
+    assert verdict([vulnerable(1, state="ENDED")], [fixed(1)]) == "LOST"
+    late = fixed(1, state="ENDED")
+    assert verdict([vulnerable(1)], [late]) == "LOST"
+    # At least once a test must have said what the boots that died are taken for.
+    only = vulnerable(1, test(MAIN, "pass", "migrations=10"), state="ENDED")
+    only.symptoms = SWAPOPS
+    assert verdict([only], [fixed(1)]) == "INCONCLUSIVE"
+
+
+def test_the_test_that_a_kernel_died_in_showed_the_defect() -> None:
+    """It counts nothing any more; the fixed kernel must have passed that very test."""
+    for outcome in ("fail", "error", "inconclusive"):
+        dead = vulnerable(1, test(MAIN, outcome), state="ENDED")
+        dead.symptoms = SWAPOPS
+        word, why = decide([dead], [fixed(1)], 1)
+        assert word == "PROVED" and "the vulnerable kernel died of it in its one boot, " in why
+        assert "the fixed one lost writes in none of 20 migrations" in why
+        other = fixed(1, test(SPARE, "pass", "migrations=10"))
+        assert verdict([dead], [other]) == "INCONCLUSIVE"
+
+
+def test_a_kernel_may_suffer_from_its_defect_and_live() -> None:
+    """An oops takes one process with it, the test fails for that, and the guest ends as it should."""
+    hurt = vulnerable(1, test(MAIN, "fail", "migrations=10"))
+    assert verdict([hurt], [fixed(1)]) == "INCONCLUSIVE"
+    hurt.symptoms = SWAPOPS
+    word, why = decide([hurt], [fixed(1)], 1)
+    assert word == "PROVED" and "the vulnerable kernel died of it in its one boot, " in why
+    # To complain is not enough.
+    fine = vulnerable(1, test(MAIN, "pass", "migrations=10"))
+    fine.symptoms = SWAPOPS
+    assert verdict([fine], [fixed(1)]) == "MISSED"
+
+
+def test_missed() -> None:
+    assert verdict([vulnerable(1, *KEEPS)], [fixed()]) == "MISSED"
+    assert verdict([vulnerable(1), vulnerable(2, *KEEPS)], [fixed(1), fixed(2)], 2) == "MISSED"
+
+
+def test_missed_is_told_before_skipped() -> None:
+    assert verdict([vulnerable(1, *KEEPS)], [fixed(1, test(MAIN, "skip"))]) == "MISSED"
+
+
+def test_skipped() -> None:
+    skipped = (test(MAIN, "skip"), test(SPARE, "skip"))
+    assert verdict([vulnerable(1, *skipped)], [fixed()]) == "SKIPPED"
+    assert verdict([vulnerable()], [fixed(1, *skipped)]) == "SKIPPED"
+    assert verdict([vulnerable(1), vulnerable(2)], [fixed(1), fixed(2, *skipped)], 2) == "SKIPPED"
+    assert "why" in decide([vulnerable()], [fixed(1, *skipped)], 1)[1]
+
+
+@pytest.mark.parametrize("tests", [
+    # A failure for another reason is no evidence of a lost write.
+    [test(MAIN, "fail", "migrations=10 lost_migrations=0")],
+    [test(MAIN, "fail")],
+    [test(MAIN, "inconclusive"), test(CONTROL, "pass", "migrations=10")],
+    [test(MAIN, "error"), test(CONTROL, "pass", "migrations=10")],
+    [test(MAIN, "pass", "migrations=0")],
+    # Contradicts itself: counted losses, and passed.
+    [test(MAIN, "pass"), test(SPARE, "inconclusive", LOSS)],
+])
+def test_inconclusive_on_the_vulnerable_kernel(tests: list[ktap.Test]) -> None:
+    assert verdict([vulnerable(1, *tests)], [fixed()]) == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize("tests", [
+    [*KEEPS, test("prog.other", "inconclusive")],
+    [*KEEPS, test("prog.other", "error")],
+    [test(MAIN, "pass", "migrations=0")],
+    [test(MAIN, "xfail", "migrations=10")],
+    # Only tests that pass on the vulnerable kernel too moved a page.
+    [test(MAIN, "skip"), test(CONTROL, "pass", "migrations=10")],
+    [test(MAIN, "pass", "migrations=0"), test(CONTROL, "pass", "migrations=10")],
+])
+def test_inconclusive_on_the_fixed_kernel(tests: list[ktap.Test]) -> None:
+    assert verdict([vulnerable()], [fixed(1, *tests)]) == "INCONCLUSIVE"
+    good = [vulnerable(1), vulnerable(2)]
+    assert verdict(good, [fixed(1), fixed(2, *tests)], 2) == "INCONCLUSIVE"
+
+
+def test_each_test_that_loses_writes_must_be_seen_to_keep_them() -> None:
+    """It may be skipped in one fixed boot, but not in all."""
+    both = (*LOSES, test(SPARE, "fail", f"migrations=10 {LOSS}"))
+    kept = (*KEEPS[:2], test(SPARE, "pass", "migrations=3"))
+    word, why = decide([vulnerable(1, *both)], [fixed()], 1)
+    assert word == "INCONCLUSIVE" and SPARE in why
+    left = [vulnerable(1, *both), vulnerable(2, *both)]
+    assert verdict(left, [fixed(1), fixed(2, *kept)], 2) == "PROVED"
+
+
+@pytest.mark.parametrize("spare", [test(SPARE, "fail", "migrations=4"),
+                                   test(SPARE, "inconclusive", f"migrations=4 {LOSS}")])
+def test_only_a_failure_with_losses_is_evidence(spare: ktap.Test) -> None:
+    # Beside real evidence it is none, so that the fixed kernel need not answer it ...
+    assert verdict([vulnerable(1, *LOSES, spare)], [fixed()]) == "PROVED"
+    # ... and a boot that has nothing else proves nothing, whatever the other boots show.
+    left = [vulnerable(1), vulnerable(2, spare)]
+    assert verdict(left, [fixed(1), fixed(2)], 2) == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize("outcome, figures, kept", [
+    ("pass", "migrations=1", True), ("pass", "migrations=0", False), ("pass", "", False),
+    ("pass", "migrations=1 lost_migrations=1", False), ("fail", "migrations=1", False)])
+def test_keeps_writes(outcome: str, figures: str, kept: bool) -> None:
+    assert keeps_writes(test(MAIN, outcome, figures)) is kept
+
+
+def test_why_names_the_worst_complaint() -> None:
+    assert "Fatal exception" in decide([vulnerable(1, complaints=WARNING + PANIC)], [fixed()], 1)[1]
+
+
+@pytest.mark.parametrize("text, done, late, status, words", [
+    ("", False, True, None, "no test had begun after 12 s"),
+    ("lab: start p\n1..2\nok 1 a\n", False, True, None, "not done after 12 s, 1 test into p"),
+    ("lab: done\n", True, True, None, "the tests ended, but the guest did not"),
+    ("", False, False, 0, "the guest said nothing"),
+    ("lab: done\n", True, False, 0, "the guest ran no test"),
+    ("lab: start p\n1..1\nok 1 a\nlab: exit p 0\n", False, False, 0,
+     "the guest fell silent before its end"),
+    ("lab: start p\n1..2\nok 1 a\nlab: exit p 0\nlab: done\n", True, False, 0,
+     "p: 2 tests planned, 1 came"),
+    ("lab: start p\n1..1\nok 1 a\nlab: exit p 0\nlab: done\n", True, False, None,
+     "no status came from QEMU"),
+    ("lab: start p\n1..1\nok 1 a\nlab: exit p 0\nlab: done\n", True, False, 3,
+     "QEMU ended with status 3"),
+])
+def test_why_a_boot_is_not_done(text: str, done: bool, late: bool, status: int | None,
+                                words: str) -> None:
+    seen = ktap.read(text)
+    assert seen.done is done
+    bad = Boot("fixed", 1, "out/fixed-1", 12.0, "tcg", seen, [], late, status,
+               boot_state(seen, [], late, status))
+    word, why = decide([vulnerable()], [bad], 1)
+    assert (word, why[:len("fixed boot 1: ")]) == (bad.state, "fixed boot 1: ")
+    assert words in why
+
+
+def test_why_gives_the_reason_of_a_failure() -> None:
+    failed = ktap.Test(MAIN, "fail", "one page differs")
+    assert decide([vulnerable()], [fixed(1, *KEEPS, failed)], 1)[1].endswith("one page differs")
+    passes = decide([vulnerable(1, *KEEPS)], [fixed()], 1)[1]
+    assert passes.endswith("2 tests passed with 20 migrations, none failed")
+
+
+def test_why_counts_no_other_boot_where_there_is_none() -> None:
+    assert "more boot" not in decide([vulnerable()], [fixed(1, state="LOST")], 1)[1]
+
+
+def test_why_names_the_boot_and_counts_the_others() -> None:
+    right = [fixed(1), fixed(2, state="LOST"), fixed(3, state="LOST")]
+    _, why = decide([vulnerable(n) for n in (1, 2, 3)], right, 3)
+    assert why.startswith("fixed boot 2: ") and "(and 1 more boot)" in why
+
+
+WHOLE = ktap.read("lab: start p\n1..1\nok 1 a\nlab: exit p 0\nlab: done\n")
+CUT = ktap.read("lab: start p\n1..1\nok 1 a\n")
+HOLED = ktap.read("lab: start p\n1..2\nok 1 a\nlab: exit p 0\nlab: done\n")
+IDLE = ktap.read("lab: done\n")
+
+
+@pytest.mark.parametrize("transcript, complaints, timed_out, status, state", [
+    (WHOLE, [], False, 0, "DONE"),
+    (WHOLE, WARNING, False, 0, "DONE"),
+    (WHOLE, PANIC, False, 0, "CRASHED"),
+    (CUT, PANIC, False, 0, "CRASHED"),
+    (CUT, PANIC, True, None, "CRASHED"),
+    (CUT, WARNING, True, None, "TIMEOUT"),
+    (CUT, [], True, None, "TIMEOUT"),
+    (WHOLE, [], True, None, "TIMEOUT"),
+    (ktap.read(""), [], True, None, "TIMEOUT"),
+    (ktap.read(""), [], False, 0, "LOST"),
+    (CUT, [], False, 0, "LOST"),
+    (HOLED, [], False, 0, "LOST"),
+    (IDLE, [], False, 0, "LOST"),
+    (WHOLE, [], False, 1, "LOST"),
+    (WHOLE, [], False, None, "LOST"),
+    # Everything came, but not the guest's own word that it was everything.
+    (ktap.Transcript(WHOLE.programs, False), [], False, 0, "LOST"),
+])
+def test_boot_state(transcript: ktap.Transcript, complaints: list[klog.Complaint],
+                    timed_out: bool, status: int | None, state: str) -> None:
+    assert boot_state(transcript, complaints, timed_out, status) == state
+
+
+@pytest.mark.parametrize("transcript, complaints, state", [
+    (CUT, [], "ENDED"),
+    (CUT, WARNING, "ENDED"),
+    (WHOLE, [], "ENDED"),
+    # What the kernel did says more than what the lab did.
+    (CUT, PANIC, "CRASHED"),
+])
+def test_state_of_a_boot_that_the_lab_ended(transcript: ktap.Transcript,
+                                            complaints: list[klog.Complaint], state: str) -> None:
+    assert boot_state(transcript, complaints, False, None, True) == state
+
+
+def test_a_boot_that_was_ended_proves_nothing() -> None:
+    assert verdict([vulnerable(1, state="ENDED")], [fixed()]) == "LOST"
+    assert verdict([vulnerable()], [fixed(1, state="ENDED")]) == "LOST"
+
+
+@pytest.mark.parametrize("log, state", [
+    ("bug", "CRASHED"), ("oops", "CRASHED"), ("kasan", "CRASHED"), ("bad-page", "CRASHED"),
+    ("panic", "CRASHED"), ("warning", "DONE"), ("lockdep", "DONE"), ("hung-task", "DONE"),
+    ("rcu-stall", "DONE"), ("soft-lockup", "DONE"), ("clean", "DONE"),
+])
+def test_a_golden_log_beside_whole_results(log: str, state: str) -> None:
+    """Whatever the state, only the clean log goes with PROVED."""
+    found = klog.read((GOLDEN / f"{log}.console").read_text())
+    assert boot_state(WHOLE, found, False, 0) == state
+    word = verdict([vulnerable()], [fixed(1, complaints=found, state=state)])
+    assert word == ("PROVED" if log == "clean" else "CRASHED")
+
+
+def test_a_symptom_is_no_complaint_and_nothing_else_becomes_one() -> None:
+    log = klog.read("[    1.0] pagealloc: memory corruption\n[    1.1] Call Trace:\n"
+                    "[    4.0] ------------[ cut here ]------------\n"
+                    "[    4.0] WARNING: CPU: 0 PID: 1 at mm/rmap.c:1 f+0x1/0x2\n")
+    assert len(log) == 2
+    rest, symptoms = sort_out(log, ("pagealloc: memory corruption",))
+    assert [one.text for one in symptoms] == [log[0].text] and rest == [log[1]]
+    assert sort_out(log, ()) == (log, [])
