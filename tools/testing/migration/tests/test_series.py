@@ -18,7 +18,7 @@ from lab.kernel.source import Source
 from lab.paths import REPO
 from lab.verbs import series
 
-BASES = sorted(path.name for path in variant.QUEUE.iterdir() if path.is_dir())
+BASES = sorted(path.parent.name for path in variant.QUEUE.glob("*.*/series"))
 
 
 def make(*words: str) -> subprocess.CompletedProcess[str]:
@@ -71,7 +71,8 @@ def test_every_queue_can_be_written(base: str, tmp_path: Path) -> None:
     assert max(len(line) for line in cover.splitlines()) <= 80
 
 
-# Those with queue/cover-letter.
+# Those with queue/cover-letter, which is about this patch.
+FLUSH = "mm-hugetlb-flush-all-who-share-a-PMD-table-when-a-pa"
 LETTERS = ["4.4", "4.9", "4.14", "4.18", "4.19", "5.4"]
 
 
@@ -83,10 +84,17 @@ def letter(base: str, folder: Path) -> str:
 
 
 def test_what_a_letter_asks_for_is_in_some_queue() -> None:
-    asked = set(re.findall(r"(?m)^#if (.+)$", series.COVER.read_text(encoding="utf-8")))
+    text = series.COVER.read_text(encoding="utf-8")
+    asked = set(re.findall(r"(?m)^#if (?:before )?(.+)$|\{before (.+?)\}", text))
+    names = {name for pair in asked for name in pair if name}
     there = {path.name for base in LETTERS for path in (variant.QUEUE / base).glob("series.*")}
     there |= {path.name[5:-len(".patch")] for base in LETTERS for path in variant.series(base)}
-    assert asked and asked <= there
+    assert len(names) > 2 and names <= there
+
+
+def test_a_letter_is_for_those_that_have_its_patch() -> None:
+    assert set(LETTERS) == {base for base in BASES for path in variant.series(base)
+                            if path.name[5:-len(".patch")] == FLUSH}
 
 
 @pytest.mark.parametrize("base", LETTERS)
@@ -115,6 +123,31 @@ def test_a_letter_says_what_is_so(base: str, tmp_path: Path) -> None:
         assert (said in text) == (name in names), name
     # By a patch of another name in 5.4, where mbind() has been cured of it.
     assert "MPOL_MF_MOVE leaves pages of shared tables alone" in text
+
+
+@pytest.mark.parametrize("before, said", [
+    (0, ""), (1, "patch is"), (2, "two patches are"), (5, "five patches are"),
+    (12, "twelve patches are"), (13, "13 patches are"),
+])
+def test_a_letter_counts_what_comes_first(before: int, said: str, tmp_path: Path,
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many patches for other bugs a queue begins with."""
+    about = [path for path in variant.series("4.14")
+             if path.name[5:-len(".patch")] in ("mm-add-range_in_vma", FLUSH)]
+    folder = tmp_path / "queue" / "4.14"
+    folder.mkdir(parents=True)
+    mails = [re.sub("(?<=PATCH] ).*", f"mm: other {number}", about[0].read_text(), count=1)
+             for number in range(before)] + [path.read_text() for path in about]
+    names = [f"{number:04}-other.patch" for number in range(1, before + 1)]
+    names += [f"{before + 1:04}{about[0].name[4:]}", f"{before + 2:04}{about[1].name[4:]}"]
+    for name, mail in zip(names, mails):
+        (folder / name).write_text(mail)
+    (folder / "series").write_text("\n".join(names))
+    monkeypatch.setattr(variant, "QUEUE", folder.parent)
+    text = letter("4.14", tmp_path / "out")
+    found = re.findall(r"The first (.*?) for other bugs", text)
+    assert found == ([said] if said else [])
+    assert f" {before + 2}. mm: hugetlb: flush all who share" in text
 
 
 @pytest.mark.parametrize("base", LETTERS)

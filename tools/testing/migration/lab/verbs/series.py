@@ -9,15 +9,18 @@ that they are not sent with the series.
 
 queue/cover-letter is for several queues, and says of each what is so.  What is between `#if NAME`
 and `#else` or `#endif` is for a series that has a patch of that name, without its number, or for a
-queue that has a file of that name beside its series.
+queue that has a file of that name beside its series.  `#if before NAME` asks whether that patch is
+there and others come before it, and `{before NAME}` is how many: "patch is", "two patches are".
+Where nothing is left of the letter, the patches have nothing to do with each other, and get none.
 
-Another form of a queue, series.<form>, is written without the tests, with queue/cover-letter.<form>
-if there is one.
+A series with the tests has upstream/cover-letter.  Another form of a queue, series.<form>, is
+written without them, with queue/cover-letter.<form> if there is one.
 """
 
 import re
 import subprocess
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +31,8 @@ from lab.kernel.source import Source
 from lab.paths import REPO
 
 COVER = REPO / "queue" / "cover-letter"
-# What the letter is about.  The patches of a queue without it have nothing to do with each other.
-_SUBJECT = "mm-hugetlb-flush-all-who-share-a-PMD-table-when-a-pa"
-# Where a queue has it, it is the first patch about shared tables: what comes before mends older bugs.
-_FIRST = "mm-add-range_in_vma"
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+            "eleven", "twelve")
 
 
 @dataclass(frozen=True)
@@ -76,14 +77,12 @@ def write(base: str, out: Path, form: str = "") -> Series:
         tag = f"[{lead} {number}/{total}]" if total > 1 else f"[{lead}]"
         dest.write_text(_subject(text, tag), encoding="utf-8")
         written.append(dest)
-    letter = COVER.with_suffix(f".{form}") if form else COVER
-    if added:
-        letter = upstream.ROOM / upstream.COVER
-    elif form and not letter.exists() or \
-            not form and not any(_bare(name) == _SUBJECT for name, _text in patches):
+    letter = _letter(base, patches,
+                     upstream.ROOM / upstream.COVER if added else COVER.with_suffix(f".{form}" if form else ""))
+    if not letter:
         return Series(None, tuple(written), tuple(mails))
     cover = out / "0000-cover-letter.patch"
-    cover.write_text(_cover(f"[{lead} 0/{total}]", base, patches, letter), encoding="utf-8")
+    cover.write_text(_cover(f"[{lead} 0/{total}]", letter, patches), encoding="utf-8")
     return Series(cover, tuple(written), tuple(mails))
 
 
@@ -120,7 +119,8 @@ def check(source: Source, form: str = "") -> None:
 
 
 def _queues() -> list[str]:
-    return sorted((path.name for path in variant.QUEUE.iterdir() if path.is_dir()),
+    """The bases that have a queue, oldest first."""
+    return sorted((path.parent.name for path in variant.QUEUE.glob("*.*/series")),
                   key=lambda name: [int(part) for part in name.split(".")])
 
 
@@ -148,18 +148,28 @@ def _bare(name: str) -> str:
     return re.sub(r"^\d+-|\.patch$", "", name)
 
 
-def _cover(tag: str, base: str, patches: list[tuple[str, str]], letter: Path) -> str:
-    names = {_bare(name) for name, _text in patches}
-    names |= {path.name for path in (variant.QUEUE / base).glob("series.*")}
-    title, body = _for(letter.read_text(encoding="utf-8"), names).split("\n\n", 1)
+def _letter(base: str, patches: Sequence[tuple[str, str]], letter: Path) -> str:
+    """Title and text of the cover letter as it is for these patches, "" where there is none."""
+    if not letter.exists():
+        return ""
+    before = {_bare(name): number for number, (name, _text) in enumerate(patches)}
+    there = {*before, *(f"before {name}" for name, number in before.items() if number),
+             *(path.name for path in (variant.QUEUE / base).glob("series.*"))}
+    shortlog = "\n".join(f"  {number}. {subject}" for number, subject in
+                         enumerate(subjects([text for _name, text in patches]), 1))
+    words = {"base": base, "shortlog": shortlog,
+             **{f"before {name}": _how_many(number) for name, number in before.items()}}
+    return _for(letter.read_text(encoding="utf-8"), there).strip().format_map(words)
+
+
+def _how_many(patches: int) -> str:
+    number = _NUMBERS[patches] if patches < len(_NUMBERS) else str(patches)
+    return "patch is" if patches == 1 else f"{number} patches are"
+
+
+def _cover(tag: str, letter: str, patches: Sequence[tuple[str, str]]) -> str:
+    title, body = letter.split("\n\n", 1)
     texts = [text for _name, text in patches]
-    before = next((number for number, (name, _text) in enumerate(patches)
-                   if _bare(name) == _FIRST), 0)
-    shortlog = "\n".join(f"  {number}. {subject}"
-                         for number, subject in enumerate(subjects(texts), 1))
-    how_many = ("patch is" if before == 1 else
-                f"{('', '', 'two', 'three', 'four')[before]} patches are")
-    body = body.format(base=base, shortlog=shortlog, prerequisites=how_many)
     head = texts[0].split("\n\n", 1)[0]
     sender, date = (re.search(rf"(?m)^{name}: (.+)$", head) for name in ("From", "Date"))
     if not sender or not date:
@@ -171,24 +181,25 @@ def _cover(tag: str, base: str, patches: list[tuple[str, str]], letter: Path) ->
 
 def _for(letter: str, names: set[str]) -> str:
     """The letter as it is for a series that has what is named."""
-    kept, keep = [], True
+    kept, wanted = [], [True]
     for line in letter.splitlines(keepends=True):
         word, _space, name = line.rstrip().partition(" ")
         if word == "#if":
-            keep = name in names
+            wanted.append(name in names)
         elif word == "#else":
-            keep = not keep
+            wanted[-1] = not wanted[-1]
         elif word == "#endif":
-            keep = True
-        elif keep:
+            wanted.pop()
+        elif all(wanted):
             kept.append(line)
     return "".join(kept)
 
 
 def _diffstat(texts: list[str]) -> str:
     """Lines added and removed by all patches together, a file a line."""
+    # In a folder of a repository git leaves out what is not below that.
     done = subprocess.run(["git", "apply", "--numstat", "-"], input="".join(texts),
-                          text=True, encoding="utf-8", capture_output=True, check=False)
+                          text=True, encoding="utf-8", cwd="/", capture_output=True, check=False)
     if done.returncode != 0:
         raise LabError(f"git apply --numstat failed: {done.stderr.strip()}")
     sums: dict[str, tuple[int, int]] = {}
