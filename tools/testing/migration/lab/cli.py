@@ -19,7 +19,7 @@ from pathlib import Path
 from lab import arch, base, defect, deps
 from lab.errors import LabError
 from lab.guest import qemu, selftest
-from lab.kernel import source, upstream
+from lab.kernel import source, testseries
 from lab.paths import REPO
 from lab.progress import Progress
 from lab.tell import docs, record, report, result
@@ -255,7 +255,7 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     if args.kernel:
         tree = source.from_tree(Path(args.kernel).expanduser(), args.base or None, progress)
         name = tree.base.name
-    if name in upstream.names() and not args.form:
+    if name in testseries.names() and not args.form:
         deps.ensure(progress, deps.SERIES)
     if args.kernel:
         progress.step(f"applying the series for {tree.base.name} to a copy of {tree.version}")

@@ -64,7 +64,7 @@ BUILD = (
     Need("qemu-system-x86", ("qemu-system-x86_64",)),
 )
 
-# To compose the series that is in upstream/.
+# To compose the patches of queue/tests/.
 SERIES = (Need("unifdef", ("unifdef",)),)
 
 # Beyond that for the project's own tests.

@@ -22,7 +22,7 @@ from conftest import outside_make
 from lab import arch, base, cli, deps
 from lab.errors import LabError
 from lab.guest import initramfs, selftest
-from lab.kernel import source as sources, upstream, variant
+from lab.kernel import source as sources, testseries, variant
 from lab.kernel.source import Source
 from lab.paths import HOME, REPO
 from lab.progress import Progress
@@ -291,7 +291,7 @@ def test_busybox_is_enough_for_it(installed: Path, public: Path) -> None:
 def test_run_vmtests_of_the_series(tree612: Path, public: Path) -> None:
     """With the kernel's own runner; as nobody, whom it tells that it wants root."""
     home = sources.from_base(base.load("6.12"), Progress(sys.stderr))
-    texts = {name: variant.text_of(home, upstream.applied(home), str(selftest.FOLDER / name))
+    texts = {name: variant.text_of(home, testseries.applied(home), str(selftest.FOLDER / name))
              for name in kselftest.SCRIPT_FILES}
     assert home.tree == tree612 and "hugetlb_pmd_migrate" in texts[kselftest.SCRIPT]
     assert texts["settings"] == "timeout=900\n"
@@ -462,4 +462,4 @@ def test_kunit_must_have_run_and_passed(tmp_path: Path, said: str, status: int,
 def test_a_base_without_a_series_is_named() -> None:
     source = Source(base.load("4.14"), "4.14.1", {}, "k", Path("/none"))
     with pytest.raises(LabError, match="no series for 4.14.1 .*there are 6.12, 7.3"):
-        upstream.applied(source)
+        testseries.applied(source)

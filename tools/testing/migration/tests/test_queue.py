@@ -17,7 +17,9 @@ from conftest import NO_TREES, outside_make
 from lab.base import load
 from lab.paths import REPO
 
-FOLDERS = sorted(path for path in (REPO / "queue").iterdir() if path.is_dir())
+# Beside them queue/tests/, which test_testseries.py looks at.
+FOLDERS = sorted(path for path in (REPO / "queue").iterdir()
+                 if path.is_dir() and path.name != "tests")
 PATCHES = [path for folder in FOLDERS for path in sorted(folder.glob("*.patch"))]
 
 

@@ -13,7 +13,7 @@ from test_queue import released_tree
 from lab import defect
 from lab.base import load
 from lab.errors import LabError
-from lab.kernel import upstream, variant
+from lab.kernel import testseries, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
 from lab.verbs import series
@@ -44,7 +44,7 @@ def test_every_queue_can_be_written(base: str, tmp_path: Path) -> None:
     made = series.write(base, tmp_path / "new" / "series")
     queue = [(path.name, path.read_text(encoding="utf-8")) for path in variant.series(base)]
     # First what mends the kernel, then the tests.
-    wanted = queue + upstream.patches(base)
+    wanted = queue + testseries.patches(base)
     total = len(wanted)
     assert len(made.patches) == total
     # What is for mainline does not say so.

@@ -13,12 +13,12 @@ from lab.arch import Arch
 from lab.errors import LabError
 from lab.guest import initramfs, qemu, selftest
 from lab.judge import klog, verdict
-from lab.kernel import build, upstream, variant
+from lab.kernel import build, testseries, variant
 from lab.kernel.source import Source
 from lab.progress import Progress
 from lab.verbs import kselftest, prove
 
-# Beside the two of a defect: with all that is in upstream/.
+# Beside the two of a defect: with the whole series, the tests included.
 SERIES = "series"
 VARIANTS = ("vulnerable", "fixed", SERIES)
 # What run_vmtests.sh finds on most machines.  That of 6.12 has put the pool of huge pages back to
@@ -93,10 +93,10 @@ def _kernel(wanted: prove.Wanted, name: str, arch: Arch, progress: Progress
             made.kernels[name]
     source = prove.find_source(wanted.base, wanted.kernel, progress)
     progress.step(f"applying the series to {source.version}")
-    one = upstream.applied(source)
+    one = testseries.applied(source)
     progress.done(one.how)
     return source, one, build.kernel(source, one, arch, wanted.debug, progress,
-                                     upstream.options(source, arch))
+                                     testseries.options(source, arch))
 
 
 def _kunit(tree: Path, console: Path) -> str:

@@ -13,7 +13,7 @@ queue that has a file of that name beside its series.  `#if before NAME` asks wh
 there and others come before it, and `{before NAME}` is how many: "patch is", "two patches are".
 Where nothing is left of the letter, the patches have nothing to do with each other, and get none.
 
-A series with the tests has upstream/cover-letter.  Another form of a queue, series.<form>, is
+A series with the tests has queue/tests/cover-letter.  Another form of a queue, series.<form>, is
 written without them, with queue/cover-letter.<form> if there is one.
 """
 
@@ -26,7 +26,7 @@ from pathlib import Path
 
 from lab import base as bases, defect
 from lab.errors import LabError
-from lab.kernel import upstream, variant
+from lab.kernel import testseries, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
 
@@ -54,13 +54,13 @@ def write(base: str, out: Path, form: str = "") -> Series:
     queue = variant.series(base, f"series.{form}" if form else "series")
     if form and not queue:
         raise LabError(f"FORM={form}: there is no queue/{base}/series.{form}")
-    added = [] if form else upstream.patches(base)
+    added = [] if form else testseries.patches(base)
     # A fix comes before the test that fails without it.
     patches = [(f"{number:04d}-{_bare(name)}.patch", text) for number, (name, text) in enumerate(
         [(path.name, path.read_text(encoding="utf-8")) for path in queue] + added, 1)]
     if not patches:
         raise LabError(f"no series for {base}: there are {', '.join(_queues())} with the fixes, "
-                       f"{', '.join(upstream.names())} with the tests")
+                       f"{', '.join(testseries.names())} with the tests")
     out.mkdir(parents=True, exist_ok=True)
     if old := sorted([*out.glob("*.patch"), *out.glob("report-*.txt")]):
         raise LabError(f"{out} holds {old[0].name} already: name an empty folder with O=")
@@ -78,7 +78,7 @@ def write(base: str, out: Path, form: str = "") -> Series:
         dest.write_text(_subject(text, tag), encoding="utf-8")
         written.append(dest)
     letter = _letter(base, patches,
-                     upstream.ROOM / upstream.COVER if added else COVER.with_suffix(f".{form}" if form else ""))
+                     testseries.COVER if added else COVER.with_suffix(f".{form}" if form else ""))
     if not letter:
         return Series(None, tuple(written), tuple(mails))
     cover = out / "0000-cover-letter.patch"
@@ -110,8 +110,8 @@ def check(source: Source, form: str = "") -> None:
     name = source.base.name
     if form:
         variant.queue_diff(source, variant.series(name, f"series.{form}"))
-    elif name in upstream.names():
-        upstream.check(source)
+    elif name in testseries.names():
+        testseries.check(source)
     elif patches := variant.series(name):
         variant.queue_diff(source, patches)
     else:

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Composes the patches that add this repository's own files to a kernel that has the fixes.
+
+They are in queue/tests/, as patches are elsewhere in queue/:
+
+    series              all of them, in order, one name a line
+    NNNN-subject.patch  in `git am` form, for all bases
+    <base>/NNNN-...     the same for that base alone, where its own lines are others.  A patch that
+                        is only in the folders of some bases is for no other base
+    cover-letter        the title, an empty line, the text
+    config              lines of .config for a kernel with all of them, to be booted
+
+A base that has no folder there gets none of them.
+
+What such a patch adds lives once, at the path that it has in a kernel tree.  So it is not in the
+patch, which names it between `---` and the diff:
+
+    Adds: tools/testing/selftests/mm/hugetlb_pmd_flush.c
+
+The diff is of what else the patch changes.  It has no index lines: the hash of a file would be
+another one after each change to a patch before it.
+
+A file that is built into kernels of many versions, and has something for each, is added as one for
+a single version: without what is in `#ifndef IN_TREE`, and with what SINCE_6_6 and its like say of
+the base.
+"""
+
+import hashlib
+import re
+import stat
+import subprocess
+import tempfile
+from pathlib import Path, PurePosixPath
+
+from lab import base as bases, defect
+from lab.arch import Arch
+from lab.errors import LabError
+from lab.kernel import kconfig, variant
+from lab.kernel.source import Source
+from lab.paths import REPO
+
+ROOM = REPO / "queue" / "tests"
+COVER = ROOM / "cover-letter"
+_ZERO = "0" * 12
+
+
+def names(room: Path = ROOM) -> list[str]:
+    """The bases that there are patches for, oldest first."""
+    return [name for name in bases.names() if (room / name).is_dir()]
+
+
+def files(base: str, room: Path = ROOM) -> list[Path]:
+    """The patches for `base` as they are kept, in order; none where it has none.
+
+    LabError where the series names one that is nowhere.
+    """
+    if base not in names(room):
+        return []
+    found = []
+    for name in _read(room / "series").split():
+        here = [path for path in (room / base / name, room / name) if path.exists()]
+        if here:
+            found.append(here[0])
+        elif not any(room.glob(f"*/{name}")):
+            raise LabError(f"{room / 'series'} names {name}, and there is no such patch")
+    return found
+
+
+def patches(base: str, room: Path = ROOM) -> list[tuple[str, str]]:
+    """The patches for `base` in order, as file name and whole mail; none where it has none.
+
+    LabError where something is missing in queue/tests/, or a diff makes a file that is here.
+    """
+    return [(path.name, _mail(path, base)) for path in files(base, room)]
+
+
+def adds(patch: Path) -> list[str]:
+    """The files of this repository that a patch adds whole."""
+    return _split(patch)[1]
+
+
+def check(source: Source, room: Path = ROOM) -> None:
+    """LabError where a patch does not apply to the source: which, and at what hunk."""
+    _diff(source, room)
+
+
+def applied(source: Source, room: Path = ROOM) -> variant.Variant:
+    """The source with the whole series.  LabError as above, and where its base has none."""
+    base = source.base.name
+    if base not in names(room):
+        raise LabError(f"no series for {source.version} (base {base}): there are "
+                       f"{', '.join(names(room))}")
+    count = len(variant.series(base)) + len(files(base, room))
+    return variant.make("series", f"queue/{base} and queue/tests ({count} patches)",
+                        _diff(source, room))
+
+
+def options(source: Source, arch: Arch, room: Path = ROOM) -> tuple[str, ...]:
+    """Lines of .config for a kernel with the whole series: all that its tests can make use of.
+
+    What a test asks for may be no option any more, or not yet.
+    """
+    known = kconfig.symbols(source.tree, arch)
+    lines = [line for name in defect.names() for line in defect.load(name).options
+             if kconfig.parse(line, "a defect").keys() <= known]
+    lines += [line for line in _read(room / "config").splitlines() if line.startswith("CONFIG_")]
+    return tuple(dict.fromkeys(lines))
+
+
+def _diff(source: Source, room: Path) -> str:
+    base = source.base.name
+    with tempfile.TemporaryDirectory(prefix="lab-tests-") as folder:
+        home = Path(folder, "tests")
+        home.mkdir()
+        paths = variant.series(base)
+        for name, text in patches(base, room):
+            paths.append(home / name)
+            paths[-1].write_text(text, encoding="utf-8")
+        return variant.queue_diff(source, paths)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as err:
+        raise LabError(f"{path} is missing, see lab/kernel/testseries.py for what is "
+                       "wanted") from err
+
+
+def _split(patch: Path) -> tuple[str, list[str], dict[str, str]]:
+    """A patch as it is kept: headers and changelog, the files it adds, its diff by file."""
+    found = re.fullmatch(r"(?s)(From .+?\n\n.+?\n)---\n((?:Adds: \S+\n)*)(?:\n(diff --git .+))?",
+                         _read(patch))
+    if not found:
+        raise LabError(f"{patch}: a mail is wanted, then `---`, lines `Adds: <path>`, an empty "
+                       "line and a diff")
+    parts = {}
+    for part in re.split(r"(?m)^(?=diff --git )", found[3] or ""):
+        if header := re.match(r"diff --git a/(\S+) b/(\S+)\n", part):
+            parts[header[2]] = part
+        elif part:
+            raise LabError(f"{patch}: a diff with a line `diff --git a/... b/...` is wanted")
+    return found[1], re.findall(r"(?m)^Adds: (\S+)$", found[2]), parts
+
+
+def _mail(patch: Path, base: str) -> str:
+    """A patch as git format-patch would have it, its files in the order that git has them in."""
+    mail, added, parts = _split(patch)
+    for path in added:
+        if path in parts:
+            raise LabError(f"{patch}: {path} is in `Adds:` and in the diff, and can be in one only")
+        parts[path] = _whole(path, base)
+    if not parts:
+        raise LabError(f"{patch} has neither files nor a diff")
+    diff = "".join(parts[path] for path in sorted(parts))
+    return f"{mail}---\n{_summary(diff)}\n{diff}"
+
+
+def _whole(path: str, base: str) -> str:
+    """The diff that adds a file of this repository, as it is to be in a tree of `base`."""
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise LabError(f"a patch of queue/tests adds a file outside the repository: {path}")
+    try:
+        data = (REPO / path).read_bytes()
+        mode = "100755" if (REPO / path).stat().st_mode & stat.S_IXUSR else "100644"
+    except FileNotFoundError as err:
+        raise LabError(f"a patch of queue/tests adds {path}, and there is no such file") from err
+    if not data.endswith(b"\n"):
+        raise LabError(f"{path} does not end with a line feed")
+    data = _in_tree(path, data, base)
+    blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()[:len(_ZERO)]
+    lines = data.decode("utf-8").split("\n")[:-1]
+    count = f"1,{len(lines)}" if len(lines) > 1 else "1"
+    body = "".join(f"+{line}\n" for line in lines)
+    return (f"diff --git a/{path} b/{path}\nnew file mode {mode}\nindex {_ZERO}..{blob}\n"
+            f"--- /dev/null\n+++ b/{path}\n@@ -0,0 +{count} @@\n{body}")
+
+
+def _in_tree(path: str, data: bytes, base: str) -> bytes:
+    """A file as it is for one version alone."""
+    if not re.search(rb"(?m)^#ifndef IN_TREE$", data):
+        return data
+    version = tuple(map(int, base.split(".")))
+    since = {tuple(map(int, pair)) for pair in re.findall(rb"\bSINCE_(\d+)_(\d+)\b", data)}
+    words = [f"-{'D' if version >= one else 'U'}SINCE_{one[0]}_{one[1]}" for one in sorted(since)]
+    try:
+        done = subprocess.run(["unifdef", "-B", "-DIN_TREE", *words], input=data,
+                              capture_output=True, check=False)
+    except FileNotFoundError as err:
+        raise LabError("unifdef is not installed: apt install unifdef") from err
+    # 1: it has left something out.
+    if done.returncode != 1:
+        raise LabError(f"unifdef failed on {path}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
+
+
+def _summary(diff: str) -> str:
+    """What git format-patch has between the changelog and the diff."""
+    # In a folder of a repository git leaves out what is not below that.
+    done = subprocess.run(["git", "apply", "--stat", "--summary", "-"], input=diff, text=True,
+                          encoding="utf-8", cwd="/", capture_output=True, check=False)
+    if done.returncode != 0:
+        raise LabError(f"git apply --stat failed: {done.stderr.strip()}")
+    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())

@@ -1,0 +1,526 @@
+# SPDX-License-Identifier: GPL-2.0
+"""queue/tests/: the patches that add the tests and the document, as one would send them."""
+
+import hashlib
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import LATER, debian_tree
+from test_series import git, make
+
+from lab.base import load
+from lab.errors import LabError
+from lab.guest import selftest
+from lab.kernel import testseries, variant
+from lab.kernel.source import Source
+from lab.paths import REPO
+from lab.verbs import series
+
+ROOM = testseries.ROOM
+BASES = testseries.names()
+NAMES = (ROOM / "series").read_text().split()
+# As they are kept: for all bases, and those of one.
+STORED = sorted(ROOM.rglob("*.patch"))
+# What a kernel gets of the repository: all files below these.
+IN_TREE = ("Documentation/mm", "include", "lib", "mm", "tools/testing/selftests")
+SELFTESTS = "tools/testing/selftests"
+
+
+def where(patch: Path) -> str:
+    return str(patch.relative_to(ROOM))
+
+
+def message(patch: Path) -> tuple[str, str]:
+    """Subject and changelog of a patch as it is kept."""
+    head, rest = patch.read_text(encoding="utf-8").split("\n\n", 1)
+    return series.subjects([head + "\n\n"])[0], rest.split("\n---\n", 1)[0]
+
+
+def edits(patch: Path) -> str:
+    """The diff of a patch as it is kept, without the files that it adds whole."""
+    return "".join(re.findall(r"(?ms)^diff --git .*", patch.read_text(encoding="utf-8")))
+
+
+def touched(base: str) -> list[str]:
+    """The files of the kernel itself that the series changes, what mends it included."""
+    diffs = [edits(path) for path in [*variant.series(base), *testseries.files(base)]]
+    return sorted({path for diff in diffs for path in re.findall(r"(?m)^--- a/(\S+)$", diff)})
+
+
+# ---- the room ------------------------------------------------------------------------------
+
+
+def test_there_is_mainline_and_what_the_lab_builds_with() -> None:
+    assert {"7.3", selftest.BASE} <= set(BASES)
+
+
+def test_the_series_names_just_what_is_there() -> None:
+    assert set(NAMES) == {path.name for path in STORED}
+    assert [name[:5] for name in NAMES] == [f"{number:04}-" for number in
+                                            range(1, len(NAMES) + 1)]
+    assert sorted(path.name for path in ROOM.iterdir() if path.suffix != ".patch") == \
+        sorted([*BASES, "config", "cover-letter", "series"])
+    # For all bases, or for those that say so, and never both.
+    for name in NAMES:
+        assert (ROOM / name).exists() != bool(list(ROOM.glob(f"*/{name}"))), name
+
+
+def test_it_is_no_form_of_the_fix(tmp_path: Path) -> None:
+    """And no base: what FORM= and BASE= offer is another thing."""
+    for words in (["BASE=7.3", "FORM=tests"], ["BASE=tests"]):
+        done = make(*words, f"O={tmp_path}/s")
+        assert done.returncode != 0 and done.stderr.startswith("error: ")
+        assert not (tmp_path / "s").exists()
+
+
+def test_what_is_kept_for_each_base_says_the_same() -> None:
+    """Only the lines around it are others."""
+    for name in NAMES:
+        found = [(message(path), testseries.adds(path)) for path in ROOM.glob(f"*/{name}")]
+        assert not found or found.count(found[0]) == len(found), name
+
+
+def test_what_could_be_for_all_bases_is() -> None:
+    """The same patch is not kept once for each."""
+    for name in NAMES:
+        diffs = [re.sub(r"(?m)^@@ .*$", "@@", edits(path)) for path in ROOM.glob(f"*/{name}")]
+        assert len(set(diffs)) == len(diffs), name
+
+
+def test_each_file_for_a_kernel_is_added_once() -> None:
+    here = sorted(str(path.relative_to(REPO)) for folder in IN_TREE
+                  for path in (REPO / folder).rglob("*")
+                  if path.is_file() and (path.suffix in (".c", ".h", ".rst", ".sh")
+                                         or path.name == ".kunitconfig"))
+    for base in BASES:
+        assert sorted(path for patch in testseries.files(base)
+                      for path in testseries.adds(patch)) == \
+            [path for path in here if Path(path).stem not in LATER]
+
+
+@pytest.mark.parametrize("patch", STORED, ids=where)
+class TestPatch:
+    """One patch as it is kept."""
+
+    def test_it_is_a_mail(self, patch: Path) -> None:
+        head = patch.read_text(encoding="utf-8").split("\n\n", 1)[0]
+        assert re.fullmatch(r"From 0{40} Mon Sep 17 00:00:00 2001\nFrom: \S.* <\S+@\S+>\n"
+                            r"Date: \w{3}, .+\nSubject: \[PATCH\] \S.*(\n \S.*)?", head)
+
+    def test_its_name_is_its_subject(self, patch: Path) -> None:
+        words = re.sub(r"[^\w.]+", "-", message(patch)[0], flags=re.ASCII).strip("-.")
+        assert patch.stem == f"{patch.name[:4]}-{words}"[:57].rstrip("-.")
+
+    def test_it_reads_well_in_a_log(self, patch: Path) -> None:
+        subject, log = message(patch)
+        assert re.match(r"[\w/]+(: [\w/]+)*: [a-z]", subject) and len(subject) <= 75
+        assert not subject.endswith(".")
+        assert len(log.split()) > 30
+        # checkpatch wants the title of a commit on two lines, and takes 75 columns.  A Fixes: line
+        # is one line, however long.
+        for line in log.splitlines():
+            assert len(line) <= (75 if re.match(r"commit [0-9a-f]{12} ", line) else 72) or \
+                re.fullmatch(r'Fixes: [0-9a-f]{12} \(".+"\)', line), line
+
+    def test_it_has_nothing_that_the_sender_adds(self, patch: Path) -> None:
+        assert not re.search(r"(?im)^\s*[\w-]+-by:|^diff |\|\s+\d+ \+", message(patch)[1])
+
+    def test_what_it_says_was_seen_is_on_record(self, patch: Path) -> None:
+        """Each `n of m` is in a record of Documentation/proofs/."""
+        records = " ".join(path.read_text(encoding="utf-8")
+                           for path in (REPO / "Documentation" / "proofs").rglob("*.rst"))
+        for figure in re.findall(r"\b\d+ of \d+\b", " ".join(message(patch)[1].split())):
+            assert figure in records
+
+    def test_nothing_in_it_depends_on_the_patches_before(self, patch: Path) -> None:
+        """No hash of a file, which an edit to an earlier patch would make another."""
+        assert not re.search(r"(?m)^index |^new file", edits(patch))
+        # GNU patch takes a hunk with less context on one side for one at the end of the file.
+        for hunk in re.split(r"(?m)^@@ .*\n", edits(patch))[1:]:
+            lines = re.match(r"(?m)(?:^[-+ ].*\n)+", hunk)
+            assert lines
+            kinds = "".join(line[0] for line in lines[0].splitlines())
+            first, last = (len(side) - len(side.lstrip(" ")) for side in (kinds, kinds[::-1]))
+            assert first == last or last < 3 and patch.parent != ROOM, patch
+
+
+# ---- the mails -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_it_is_the_same_each_time(base: str, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert make(f"BASE={base}", f"O={tmp_path / name}").returncode == 0
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+    assert len(list((tmp_path / "one").iterdir())) == \
+        len(variant.series(base)) + len(testseries.patches(base)) + 1 + len(series.reports(base))
+
+
+def test_mainline_is_not_named_in_the_subject(tmp_path: Path) -> None:
+    newest = series.write("7.3", tmp_path / "new").patches[0].read_text()
+    older = series.write("6.12", tmp_path / "old").patches[0].read_text()
+    total = len(variant.series("7.3")) + len(testseries.patches("7.3"))
+    assert f"\nSubject: [PATCH 1/{total}] " in newest
+    assert "\nSubject: [PATCH 6.12 1/" in older
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_the_cover_letter(base: str, tmp_path: Path) -> None:
+    made = series.write(base, tmp_path)
+    assert made.cover
+    text = made.cover.read_text(encoding="utf-8")
+    assert not re.search(r"[{}]", text), "a placeholder is left"
+    mails = [path.read_text(encoding="utf-8") for path in variant.series(base)]
+    # It says what these five are about.
+    assert len(mails) == 5 and "first five patches" in text
+    assert "move_pages()" in series.subjects(mails)[0]
+    assert "private mapping" in series.subjects(mails)[1] and "private mapping" in text
+    assert "mremap()" in series.subjects(mails)[2] and "mremap()" in text
+    assert "flags and entries" in series.subjects(mails)[3] and "mprotect()" in text
+    assert "userfaultfd poisons" in series.subjects(mails)[4] and "UFFDIO_POISON" in text
+    mails += [mail for _name, mail in testseries.patches(base)]
+    for number, subject in enumerate(series.subjects(mails), 1):
+        assert re.search(rf"(?m)^ +{number}\. {re.escape(subject)}$", text), subject
+    assert max(map(len, text.splitlines())) <= 80
+    assert "pmd-share lab <lab@invalid>" in text and "-by:" not in text
+
+
+def test_a_queue_is_still_written(tmp_path: Path) -> None:
+    names = [path.name for path in series.write("4.14", tmp_path).patches]
+    assert names == [path.name for path in variant.series("4.14")]
+
+
+# ---- on the released sources ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:
+    """Per base: a repository of the files that the series touches, and the lab's tree."""
+    made: dict[str, tuple[Path, Path]] = {}
+
+    def get(base: str) -> tuple[Path, Path]:
+        if base not in made:
+            tree = debian_tree(base).tree
+            repo = tmp_path_factory.mktemp(f"linux-{base}")
+            for path in [*touched(base), "MAINTAINERS"]:
+                # As released: the lab's tree may be a variant just now.
+                variant._State(tree).copy_pristine(path, repo / path)
+            git(repo, "init", "-q")
+            git(repo, "add", "-A", "-f")
+            git(repo, "commit", "-qm", "released")
+            made[base] = (repo, tree)
+        repo, tree = made[base]
+        git(repo, "checkout", "-q", "-f", "-B", "series", git(
+            repo, "rev-list", "--max-parents=0", "--all").split()[0])
+        git(repo, "clean", "-q", "-f", "-d", "-x")
+        return repo, tree
+
+    return get
+
+
+@pytest.fixture
+def applied(pristine: Callable[[str], tuple[Path, Path]], tmp_path: Path
+            ) -> Callable[[str], tuple[Path, Path, tuple[Path, ...]]]:
+    """Per base: that repository with the series applied, the tree, and the patches."""
+
+    def get(base: str) -> tuple[Path, Path, tuple[Path, ...]]:
+        repo, tree = pristine(base)
+        patches = series.write(base, tmp_path / "mails").patches
+        git(repo, "am", "-q", "-s", *patches)
+        return repo, tree, patches
+
+    return get
+
+
+Applied = Callable[[str], tuple[Path, Path, tuple[Path, ...]]]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_git_am_takes_it_and_makes_what_is_here(base: str, applied: Applied) -> None:
+    repo, _tree, patches = applied(base)
+    log = git(repo, "log", "--format=%an <%ae>%n%s%n%b", f"-{len(patches)}")
+    assert log.count("pmd-share lab <lab@invalid>") == len(patches)
+    assert log.count("Signed-off-by: A <a@invalid>") == len(patches)
+    for patch in patches:
+        assert series.subjects([patch.read_text().replace(
+            re.findall(r"\[PATCH.*?\]", patch.read_text())[0], "[PATCH]")])[0] in log
+    changed = git(repo, "diff", "--name-status", f"HEAD~{len(patches)}", "HEAD").splitlines()
+    added = sorted(line.split("\t")[1] for line in changed if line.startswith("A"))
+    assert added == sorted(path for patch in testseries.files(base)
+                           for path in testseries.adds(patch))
+    for path in added:
+        whole, data = (REPO / path).read_bytes(), (repo / path).read_bytes()
+        if b"IN_TREE" not in whole:
+            assert data == whole
+        else:
+            # For one version: nothing new, and no question of which.
+            assert set(data.split(b"\n")) < set(whole.split(b"\n"))
+            assert not re.search(rb"IN_TREE|SINCE_|LINUX_VERSION|version\.h", data)
+    assert sorted(line.split("\t")[1] for line in changed if line[0] == "M") == touched(base)
+
+
+def places(text: str, hunk: str) -> int:
+    """In how many places of a file a hunk could go."""
+    old = [line[1:] for line in hunk.splitlines() if line[:1] in " -"]
+    lines = text.splitlines()
+    return sum(lines[at:at + len(old)] == old for at in range(len(lines) - len(old) + 1))
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_each_diff_fits_without_fuzz(base: str, pristine: Callable[[str], tuple[Path, Path]]
+                                     ) -> None:
+    """Those that mend the kernel to the line, and their index lines are right: they were made from
+    these very files.  The others come after them, and some are for all bases: a hunk of theirs
+    may be some lines off, and then there is one place alone where it can go.
+    """
+    repo, _tree = pristine(base)
+    for patch in [*variant.series(base), *testseries.files(base)]:
+        diff, mends = edits(patch), patch.parent.name == base and patch.parent.parent != ROOM
+        for path, old in re.findall(
+                r"(?m)^diff --git a/(\S+) .*\nindex ([0-9a-f]+)\.\.[0-9a-f]+", diff):
+            assert git(repo, "hash-object", path).startswith(old), (patch, path)
+        if not diff:
+            continue
+        for part in re.split(r"(?m)^(?=diff --git )", diff)[1:]:
+            path = re.findall(r"(?m)^--- a/(.+)$", part)[0]
+            text = (repo / path).read_text(encoding="utf-8")
+            file = repo / ".git" / "edits"
+            file.write_text(part)
+            done = subprocess.run(["git", "apply", "--verbose", file], cwd=repo, text=True,
+                                  capture_output=True, check=False)
+            assert done.returncode == 0, (patch, done.stderr)
+            if "offset" not in done.stderr:
+                continue
+            assert not mends, (patch, done.stderr)
+            for hunk in re.split(r"(?m)^@@ .*\n", part)[1:]:
+                assert places(text, hunk) == 1, (patch, hunk)
+        for path, new in re.findall(
+                r"(?m)^diff --git a/(\S+) .*\nindex [0-9a-f]+\.\.([0-9a-f]+)", diff):
+            assert git(repo, "hash-object", path).startswith(new), (patch, path)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_checkpatch_has_nothing_to_say(base: str, applied: Applied, tmp_path: Path) -> None:
+    _repo, tree, patches = applied(base)
+    for patch in patches:
+        # There is no history here to find the commits in that a changelog names.
+        done = subprocess.run(
+            ["perl", tree / "scripts/checkpatch.pl", "--no-tree", "--strict", "--terse",
+             "--no-summary", "--no-signoff", "--ignore", "UNKNOWN_COMMIT_ID", patch],
+            cwd=tmp_path, text=True, capture_output=True, check=False)
+        assert done.stdout + done.stderr == ""
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_every_new_file_has_a_list(base: str, applied: Applied) -> None:
+    repo, tree, patches = applied(base)
+    for number in range(len(patches)):
+        # At each step, for what that patch adds: who bisects may ask, too.
+        git(repo, "checkout", "-q", f"series~{len(patches) - 1 - number}")
+        added = git(repo, "diff", "--name-only", "--diff-filter=A", "HEAD~").split()
+        for path in added:
+            done = subprocess.run(
+                ["perl", tree / "scripts/get_maintainer.pl", "--no-git", "--no-git-fallback",
+                 "--no-tree", "--no-rolestats", "--no-m", "--no-r", "-f", path],
+                cwd=repo, text=True, capture_output=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert "linux-mm@kvack.org" in done.stdout, path
+            if path.startswith(SELFTESTS):
+                assert "linux-kselftest@vger.kernel.org" in done.stdout, path
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_what_maintainers_names_is_there_and_in_order(base: str, applied: Applied) -> None:
+    repo, _tree, patches = applied(base)
+    diff = git(repo, "diff", f"HEAD~{len(patches)}", "HEAD", "--", "MAINTAINERS")
+    ours = re.findall(r"(?m)^\+F:\t(.+)$", diff)
+    assert ours
+    text = (repo / "MAINTAINERS").read_text(encoding="utf-8")
+    for pattern in ours:
+        assert list(repo.glob(pattern)), pattern
+        before, _line, after = text.partition(f"F:\t{pattern}\n")
+        # Some sections are in no order upstream either; but ours is not out of place in any.
+        neighbours = [re.findall(r"F:\t(.+)\n\Z", before), re.findall(r"\AF:\t(.+)\n", after)]
+        for side, name in zip("<>", neighbours):
+            if name and name[0] in ours:
+                assert (name[0] < pattern) == (side == "<"), pattern
+
+
+# ---- a tree that is near -------------------------------------------------------------------
+
+
+def near(repo: Path, base: str, version: str) -> Source:
+    return Source(load(base), version, {}, "k", repo)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_tree_that_is_near_takes_it(base: str, pristine: Callable[[str], tuple[Path, Path]],
+                                      tmp_path: Path) -> None:
+    repo, _tree = pristine(base)
+    copy = shutil.copytree(repo, tmp_path / "w" / "linux")
+    path = copy / SELFTESTS / "mm" / "Makefile"
+    path.write_text("# a line more\n" + path.read_text())
+    series.check(near(copy, base, "7.3-next"))
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_one_that_is_not_is_told_where(base: str, pristine: Callable[[str], tuple[Path, Path]],
+                                       tmp_path: Path) -> None:
+    repo, _tree = pristine(base)
+    copy = shutil.copytree(repo, tmp_path / "w" / "linux")
+    path = copy / SELFTESTS / "mm" / "run_vmtests.sh"
+    path.write_text(path.read_text().replace('CATEGORY="migration"', 'CATEGORY="moving"'))
+    with pytest.raises(LabError, match=r"tests/000\d-\S+-add-hugetlb_pmd_migrate\.patch "
+                                       r"does not apply to 7\.4\.0 at \S+/run_vmtests\.sh, hunk 2 "
+                                       r"of 2 \(line \d+\), nor does its reverse"):
+        series.check(near(copy, base, "7.4.0"))
+
+
+def test_one_that_has_it_is_told_so(applied: Applied, tmp_path: Path) -> None:
+    repo, _tree, patches = applied("7.3")
+    copy = shutil.copytree(repo, tmp_path / "w" / "linux")
+    git(copy, "checkout", "-q", f"HEAD~{len(patches) - 1}")
+    with pytest.raises(LabError, match=r"7\.3/0001-\S+ does not apply to 7\.4\.0 at .*: its "
+                                       r"reverse does, so this tree has it already"):
+        series.check(near(copy, "7.3", "7.4.0"))
+
+
+def test_one_that_has_the_first_test_is_told_so(applied: Applied, tmp_path: Path) -> None:
+    """And not what mends the kernel, which comes before it."""
+    repo, _tree, patches = applied("7.3")
+    copy = shutil.copytree(repo, tmp_path / "w" / "linux")
+    queue = len(variant.series("7.3"))
+    git(copy, "checkout", "-q", f"HEAD~{len(patches) - queue - 1}")
+    git(copy, "checkout", "-q", "-b", "vendor")
+    git(copy, "revert", "--no-edit", *(f"HEAD~{number}" for number in range(1, queue + 1)))
+    with pytest.raises(LabError, match=r"tests/0004-\S+ does not apply to 7\.4\.0 at .*: its "
+                                       r"reverse does, so this tree has it already"):
+        series.check(near(copy, "7.3", "7.4.0"))
+
+
+# ---- what is wrong in the room -------------------------------------------------------------
+
+MAIL = """\
+From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001
+From: A <a@invalid>
+Date: Sat, 21 Nov 2026 15:00:00 +0000
+Subject: [PATCH] mm: add a line
+
+It was missing.
+---
+Adds: COPYING
+
+diff --git a/a b/a
+--- a/a
++++ b/a
+@@ -1 +1,2 @@
+ 1
++2
+"""
+ONE = "0001-mm-add-a-line.patch"
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Path:
+    """A small one that is right."""
+    (tmp_path / "7.3").mkdir()
+    (tmp_path / "series").write_text(f"{ONE}\n")
+    (tmp_path / ONE).write_text(MAIL)
+    return tmp_path
+
+
+def test_a_small_one(room: Path) -> None:
+    assert testseries.names(room) == ["7.3"]
+    [(name, mail)] = testseries.patches("7.3", room)
+    assert name == ONE and testseries.adds(room / ONE) == ["COPYING"]
+    data = (REPO / "COPYING").read_bytes()
+    blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()[:12]
+    assert f"\nnew file mode 100644\nindex {'0' * 12}..{blob}\n" in mail
+    assert mail.index("b/COPYING\n") < mail.index("b/a\n") and "Adds:" not in mail
+    assert "\nIt was missing.\n---\n COPYING |" in mail
+    assert " create mode 100644 COPYING\n" in mail
+    assert testseries.patches("6.12", room) == []
+
+
+def test_a_file_for_many_versions_is_added_for_one(room: Path, monkeypatch: pytest.MonkeyPatch
+                                                   ) -> None:
+    repo = room / "repo"
+    repo.mkdir()
+    monkeypatch.setattr(testseries, "REPO", repo)
+    (repo / "COPYING").write_text("""\
+#ifndef IN_TREE
+#define SINCE_6_6 asks
+#endif
+#if SINCE_6_6
+new
+#else
+old
+#endif
+
+#if !SINCE_7_10
+not yet
+#endif
+""")
+    [(_name, mail)] = testseries.patches("7.3", room)
+    assert "@@ -0,0 +1,3 @@\n+new\n+\n+not yet\n" in mail
+    data = b"new\n\nnot yet\n"
+    assert hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()[:12] in mail
+    (repo / "COPYING").write_text("#ifndef IN_TREE\n")
+    with pytest.raises(LabError, match="unifdef failed on COPYING: .*EOF"):
+        testseries.patches("7.3", room)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(LabError, match="apt install unifdef"):
+        testseries.patches("7.3", room)
+
+
+def test_a_base_may_have_its_own(room: Path) -> None:
+    (room / "6.12").mkdir()
+    assert testseries.files("6.12", room) == testseries.files("7.3", room) == [room / ONE]
+    (room / "6.12" / ONE).write_text(MAIL.replace("+2", "+3"))
+    [(_name, mail)] = testseries.patches("6.12", room)
+    assert "\n 1\n+3\n" in mail
+    assert "\n 1\n+2\n" in testseries.patches("7.3", room)[0][1]
+
+
+def test_what_is_for_one_base_is_not_in_the_series_of_another(room: Path) -> None:
+    (room / "6.12").mkdir()
+    (room / "6.12" / "0002-mm-more.patch").write_text(MAIL.replace("Adds: COPYING\n", ""))
+    (room / "series").write_text(f"{ONE}\n0002-mm-more.patch\n")
+    assert len(testseries.patches("7.3", room)) == 1
+    [_one, (_name, mail)] = testseries.patches("6.12", room)
+    assert "COPYING" not in mail and "\n---\n a |" in mail
+
+
+def test_files_alone_are_enough(room: Path) -> None:
+    (room / ONE).write_text(MAIL.partition("\ndiff")[0])
+    [(_name, mail)] = testseries.patches("7.3", room)
+    assert mail.count("diff --git") == 1
+
+
+@pytest.mark.parametrize("text, reason", [
+    (MAIL.replace("---\nAdds", "Adds"), "is wanted, then `---`, lines `Adds: <path>`"),
+    (MAIL.replace("Adds: ", ""), "is wanted, then `---`, lines `Adds: <path>`"),
+    (MAIL.replace("diff --git a/a b/a", "diff --git a b"), "`diff --git a/... b/...` is wanted"),
+    (MAIL.replace("COPYING", "a"), "a is in `Adds:` and in the diff"),
+    (MAIL.replace("COPYING", "../a"), "a file outside the repository: ../a"),
+    (MAIL.replace("COPYING", "none"), "adds none, and there is no such file"),
+    (MAIL.partition("Adds")[0], "neither files nor a diff"),
+])
+def test_a_patch_that_is_not_right(room: Path, text: str, reason: str) -> None:
+    (room / ONE).write_text(text)
+    with pytest.raises(LabError, match=re.escape(reason)):
+        testseries.patches("7.3", room)
+
+
+def test_a_patch_that_is_not_there(room: Path) -> None:
+    (room / "series").write_text(f"{ONE}\n0002-none.patch\n")
+    with pytest.raises(LabError, match="names 0002-none.patch, and there is no such patch"):
+        testseries.patches("7.3", room)
+    (room / "series").unlink()
+    with pytest.raises(LabError, match="series is missing"):
+        testseries.patches("7.3", room)
