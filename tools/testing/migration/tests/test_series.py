@@ -162,14 +162,64 @@ def test_a_letter_names_what_can_be_proved(base: str, tmp_path: Path) -> None:
         assert fixed.how.startswith(f"queue/{base} ("), name
 
 
-@pytest.mark.parametrize("base", BASES)
-def test_git_reads_the_mails(base: str, tmp_path: Path) -> None:
-    made = series.write(base, tmp_path)
-    for path in made.patches:
-        done = subprocess.run(["git", "mailinfo", "/dev/null", "/dev/null"], text=True,
-                              input=path.read_text(encoding="utf-8"), capture_output=True,
-                              check=True)
-        assert "Author: " in done.stdout and "Subject: " in done.stdout
+@pytest.mark.parametrize("base, form", [(base, "") for base in BASES] + [
+    (base, path.suffix[1:]) for base in BASES
+    for path in sorted((variant.QUEUE / base).glob("series.*"))])
+def test_git_reads_back_what_was_written(base: str, form: str, tmp_path: Path) -> None:
+    """Number, subject and changelog of each mail, and of no line more than a mail may have."""
+    made = series.write(base, tmp_path / "out", form)
+    kept = [path.read_text(encoding="utf-8")
+            for path in variant.series(base, f"series.{form}" if form else "series")]
+    kept += [mail for _name, mail in ([] if form else testseries.patches(base))]
+    total, lead = len(made.patches), "PATCH" if base == "7.3" else f"PATCH {base}"
+    for number, (path, text) in enumerate(zip(made.patches, kept, strict=True), 1):
+        data = path.read_bytes()
+        # RFC 5322, and 7 bits, as there is no header that says otherwise.
+        assert data.isascii() and max(map(len, data.split(b"\n"))) <= 998
+        head = data.decode().split("\n\n", 1)[0]
+        assert max(map(len, head.splitlines())) <= 78
+        found = mailinfo(path, tmp_path, "-k")
+        tag = f"[{lead} {number}/{total}]" if total > 1 else f"[{lead}]"
+        [subject] = series.subjects([text])
+        assert found["Subject"] == f"{tag} {subject}"
+        found = mailinfo(path, tmp_path)
+        assert found["Subject"] == subject
+        assert f"{found['Author']} <{found['Email']}>" == re.findall(r"(?m)^From: (.+)$", text)[0]
+        log, _dashes, stat = re.split(r"(?m)^diff --git ", body(text))[0].partition("\n---\n")
+        # What comes after the dashes is lost, and must be no part of the changelog.
+        assert re.fullmatch(r"( .+\n)*\n?", stat)
+        assert (tmp_path / "log").read_text(encoding="utf-8").strip() == log.strip()
+        assert "diff --git " in (tmp_path / "diff").read_text(encoding="utf-8")
+    if made.cover:
+        data = made.cover.read_bytes()
+        assert data.isascii() and max(map(len, data.split(b"\n"))) <= 80
+        assert mailinfo(made.cover, tmp_path, "-k")["Subject"].startswith(f"[{lead} 0/{total}] ")
+
+
+def test_a_subject_with_hyphens_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                            ) -> None:
+    """Where it is folded there was a blank."""
+    long = "hugetlb: say in the letter what is-to-be-read-back-as-it-was-and-has-no-blank"
+    folder = tmp_path / "queue" / "4.14"
+    folder.mkdir(parents=True)
+    mail = variant.series("4.14")[0].read_text(encoding="utf-8")
+    (folder / "0001-x.patch").write_text(
+        re.sub(r"(?ms)^Subject: .*?(?=^$)", f"Subject: [PATCH] {long}\n", mail, count=1))
+    (folder / "series").write_text("0001-x.patch\n")
+    monkeypatch.setattr(variant, "QUEUE", folder.parent)
+    monkeypatch.setattr(series, "COVER", tmp_path / "letter")
+    (tmp_path / "letter").write_text(f"{long}\n\n{{shortlog}}\n")
+    made = series.write("4.14", tmp_path / "out")
+    assert made.cover
+    for path, tag in ((made.patches[0], "[PATCH 4.14] "), (made.cover, "[PATCH 4.14 0/1] ")):
+        assert mailinfo(path, tmp_path, "-k")["Subject"] == tag + long
+
+
+def mailinfo(mail: Path, folder: Path, *words: str) -> dict[str, str]:
+    """What git am makes of a mail: its headers, and the files log and diff in `folder`."""
+    done = subprocess.run(["git", "mailinfo", *words, folder / "log", folder / "diff"], text=True,
+                          input=mail.read_text(encoding="utf-8"), capture_output=True, check=True)
+    return dict(line.split(": ", 1) for line in done.stdout.splitlines() if line)
 
 
 @pytest.mark.parametrize("base", BASES)

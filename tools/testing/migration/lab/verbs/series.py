@@ -138,9 +138,13 @@ def subjects(texts: list[str]) -> list[str]:
 
 def _subject(text: str, tag: str) -> str:
     """The mail with `tag` in its subject, folded as mail headers are."""
-    line = f"Subject: {tag} {subjects([text])[0]}"
-    folded = "\n ".join(textwrap.wrap(line, 74))
+    folded = _folded(f"Subject: {tag} {subjects([text])[0]}")
     return re.sub(r"(?ms)^Subject: .*?(?=^\S|^$)", lambda _found: folded + "\n", text, count=1)
+
+
+def _folded(header: str) -> str:
+    """A header on several lines, where it had blanks: only there it is read back as it was."""
+    return "\n ".join(textwrap.wrap(header, 74, break_on_hyphens=False, break_long_words=False))
 
 
 def _bare(name: str) -> str:
@@ -174,7 +178,7 @@ def _cover(tag: str, letter: str, patches: Sequence[tuple[str, str]]) -> str:
     sender, date = (re.search(rf"(?m)^{name}: (.+)$", head) for name in ("From", "Date"))
     if not sender or not date:
         raise LabError(f"{patches[0][0]} has no From: or no Date:")
-    subject = "\n ".join(textwrap.wrap(f"Subject: {tag} {title.strip()}", 74))
+    subject = _folded(f"Subject: {tag} {title.strip()}")
     return (f"From {'0' * 40} Mon Sep 17 00:00:00 2001\nFrom: {sender[1]}\nDate: {date[1]}\n"
             f"{subject}\n\n{body.rstrip()}\n\n{_diffstat(texts)}")
 
