@@ -150,6 +150,14 @@ def test_a_letter_counts_what_comes_first(before: int, said: str, tmp_path: Path
     assert f" {before + 2}. mm: hugetlb: flush all who share" in text
 
 
+def test_a_letter_that_asks_for_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                  ) -> None:
+    monkeypatch.setattr(series, "COVER", tmp_path / "letter")
+    (tmp_path / "letter").write_text("title\n\nThe first {before none} for other bugs.\n")
+    with pytest.raises(LabError, match="letter asks for 'before none', which the series for 4.14"):
+        series.write("4.14", tmp_path / "out")
+
+
 @pytest.mark.parametrize("base", LETTERS)
 def test_a_letter_names_what_can_be_proved(base: str, tmp_path: Path) -> None:
     """Each `make prove` in it compares the queue with something else."""

@@ -21,9 +21,9 @@ The diff is of what else the patch changes.  It has no index lines: the hash of 
 another one after each change to a patch before it.
 
 So a new test takes three files: the program, a patch after the last one that adds it and registers
-it (in the Makefile, run_vmtests.sh and MAINTAINERS), and a line in `series`.  Is it registered next
-to lines of other tests, the patch is for all bases: its line numbers are those of the newest, and
-git finds the place in the others.
+it (in the Makefile, run_vmtests.sh and MAINTAINERS), and a line in `series`.  Where these lines are
+next to those of other tests, the patch is for all bases: its line numbers are those of the newest,
+and git finds the place in the others.
 
 A file that is built into kernels of many versions, and has something for each, is added as one for
 a single version: without what is in `#ifndef IN_TREE`, and with what SINCE_6_6 and its like say of

@@ -163,7 +163,10 @@ def _letter(base: str, patches: Sequence[tuple[str, str]], letter: Path) -> str:
                          enumerate(subjects([text for _name, text in patches]), 1))
     words = {"base": base, "shortlog": shortlog,
              **{f"before {name}": _how_many(number) for name, number in before.items()}}
-    return _for(letter.read_text(encoding="utf-8"), there).strip().format_map(words)
+    try:
+        return _for(letter.read_text(encoding="utf-8"), there).strip().format_map(words)
+    except KeyError as err:
+        raise LabError(f"{letter} asks for {err}, which the series for {base} has not") from err
 
 
 def _how_many(patches: int) -> str:
