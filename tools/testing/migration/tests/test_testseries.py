@@ -71,9 +71,10 @@ def test_the_series_names_just_what_is_there() -> None:
 
 def test_it_is_no_form_of_the_fix(tmp_path: Path) -> None:
     """And no base: what FORM= and BASE= offer is another thing."""
-    for words in (["BASE=7.3", "FORM=tests"], ["BASE=tests"]):
+    for words, reason in ((["BASE=7.3", "FORM=tests"], "FORM=tests: there is no queue/7.3/series."),
+                          (["BASE=tests"], "no series for tests: there are 2.6.34, ")):
         done = make(*words, f"O={tmp_path}/s")
-        assert done.returncode != 0 and done.stderr.startswith("error: ")
+        assert done.returncode != 0 and done.stderr.startswith(f"error: {reason}")
         assert not (tmp_path / "s").exists()
 
 

@@ -51,16 +51,16 @@ def write(base: str, out: Path, form: str = "") -> Series:
     LabError where there is none, and where `out` holds patches already: two series in one folder
     would be mailed together.
     """
-    queue = variant.series(base, f"series.{form}" if form else "series")
-    if form and not queue:
+    if form and not variant.series(base, f"series.{form}"):
         raise LabError(f"FORM={form}: there is no queue/{base}/series.{form}")
+    if base not in _queues():
+        raise LabError(f"no series for {base}: there are {', '.join(_queues())} with the fixes, "
+                       f"{', '.join(testseries.names())} with the tests")
+    queue = variant.series(base, f"series.{form}" if form else "series")
     added = [] if form else testseries.patches(base)
     # A fix comes before the test that fails without it.
     patches = [(f"{number:04d}-{_bare(name)}.patch", text) for number, (name, text) in enumerate(
         [(path.name, path.read_text(encoding="utf-8")) for path in queue] + added, 1)]
-    if not patches:
-        raise LabError(f"no series for {base}: there are {', '.join(_queues())} with the fixes, "
-                       f"{', '.join(testseries.names())} with the tests")
     out.mkdir(parents=True, exist_ok=True)
     if old := sorted([*out.glob("*.patch"), *out.glob("report-*.txt")]):
         raise LabError(f"{out} holds {old[0].name} already: name an empty folder with O=")
