@@ -51,7 +51,7 @@ _KEYS: dict[str, set[str]] = {
 }
 _OPTIONAL: dict[str, set[str]] = {
     "defect": {"upstream", "fixed", "brought", "selftests", "variants", "symptoms", "fatal", "turns",
-               "harm"},
+               "harm", "counts"},
     "kernel": {"add", "options"},
     "guest": {"nodes", "dimms", "cpu", "virtio_mem", "cmdline"},
 }
@@ -115,6 +115,7 @@ class Defect:
                                     # of which a boot of the vulnerable kernel runs one, in turn,
                                     # beside `variants`, which it does not die of
     harm: str = "lost writes"       # what a migration did that shows the defect
+    counts: str = "migrations"      # what the selftests count as migrations, in their own word
     audit: Path | None = None       # audit.cocci, where there is one
     audit_files: tuple[str, ...] = ()   # files that it is run on, those that a tree has
     exist: tuple[str, ...] = ()     # functions without which a tree is not affected; "a|b" for a
@@ -260,6 +261,7 @@ def load(name: str) -> Defect:
         fatal=fatal,
         turns=turns,
         harm=" ".join(text.get("harm", "lost writes").split()),
+        counts=" ".join(text.get("counts", "migrations").split()),
         audit=audit if "audit" in wanted else None,
         audit_files=audit_files,
         exist=exist,

@@ -38,7 +38,7 @@ def made(kind: str, version: str, day: int, **changes: object) -> result.Run:
     """A run of `version` that ended as `kind` says, on a day of 2026."""
     old, new = log("vulnerable"), log("fixed")
     texts, console = {"PROVED": (old, new), "MISSED": (new, new), "REGRESSED": (old, old),
-                      "LOST": (old, ""), "CRASHED": (old, new)}[kind], ""
+                      "INCOMPLETE": (old, ""), "CRASHED": (old, new)}[kind], ""
     if kind == "CRASHED":
         console = (GOLDEN / "bug.console").read_text()
     whole = run([boot("vulnerable", text=texts[0])], [boot("fixed", text=texts[1], log=console)])
@@ -160,10 +160,10 @@ def test_a_run_says_all_that_is_asked_of_it(tmp_path: Path) -> None:
 
 
 def test_what_went_wrong_is_told(tmp_path: Path) -> None:
-    found = Page(write(put(tmp_path, made("CRASHED", "4.18.0", 1), made("LOST", "4.9.1", 2))))
+    found = Page(write(put(tmp_path, made("CRASHED", "4.18.0", 1), made("INCOMPLETE", "4.9.1", 2))))
     assert "fixed boot 1: CRASHED; BUG at line 3 of its log: " \
            "kernel BUG at include/linux/swapops.h:129!" in found.all("li")
-    assert any(line.startswith("fixed boot 1: LOST") for line in found.all("li"))
+    assert any(line.startswith("fixed boot 1: INCOMPLETE") for line in found.all("li"))
 
 
 def test_the_newest_run_is_what_the_cell_says(tmp_path: Path) -> None:

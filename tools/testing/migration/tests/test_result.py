@@ -203,8 +203,8 @@ def test_junit_of_a_warning() -> None:
 
 def test_junit_of_a_silent_guest() -> None:
     bad = red(run([boot("vulnerable")], [boot("fixed", text="")]))
-    assert bad["verdict/pmd-share-migrate on 6.12 is PROVED"] == "LOST"
-    assert bad["fixed boot 1/fixed kernel boots, ends, and its log is clean"] == "LOST"
+    assert bad["verdict/pmd-share-migrate on 6.12 is PROVED"] == "INCOMPLETE"
+    assert bad["fixed boot 1/fixed kernel boots, ends, and its log is clean"] == "INCOMPLETE"
 
 
 def test_junit_of_an_inconclusive_test() -> None:
@@ -304,13 +304,13 @@ def test_summary_of_a_crash_names_it_and_where_to_look() -> None:
 
 def test_summary_of_a_run_with_nothing_in_it() -> None:
     text = result.summary(run([], []), Path("/tmp/x"))
-    assert "\nLOST: " in text and "(-)" in text and "/tmp/x/verdict.json" in text
+    assert "\nINCOMPLETE: " in text and "(-)" in text and "/tmp/x/verdict.json" in text
 
 
 def test_summary_of_many_bad_boots_is_short() -> None:
     left = [boot("vulnerable", n, text="") for n in range(1, 21)]
     text = result.summary(run(left, [boot("fixed", n) for n in range(1, 21)], 20))
-    assert text.count("LOST, see ") == 5 and "and 15 more" in text
+    assert text.count("INCOMPLETE, see ") == 5 and "and 15 more" in text
 
 
 def test_summary_says_what_was_run() -> None:
@@ -318,7 +318,7 @@ def test_summary_says_what_was_run() -> None:
     assert "debug" not in result.summary(made)
     made.debug = True
     text = result.summary(made)
-    assert "debug configuration" in text and "LOST" not in text and "CRASHED" not in text
+    assert "debug configuration" in text and "INCOMPLETE" not in text and "CRASHED" not in text
     assert text.startswith(f"{made.defect}: {made.title}\n")
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from lab.judge import klog, ktap
 from lab.judge.verdict import Boot, boot_state, decide, keeps_writes, sort_out
+from lab.words import plural
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 MAIN = "prog.hugetlbfs_2.lost_write"
@@ -87,7 +88,7 @@ def test_regressed_in_one_boot_of_many() -> None:
     assert verdict([vulnerable(1), vulnerable(2)], [fixed(1), fixed(2, *LOSES)], 2) == "REGRESSED"
 
 
-@pytest.mark.parametrize("state", ["CRASHED", "TIMEOUT", "LOST"])
+@pytest.mark.parametrize("state", ["CRASHED", "TIMEOUT", "INCOMPLETE"])
 def test_a_loss_in_a_fixed_boot_counts_however_that_boot_ended(state: str) -> None:
     assert verdict([vulnerable()], [fixed(1, *LOSES, state=state)]) == "REGRESSED"
 
@@ -110,7 +111,7 @@ def test_crashed_by_any_complaint_in_either_log(complaints: list[klog.Complaint]
     assert "fixed boot 1" in why and complaints[0].text in why
 
 
-@pytest.mark.parametrize("state", ["CRASHED", "TIMEOUT", "LOST"])
+@pytest.mark.parametrize("state", ["CRASHED", "TIMEOUT", "INCOMPLETE"])
 def test_a_boot_that_is_not_done(state: str) -> None:
     assert verdict([vulnerable(1, state=state)], [fixed()]) == state
     assert verdict([vulnerable()], [fixed(1, state=state)]) == state
@@ -119,11 +120,11 @@ def test_a_boot_that_is_not_done(state: str) -> None:
 
 def test_a_crash_is_told_before_a_timeout_and_that_before_a_loss() -> None:
     crashed, late, lost = (fixed(n, state=s) for n, s in
-                           enumerate(("CRASHED", "TIMEOUT", "LOST"), 1))
+                           enumerate(("CRASHED", "TIMEOUT", "INCOMPLETE"), 1))
     left = [vulnerable(n) for n in (1, 2, 3)]
     assert verdict(left, [lost, late, crashed], 3) == "CRASHED"
     assert verdict(left, [lost, late, fixed(1)], 3) == "TIMEOUT"
-    assert verdict(left, [lost, fixed(2), fixed(1)], 3) == "LOST"
+    assert verdict(left, [lost, fixed(2), fixed(1)], 3) == "INCOMPLETE"
 
 
 @pytest.mark.parametrize("left, right, wanted", [
@@ -140,7 +141,7 @@ def test_a_crash_is_told_before_a_timeout_and_that_before_a_loss() -> None:
 ])
 def test_boots_that_are_missing_or_too_many_are_lost(left: list[Boot], right: list[Boot],
                                                      wanted: int) -> None:
-    assert verdict(left, right, wanted) == "LOST"
+    assert verdict(left, right, wanted) == "INCOMPLETE"
 
 
 SWAPOPS = klog.read("kernel BUG at include/linux/swapops.h:505!\n")
@@ -156,9 +157,9 @@ def test_a_vulnerable_kernel_may_die_of_its_defect() -> None:
     silent.symptoms = SWAPOPS
     assert verdict([vulnerable(1), silent], [fixed(1), fixed(2)], 2) == "PROVED"
     # Of what, if no symptom says so; and a fixed kernel has none to die of.
-    assert verdict([vulnerable(1, state="ENDED")], [fixed(1)]) == "LOST"
+    assert verdict([vulnerable(1, state="ENDED")], [fixed(1)]) == "INCOMPLETE"
     late = fixed(1, state="ENDED")
-    assert verdict([vulnerable(1)], [late]) == "LOST"
+    assert verdict([vulnerable(1)], [late]) == "INCOMPLETE"
     # At least once a test must have said what the boots that died are taken for.
     only = vulnerable(1, test(MAIN, "pass", "migrations=10"), state="ENDED")
     only.symptoms = SWAPOPS
@@ -188,6 +189,32 @@ def test_a_kernel_may_suffer_from_its_defect_and_live() -> None:
     fine = vulnerable(1, test(MAIN, "pass", "migrations=10"))
     fine.symptoms = SWAPOPS
     assert verdict([fine], [fixed(1)]) == "MISSED"
+
+
+@pytest.mark.parametrize("left, right, word, why", [
+    (LOSES, KEEPS, "PROVED", "the vulnerable kernel got stuck in 9 of 20 holes, in its one boot; the "
+                             "fixed one in none of 20, and no log has a complaint"),
+    (LOSES, LOSES, "REGRESSED", f"fixed boot 1: {MAIN} got stuck in 9 of 10 holes"),
+    (KEEPS, KEEPS, "MISSED", "vulnerable boot 1: 2 tests passed with 20 holes, none failed"),
+    ((test(MAIN, "fail", "migrations=1"),), KEEPS, "INCONCLUSIVE",
+     f"vulnerable boot 1: {MAIN} failed, but no test counts holes that got stuck"),
+    ((test(MAIN, "pass"),), KEEPS, "INCONCLUSIVE",
+     "vulnerable boot 1: no test failed, and those that passed counted no holes"),
+    (LOSES, (test(MAIN, "pass"),), "INCONCLUSIVE",
+     "fixed boot 1: the tests that passed counted no holes"),
+    (LOSES, (test(CONTROL, "pass", "migrations=1"),), "INCONCLUSIVE",
+     "fixed boot 1: no test that shows it on the vulnerable kernel counted holes here"),
+])
+def test_a_verdict_speaks_in_the_words_of_its_defect(
+        left: tuple[ktap.Test, ...], right: tuple[ktap.Test, ...], word: str, why: str) -> None:
+    made = decide([vulnerable(1, *left)], [fixed(1, *right)], 1, "got stuck", "holes")
+    assert made[0] == word and made[1].removesuffix(" (and 1 more boot)") == why
+
+
+def test_one_of_what_is_counted() -> None:
+    for words, one in (("tries", "try"), ("accesses", "access"), ("migrations", "migration"),
+                       ("mprotect calls", "mprotect call"), ("patches", "patch")):
+        assert (plural(1, words), plural(2, words)) == (f"1 {one}", f"2 {words}")
 
 
 def test_missed() -> None:
@@ -301,11 +328,11 @@ def test_why_gives_the_reason_of_a_failure() -> None:
 
 
 def test_why_counts_no_other_boot_where_there_is_none() -> None:
-    assert "more boot" not in decide([vulnerable()], [fixed(1, state="LOST")], 1)[1]
+    assert "more boot" not in decide([vulnerable()], [fixed(1, state="INCOMPLETE")], 1)[1]
 
 
 def test_why_names_the_boot_and_counts_the_others() -> None:
-    right = [fixed(1), fixed(2, state="LOST"), fixed(3, state="LOST")]
+    right = [fixed(1), fixed(2, state="INCOMPLETE"), fixed(3, state="INCOMPLETE")]
     _, why = decide([vulnerable(n) for n in (1, 2, 3)], right, 3)
     assert why.startswith("fixed boot 2: ") and "(and 1 more boot)" in why
 
@@ -326,14 +353,14 @@ IDLE = ktap.read("lab: done\n")
     (CUT, [], True, None, "TIMEOUT"),
     (WHOLE, [], True, None, "TIMEOUT"),
     (ktap.read(""), [], True, None, "TIMEOUT"),
-    (ktap.read(""), [], False, 0, "LOST"),
-    (CUT, [], False, 0, "LOST"),
-    (HOLED, [], False, 0, "LOST"),
-    (IDLE, [], False, 0, "LOST"),
-    (WHOLE, [], False, 1, "LOST"),
-    (WHOLE, [], False, None, "LOST"),
+    (ktap.read(""), [], False, 0, "INCOMPLETE"),
+    (CUT, [], False, 0, "INCOMPLETE"),
+    (HOLED, [], False, 0, "INCOMPLETE"),
+    (IDLE, [], False, 0, "INCOMPLETE"),
+    (WHOLE, [], False, 1, "INCOMPLETE"),
+    (WHOLE, [], False, None, "INCOMPLETE"),
     # Everything came, but not the guest's own word that it was everything.
-    (ktap.Transcript(WHOLE.programs, False), [], False, 0, "LOST"),
+    (ktap.Transcript(WHOLE.programs, False), [], False, 0, "INCOMPLETE"),
 ])
 def test_boot_state(transcript: ktap.Transcript, complaints: list[klog.Complaint],
                     timed_out: bool, status: int | None, state: str) -> None:
@@ -353,8 +380,8 @@ def test_state_of_a_boot_that_the_lab_ended(transcript: ktap.Transcript,
 
 
 def test_a_boot_that_was_ended_proves_nothing() -> None:
-    assert verdict([vulnerable(1, state="ENDED")], [fixed()]) == "LOST"
-    assert verdict([vulnerable()], [fixed(1, state="ENDED")]) == "LOST"
+    assert verdict([vulnerable(1, state="ENDED")], [fixed()]) == "INCOMPLETE"
+    assert verdict([vulnerable()], [fixed(1, state="ENDED")]) == "INCOMPLETE"
 
 
 @pytest.mark.parametrize("log, state", [

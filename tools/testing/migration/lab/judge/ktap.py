@@ -12,6 +12,8 @@ The format is Documentation/dev-tools/ktap.rst and tools/testing/selftests/kself
 import re
 from dataclasses import dataclass, field
 
+from lab.words import plural
+
 _RUN = re.compile(r"#\s+RUN\s+(\S+) \.\.\.$")
 # The harness says OK or FAIL once before the result itself: a second witness for each result.
 _CLAIM = re.compile(r"#\s+(OK|FAIL)\s+(\S+)$")
@@ -84,10 +86,6 @@ class Transcript:
     def problems(self) -> list[str]:
         """The problems of all programs, each with the name of its program."""
         return [f"{program.name}: {text}" for program in self.programs for text in program.problems]
-
-
-def _plural(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _outcome(failed: bool, directive: str, inconclusive: bool) -> tuple[str, str]:
@@ -239,7 +237,7 @@ class _Reader:
         planned, numbers = self.program.planned, self._numbers
         if planned is not None and planned != len(numbers):
             came = "1 came" if len(numbers) == 1 else f"{len(numbers)} came"
-            self._problem(f"{_plural(planned, 'test')} planned, {came}")
+            self._problem(f"{plural(planned, 'tests')} planned, {came}")
         if numbers != list(range(1, len(numbers) + 1)):
             missing = sorted(set(range(1, max(numbers) + 1)) - set(numbers))
             twice = sorted({n for n in numbers if numbers.count(n) > 1})

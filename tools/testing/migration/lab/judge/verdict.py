@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from lab.judge.klog import Complaint, FATAL
 from lab.judge.ktap import Test, Transcript
+from lab.words import plural
 
 
 @dataclass
@@ -19,7 +20,7 @@ class Boot:
     `variant` is "vulnerable" or "fixed", `number` counts from 1 in it, `folder` is where its logs
     are, `seconds` its wall-clock time, `accel` what QEMU used ("kvm" or "tcg").  `guest_exit` is
     the status QEMU ended with: 0 after a guest that powered itself off, None where QEMU had to be
-    killed.  `state` is what boot_state() says: DONE, CRASHED, ENDED, LOST or TIMEOUT.  `symptoms`
+    killed.  `state` is what boot_state() says: DONE, CRASHED, ENDED, INCOMPLETE or TIMEOUT.  `symptoms`
     are complaints that the defect itself makes, in a vulnerable kernel's log; they are not among
     `complaints`.  `ended_early` is a boot that the lab ended, since it had shown what it was to.
     """
@@ -51,15 +52,16 @@ def sort_out(complaints: list[Complaint], symptoms: Sequence[str]
 
 def boot_state(transcript: Transcript, complaints: list[Complaint], timed_out: bool,
                guest_exit: int | None, ended_early: bool = False) -> str:
-    """DONE, CRASHED, ENDED, LOST or TIMEOUT.
+    """DONE, CRASHED, ENDED, INCOMPLETE or TIMEOUT.
 
-    CRASHED  the kernel panicked, oopsed or hit a BUG, whether or not it went on: what came after
-             it says nothing, and a guest that hangs or falls silent after it does so because of it.
-    ENDED    the lab ended it: a mutant that something saw, or a vulnerable kernel that died of its
-             defect.  What came is evidence, and what did not come is none.
-    TIMEOUT  the boot outlived its time; also where the tests had ended and the guest did not.
-    LOST     no end, no program, or output that is not whole: results are missing.
-    DONE     everything came.  It says nothing of what the tests found, nor of milder complaints.
+    CRASHED     the kernel panicked, oopsed or hit a BUG, whether or not it went on: what came after
+                it says nothing, and a guest that hangs or falls silent after it does so because of
+                it.
+    ENDED       the lab ended it: a mutant that something saw, or a vulnerable kernel that died of
+                its defect.  What came is evidence, and what did not come is none.
+    TIMEOUT     the boot outlived its time; also where the tests had ended and the guest did not.
+    INCOMPLETE  no end, no program, or output that is not whole: results are missing.
+    DONE        everything came.  It says nothing of what the tests found, nor of milder complaints.
     """
     if any(complaint.kind in FATAL for complaint in complaints):
         return "CRASHED"
@@ -68,12 +70,13 @@ def boot_state(transcript: Transcript, complaints: list[Complaint], timed_out: b
     if timed_out:
         return "TIMEOUT"
     if not transcript.done or not transcript.programs or transcript.problems() or guest_exit != 0:
-        return "LOST"
+        return "INCOMPLETE"
     return "DONE"
 
 
 def loses_writes(boot: Boot) -> bool:
-    """A test failed in this boot, and by its own count because migrations lost writes.
+    """A test failed in this boot, and by its own count because migrations lost writes, or did
+    what else shows the defect.
 
     A test that fails for another reason (no memory, a failed mmap) is no evidence of the defect.
     """
@@ -107,13 +110,9 @@ def _clean(boot: Boot) -> bool:
     return boot.state != "CRASHED" and not boot.complaints
 
 
-def _plural(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
 def _first(boots: list[Boot], tell: Callable[[Boot], str]) -> str:
     """The first boot of those that went wrong, in words, and how many others did."""
-    more = f" (and {_plural(len(boots) - 1, 'more boot')})" if len(boots) > 1 else ""
+    more = f" (and {plural(len(boots) - 1, 'more boots')})" if len(boots) > 1 else ""
     return f"{_name(boots[0])}: {tell(boots[0])}{more}"
 
 
@@ -130,11 +129,11 @@ def _timeout(boot: Boot) -> str:
         return f"the tests ended, but the guest did not in {boot.seconds:.0f} s"
     if not programs:
         return f"no test had begun after {boot.seconds:.0f} s"
-    return f"not done after {boot.seconds:.0f} s, {_plural(len(programs[-1].tests), 'test')} " \
+    return f"not done after {boot.seconds:.0f} s, {plural(len(programs[-1].tests), 'tests')} " \
            f"into {programs[-1].name}"
 
 
-def _lost(boot: Boot) -> str:
+def _incomplete(boot: Boot) -> str:
     if not boot.transcript.programs:
         return "the guest ran no test" if boot.transcript.done else "the guest said nothing"
     if problems := boot.transcript.problems():
@@ -146,12 +145,11 @@ def _lost(boot: Boot) -> str:
     return f"QEMU ended with status {boot.guest_exit}"
 
 
-def _regression(boot: Boot) -> str:
+def _regression(boot: Boot, harm: str, counts: str) -> str:
     """The worst that a test of a fixed boot shows; "" for nothing."""
     for test in boot.tests():
         if lost := test.count("lost_migrations"):
-            return f"{test.name} lost writes in {lost} of " \
-                   f"{_plural(test.count('migrations'), 'migration')}"
+            return f"{test.name} {harm} in {lost} of {plural(test.count('migrations'), counts)}"
     for test in boot.tests():
         # A failure in a kernel that has crashed may be the crash's doing.
         if test.outcome == "fail" and _clean(boot):
@@ -175,16 +173,16 @@ def _missed(boot: Boot) -> bool:
             and any(test.count("migrations") > 0 for test in ran))
 
 
-def _told_passes(boot: Boot) -> str:
+def _told_passes(boot: Boot, counts: str) -> str:
     passed = [test for test in boot.tests() if test.outcome == "pass"]
-    moved = sum(test.count("migrations") for test in passed)
-    return f"{_plural(len(passed), 'test')} passed with {_plural(moved, 'migration')}, none failed"
+    counted = sum(test.count("migrations") for test in passed)
+    return f"{plural(len(passed), 'tests')} passed with {plural(counted, counts)}, none failed"
 
 
-def _doubt(boot: Boot, lossy: list[str]) -> str:
+def _doubt(boot: Boot, lossy: list[str], harm: str, counts: str) -> str:
     """Why a boot that is done, clean, and did run tests still proves nothing; "" if it does.
 
-    `lossy` names the tests that lost writes on the vulnerable kernel.
+    `lossy` names the tests that showed the defect on the vulnerable kernel.
     """
     tests = boot.tests()
     undecided = [test for test in tests if test.outcome in ("inconclusive", "error")]
@@ -192,60 +190,61 @@ def _doubt(boot: Boot, lossy: list[str]) -> str:
         if loses_writes(boot) or suffers_from_it(boot):
             return ""
         if failed := [test for test in tests if test.outcome == "fail"]:
-            return f"{failed[0].name} failed, but no test says that a migration lost a write"
+            return f"{failed[0].name} failed, but no test counts {counts} that {harm}"
         if undecided:
             return f"no test failed, and {undecided[0].name} is undecided: {undecided[0].reason}"
-        return "no test failed, and no page moved in those that passed"
+        return f"no test failed, and those that passed counted no {counts}"
     if undecided:
         return f"{undecided[0].name} is undecided: {undecided[0].reason}"
     if not any(keeps_writes(test) for test in tests):
-        return "no page moved in the tests that passed"
+        return f"the tests that passed counted no {counts}"
     if not any(keeps_writes(test) for test in tests if test.name in lossy):
-        return "no test that loses writes on the vulnerable kernel moved a page here"
+        return f"no test that shows it on the vulnerable kernel counted {counts} here"
     return ""
 
 
 def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
-           harm: str = "lost writes") -> tuple[str, str]:
+           harm: str = "lost writes", counts: str = "migrations") -> tuple[str, str]:
     """The verdict of a run of `wanted` boots of each kernel, and why, in one sentence.
 
-    `harm` is what a migration does that shows the defect, in words; tests count it as
-    lost_migrations.
+    `counts` is what the tests count as migrations, in the defect's own word, and `harm` what such
+    a one does that shows the defect; tests count that as lost_migrations.
 
     The first row that fits is the verdict.  What a fixed kernel did wrong comes first: it is news
     whatever happened to the other boots.  Then come the boots that cannot be read as results, then
     what the results say, the definite before the vague.
 
-    1. REGRESSED     a test of a fixed boot lost writes, whatever else its log says; or failed
+    1. REGRESSED     a test of a fixed boot counted harm, whatever else its log says; or failed
                      in a boot whose log is clean
     2. CRASHED       a boot of either kernel crashed, or its log has a complaint of any kind
     3. TIMEOUT       a boot of either kernel outlived its time
-    4. LOST          a boot of either kernel is incomplete, or fewer or more came than were wanted
+    4. INCOMPLETE    a boot of either kernel is incomplete, or fewer or more came than were wanted
     5. MISSED        in a vulnerable boot every test that ran passed, and pages did move
     6. SKIPPED       in a boot of either kernel no test ran
-    7. INCONCLUSIVE  in a vulnerable boot no failed test counted a lost migration; in a fixed one
-                     a test was undecided, or none that lost writes on the vulnerable kernel
-                     passed with pages moved; or such a test did so in no fixed boot at all
+    7. INCONCLUSIVE  in a vulnerable boot no failed test counted harm; in a fixed one a test was
+                     undecided, or none that showed the defect on the vulnerable kernel passed
+                     and counted any; or such a test did so in no fixed boot at all
     8. PROVED        none of these
     """
     boots = vulnerable + fixed
 
-    if bad := [boot for boot in fixed if _regression(boot)]:
-        return "REGRESSED", _first(bad, _regression)
+    if bad := [boot for boot in fixed if _regression(boot, harm, counts)]:
+        return "REGRESSED", _first(bad, lambda boot: _regression(boot, harm, counts))
     if bad := [boot for boot in boots if not _clean(boot)]:
         return "CRASHED", _first(bad, _complaint)
     if bad := [boot for boot in boots if boot.state == "TIMEOUT"]:
         return "TIMEOUT", _first(bad, _timeout)
     if bad := [boot for boot in boots if boot.state != "DONE" and not dies_of_it(boot)]:
-        return "LOST", _first(bad, _lost)
+        return "INCOMPLETE", _first(bad, _incomplete)
     for name, came in (("vulnerable", vulnerable), ("fixed", fixed)):
         # A boot counted twice must not make up for one that is missing.
         distinct = len({boot.number for boot in came if boot.variant == name})
         if wanted < 1 or distinct != wanted or len(came) != wanted:
-            return "LOST", f"{_plural(wanted, 'boot')} of the {name} kernel wanted, {distinct} came"
+            return "INCOMPLETE", \
+                f"{plural(wanted, 'boots')} of the {name} kernel wanted, {distinct} came"
 
     if bad := [boot for boot in vulnerable if _missed(boot)]:
-        return "MISSED", _first(bad, _told_passes)
+        return "MISSED", _first(bad, lambda boot: _told_passes(boot, counts))
     if bad := [boot for boot in boots if _all_skipped(boot)]:
         return "SKIPPED", _first(bad, _skip_reason)
 
@@ -253,14 +252,14 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
     lossy = list(dict.fromkeys(test.name for boot in vulnerable for test in boot.tests()
                                if test.outcome == "fail" and test.count("lost_migrations") > 0
                                or suffers_from_it(boot) and test.outcome not in ("pass", "skip")))
-    if bad := [boot for boot in boots if _doubt(boot, lossy)]:
-        return "INCONCLUSIVE", _first(bad, lambda boot: _doubt(boot, lossy))
+    if bad := [boot for boot in boots if _doubt(boot, lossy, harm, counts)]:
+        return "INCONCLUSIVE", _first(bad, lambda boot: _doubt(boot, lossy, harm, counts))
     kept = {test.name for boot in fixed for test in boot.tests() if keeps_writes(test)}
     if open_tests := [name for name in lossy if name not in kept]:
-        return "INCONCLUSIVE", f"{open_tests[0]} loses writes on the vulnerable kernel, " \
-                               "and moved no page on the fixed one"
+        return "INCONCLUSIVE", f"{open_tests[0]} shows it on the vulnerable kernel, and " \
+                               f"counted no {counts} on the fixed one"
 
-    def moved(kernel: list[Boot], key: str) -> int:
+    def summed(kernel: list[Boot], key: str) -> int:
         return sum(test.count(key) for boot in kernel for test in boot.tests()
                    if not test.is_control())
 
@@ -268,13 +267,13 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
     if untold == wanted:
         return "PROVED", (
             f"the vulnerable kernel died of it in {_every(wanted)}, before a test could say more; "
-            f"the fixed one {harm} in none of {_plural(moved(fixed, 'migrations'), 'migration')}, "
+            f"the fixed one {harm} in none of {plural(summed(fixed, 'migrations'), counts)}, "
             "and no log has a complaint")
     died = f" (and died of it before a test could say so in {untold} of these)" if untold else ""
     return "PROVED", (
-        f"the vulnerable kernel {harm} in {moved(vulnerable, 'lost_migrations')} of "
-        f"{_plural(moved(vulnerable, 'migrations'), 'migration')}, in {_every(wanted)}{died}; "
-        f"the fixed one in none of {moved(fixed, 'migrations')}, and no log has a complaint")
+        f"the vulnerable kernel {harm} in {summed(vulnerable, 'lost_migrations')} of "
+        f"{plural(summed(vulnerable, 'migrations'), counts)}, in {_every(wanted)}{died}; "
+        f"the fixed one in none of {summed(fixed, 'migrations')}, and no log has a complaint")
 
 
 def _every(wanted: int) -> str:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from lab.judge.timeline import Timeline
 from lab.tell import picture as drawing
-from lab.tell.html import element, plural, table, text
+from lab.tell.html import element, table, text
 from lab.tell.picture import Scale, ms
+from lab.words import plural
 
 # Of processes, as a sentence begins with them.
 _NUMBERS = ("No process", "One process", "Two processes", "Three processes", "Four processes")
@@ -93,7 +94,7 @@ def _told(kernel: str, timeline: Timeline, scale: Scale) -> str:
                "is in its new place;")
     words = f"all {known} writes of which the test can tell are found"
     if timeline.lost_words:
-        words += f", though the page lacked {plural(timeline.lost_words, 'write')} of others"
+        words += f", though the page lacked {plural(timeline.lost_words, 'writes')} of others"
     return f"On the {kernel} kernel{why} {words}."
 
 

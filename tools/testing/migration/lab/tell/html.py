@@ -15,10 +15,6 @@ def text(what: object) -> str:
     return html.escape(said, quote=True)
 
 
-def plural(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
 def element(name: str, inside: str = "", /, **attributes: object) -> str:
     """An element around `inside`, which is HTML already; attributes are text.
 

@@ -9,15 +9,16 @@ from pathlib import Path
 from lab.defect import Defect
 from lab.tell import figure
 from lab.tell.figure import Picture
-from lab.tell.html import box, element, plural, table, text
+from lab.tell.html import box, element, table, text
 from lab.tell.record import Row
+from lab.words import plural
 
 STYLE = Path(__file__).with_suffix(".css")
 # Even if something got through that should not, a browser is to load nothing and run nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 TITLE = "Page migration that loses writes"
 
-# A mark for each verdict, and what it means; what is not here is shown like LOST.
+# A mark for each verdict, and what it means; what is not here is shown like INCOMPLETE.
 VERDICTS = {
     "PROVED": ("\u2713", "every boot of the vulnerable kernel lost writes, no boot of the fixed "
                          "one did, pages really moved in both, and no log has a complaint"),
@@ -26,7 +27,7 @@ VERDICTS = {
     "INCONCLUSIVE": ("?", "too few pages moved to say anything"),
     "CRASHED": ("!", "a kernel crashed or complained in its log"),
     "TIMEOUT": ("\u2026", "a guest outlived its time"),
-    "LOST": ("\u2205", "a guest fell silent, or results are missing"),
+    "INCOMPLETE": ("\u2205", "a guest fell silent, or results are missing"),
     "SKIPPED": ("\u2013", "no test could run; the reason is given"),
 }
 NOT_PROVED = "not proved"
@@ -93,8 +94,8 @@ def _header(proofs: dict[str, Proof], now: datetime) -> str:
     shown = (f"<p>What happens to writes during a migration, drawn from what a test saw: "
              f"{', '.join(drawn)}.</p>"
              if drawn else "")
-    made = (f"Made by make report, {now:%Y-%m-%d %H:%M} UTC, from {plural(runs, 'run')} and "
-            f"{plural(len(proofs) - runs, 'record')}.")
+    made = (f"Made by make report, {now:%Y-%m-%d %H:%M} UTC, from {plural(runs, 'runs')} and "
+            f"{plural(len(proofs) - runs, 'records')}.")
     return (f"<header>\n<h1>{TITLE}</h1>\n<p>{lead}</p>\n{shown}\n"
             f'<p class="fine">{made}</p>\n</header>\n<main>')
 
@@ -161,7 +162,7 @@ def _cell(proofs: dict[str, Proof]) -> str:
         for anchor, proof in newest:
             said.append(_entry(anchor, proof, "run, recorded" if same else "run"))
         if len(runs) > 1:
-            said.append(f'<div class="fine">{plural(len(runs) - 1, "older run")}</div>')
+            said.append(f'<div class="fine">{plural(len(runs) - 1, "older runs")}</div>')
         if not same:
             said += [_entry(anchor, proof, "recorded") for anchor, proof in records.items()]
     if not said:
@@ -173,14 +174,14 @@ def _entry(anchor: str, proof: Proof, origin: str) -> str:
     fine = [part.partition(" (")[0] for part in proof.figure("migrations that ") or ()]
     boots = proof.figure("boots")
     fine.append(", ".join([*(["DEBUG=1"] if proof.debug else []),
-                           *([plural(int(boots[0]), "boot")] if boots else []), origin]))
+                           *([plural(int(boots[0]), "boots")] if boots else []), origin]))
     return element("div", verdict(proof.verdict, f"#{anchor}")
                    + "".join(f'<span class="fine">{text(line)}</span>' for line in fine))
 
 
 def verdict(word: str, link: str | None = None) -> str:
     """A verdict with its mark: told apart by word, mark and border as well as by colour."""
-    mark = VERDICTS.get(word, VERDICTS["LOST"])[0]
+    mark = VERDICTS.get(word, VERDICTS["INCOMPLETE"])[0]
     return element("a" if link else "span", f'<span aria-hidden="true">{mark}</span> {text(word)}',
                    class_=f"verdict {'proved' if word == 'PROVED' else 'other'}", href=link)
 

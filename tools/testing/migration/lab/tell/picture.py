@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lab.judge.timeline import Pause, Timeline, Write, Writer
-from lab.tell.html import element, plural, text
+from lab.tell.html import element, text
+from lab.words import plural
 
 # Heights in pixels.
 _LABEL, _BAR, _TICK, _GAP, _AXIS = 17, 8, 11, 9, 26
@@ -142,7 +143,7 @@ def _writer(writer: Writer, timeline: Timeline, scale: Scale, y: int) -> tuple[s
     middle = y + _LABEL + _TICK + 3
     pauses = writer.pauses(scale.shortest_pause())
     parts = [_words("0", y + 12, f"process {writer.number}, CPU {writer.cpu}"),
-             _words("100%", y + 12, f"{plural(writer.faults, 'page fault')}", "fine", "end")]
+             _words("100%", y + 12, f"{plural(writer.faults, 'page faults')}", "fine", "end")]
     for one, two in zip(writer.known, writer.known[1:]):
         if Pause(one.us, two.us) in pauses:
             continue

@@ -71,6 +71,7 @@ class Run:
     verdict: str
     why: str
     harm: str = "lost writes"
+    counts: str = "migrations"
 
 
 def totals(boots: Sequence[Boot]) -> dict[str, int | float]:
@@ -185,8 +186,8 @@ def _utc(moment: datetime) -> str:
 def report(run: Run) -> dict[str, object]:
     """The run as verdict.json holds it."""
     return {
-        "defect": run.defect, "title": run.title, "harm": run.harm, "base": run.base,
-        "arch": run.arch,
+        "defect": run.defect, "title": run.title, "harm": run.harm, "counts": run.counts,
+        "base": run.base, "arch": run.arch,
         "accel": run.accel, "verdict": run.verdict, "why": run.why, "debug": run.debug,
         "started": _utc(run.started), "seconds": round(run.seconds, 1), "command": run.command,
         "source": dict(run.source), "compiler": run.compiler,
@@ -391,12 +392,12 @@ def summary(run: Run, out: Path = Path("out")) -> str:
     lines = _wrap(f"{run.defect}: {run.title}" if run.title else run.defect)
     lines += _wrap(f"base {run.base}, {run.arch}, QEMU with {run.accel}"
                    + (", debug configuration" if run.debug else ""))
-    lines += ["", f"             boots   tests  failed  migrations  that {run.harm}"]
+    lines += ["", f"             boots   tests  failed  {run.counts:>10}  that {run.harm}"]
     spare: list[str] = []
     for name, variant in (("vulnerable", run.vulnerable), ("fixed", run.fixed)):
         sums = totals(variant.boots)
         lines.append(f"{name:10}  {sums['boots']:6}  {sums['tests']:6}  {sums['failed']:6}  "
-                     f"{sums['migrations']:10}  {sums['lost_migrations']:8}  "
+                     f"{sums['migrations']:{max(10, len(run.counts))}}  {sums['lost_migrations']:8}  "
                      f"({_percent(sums['lost_migrations'], sums['migrations'])})")
         untold = [f"{sums[key]} {key} of its tests" for key in ("skipped", "inconclusive")
                   if sums[key]]

@@ -116,7 +116,7 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> result.Run:
             boots = []
             for number in range(1, wanted.boots + 1):
                 boots.append(boot(wanted, made, one, folder, number, accel, progress))
-                _tell(boots[-1], wanted.defect.harm, progress)
+                _tell(boots[-1], wanted.defect, progress)
             runs[one.name] = result.VariantRun(one.how, one.places, kept["diff"], kept["image"],
                                                kept["initrd"], kept["config"], boots)
     except KeyboardInterrupt:
@@ -124,14 +124,14 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> result.Run:
         shutil.rmtree(home, ignore_errors=True)
         raise
     word, why = verdict.decide(runs["vulnerable"].boots, runs["fixed"].boots, wanted.boots,
-                               wanted.defect.harm)
+                               wanted.defect.harm, wanted.defect.counts)
     identity = made.kernels["fixed"].identity
     whole = result.Run(
         defect=wanted.defect.name, title=wanted.defect.title, base=base, arch=arch.name,
         accel=accel, debug=wanted.debug, command=wanted.command, source=made.source.identity,
         compiler=identity["compiler"], started=started, seconds=time.monotonic() - began,
         vulnerable=runs["vulnerable"], fixed=runs["fixed"], verdict=word, why=why,
-        harm=wanted.defect.harm)
+        harm=wanted.defect.harm, counts=wanted.defect.counts)
     result.write(whole, home)
     result.write(whole, wanted.out)
     return whole
@@ -252,12 +252,12 @@ def read(wanted: Wanted, made: Prepared, one: Variant, number: int, folder: Path
                         symptoms=symptoms, ended_early=ended.ended_early)
 
 
-def _tell(one: verdict.Boot, harm: str, progress: Progress) -> None:
+def _tell(one: verdict.Boot, defect: Defect, progress: Progress) -> None:
     """End the step of a boot with what came of it."""
     sums = result.totals([one])
     if (one.state == "DONE" or verdict.dies_of_it(one)) and not one.complaints:
         progress.done(f"{sums['tests']} tests, {sums['failed']} failed, {sums['migrations']} "
-                      f"migrations, {sums['lost_migrations']} {harm}"
+                      f"{defect.counts}, {sums['lost_migrations']} {defect.harm}"
                       + (f"; its log says: {one.symptoms[0].text}" if one.symptoms else "")
                       + ("; ended there" if one.ended_early else ""))
     else:
