@@ -102,6 +102,11 @@ def test_a_failure_stays_one(end: str) -> None:
     assert stream.failed == ["a", "b"] and not stream.skipped
 
 
+def test_a_program_that_hides_a_failure_has_failed() -> None:
+    stream, lines = read("1..1\n# 1..2\n# ok 1 x\n# not ok 2 y\nok 1 selftests: mm: a")
+    assert stream.failed == ["a"] and lines[-1] == "ok 1 selftests: mm: a"
+
+
 VMTESTS = """TAP version 13
 1..1
 # timeout set to 900

@@ -196,7 +196,59 @@ def test_subtests_are_no_tests() -> None:
 def test_a_failed_subtest_is_no_pass() -> None:
     seen = program("1..1", "    # Subtest: a", "    1..1", "    not ok 1 x", "ok 1 a")
     assert seen.tests[0].outcome == "error"
-    assert any("within it: not ok 1 x" in text for text in seen.problems)
+    assert any("within it: x failed" in text for text in seen.problems)
+
+
+RUNNER = """\
+# selftests: mm: run_vmtests.sh
+# # ok 1 x.y # SKIP needs lent memory
+# # 1..1
+# ok 1 a # SKIP
+# # 1..2
+# # ok 1 x.y
+# # not ok 2 x.z
+# not ok 2 b # exit=1
+# 1..2
+not ok 1 selftests: mm: run_vmtests.sh # exit=1"""
+KUNIT = """\
+    KTAP version 1
+    # Subtest: a
+    1..1
+        KTAP version 1
+        # Subtest: b
+        # module: m
+        ok 1 c # SKIP no d
+        # b: pass:0 fail:0 skip:1 total:1
+        1..1
+    ok 1 b
+ok 1 a"""
+
+
+@pytest.mark.parametrize("text, outcome, found", [
+    (RUNNER, "fail", [("a", "skip", ["skip"]), ("b", "fail", ["pass", "fail"])]),
+    (KUNIT, "pass", [("b", "pass", ["skip"])]),
+])
+def test_results_within_results(text: str, outcome: str, found: list[object]) -> None:
+    """What the kernel's runner passes on, and what KUnit prints."""
+    seen = program("1..1", *text.splitlines(), status=int(outcome == "fail"))
+    assert not seen.problems
+    [test] = seen.tests
+    assert test.outcome == outcome
+    assert [(one.name, one.outcome, [inner.outcome for inner in one.within])
+            for one in test.within] == found
+
+
+@pytest.mark.parametrize("lines, wrong", [
+    (["    1..2", "    ok 1 x"], "2 tests planned, 1 came"),
+    (["# # not ok 1 x", "# ok 1 y"], "y says ok, but within it: x failed"),
+    (["        ok 1 x", "    not ok 1 y # exit=1"], "y failed: exit=1"),
+    # No results and no plan.
+    (["# 1..2 pages were moved", "# not ok that it is", "# ok 1st of all"], ""),
+])
+def test_what_is_within_must_have_passed(lines: list[str], wrong: str) -> None:
+    seen = program("1..1", *lines, "ok 1 a")
+    assert seen.tests[0].outcome == ("error" if wrong else "pass")
+    assert not wrong or wrong in seen.tests[0].reason
 
 
 def test_an_expected_failure_of_a_subtest_is_none() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Reads the KTAP that the guest writes on its own serial line.
+"""Reads KTAP: what the guest writes on its own serial line, and what the kernel's runner prints.
 
 The guest's init frames each test program ("lab: start", "lab: exit", "lab: done"), so that an end
 can be told from silence.  Whatever is not beyond doubt is a problem of the program, never a pass:
@@ -7,6 +7,8 @@ a result whose line was cut or run together with another is missing, and a missi
 the plan, in the numbering and in the program's exit status.
 
 The format is Documentation/dev-tools/ktap.rst and tools/testing/selftests/kselftest_harness.h.
+Results within a result are indented, as those of KUnit, or behind a "# " for each level, as
+run_kselftest.sh and run_vmtests.sh pass on what a program prints.
 """
 
 import re
@@ -19,7 +21,9 @@ _RUN = re.compile(r"#\s+RUN\s+(\S+) \.\.\.$")
 _CLAIM = re.compile(r"#\s+(OK|FAIL)\s+(\S+)$")
 _RESULT = re.compile(r"(not )?ok (\d+)(?:$| (?:- )?(.*)$)")
 _LOOKS_LIKE_RESULT = re.compile(r"(not )?ok\b")
-_NESTED_FAILURE = re.compile(r"\s+not ok \d+(?!.*# ?(SKIP|TODO|XFAIL))", re.IGNORECASE)
+# One level of a result or a plan that is within another result.
+_NESTED = re.compile(r"(?:# | {4}|\s+)"
+                     r"((?:# |\s)*(?:(?:not )?ok \d+(?: .*)?|1\.\.\d+(?: +# SKIP.*)?))$")
 _PLAN = re.compile(r"1\.\.(\d+)(?:\s+# SKIP ?(.*))?$")
 _TOTALS = re.compile(r"# Totals: ((?:[a-z]+:\d+ ?)+)$")
 _FIGURES = re.compile(r"# \S+:((?: [a-z][a-z0-9_]*=\S*)+) *$")
@@ -37,7 +41,8 @@ class Test:
 
     `outcome` is pass, fail, skip, inconclusive, xfail or error.  "error" is a test that said
     nothing that can be believed: its result never came, contradicts what the test said before, or
-    is an "# error" or "# XPASS".  `notes` are the lines it printed, without their "# ".
+    is an "# error" or "# XPASS".  `notes` are the lines it printed, without their "# "; `within`
+    the results within this one.
     """
 
     name: str
@@ -45,6 +50,7 @@ class Test:
     reason: str = ""
     figures: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    within: list["Test"] = field(default_factory=list)
 
     def is_control(self) -> bool:
         """The test says that it cannot show the defect, and is there to show that it does not."""
@@ -112,8 +118,8 @@ def _outcome(failed: bool, directive: str, inconclusive: bool) -> tuple[str, str
     return "pass", directive
 
 
-class _Reader:
-    """Reads the output of one program, a line at a time."""
+class Reader:
+    """Reads the results of one level, a line at a time: of a program, or of what ran several."""
 
     def __init__(self, name: str) -> None:
         self.program = Program(name)
@@ -121,7 +127,7 @@ class _Reader:
         self._claim: tuple[bool, str] | None = None
         self._figures: dict[str, str] = {}
         self._notes: list[str] = []
-        self._nested_failure = ""
+        self._within: Reader | None = None
         self._numbers: list[int] = []
         self._totals: dict[str, int] = {}
         self._bailed = False
@@ -132,7 +138,7 @@ class _Reader:
 
     def _reset(self) -> None:
         self._running = self._claim = None
-        self._figures, self._notes, self._nested_failure = {}, [], ""
+        self._figures, self._notes, self._within = {}, [], None
 
     def _abandon(self, why: str) -> None:
         """A test began and never gave a result: keep what it said, as an error."""
@@ -142,8 +148,12 @@ class _Reader:
             self._problem(f"{self._running} gave no result: {why}")
         self._reset()
 
-    def line(self, line: str) -> None:
-        """Take one whole line."""
+    def line(self, line: str) -> Test | None:
+        """Take one whole line; returns the result that it is, where it is one of this level."""
+        if nested := _NESTED.match(line):
+            self._within = self._within or Reader("")
+            self._within.line(nested[1])
+            return None
         run, claim = _RUN.match(line), _CLAIM.match(line)
         plan, figures = _PLAN.match(line), _FIGURES.match(line)
         if run:
@@ -159,17 +169,15 @@ class _Reader:
             self._totals = {key: int(value) for key, value in
                             (pair.split(":") for pair in totals[1].split())}
         elif result := _RESULT.match(line):
-            self._result(result[1] is not None, int(result[2]), result[3] or "")
+            return self._result(result[1] is not None, int(result[2]), result[3] or "")
         elif _LOOKS_LIKE_RESULT.match(line):
             self._problem(f"cannot read the result line '{line}'")
         elif line.startswith("Bail out!"):
             self._bailed = True
             self._problem(line)
-        else:
-            if _NESTED_FAILURE.match(line):
-                self._nested_failure = self._nested_failure or line.strip()
-            if line.strip():
-                self._notes.append(line[2:] if line.startswith("# ") else line)
+        elif line.strip():
+            self._notes.append(line[2:] if line.startswith("# ") else line)
+        return None
 
     def _plan(self, planned: int, skip_reason: str | None) -> None:
         if self.program.planned is not None:
@@ -190,7 +198,7 @@ class _Reader:
             key, _, value = pair.partition("=")
             self._figures[key] = value
 
-    def _result(self, failed: bool, number: int, rest: str) -> None:
+    def _result(self, failed: bool, number: int, rest: str) -> Test:
         name, directive = rest.strip(), ""
         if mark := re.search(r"(?:^|\s)#\s*", rest):
             name, directive = rest[:mark.start()].strip(), rest[mark.end():].strip()
@@ -206,16 +214,29 @@ class _Reader:
                 and self._claim[0] != (outcome in ("fail", "error")):
             doubt = (f"{name} said {'FAIL' if self._claim[0] else 'OK'} "
                      f"and then '{'not ok' if failed else 'ok'}'")
-        elif outcome == "pass" and self._nested_failure:
-            doubt = f"{name} says ok, but within it: {self._nested_failure}"
+        elif outcome == "pass" and self._within and (wrong := self._within.wrong()):
+            doubt = f"{name} says ok, but within it: {wrong}"
         if doubt:
             self._problem(doubt)
             outcome, reason = "error", doubt
         if any(test.name == name for test in self.program.tests):
             self._problem(f"two results for {name}")
         self._numbers.append(number)
-        self.program.tests.append(Test(name, outcome, reason, self._figures, self._notes))
+        within = self._within.program.tests if self._within else []
+        made = Test(name, outcome, reason, self._figures, self._notes, within)
+        self.program.tests.append(made)
         self._reset()
+        return made
+
+    def wrong(self) -> str:
+        """Why what is around these results cannot have passed; "" if it can."""
+        tests, planned = self.program.tests, self.program.planned
+        for test in tests:
+            if test.outcome in ("fail", "error"):
+                return f"{test.name} failed" + (f": {test.reason}" if test.reason else "")
+        # A plan of none is a skip, and counts as a result.
+        return f"{plural(planned, 'tests')} planned, {len(tests)} came" \
+            if planned is not None and len(tests) < planned else ""
 
     def end(self, status: int | None) -> Program:
         """The program ended with `status`, or its output just stops (None)."""
@@ -282,7 +303,7 @@ def read(text: str) -> Transcript:
     lines = text.replace("\r", "").replace("\0", "").split("\n")
     partial = lines.pop()
     transcript = Transcript()
-    reader: _Reader | None = None
+    reader: Reader | None = None
 
     def close(status: int | None) -> None:
         nonlocal reader
@@ -293,7 +314,7 @@ def read(text: str) -> Transcript:
     for line in lines:
         if start := _START.match(line):
             close(None)
-            reader = _Reader(start[1])
+            reader = Reader(start[1])
             if any(program.name == start[1] for program in transcript.programs):
                 reader.program.problems.append("it ran twice in one boot")
         # Not only at the start of a line: a program that died left half a line behind.
@@ -307,7 +328,7 @@ def read(text: str) -> Transcript:
         elif reader:
             reader.line(line)
         elif _RESULT.match(line) or _EXIT.match(line):
-            reader = _Reader("(unnamed)")
+            reader = Reader("(unnamed)")
             reader.program.problems.append(f"'{line}' came outside of any program")
             reader.line(line)
     if partial == _DONE:

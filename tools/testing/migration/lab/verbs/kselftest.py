@@ -24,6 +24,7 @@ from pathlib import Path
 from lab.arch import Arch
 from lab.errors import LabError
 from lab.guest import selftest
+from lab.judge.ktap import Reader, Test
 from lab.kernel.source import Source
 from lab.paths import HOME, atomic_dir, cache_dir, have, locked
 from lab.progress import Progress
@@ -37,12 +38,6 @@ SCRIPT_ARGUMENTS = ("-d", "-t", "migration")
 _MINDER = HOME / "lab" / "minder.py"
 _PR_SET_PDEATHSIG = 1
 
-_PLAN = re.compile(r"1\.\.(\d+)")
-_RESULT = re.compile(r"(not )?ok \d+ selftests: \S+ (\S+)(.*)")
-_NESTED = re.compile(r"# (not )?ok \d+ (?P<name>\S+).*?(?: # SKIP\b ?(.*))?")
-# A test of a program that SCRIPT runs.
-_NESTED_TWICE = re.compile(r"# # (not )?ok \d+ .*?(?: # SKIP\b ?(.*))?")
-
 
 @dataclass
 class Stream:
@@ -52,71 +47,45 @@ class Stream:
     passed: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)   # with the reason
-    _ran: int = 0
-    _reasons: list[str] = field(default_factory=list)
-    # The programs that SCRIPT ran, should it be that: name, whether it failed, why it was skipped.
-    _inner: list[tuple[str, bool, str | None]] = field(default_factory=list)
-    _inner_ran: int = 0
-    _inner_reasons: list[str] = field(default_factory=list)
+    _reader: Reader = field(default_factory=lambda: Reader(COLLECTION))
 
     def line(self, text: str) -> str:
         """The line as it is to be passed on."""
         if text.startswith("TAP version "):
             return "KTAP version 1"
-        if plan := _PLAN.fullmatch(text):
-            self.planned = int(plan[1])
-        elif nested := _NESTED.fullmatch(text):
-            skip: str | None = nested[3]
-            if self._inner_reasons and not self._inner_ran or skip == "":
-                # A program all of whose tests were skipped may count as passed, or not say why.
-                skip = (*self._inner_reasons, "it does not say why")[0]
-            self._inner.append((nested["name"], bool(nested[1]), skip))
-            self._inner_ran, self._inner_reasons = 0, []
-            if nested[1] or skip is None:
-                self._ran += 1
-            else:
-                self._reasons.append(skip)
-        elif deeper := _NESTED_TWICE.fullmatch(text):
-            if deeper[1] or deeper[2] is None:
-                self._inner_ran += 1
-            else:
-                self._inner_reasons.append(deeper[2])
-        elif result := _RESULT.fullmatch(text):
-            return self._result(text, bool(result[1]), result[2], result[3])
+        result = self._reader.line(text)
+        if result is None:
+            self.planned = self._reader.program.planned
+            return text
+        name = result.name.rpartition(" ")[2]
+        if name == SCRIPT and result.within:
+            self._script(result)
+        # A program that ran nothing proves nothing.
+        elif self._take(name, result, idle=not _ran(result)) and result.outcome == "pass":
+            return f"{text} # SKIP {self.skipped[name]}"
         return text
 
-    def _result(self, text: str, failed: bool, name: str, rest: str) -> str:
-        # A program that ran nothing proves nothing.
-        nothing = not self._ran
-        reason = self._reasons[0] if self._reasons else "no test ran"
-        inner = self._inner
-        self._ran, self._reasons, self._inner = 0, [], []
-        self._inner_ran, self._inner_reasons = 0, []
-        if name == SCRIPT and inner:
-            self._script(failed, inner)
-        elif failed:
+    def _take(self, name: str, result: Test, idle: bool) -> bool:
+        """Count a program, which is `idle` if it ran no test; whether it counts as skipped."""
+        if result.outcome in ("fail", "error"):
             self.failed.append(name)
-        elif "# SKIP" in rest:
-            self.skipped[name] = reason
-        elif nothing:
-            self.skipped[name] = reason
-            return f"{text} # SKIP {reason}"
+        elif idle or result.outcome in ("skip", "inconclusive"):
+            reasons = [test.reason for test in (*result.within, result) if test.reason]
+            self.skipped[name] = (*reasons, "no test ran")[0]
+            return True
         else:
             self.passed.append(name)
-        return text
+        return False
 
-    def _script(self, failed: bool, inner: list[tuple[str, bool, str | None]]) -> None:
+    def _script(self, result: Test) -> None:
         # It is skipped as a whole where one of its programs is.
-        self.planned = (self.planned or 0) + len(inner) - 1
-        for name, bad, reason in inner:
-            if bad:
-                self.failed.append(name)
-            elif reason is not None:
-                self.skipped[name] = reason
-            else:
-                self.passed.append(name)
+        self.planned = (self.planned or 0) + len(result.within) - 1
+        for one in result.within:
+            # Not all of them print results of their own.
+            self._take(one.name, one, idle=bool(one.within) and not _ran(one))
         # A time limit, for one.
-        if failed and not any(bad for _name, bad, _reason in inner):
+        if result.outcome in ("fail", "error") and not any(
+                one.outcome in ("fail", "error") for one in result.within):
             self.planned += 1
             self.failed.append(SCRIPT)
 
@@ -134,6 +103,10 @@ class Stream:
         """One line."""
         return (f"{self.count()} of {self.planned or 0} programs: {len(self.passed)} passed, "
                 f"{len(self.failed)} failed, {len(self.skipped)} skipped")
+
+
+def _ran(result: Test) -> bool:
+    return any(one.outcome not in ("skip", "inconclusive") for one in result.within)
 
 
 def install(arch: Arch, progress: Progress, texts: dict[str, str] | None = None,
