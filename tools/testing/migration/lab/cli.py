@@ -20,9 +20,9 @@ from lab import arch, base, defect, deps
 from lab.errors import LabError
 from lab.guest import qemu, selftest
 from lab.kernel import source, testseries
-from lab.paths import REPO
+from lab.paths import REPO, replace
 from lab.progress import Progress
-from lab.tell import docs, record, report, result
+from lab.tell import docs, record, report, rst, text
 from lab.verbs import audit, bench, guestrun, kselftest, mutants, prove, series
 
 # Exit status: 0 only for PROVED, and where each mutant was killed that can be; another verdict; an
@@ -81,7 +81,7 @@ def _prove(args: argparse.Namespace, progress: Progress) -> int:
                        "it, only make audit finds it")
     deps.ensure(progress)
     run = prove.run(wanted, arch.load(), progress)
-    print(f"\n{result.summary(run, wanted.out)}{_took(progress)}")
+    print(f"\n{text.summary(run, wanted.out)}{_took(progress)}")
     return 0 if run.verdict == "PROVED" else NOT_PROVED
 
 
@@ -100,8 +100,7 @@ def _bench(args: argparse.Namespace, progress: Progress) -> int:
     made = bench.run(wanted, arch.load(), progress)
     print(f"\n{bench.summary(made)}\nResults: {wanted.out}/bench.json")
     if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(bench.text(made), "utf-8")
+        replace(file, rst.bench(made))
         print(f"         {file}")
     print(f"Repeat:  {wanted.command}\n{_took(progress)}")
     return 0
@@ -162,6 +161,7 @@ def _shell(args: argparse.Namespace, progress: Progress) -> int:
 
 def _list(_args: argparse.Namespace, _progress: Progress) -> int:
     print("Defects (DEFECT=)")
+    recorded = record.proofs()
     for name in defect.names():
         one = defect.load(name)
         shown = f"shown by {', '.join(one.selftests)}" if one.selftests else "no selftest shows it"
@@ -171,6 +171,10 @@ def _list(_args: argparse.Namespace, _progress: Progress) -> int:
             print(f"      {commit}")
         if one.brought:
             print(f"      came with {one.brought}")
+        if proofs := [f"{run.source['version']}{', DEBUG=1' if run.debug else ''}"
+                      f"{' (stale)' if record.stale(run) else ''}"
+                      for run in recorded if run.defect == name]:
+            print(f"      proved on {'; '.join(proofs)}")
     print("\nBases (BASE=)")
     for name in base.names():
         row = base.load(name)

@@ -123,3 +123,21 @@ def atomic_dir(dest: Path, holds: Iterable[str] = ()) -> Iterator[Path]:
     if dest.exists():
         shutil.rmtree(dest)
     new.rename(dest)
+
+
+def replace(path: Path, text: str) -> None:
+    """Put `text` in `path` so that a reader finds the old file or the new one, never half."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                os.fchmod(stream.fileno(), 0o644)
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as err:
+        raise LabError(f"cannot write {path} ({err.strerror}): "
+                       "free some space, or make the folder writable") from err

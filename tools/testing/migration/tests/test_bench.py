@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """make bench: what the guest prints is read or refused, divided, and told as a table."""
 
-import copy
+import dataclasses
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 from conftest import FULL, debian_tree, outside_make
 
+from lab import arch, provenance
 from lab.errors import LabError
 from lab.judge import ktap
 from lab.judge.klog import Complaint
 from lab.judge.verdict import Boot
 from lab.kernel import variant
 from lab.paths import REPO
+from lab.tell import record, rst
 from lab.verbs import bench
 
 CALL = {"what": "call", "state": "hot", "sharers": "8", "calls": "40", "moved": "32", "us": "80000",
@@ -94,16 +97,19 @@ def test_what_moved_nothing_costs_nothing_that_could_be_told() -> None:
 
 
 def report() -> dict[str, Any]:
+    origin = provenance.of_run(arch.load(), (), ["queue/4.14/series (9 patches)"], (bench.PROGRAM,))
     one = bench.measures(boot(SAID.format(line())))[KEY]
     other = {**one, "moved": 40, "cal": None, "us": 120000}
+    measurements = [{"what": "call", "state": "hot", "sharers": 8, "boots": {
+        "series": [one, {**one, "us": 100000}], "series.flush": [other, other]}}]
     return {"command": "make bench KERNEL=/home/me/linux ROUNDS=2", "arch": "x86_64",
             "accel": "tcg", "compiler": "gcc 12", "started": "2026-11-28T10:00:00+00:00",
             "source": {"version": "6.12.117", "package": "linux-source-6.12",
                        "package_version": "6.12.117-1"},
             "rounds": 2, "variants": {"series": "queue/6.12/series (4 patches)",
                                       "series.flush": "queue/6.12/series.flush (11 patches)"},
-            "measurements": [{"what": "call", "state": "hot", "sharers": 8, "boots": {
-                "series": [one, {**one, "us": 100000}], "series.flush": [other, other]}}]}
+            "provenance": dataclasses.asdict(origin), "measurements": measurements,
+            "tables": bench.tables(measurements)}
 
 
 TABLE = """\
@@ -121,13 +127,19 @@ def test_the_table() -> None:
     assert "QEMU with tcg; median of 2 boots" in bench.summary(report())
 
 
-def test_the_record_says_how_to_make_it_again() -> None:
-    said = bench.text(report())
-    assert said.startswith(".. SPDX-License-Identifier: GPL-2.0\n.. Made by ``make bench``")
+def test_the_record_says_how_to_make_it_again(tmp_path: Path) -> None:
+    (tmp_path / "bench.json").write_text(json.dumps(report()))
+    path = record.last(tmp_path, tmp_path / "records")
+    assert path == tmp_path / "records" / "bench" / "6.12.117.json"
+    [(name, said)] = rst.pages(tmp_path / "records").items()
+    assert name == "bench/6.12.117" and said == rst.bench(record.read(path))
     assert ":Repeat: ``make bench KERNEL=/path/to/6.12.117 ROUNDS=2``\n" in said
     assert ":series.flush: queue/6.12/series.flush (11 patches)\n" in said
-    assert TABLE in said and "Times are those of TCG" in said
-    assert "of TCG" not in bench.text({**copy.deepcopy(report()), "accel": "kvm"})
+    assert TABLE in said and "Times are those of TCG" in said and "**Stale**" not in said
+    told = report()
+    told["provenance"]["queue"] = "0"
+    assert "**Stale**: the patches or rules have changed since." in rst.bench(told)
+    assert "of TCG" not in rst.bench({**report(), "accel": "kvm"})
 
 
 @pytest.mark.parametrize("base, want", [

@@ -14,7 +14,7 @@ from lab.errors import LabError
 from lab.guest import selftest
 from lab.paths import REPO
 from lab.progress import Progress
-from lab.tell import docs
+from lab.tell import docs, record
 
 PAGE = REPO / "Documentation" / "mm" / "hugetlb_pmd_sharing.rst"
 # Where the functions are that the page is about, and those who unshare; the patterns are tar's.
@@ -40,9 +40,17 @@ def test_all_documents_render_without_a_warning(tmp_path: Path) -> None:
                           env={**outside_make(), "LAB_CACHE": str(tmp_path / "cache")})
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{out}/index.html" in done.stdout
-    for path in (REPO / "Documentation").rglob("*.rst"):
-        page = path.relative_to(REPO / "Documentation").with_suffix(".html")
-        assert (out / page).is_file(), page
+    pages = [str(path.relative_to(REPO / "Documentation").with_suffix(""))
+             for path in (REPO / "Documentation").rglob("*.rst")]
+    pages += [f"{folder}/{path.stem}" for path in record.RECORDS.glob("*/*.json")
+              for folder in [path.parent.name if path.parent.name in ("mutants", "bench")
+                             else f"proofs/{path.parent.name}"]]
+    assert len(pages) > 40
+    for page in pages:
+        assert (out / f"{page}.html").is_file(), page
+    # Rendered for the build alone.
+    assert not [path for path in (REPO / "Documentation").glob("[pmb]*/**/*.rst")
+                if path.stem[0].isdecimal()]
 
 
 @needs_sphinx
@@ -56,7 +64,7 @@ def test_a_warning_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     (tmp_path / "in" / "mm").mkdir(parents=True)
     (tmp_path / "in" / "mm" / "page.rst").write_text(bad)
     with pytest.raises(LabError, match=r"Documentation/mm/page\.rst:\d+: (WARNING|ERROR)"):
-        docs.build(tmp_path / "out", Progress(io.StringIO()), tmp_path / "in")
+        docs.build(tmp_path / "out", Progress(io.StringIO()), tmp_path / "in", tmp_path)
 
 
 def test_the_kernels_index_and_conf_are_left_alone() -> None:

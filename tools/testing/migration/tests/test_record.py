@@ -1,150 +1,272 @@
 # SPDX-License-Identifier: GPL-2.0
-"""make record: what a proof showed, as a file that says no more and no less."""
+"""make record: what a run showed, as data that says no more and no less, and what has changed since."""
 
+import dataclasses
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
-from test_result import boot, run
+from conftest import outside_make
+from test_result import boot, run, told
 
+from lab import arch, defect, provenance
 from lab.errors import LabError
+from lab.guest import selftest
+from lab.judge.summary import Said, Summary
+from lab.kernel import variant
 from lab.paths import REPO
-from lab.tell import record, result
+from lab.tell import record, rst, tables
+
+DEFECT = defect.load("pmd-share-migrate")
 
 
-@pytest.fixture
-def report() -> dict[str, object]:
-    """A report as verdict.json has it, of two boots of each kernel."""
-    made = run([boot("vulnerable", 1), boot("vulnerable", 2)], [boot("fixed", 1), boot("fixed", 2)],
-               2)
-    loaded: dict[str, object] = json.loads(json.dumps(result.report(made)))
-    return loaded | {"verdict": "PROVED"}
+def made(**changes: Any) -> Summary:
+    """Two boots of each kernel, with the tests and patches of today."""
+    # 6.12 has them, but the word is not that of the version under test.
+    origin = provenance.of_run(arch.load(), DEFECT.selftests, ["queue/4.14 (9 patches)"],
+                               provenance.rules_of(DEFECT))
+    whole = run([boot("vulnerable", 1), boot("vulnerable", 2)], [boot("fixed", 1), boot("fixed", 2)],
+                2, provenance=origin)
+    assert whole.verdict == "PROVED"
+    return dataclasses.replace(whole, **changes)
 
 
-def save(folder: Path, report: dict[str, object]) -> Path:
-    (folder / "verdict.json").write_text(json.dumps(report))
+def save(folder: Path, one: Summary) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "verdict.json").write_text(json.dumps(told(one)))
     return folder
 
 
-def test_the_figures_are_those_of_the_run(tmp_path: Path, report: dict[str, object]) -> None:
-    path = record.write(save(tmp_path, report), tmp_path / "proofs")
-    text = path.read_text()
-    assert path.parent.name == report["defect"]
-    variant = report["variants"]["vulnerable"]                      # type: ignore[index]
-    assert f"{variant['lost_migrations']} of {variant['migrations']} (" in text
-    assert f"{variant['failed']} of {variant['tests']}" in text
+def recorded(folder: Path, one: Summary) -> Path:
+    return record.write(save(folder, one), folder / "records")
+
+
+# ---- proofs --------------------------------------------------------------------------------
+
+
+def test_a_record_says_what_the_run_said(tmp_path: Path) -> None:
+    whole = made(debug=True)
+    path = recorded(tmp_path, whole)
+    assert (path.parent.name, path.name) == (whole.defect, "6.12.57-1-debug.json")
+    back = record.load(path)
+    assert tables.figures(back) == tables.figures(whole)
+    assert tables.by_test(back) == tables.by_test(whole)
+    for key in ("defect", "version", "verdict", "why", "harm", "counts", "debug", "provenance",
+                "compiler", "source", "accel", "started", "command"):
+        assert getattr(back, key, None) == getattr(whole, key, None)
+    # Written again it is the same.
+    assert back.record() == Summary.load(back.record()).record()
+    assert json.loads(path.read_text()) == back.record()
+
+
+def test_a_record_can_be_rendered(tmp_path: Path) -> None:
+    whole = made()
+    recorded(tmp_path, whole)
+    pages = rst.pages(tmp_path / "records")
+    assert list(pages) == ["proofs/pmd-share-migrate/6.12.57-1"]
+    [text] = pages.values()
+    one = whole.variants["vulnerable"]
+    assert f"{one.lost_migrations} of {one.migrations} (" in text
+    assert f"{one.failed} of {one.tests}" in text
     assert re.search(r"(?m)^migrate\.hugetlbfs_migrate_pages_2 +78 of 80 +0 of \d+", text)
+    assert "\n:Repeat: ``make prove BASE=6.12``\n" in text and ":Made with: lab " in text
+    assert "\n:Vulnerable: control.cocci (2 places)\n    mm/rmap.c:1775 try_to_unmap_one\n" in text
+    assert "One lost write, on the vulnerable kernel::" in text and "0x2000000000003602" in text
+    assert "**Stale**" not in text
 
 
-def test_a_record_names_nobodys_folder(tmp_path: Path, report: dict[str, object]) -> None:
-    mine = report | {"command": "make prove KERNEL=/home/me/secret BOOTS=2"}
-    text = record.write(save(tmp_path, mine), tmp_path / "proofs").read_text()
-    assert "secret" not in text and "make prove KERNEL=/path/to/" in text
+def test_a_record_names_nobodys_folder(tmp_path: Path) -> None:
+    path = recorded(tmp_path, made(command="make prove KERNEL=/home/me/secret BOOTS=2"))
+    text = path.read_text()
+    assert "secret" not in text and "make prove KERNEL=/path/to/6.12.57-1 BOOTS=2" in text
+    assert "out/" not in text
 
 
-def test_debug_is_a_record_of_its_own(tmp_path: Path, report: dict[str, object]) -> None:
-    one = record.write(save(tmp_path, report), tmp_path / "proofs")
-    two = record.write(save(tmp_path, report | {"debug": True}), tmp_path / "proofs")
-    assert one != two and two.name.endswith("-debug.rst")
+def test_debug_is_a_record_of_its_own(tmp_path: Path) -> None:
+    assert recorded(tmp_path, made()) != recorded(tmp_path, made(debug=True))
+    assert len(record.proofs(tmp_path / "records")) == 2
 
 
-def test_only_a_proof_is_recorded(tmp_path: Path, report: dict[str, object]) -> None:
+def test_only_a_proof_is_recorded(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="says MISSED: only what is PROVED"):
-        record.write(save(tmp_path, report | {"verdict": "MISSED"}), tmp_path / "proofs")
+        recorded(tmp_path, made(verdict="MISSED"))
     with pytest.raises(LabError, match="run make prove first"):
         record.write(tmp_path / "nowhere")
     (tmp_path / "verdict.json").write_text("{")
     with pytest.raises(LabError, match="cannot be read"):
         record.write(tmp_path)
-    assert not (tmp_path / "proofs").exists()
+    assert not (tmp_path / "records").exists()
 
 
-@pytest.mark.parametrize("path", sorted((REPO / "Documentation" / "proofs").glob("*/*.rst")),
-                         ids=str)
-def test_what_is_recorded_is_a_proof(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert "\nPROVED: " in text
-    assert "Made by ``make record``" in text
-    assert re.search(r"(?m)^:Repeat: ``make prove ", text)
-    assert not re.search(r"/(tmp|root|home)/", text)
-
-
-@pytest.mark.parametrize("path", sorted((REPO / "Documentation" / "proofs").glob("*/*.rst")),
-                         ids=str)
-def test_every_record_can_be_read(path: Path) -> None:
-    told = record.read(path)
-    assert (told.defect, told.debug) == (path.parent.name, path.stem.endswith("-debug"))
-    assert told.verdict == "PROVED" and told.fields["Repeat"].startswith("make prove ")
-    assert {"boots", "tests that failed"} < {row[0] for row in told.figures}
-    assert len(told.by_test) > 1
-
-
-def test_what_is_written_can_be_read(tmp_path: Path, report: dict[str, object]) -> None:
-    variants = json.loads(json.dumps(report["variants"]))
-    variants["vulnerable"]["runs"][0]["symptoms"] = [{"kind": "BUG", "line": 1,
-                                                      "text": "BUG: a: b"}]
-    full = report | {"variants": variants, "debug": True}
-    told = record.read(record.write(save(tmp_path, full), tmp_path / "proofs"))
-    assert told.figures == record.figures(full) and told.by_test == record.by_test(full)
-    assert (told.defect, told.debug, told.why) == (report["defect"], True, report["why"])
-    assert told.version == report["source"]["version"]              # type: ignore[index]
-    assert told.fields["Repeat"] == report["command"]
-    assert told.fields["Vulnerable"].split("\n") == [variants["vulnerable"]["how"],
-                                                     *variants["vulnerable"]["places"]]
-    own = "The vulnerable kernel's own checks"
-    assert told.fields[own] == "in 1 of 2 boots, ``BUG: a: b``"
-    variants["vulnerable"]["runs"][1]["symptoms"] = [{"kind": "oops", "line": 1, "text": "c"}]
-    told = record.read(record.write(save(tmp_path, full), tmp_path / "proofs"))
-    assert told.fields[own] == "in 1 of 2 boots, ``BUG: a: b``; something else in 1"
-
-
-@pytest.mark.parametrize("pattern, becomes", [
-    (r"do not edit", "edit it"), (r"===\npmd", "===\n\npmd"), (r"(?m)^PROVED: ", "MISSED: "),
-    (r"(?m)^PROVED: ", ""), (r"(?m)^:Repeat: .*\n", ""), (r"(?m)^:Date: ", ":Day: "),
-    (r"(?m)^(:Source: .*\n)", r"\1\1"), (r"(?m)^    mm/", "mm/"), (r"(?m)^boots .*\n", "\n"),
-    (r"(?m)^boots ( +)", r"boots and more \1"), (r"(?m)^(boots  ?)", r"\1 "),
-    (r"(?m)^(tests skipped).*", r"\1"), (r"vulnerable  ", "fixed       "),
-    (r"By test", "Some tests"), (r"\n=[= ]+\n$", "\n"), (r"\Z", "typed\n"), (r"\n\Z", ""),
-    (r"(?s).*", ""), (r"6\.12\.57-1", "6.12.58-1")])
-def test_a_record_that_somebody_touched(tmp_path: Path, report: dict[str, object], pattern: str,
-                                        becomes: str) -> None:
-    path = record.write(save(tmp_path, report), tmp_path / "proofs")
-    text = path.read_text()
-    changed = re.sub(pattern, becomes, text, count=1)
-    assert changed != text
-    path.write_text(changed)
-    with pytest.raises(LabError, match="is not as make record writes it"):
-        record.read(path)
-
-
-def test_what_only_the_fixed_kernel_ran_is_in_the_table(tmp_path: Path, report: dict[str, object]
-                                                        ) -> None:
-    variants = json.loads(json.dumps(report["variants"]))
-    name = next(name for name, test in variants["vulnerable"]["by_test"].items()
-                if test["lost_migrations"])
-    del variants["vulnerable"]["by_test"][name]
-    path = record.write(save(tmp_path, report | {"variants": variants}), tmp_path / "proofs")
+def test_what_only_the_fixed_kernel_ran_is_in_the_table() -> None:
+    whole = made()
+    name = next(name for name, test in whole.variants["vulnerable"].by_test.items()
+                if test.lost_migrations)
+    del whole.variants["vulnerable"].by_test[name]
     short = name.rsplit(".", 1)[0].removeprefix("hugetlb_pmd_")
-    assert re.search(rf"(?m)^{short} +not run +0 of \d",
-                     path.read_text())
-    assert any("not run" in row for row in record.read(path).by_test)
+    assert re.search(rf"(?m)^{short} +not run +0 of \d", rst.proof(whole))
 
 
-def test_a_record_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="No such file"):
-        record.read(tmp_path / "x.rst")
-
-
-def test_what_a_test_does_not_say_has_no_column(tmp_path: Path, report: dict[str, object]) -> None:
-    text = record.write(save(tmp_path, report), tmp_path / "proofs").read_text()
+def test_what_a_test_does_not_say_has_no_column() -> None:
+    whole = made()
+    text = rst.proof(whole)
     assert "hot calls" not in text and "also counted" not in text and "until it was" not in text
-    variants = json.loads(json.dumps(report["variants"]))
-    variants["vulnerable"]["runs"][0]["first_ms"] = 5400
-    variants["vulnerable"]["runs"][1]["first_ms"] = 7000
-    for test in variants["fixed"]["by_test"].values():
-        test["also"] = {"execs": 12}
-    text = record.write(save(tmp_path, report | {"variants": variants}),
-                        tmp_path / "proofs").read_text()
+    variants = dict(whole.variants)
+    variants["vulnerable"] = dataclasses.replace(variants["vulnerable"], first_seconds=[5.4, 7.0])
+    for test in variants["fixed"].by_test.values():
+        test.also["execs"] = 12
+    text = rst.proof(dataclasses.replace(whole, variants=variants))
     assert re.search(r"(?m)^seconds until it was seen +5\.4 to 7\.0 +-$", text)
     assert "fixed: also counted" in text and "execs 12" in text
+
+
+@pytest.mark.parametrize("said, told_", [
+    ([Said("a: b", 1)], 'in 1 of 9 boots "a: b"'),
+    ([Said("a", 7), Said("b", 2)], 'in 7 of 9 boots "a"; in 2 of 9 boots "b"'),
+    # What else it was was not recorded once, or is too much.
+    ([Said("a", 7), Said(None, 2)], 'in 7 of 9 boots "a"; in 2 something else'),
+    ([Said("a", 4), Said("b", 2), Said("c", 1), Said("d", 1), Said("e", 1)],
+     'in 4 of 9 boots "a"; in 2 of 9 boots "b"; in 1 of 9 boots "c"; in 2 something else'),
+    ([], ""),
+])
+def test_what_boots_say_is_told_once(said: list[Said], told_: str) -> None:
+    assert tables.each(said, 9, '"') == told_
+
+
+@pytest.fixture(scope="module")
+def pages() -> dict[str, str]:
+    return rst.pages()
+
+
+@pytest.mark.parametrize("path", sorted(record.RECORDS.glob("*/*.json")), ids=str)
+def test_every_record_is_whole_and_renders(path: Path, pages: dict[str, str]) -> None:
+    text = path.read_text()
+    assert text == record.dump(json.loads(text)) + "\n"
+    assert not re.search(r"/(tmp|root|home)/", text)
+    kind, home = path.parent.name, {"mutants": "mutants", "bench": "bench"}
+    page = pages[f"{home.get(kind, f'proofs/{kind}')}/{path.stem}"]
+    one = json.loads(text)
+    assert one["source"]["version"] == path.stem.removesuffix("-debug")
+    assert bool(one.get("debug")) == path.stem.endswith("-debug")
+    assert f":Repeat: ``make {home.get(kind, 'prove')}" in page
+    if kind not in home:
+        back = record.load(path)
+        assert (back.defect, back.verdict) == (kind, "PROVED") and f"PROVED: {back.why}." in \
+            " ".join(page.split())
+        assert len(tables.by_test(back)) > 1
+
+
+def test_a_record_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="No such file"):
+        record.load(tmp_path / "x.json")
+    path = recorded(tmp_path, made())
+    one = json.loads(path.read_text())
+    for key in ("verdict", "source", "variants"):
+        path.write_text(json.dumps({name: value for name, value in one.items() if name != key}))
+        with pytest.raises(LabError, match="6.12.57-1.json cannot be read"):
+            record.load(path)
+
+
+# ---- what they speak of --------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of what records speak of, in place of the repository's."""
+    for name in ("queue/4.14", str(selftest.FOLDER), "lib"):
+        shutil.copytree(REPO / name, tmp_path / "copy" / name)
+    for module in (selftest, provenance):
+        monkeypatch.setattr(module, "REPO", tmp_path / "copy")
+    monkeypatch.setattr(variant, "QUEUE", tmp_path / "copy" / "queue")
+    return tmp_path / "copy"
+
+
+NONE, TESTS, QUEUE = "", "the selftests have changed since", "the patches or rules have changed since"
+
+
+@pytest.mark.parametrize("name, reason", [
+    (f"{selftest.FOLDER}/hugetlb_pmd_migrate.c", TESTS),
+    # What all selftests share.
+    (f"{selftest.FOLDER}/migrate_util.c", TESTS), (f"{selftest.FOLDER}/migrate_util.h", TESTS),
+    # Those of other defects.
+    (f"{selftest.FOLDER}/hugetlb_pmd_churn.c", NONE),
+    ("queue/4.14/series", QUEUE), ("queue/4.14/patch", QUEUE), ("nothing", NONE),
+])
+def test_a_record_of_what_has_changed_is_stale(copy: Path, tmp_path: Path, name: str, reason: str
+                                               ) -> None:
+    path = recorded(tmp_path, made())
+    assert record.stale(record.load(path)) == ""
+    if name == "queue/4.14/series":
+        lines = (copy / name).read_text().splitlines()
+        (copy / name).write_text("\n".join(lines[:-1]) + "\n")
+    elif name != "nothing":
+        file = min((copy / "queue/4.14").glob("*.patch")) if name.endswith("/patch") else copy / name
+        file.write_text(file.read_text() + "\n")
+    one = record.load(path)
+    assert record.stale(one) == reason
+    assert bool(reason) == (f"**Stale**: {reason}." in rst.proof(one))
+
+
+def test_a_rule_is_part_of_what_a_record_speaks_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                   ) -> None:
+    path = recorded(tmp_path, made())
+    shutil.copytree(DEFECT.folder, tmp_path / "defect")
+    other = dataclasses.replace(DEFECT, folder=tmp_path / "defect")
+    monkeypatch.setattr(defect, "load", lambda _name: other)
+    # What `make audit` looks for makes no kernel.
+    audit, *rules = sorted((tmp_path / "defect").glob("*.cocci"))
+    assert audit.name == "audit.cocci" and len(rules) == 1
+    audit.write_text("")
+    assert record.stale(record.load(path)) == ""
+    rules[0].write_text("")
+    assert record.stale(record.load(path)) == QUEUE
+
+
+@pytest.mark.parametrize("key", ["selftests", "queue"])
+def test_what_was_not_recorded_is_stale(tmp_path: Path, key: str) -> None:
+    whole = made()
+    less = dataclasses.replace(whole.provenance, **{key: None})
+    one = record.load(recorded(tmp_path, dataclasses.replace(whole, provenance=less)))
+    assert record.stale(one) == "with which tests and patches it was made was not recorded"
+
+
+def test_a_record_of_no_defect_is_stale() -> None:
+    assert record.stale(made(defect="nothing")) == "there is no such defect any more"
+
+
+def test_what_a_run_was_made_with() -> None:
+    origin = made().provenance
+    assert re.fullmatch("[0-9a-f]{40}", origin.lab or "") and origin.dirty in (True, False)
+    assert origin.series == ["queue/4.14/series"] and (origin.qemu or "").startswith("QEMU")
+    for hows, lists in ((["as it is", "control.cocci (2 places)"], []),
+                        (["queue/4.18/series.unshare (11 patches)", "queue/4.18 (28 patches)"],
+                         ["queue/4.18/series", "queue/4.18/series.unshare"]),
+                        (["queue/6.1 (patches 1 to 3), and amplifier.cocci: x (y)"],
+                         ["queue/6.1/series"])):
+        assert provenance.of_run(arch.load(), (), hows, ()).series == lists
+
+
+def test_make_list_says_what_is_stale() -> None:
+    done = subprocess.run(["make", "--no-print-directory", "list"], cwd=REPO, text=True,
+                          capture_output=True, check=True, env=outside_make())
+    for one in record.proofs():
+        words = f"{one.source['version']}{', DEBUG=1' if one.debug else ''}" \
+                f"{' (stale)' if record.stale(one) else ''}"
+        proved = re.search(rf"(?m)^  {one.defect}\n(?:      .*\n)*?      proved on (.*)$", done.stdout)
+        assert proved and words in proved[1].split("; ")
+
+
+# ---- which run -----------------------------------------------------------------------------
+
+
+def test_what_ran_last_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("write", "write_mutants", "write_bench"):
+        monkeypatch.setattr(record, name, lambda _out, _folder, name=name: Path(name))
+    for name, day in (("mutants", "02"), ("verdict", "01"), ("bench", "03"), ("verdict", "04")):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"started": f"2026-01-{day}T00:00:00"}))
+        wanted = {"01": "mutants", "02": "mutants", "03": "bench", "04": ""}[day]
+        assert record.last(tmp_path).name == "_".join(filter(None, ["write", wanted]))

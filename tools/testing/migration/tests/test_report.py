@@ -15,26 +15,27 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from test_cli import make
-from test_record import save
-from test_result import GOLDEN, boot, run
+from test_result import GOLDEN, boot, run, told as told_by
 from test_timeline import log
 
 from lab import defect
 from lab.errors import LabError
+from lab.judge.summary import Summary
 from lab.tell import page, record, report, result
+from lab.tell.page import Proof
 from lab.tell.html import element, text
 from lab.tell.picture import Scale, draw
 
 EVIL = "<script>alert(1)</script>\"'><img src=http://evil/x>&\x1b[31m\ud800\u202e"
 
 
-def made(kind: str, version: str, day: int, **changes: object) -> result.Run:
+def made(kind: str, version: str, day: int, **changes: object) -> Summary:
     """A run of `version` that ended as `kind` says, on a day of 2026."""
     old, new = log("vulnerable"), log("fixed")
     texts, console = {"PROVED": (old, new), "MISSED": (new, new), "REGRESSED": (old, old),
@@ -46,14 +47,15 @@ def made(kind: str, version: str, day: int, **changes: object) -> result.Run:
     values: dict[str, object] = {
         "base": version.rpartition(".")[0], "command": f"make prove KERNEL=/tree/{version}",
         "source": {"version": version, "git": "0123abc", "dirty": "no", "sha256": "5a" * 32},
-        "started": datetime(2026, 3, day, 12, tzinfo=timezone(timedelta(hours=1)))}
-    return dataclasses.replace(whole, **(values | changes))     # type: ignore[arg-type]
+        "started": f"2026-03-{day:02}T12:00:00+01:00"}
+    return dataclasses.replace(whole, **(values | changes))
 
 
-def put(out: Path, *runs: result.Run) -> Path:
+def put(out: Path, *runs: Summary) -> Path:
     """The runs in `out`, as make prove leaves them."""
     for one in runs:
-        home = f"{one.started:%Y%m%d-%H%M%S}-{one.defect}-{one.source['version']}"
+        home = f"{datetime.fromisoformat(one.started):%Y%m%d-%H%M%S}-{one.defect}-" \
+               f"{one.source['version']}"
         result.write(one, out / home)
         result.write(one, out)
     return out
@@ -134,8 +136,8 @@ def test_the_matrix_is_never_green_by_default(tmp_path: Path) -> None:
 
 
 def test_versions_are_in_order_newest_first() -> None:
-    proof = report._proof(json.loads(json.dumps(result.report(made("PROVED", "6.12.57", 1)))))
-    proofs = [dataclasses.replace(proof, version=version)
+    one = made("PROVED", "6.12.57", 1)
+    proofs = [Proof(dataclasses.replace(one, source={"version": version}))
               for version in ("6.2.0", "6.12.9", "6.12.57", "4.18.0-553.el8", "4.18.0", "6.1")]
     assert page.columns(["6.12", "6.1", "7.3", "4.4"], proofs) == \
         ["7.3", "6.12.57", "6.12.9", "6.2.0", "6.1", "4.18.0-553.el8", "4.18.0", "4.4"]
@@ -151,7 +153,7 @@ def test_a_run_says_all_that_is_asked_of_it(tmp_path: Path) -> None:
                   "mm/rmap.c:2164 try_to_migrate_one", "2026-03-01 11:00 UTC",
                   "One lost write, on the vulnerable kernel", "0x100000000002a80"):
         assert piece in article, piece
-    for cell in ("2 of 2", "20 of 20 (100.00 %)", "0 of 20"):
+    for cell in ("2 of 2", "20 of 20 (100 %)", "0 of 20"):
         assert cell in found.all("td")
     for head in ("boots", "tests that failed", "migrations that lost writes"):
         assert head in found.all("th", scope="row")
@@ -161,9 +163,9 @@ def test_a_run_says_all_that_is_asked_of_it(tmp_path: Path) -> None:
 
 def test_what_went_wrong_is_told(tmp_path: Path) -> None:
     found = Page(write(put(tmp_path, made("CRASHED", "4.18.0", 1), made("INCOMPLETE", "4.9.1", 2))))
-    assert "fixed boot 1: CRASHED; BUG at line 3 of its log: " \
+    assert "fixed kernel: CRASHED in 1 of 1 boots, see out/fixed-1: BUG: " \
            "kernel BUG at include/linux/swapops.h:129!" in found.all("li")
-    assert any(line.startswith("fixed boot 1: INCOMPLETE") for line in found.all("li"))
+    assert any(line.startswith("fixed kernel: INCOMPLETE in 1 of") for line in found.all("li"))
 
 
 def test_the_newest_run_is_what_the_cell_says(tmp_path: Path) -> None:
@@ -187,15 +189,15 @@ def test_debug_is_told_apart(tmp_path: Path) -> None:
 def test_a_record_is_a_proof_too(tmp_path: Path) -> None:
     one, two = made("PROVED", "6.12.57", 1), made("PROVED", "4.18.0", 2)
     for recorded in (one, two):
-        (tmp_path / "saved").mkdir(exist_ok=True)
-        record.write(save(tmp_path / "saved", result.report(recorded)), tmp_path / "proofs")
+        result.write(recorded, tmp_path / "saved")
+        record.write(tmp_path / "saved", tmp_path / "proofs")
     out = put(tmp_path / "out", one, made("MISSED", "4.18.0", 3))
     said = write(out, tmp_path / "proofs")
     matrix = cells(said)
     # The record of this very run says nothing more; that of another stands beside what is newer.
     assert matrix["pmd-share-migrate", "6.12.57"].count("PROVED") == 1
-    assert "1 boot, run, recorded" in matrix["pmd-share-migrate", "6.12.57"]
-    assert re.search("MISSED .* run ✓ PROVED .* recorded$", matrix["pmd-share-migrate", "4.18.0"])
+    assert "1 boot, run, recorded, stale" in matrix["pmd-share-migrate", "6.12.57"]
+    assert re.search("MISSED .* run, stale ✓ PROVED .* recorded, stale$", matrix["pmd-share-migrate", "4.18.0"])
     found = Page(said)
     assert found.all("h2")[2] == "Recorded proofs" and len(found.all("h3")) == 4
     assert found.all("article")[-1].count("make prove KERNEL=/path/to/") == 1
@@ -204,7 +206,8 @@ def test_a_record_is_a_proof_too(tmp_path: Path) -> None:
 def test_the_records_of_the_project_are_all_there(tmp_path: Path) -> None:
     put(tmp_path, made("MISSED", "6.99.1", 1))
     said = report.write(tmp_path).read_text()
-    recorded = list(record.PROOFS.glob("*/*.rst"))
+    recorded = [path for path in record.RECORDS.glob("*/*.json")
+                if path.parent.name not in ("mutants", "bench")]
     assert f"from 1 run and {len(recorded)} records" in said
     matrix = cells(said)
     for path in recorded:
@@ -215,26 +218,42 @@ def test_the_records_of_the_project_are_all_there(tmp_path: Path) -> None:
 
 def test_a_record_that_cannot_be_read_is_no_proof(tmp_path: Path) -> None:
     put(tmp_path / "out", made("MISSED", "6.12.57", 1))
-    path = tmp_path / "proofs" / "pmd-share-migrate" / "6.1.1.rst"
+    path = tmp_path / "proofs" / "pmd-share-migrate" / "6.1.1.json"
     path.parent.mkdir(parents=True)
-    path.write_text("PROVED: believe me.\n")
-    with pytest.raises(LabError, match="6.1.1.rst is not as make record writes it"):
+    path.write_text('{"verdict": "PROVED"}\n')
+    with pytest.raises(LabError, match="6.1.1.json cannot be read"):
         write(tmp_path / "out", tmp_path / "proofs")
     assert not (tmp_path / "out" / "report.html").exists()
 
 
 def test_a_run_of_an_older_lab(tmp_path: Path) -> None:
-    """Its verdict.json has no timelines, and some figures are not there."""
-    told = json.loads(json.dumps(result.report(made("PROVED", "6.12.57", 1))))
+    """Its verdict.json has no timelines, and some figures are not there; it said LOST."""
+    told = told_by(made("PROVED", "6.12.57", 1))
     del told["harm"]
     for variant in told["variants"].values():
         del variant["timelines"]
         for test in variant["by_test"].values():
             del test["also"]
+    told["verdict"] = "LOST"
     (tmp_path / "verdict.json").write_text(json.dumps(told))
     said = write(tmp_path)
     assert "No timeline: none of the tests of this run printed one." in said
-    assert "✓ PROVED" in cells(said)["pmd-share-migrate", "6.12.57"]
+    assert "\u2205 INCOMPLETE" in cells(said)["pmd-share-migrate", "6.12.57"] and "LOST" not in said
+
+
+def test_what_is_stale_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = made("PROVED", "6.12.57", 1)
+    result.write(one, tmp_path / "saved")
+    record.write(tmp_path / "saved", tmp_path / "proofs")
+    out = put(tmp_path / "out", made("MISSED", "6.1.192", 3))
+    for reason in ("", "the selftests have changed since"):
+        monkeypatch.setattr(record, "stale", lambda _run, reason=reason: reason)
+        said = write(out, tmp_path / "proofs")
+        for version, origin in (("6.12.57", "recorded"), ("6.1.192", "run")):
+            cell = cells(said)["pmd-share-migrate", version]
+            assert cell.endswith(f"1 boot, {origin}, stale" if reason else f"1 boot, {origin}")
+        for article in Page(said).all("article"):
+            assert (f"Stale: {reason}." in article) == bool(reason)
 
 
 def test_folders_without_a_verdict_are_named(tmp_path: Path) -> None:
@@ -269,7 +288,7 @@ def test_both_kernels_are_drawn_on_one_scale(tmp_path: Path) -> None:
 def test_a_mark_is_where_its_write_was(tmp_path: Path) -> None:
     """Each is a write of the log, at its time, on its side of the line; none is invented."""
     found = report.gather(put(tmp_path, made("PROVED", "6.12.57", 1)), tmp_path / "none")
-    [picture, _] = found.runs[0].pictures
+    [picture, _] = page.pictures(found.runs[0])
     assert picture.vulnerable and picture.fixed and picture.processes() == 3
     scale = Scale.of(picture.timelines())
     for timeline in picture.timelines():
@@ -288,7 +307,7 @@ def test_a_mark_is_where_its_write_was(tmp_path: Path) -> None:
 
 def test_a_loss_that_no_mark_shows_is_not_denied(tmp_path: Path) -> None:
     """The journals can lack a few writes of which no time is known."""
-    told = json.loads(json.dumps(result.report(made("MISSED", "6.12.57", 1))))
+    told = told_by(made("MISSED", "6.12.57", 1))
     lines = told["variants"]["fixed"]["timelines"][0]["lines"]
     lines[0] = lines[0].replace("lost_words=0", "lost_words=2")
     (tmp_path / "verdict.json").write_text(json.dumps(told))
@@ -318,7 +337,7 @@ def test_the_words_are_those_of_the_data(tmp_path: Path) -> None:
 
 
 def test_what_a_log_says_stays_text(tmp_path: Path) -> None:
-    told = json.loads(json.dumps(result.report(made("CRASHED", "4.18.0", 1))))
+    told = told_by(made("CRASHED", "4.18.0", 1))
 
     def spoil(value: object) -> object:
         if isinstance(value, dict):

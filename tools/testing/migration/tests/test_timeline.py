@@ -4,15 +4,13 @@
 golden/timeline-*.ktap are not of a boot: they were made up to hold what a log may.
 """
 
-import json
 import re
 
 import pytest
-from test_result import GOLDEN, boot, run
+from test_result import GOLDEN, boot, run, told as told_by
 
 from lab.judge import ktap, timeline
 from lab.judge.timeline import Pause, Timeline
-from lab.tell import result
 
 SMALL, LARGE = (f"hugetlb_pmd_migrate.hugetlbfs_migrate_pages_{number}.lost_write"
                 for number in (2, 4))
@@ -96,7 +94,7 @@ def test_pauses() -> None:
 
 def test_verdict_json_keeps_them() -> None:
     made = run([boot("vulnerable", text=log("vulnerable"))], [boot("fixed", text=log("fixed"))])
-    told = json.loads(json.dumps(result.report(made)))
+    told = told_by(made)
     assert made.verdict == "PROVED"
     for name in ("vulnerable", "fixed"):
         assert timeline.load(told["variants"][name]["timelines"]) == \

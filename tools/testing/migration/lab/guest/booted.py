@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from lab.guest import qemu
+from lab.judge import summary
 from lab.judge.verdict import Boot
 from lab.kernel.variant import Variant
-from lab.tell import result
 from lab.verbs import prove
 
 
@@ -32,7 +32,7 @@ class Booted:
     def report(self) -> dict[str, object]:
         """As JSON holds it."""
         return {"identity": self.identity, "folder": self.folder, "ran": self.ran,
-                "runs": [result.boot_report(boot) for boot in self.boots]}
+                "runs": [summary.boot_report(boot) for boot in self.boots]}
 
 
 def identity(wanted: prove.Wanted, made: prove.Prepared, one: Variant, accel: str

@@ -99,7 +99,7 @@ class Complaint:
     kind: str
     line: int
     text: str
-    context: tuple[str, ...]
+    context: tuple[str, ...] = ()
 
 
 def _lines(text: str) -> list[str]:

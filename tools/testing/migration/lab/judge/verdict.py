@@ -7,6 +7,7 @@ A verdict other than PROVED never needs an excuse; PROVED needs every piece of e
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from lab.judge.klog import Complaint, FATAL
 from lab.judge.ktap import Test, Transcript
@@ -84,7 +85,17 @@ def loses_writes(boot: Boot) -> bool:
                for test in boot.tests())
 
 
-def dies_of_it(boot: Boot) -> bool:
+class Ended(Protocol):
+    """What of a boot says how it ended."""
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def symptoms(self) -> Sequence[Complaint]: ...
+
+
+def dies_of_it(boot: Ended) -> bool:
     """The defect was fatal to the kernel, which did not come to its end after that."""
     return boot.state == "ENDED" and bool(boot.symptoms)
 
@@ -116,11 +127,15 @@ def _first(boots: list[Boot], tell: Callable[[Boot], str]) -> str:
     return f"{_name(boots[0])}: {tell(boots[0])}{more}"
 
 
+def worst(complaints: Sequence[Complaint]) -> Complaint | None:
+    """The first that a kernel does not survive, or the first of all."""
+    return next((one for one in complaints if one.kind in FATAL), next(iter(complaints), None))
+
+
 def _complaint(boot: Boot) -> str:
-    if not boot.complaints:
-        return "the kernel crashed"
-    worst = next((c for c in boot.complaints if c.kind in FATAL), boot.complaints[0])
-    return f"{worst.kind} at line {worst.line} of its log: {worst.text}"
+    said = worst(boot.complaints)
+    return f"{said.kind} at line {said.line} of its log: {said.text}" if said else \
+        "the kernel crashed"
 
 
 def _timeout(boot: Boot) -> str:

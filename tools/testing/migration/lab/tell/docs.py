@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Renders Documentation/ to HTML; what Sphinx warns of is an error.
+"""Renders Documentation/ and the records to HTML; what Sphinx warns of is an error.
 
 The folder has no index and no conf.py of its own: its files are at the paths that they have in a
 kernel tree, where both exist already.  So the index is made here, and the few settings are options.
@@ -13,6 +13,7 @@ from pathlib import Path
 from lab.errors import LabError
 from lab.paths import REPO, cache_dir, have
 from lab.progress import Progress
+from lab.tell import record, rst
 
 DOCUMENTATION = REPO / "Documentation"
 
@@ -21,8 +22,9 @@ _SETTINGS = ("project=Page migration that loses writes", "root_doc=index",
              "html_theme=alabaster", "html_copy_source=0", "html_show_copyright=0")
 
 
-def build(out: Path, progress: Progress, documentation: Path = DOCUMENTATION) -> Path:
-    """Render the documents below `documentation` to `out`; returns the first page.
+def build(out: Path, progress: Progress, documentation: Path = DOCUMENTATION,
+          records: Path = record.RECORDS) -> Path:
+    """Render the documents below `documentation` and all records to `out`; returns the first page.
 
     LabError with the first warning where there is any.
     """
@@ -32,10 +34,11 @@ def build(out: Path, progress: Progress, documentation: Path = DOCUMENTATION) ->
     progress.step("rendering the documents")
     with tempfile.TemporaryDirectory(prefix="lab-docs-") as folder:
         top, doctrees = Path(folder, "Documentation"), Path(folder, "doctrees")
-        top.mkdir()
-        for path in sorted(documentation.iterdir()):
-            (top / path.name).symlink_to(path.resolve())
-        (top / "index.rst").write_text(_index(documentation), encoding="utf-8")
+        texts = {f"{path.relative_to(documentation).with_suffix('')}": path.read_text("utf-8")
+                 for path in documentation.rglob("*.rst")} | rst.pages(records)
+        for name, text in ({"index": _index(sorted(texts))} | texts).items():
+            (top / name).parent.mkdir(parents=True, exist_ok=True)
+            Path(f"{top / name}.rst").write_text(text, "utf-8")
         done = subprocess.run(
             ["sphinx-build", "-C", "-E", "-a", "-q", "-W", "--keep-going", "-b", "html",
              *(word for setting in _SETTINGS for word in ("-D", setting)),
@@ -50,22 +53,16 @@ def build(out: Path, progress: Progress, documentation: Path = DOCUMENTATION) ->
         first = next((line for line in lines if re.search(r"\b(WARNING|ERROR|SEVERE)\b", line)),
                      lines[-1] if lines else "it said nothing")
         raise LabError(f"Sphinx has something against the documents: {first}", str(log))
-    pages = [Path(name).with_suffix(".html") for name in ("index.rst", *_names(documentation))]
-    if lost := [str(page) for page in pages if not have(out, (str(page),))]:
+    if lost := [page for name in ("index", *texts) if not have(out, (page := f"{name}.html",))]:
         progress.done("failed")
         raise LabError(f"Sphinx ended with success and made no {out / lost[0]}", str(log))
     progress.done()
     return out / "index.html"
 
 
-def _index(documentation: Path) -> str:
+def _index(names: list[str]) -> str:
     """A page that leads to all documents."""
     title = "Documentation"
     bar = "=" * len(title)
     return "\n".join([bar, title, bar, "", ".. toctree::", "   :maxdepth: 1", "",
-                      *(f"   {Path(name).with_suffix('')}" for name in _names(documentation)), ""])
-
-
-def _names(documentation: Path) -> list[str]:
-    """The documents, as paths below `documentation`."""
-    return sorted(str(path.relative_to(documentation)) for path in documentation.rglob("*.rst"))
+                      *(f"   {name}" for name in names), ""])

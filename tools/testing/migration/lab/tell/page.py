@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The page that `make report` writes: one file, no script, nothing to be loaded from elsewhere."""
+"""The page that `make report` writes: one file, no script, nothing to be loaded from elsewhere.
+
+Made by functions and not by templates: there are few kinds of elements, a type checker sees what
+goes into them, html.text() is the one way in for text, and nothing more has to be installed.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from lab.defect import Defect
-from lab.tell import figure
+from lab.judge import timeline
+from lab.judge.summary import KERNELS, Summary
+from lab.tell import figure, tables
 from lab.tell.figure import Picture
 from lab.tell.html import box, element, table, text
-from lab.tell.record import Row
 from lab.words import plural
 
 STYLE = Path(__file__).with_suffix(".css")
@@ -35,32 +40,14 @@ NOT_PROVED = "not proved"
 
 @dataclass(frozen=True)
 class Proof:
-    """A run, or a record of one.  `figures` and `by_test` are tables, their heads first; `facts`
-    are names and values of one line or more."""
+    """A run, or a record of one, which may speak of other tests or patches than those of today."""
 
-    defect: str
-    version: str
-    debug: bool
-    verdict: str
-    why: str
-    started: str
-    recorded: bool
-    facts: list[tuple[str, str]]
-    figures: list[Row]
-    by_test: list[Row]
-    examples: list[list[str]]
-    trouble: list[str]
-    pictures: list[Picture]
+    run: Summary
+    recorded: bool = False
+    stale: str = ""
 
-    def name(self) -> str:
-        return f"{self.defect} on {self.version}{', DEBUG=1' if self.debug else ''}"
-
-    def figure(self, begins: str) -> tuple[str, str] | None:
-        """A row of the figures, of both kernels."""
-        for row in self.figures[1:]:
-            if row[0].startswith(begins):
-                return row[1], row[2]
-        return None
+    def key(self) -> tuple[str, str]:
+        return self.run.defect, self.run.source["version"]
 
 
 def render(defects: Sequence[Defect], bases: Sequence[str], runs: Sequence[Proof],
@@ -89,8 +76,8 @@ def _header(proofs: dict[str, Proof], now: datetime) -> str:
             "protection and in nothing else. The same tests run on both. PROVED is a defect that "
             "is seen in every boot of the kernel without the protection, and in no boot of the one "
             "with it.")
-    drawn = [element("a", text(proof.name()), href=f"#{anchor}-picture")
-             for anchor, proof in proofs.items() if proof.pictures]
+    drawn = [element("a", text(proof.run.name()), href=f"#{anchor}-picture")
+             for anchor, proof in proofs.items() if pictures(proof)]
     shown = (f"<p>What happens to writes during a migration, drawn from what a test saw: "
              f"{', '.join(drawn)}.</p>"
              if drawn else "")
@@ -110,7 +97,7 @@ def _matrix(defects: Sequence[Defect], bases: Sequence[str], proofs: dict[str, P
             for one in sorted(defects, key=lambda one: not one.selftests)]
     # Of a defect that this tree does not know any more a run is still a run.
     rows += [(name, "", "") for name in
-             dict.fromkeys(proof.defect for proof in proofs.values()) if name not in names]
+             dict.fromkeys(proof.run.defect for proof in proofs.values()) if name not in names]
     head = '<td class="corner"></td>' + "".join(element("th", text(version), scope="col")
                                                 for version in versions)
     body = ""
@@ -119,10 +106,11 @@ def _matrix(defects: Sequence[Defect], bases: Sequence[str], proofs: dict[str, P
                             f'<span class="fine">{text(note)}</span>', scope="row")
         for version in versions:
             row += _cell({anchor: proof for anchor, proof in proofs.items()
-                          if (proof.defect, proof.version) == (name, version)})
+                          if proof.key() == (name, version)})
         body += f"<tr>{row}</tr>\n"
     lead = ("<p>A row is a defect, a column a kernel. Below a verdict are the migrations that did "
-            "harm, on the vulnerable kernel and then on the fixed one.</p>")
+            "harm, or what else was counted, on the vulnerable kernel and then on the fixed one. "
+            "What is stale was proved with other tests or patches than there are now.</p>")
     made = box('<table class="matrix">\n<caption>Defects and kernels</caption>\n'
                f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>",
                "Defects and kernels")
@@ -137,7 +125,7 @@ def _range(one: Defect) -> str:
 
 def columns(bases: Sequence[str], proofs: Iterable[Proof]) -> list[str]:
     """The versions that anything is said of, and the bases of which nothing is, newest first."""
-    versions = {proof.version for proof in proofs}
+    versions = {proof.key()[1] for proof in proofs}
     bare = {name for name in bases
             if not any(f"{version}.".startswith(f"{name}.") for version in versions)}
     return sorted(versions | bare, key=_in_order, reverse=True)
@@ -153,12 +141,12 @@ def _cell(proofs: dict[str, Proof]) -> str:
     said = []
     for debug in (False, True):
         runs = {anchor: proof for anchor, proof in proofs.items()
-                if proof.debug == debug and not proof.recorded}
+                if proof.run.debug == debug and not proof.recorded}
         records = {anchor: proof for anchor, proof in proofs.items()
-                   if proof.debug == debug and proof.recorded}
+                   if proof.run.debug == debug and proof.recorded}
         newest = list(runs.items())[:1]
         same = [proof for proof in records.values() for _, run in newest
-                if (proof.verdict, proof.why) == (run.verdict, run.why)]
+                if (proof.run.verdict, proof.run.why) == (run.run.verdict, run.run.why)]
         for anchor, proof in newest:
             said.append(_entry(anchor, proof, "run, recorded" if same else "run"))
         if len(runs) > 1:
@@ -171,11 +159,12 @@ def _cell(proofs: dict[str, Proof]) -> str:
 
 
 def _entry(anchor: str, proof: Proof, origin: str) -> str:
-    fine = [part.partition(" (")[0] for part in proof.figure("migrations that ") or ()]
-    boots = proof.figure("boots")
-    fine.append(", ".join([*(["DEBUG=1"] if proof.debug else []),
-                           *([plural(int(boots[0]), "boots")] if boots else []), origin]))
-    return element("div", verdict(proof.verdict, f"#{anchor}")
+    run = proof.run
+    fine = [tables.harmed(one).partition(" (")[0] for one in run.both()]
+    fine.append(", ".join([*(["DEBUG=1"] if run.debug else []),
+                           plural(run.variants["vulnerable"].boots, "boots"), origin,
+                           *(["stale"] if proof.stale else [])]))
+    return element("div", verdict(run.verdict, f"#{anchor}")
                    + "".join(f'<span class="fine">{text(line)}</span>' for line in fine))
 
 
@@ -201,44 +190,79 @@ def _records(proofs: dict[str, Proof]) -> str:
     parts = [_article(anchor, proof) for anchor, proof in proofs.items() if proof.recorded]
     if not parts:
         return ""
-    lead = ("<p>From Documentation/proofs/. Only what is PROVED is recorded, and a record has "
-            "figures but no logs.</p>")
+    lead = ("<p>Only what is PROVED is recorded, and a record has figures but no logs.</p>")
     return f'<section>\n<h2 id="records">Recorded proofs</h2>\n{lead}\n{"".join(parts)}</section>'
 
 
 def _article(anchor: str, proof: Proof) -> str:
-    parts = [f'<h3 id="{anchor}">{text(proof.name())}</h3>',
-             f"<p>{verdict(proof.verdict)} {text(_sentence(proof.why))}</p>"]
-    if proof.trouble:
-        parts.append(element("ul", "".join(element("li", text(line)) for line in proof.trouble)))
+    run = proof.run
+    parts = [f'<h3 id="{anchor}">{text(run.name())}</h3>',
+             f"<p>{verdict(run.verdict)} {text(_sentence(run.why))}</p>"]
+    if proof.stale:
+        parts.append(f"<p><b>Stale</b>: {text(proof.stale)}.</p>")
+    if trouble := tables.trouble(run):
+        parts.append(element("ul", "".join(element("li", text(line)) for line in trouble)))
     parts.append(_pictures(anchor, proof))
-    parts.append(table(proof.figures[0], proof.figures[1:], f"Figures of {proof.name()}",
-                       class_="figures"))
-    parts.append(_facts(proof.facts))
-    for lines in proof.examples:
-        parts.append(f"<h4>{text(lines[0])}</h4>\n" + box(
-            element("pre", text("\n".join(line[2:] for line in lines[1:]))), lines[0]))
-    if len(proof.by_test) > 1:
-        parts.append("<details><summary>Figures of each test</summary>\n"
-                     + table(proof.by_test[0], proof.by_test[1:], f"Tests of {proof.name()}")
-                     + "</details>")
+    head, *rows = tables.figures(run)
+    parts.append(table(head, rows, f"Figures of {run.name()}", class_="figures"))
+    parts.append(_facts(facts(run)))
+    for name in KERNELS:
+        if lost := run.variants[name].example:
+            head_line, *lines = tables.evidence(lost, name)
+            parts.append(f"<h4>{text(head_line)}</h4>\n"
+                         + box(element("pre", text("\n".join(lines))), head_line))
+    head, *rows = tables.by_test(run)
+    if rows:
+        parts.append(f"<details><summary>{text(run.counts.capitalize())} that {text(run.harm)}, of "
+                     f"all, by test</summary>\n{table(head, rows, f'Tests of {run.name()}')}"
+                     "</details>")
     return element("article", "\n".join(part for part in parts if part)) + "\n"
+
+
+def pictures(proof: Proof) -> list[Picture]:
+    """What can be drawn of a run, both kernels of a test together, most processes first."""
+    seen = [{one.test: one for one in timeline.load(kernel.timelines)}
+            for kernel in proof.run.both()]
+    tests = list(dict.fromkeys(name for kernel in seen for name in kernel))
+    return sorted((Picture(test, seen[0].get(test), seen[1].get(test)) for test in tests),
+                  key=lambda one: (one.vulnerable is None or one.fixed is None, -one.processes()))
 
 
 def _pictures(anchor: str, proof: Proof) -> str:
     if proof.recorded:
         return ""
-    if not proof.pictures:
+    seen = pictures(proof)
+    if not seen:
         return '<p class="fine">No timeline: none of the tests of this run printed one.</p>'
     first, *others = (figure.draw(f"{anchor}-{number}", picture)
-                      for number, picture in enumerate(proof.pictures, 1))
-    lossy = any(one.window() for picture in proof.pictures for one in picture.timelines())
+                      for number, picture in enumerate(seen, 1))
+    lossy = any(one.window() for picture in seen for one in picture.timelines())
     title = "How writes are lost" if lossy else "One migration, as a test saw it"
     made = f'<h4 id="{anchor}-picture">{title}</h4>\n{first}'
-    for picture, other in zip(proof.pictures[1:], others):
+    for picture, other in zip(seen[1:], others):
         made += (f"<details><summary>The same of {text(picture.short())}</summary>{other}"
                  "</details>")
     return made
+
+
+def facts(run: Summary) -> list[tuple[str, str]]:
+    """Names and values of one line or more."""
+    source, made = run.source, run.provenance
+    dirty = f", dirty: {source['dirty']}" if "dirty" in source else ""
+    said = [("Repeat", run.command), ("Source", tables.source_name(source)),
+            ("Contents", f"sha256 {source['sha256']}" if "sha256" in source else ""),
+            ("Git", f"{source['git']}{dirty}" if "git" in source else "")]
+    for name in KERNELS:
+        one = run.variants[name]
+        said += [(name.capitalize(), "\n".join([one.how, *one.places])),
+                 (f"The {name} kernel's own checks", tables.checks(one))]
+    said += [("Compiler", run.compiler),
+             ("Guest", f"{run.arch}, {made.qemu or 'QEMU'} with {run.accel}"),
+             ("Made with", f"lab {made.lab}{', with changes' if made.dirty else ''}"
+              if made.lab else ""),
+             ("Began", run.started if len(run.started) == len("2026-01-01") else
+              f"{datetime.fromisoformat(run.started).astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC")]
+    return [(name, value) for name, value in said if value]
 
 
 def _sentence(said: str) -> str:

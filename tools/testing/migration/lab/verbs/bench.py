@@ -20,6 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from lab import provenance
 from lab.arch import Arch
 from lab.errors import LabError
 from lab.guest import initramfs, qemu, selftest
@@ -27,9 +28,9 @@ from lab.judge.verdict import Boot
 from lab.kernel import build, variant
 from lab.kernel.source import Source
 from lab.kernel.variant import Variant
-from lab.paths import HOME
+from lab.paths import HOME, replace
 from lab.progress import Progress
-from lab.tell import record
+from lab.tell import rst
 from lab.verbs import prove
 
 PROGRAM = HOME / "lab" / "guest" / "hugetlb_pmd_bench.c"
@@ -147,6 +148,7 @@ def run(wanted: prove.Wanted, arch: Arch, progress: Progress) -> dict[str, Any]:
     made = prove.Prepared(source, ones, kernels, programs, initrd, arch)
     accel = qemu.choose_accel(wanted.accel, arch, kernels[ones[0].name].image, initrd, progress)
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-bench-{source.version}"
+    origin = provenance.of_run(arch, (), [one.how for one in ones], (PROGRAM,))
     rounds: dict[str, list[dict[Key, Figures]]] = {one.name: [] for one in ones}
     try:
         for one in ones:
@@ -160,16 +162,18 @@ def run(wanted: prove.Wanted, arch: Arch, progress: Progress) -> dict[str, Any]:
         shutil.rmtree(home, ignore_errors=True)
         raise
     keys = dict.fromkeys(key for boots in rounds.values() for boot in boots for key in boot)
+    measurements = [{"what": what, "state": state, "sharers": sharers,
+                     "boots": {name: [boot[what, state, sharers] for boot in boots
+                                      if (what, state, sharers) in boot]
+                               for name, boots in rounds.items()}}
+                    for what, state, sharers in keys]
     report = {
         "command": wanted.command, "source": source.identity, "arch": arch.name, "accel": accel,
         "compiler": kernels[ones[0].name].identity["compiler"], "started": started.isoformat(),
         "rounds": wanted.boots, "variants": {one.name: one.how for one in ones},
-        "measurements": [{"what": what, "state": state, "sharers": sharers,
-                          "boots": {name: [boot[what, state, sharers] for boot in boots
-                                           if (what, state, sharers) in boot]
-                                    for name, boots in rounds.items()}}
-                         for what, state, sharers in keys]}
-    (wanted.out / "bench.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+        "provenance": dataclasses.asdict(origin), "measurements": measurements,
+        "tables": tables(measurements)}
+    replace(wanted.out / "bench.json", json.dumps(report, indent=1) + "\n")
     return report
 
 
@@ -191,17 +195,17 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}".removesuffix(".0")
 
 
-def tables(report: dict[str, Any]) -> list[tuple[str, list[str]]]:
-    """Title and lines of each table."""
-    made = []
-    for what, table in TABLES.items():
-        rows = [(f"{one['state']}, {one['sharers']}", name,
-                 *(cell(column, boots) for column in table.columns))
-                for one in report["measurements"] if one["what"] == what
-                for name, boots in one["boots"].items()]
+def tables(measurements: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was measured, as tables: title, head and rows of each."""
+    made: list[dict[str, Any]] = []
+    for what, one in TABLES.items():
+        rows = [[f"{row['state']}, {row['sharers']}", name,
+                 *(cell(column, boots) for column in one.columns)]
+                for row in measurements if row["what"] == what
+                for name, boots in row["boots"].items()]
         if rows:
-            head = ("sharers", "kernel", *(column.title for column in table.columns))
-            made.append((table.title, record.table(head, rows)))
+            made.append({"title": one.title, "rows": rows, "head": [
+                "sharers", "kernel", *(column.title for column in one.columns)]})
     return made
 
 
@@ -209,29 +213,7 @@ def summary(report: dict[str, Any]) -> str:
     """What is told on the terminal."""
     lines = [f"{report['source']['version']}, {report['arch']}, QEMU with {report['accel']}; median of "
              f"{report['rounds']} boots (least..most)", ""]
-    for title, rows in tables(report):
-        lines += [f"{title}.", "", *rows, ""]
+    for one in report["tables"]:
+        lines += [f"{one['title']}.", "",
+                  *rst.table(tuple(one["head"]), [tuple(row) for row in one["rows"]]), ""]
     return "\n".join(lines)
-
-
-def text(report: dict[str, Any]) -> str:
-    """The same as reStructuredText, for Documentation/bench/."""
-    title = f"bench: {report['source']['version']}"
-    bar = "=" * len(title)
-    lines = [".. SPDX-License-Identifier: GPL-2.0", ".. Made by ``make bench``; do not edit.", "",
-             bar, title, bar, "",
-             f":Repeat: ``{record.command(report)}``",
-             f":Source: {record.source_name(report['source'])}",
-             *(f":{name}: {how}" for name, how in report["variants"].items()),
-             f":Compiler: {report['compiler']}",
-             f":Guest: {report['arch']}, QEMU with {report['accel']}",
-             f":Boots: {report['rounds']} of each kernel, in turn",
-             f":Date: {report['started'][:10]}", "",
-             *record.wrap("Each figure is the median of all boots, with the least and the most in "
-                          "brackets where they differ. What is measured, and how, is in "
-                          "Documentation/bench/index.rst."
-                          + (" Times are those of TCG, and say little." if report["accel"] == "tcg"
-                             else ""))]
-    for name, rows in tables(report):
-        lines += ["", *record.wrap(f"{name}."), "", *rows]
-    return "\n".join(lines) + "\n"

@@ -23,28 +23,29 @@ nothing: the machine may have been slow.
 import dataclasses
 import json
 import re
-import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from lab import arch as arches, defect
+from lab import arch as arches, defect, provenance
 from lab.arch import Arch
 from lab.errors import LabError
 from lab.guest import booted, initramfs, qemu, selftest
 from lab.guest.booted import Booted
+from lab.judge import summary as summaries
 from lab.judge.klog import Complaint
 from lab.judge.ktap import Transcript
+from lab.judge.summary import Provenance
 from lab.judge.verdict import Boot
 from lab.kernel import build, variant
 from lab.kernel.source import Source
 from lab.kernel.variant import Variant
-from lab.paths import HOME
+from lab.paths import HOME, replace
 from lab.progress import Progress
-from lab.tell import result
 from lab.verbs import prove
+from lab.words import wrap
 
 MUTANTS = HOME / "mutants"
 _REPORT = "mutants.json"
@@ -253,6 +254,7 @@ class Run:
     seconds: float
     rows: list[Row]
     measure: Booted             # the fixed kernel, by which its mutants are judged
+    provenance: Provenance
     whole: bool = False         # all mutants that there are, to the end
 
     def passed(self) -> bool:
@@ -323,14 +325,15 @@ def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress, resume:
                            f"nothing: {why}", f"{boot.folder}/console.log")
         return "passed"
 
+    origin = provenance.of_run(arch, tests, [fixed.how], MUTANTS.glob("*.cocci"))
     made = Run(wanted, source, fixed, arch.name, accel, kernel.identity["compiler"], started, 0.0,
-               rows, boots(fixed, tests, passes))
+               rows, boots(fixed, tests, passes), origin)
 
     def save() -> None:
         made.seconds = time.monotonic() - began
         text = json.dumps(report(made), indent=2) + "\n"
-        result.replace(home / _REPORT, text)
-        result.replace(wanted.out / _REPORT, text)
+        replace(home / _REPORT, text)
+        replace(wanted.out / _REPORT, text)
 
     todo: list[tuple[Row, Variant, str]] = []
     # Those that change the same files next to each other: less to compile.
@@ -388,9 +391,17 @@ def report(run: Run) -> dict[str, object]:
         "passed": run.passed(), "started": _utc(run.started),
         "seconds": round(run.seconds, 1), "command": run.wanted.command,
         "source": dict(run.source.identity), "fixed": run.fixed.how, "compiler": run.compiler,
+        "provenance": dataclasses.asdict(run.provenance), "taken_over": _taken_over(run),
         "measure": run.measure.report() | {"name": run.fixed.name},
         "mutants": [_row(row) for row in run.rows],
     }
+
+
+def _taken_over(run: Run) -> dict[str, object] | None:
+    """How many kernels an earlier run had booted, and on which days."""
+    ran = [one.ran for one in (run.measure, *(row.booted for row in run.rows if row.boots))]
+    before = [began[:10] for began in ran if began != _utc(run.started)]
+    return {"kernels": len(before), "of": len(ran), "on": sorted(set(before))} if before else None
 
 
 def _row(row: Row) -> dict[str, object]:
@@ -400,7 +411,7 @@ def _row(row: Row) -> dict[str, object]:
         "places": list(row.made.places) if row.made else [], "tests": list(row.mutant.tests),
         "boots": len(row.boots), "killed": sum(kills(boot) for boot in row.boots),
         "by": witnesses(row.boots), "complaint": complaint, **row.booted.report(),
-        "runs": [result.boot_report(boot) | {"failed_tests": failed(boot.transcript)}
+        "runs": [summaries.boot_report(boot) | {"failed_tests": failed(boot.transcript)}
                  for boot in row.boots],
     }
 
@@ -420,8 +431,7 @@ def summary(run: Run, out: Path) -> str:
                     *([f"booted in the run of {row.booted.ran}"]
                       if row.boots and row.booted.ran != _utc(run.started) else [])]
             for text in told:
-                lines += textwrap.wrap(text, 80, initial_indent=" " * 16,
-                                       subsequent_indent=" " * 16, break_on_hyphens=False)
+                lines += wrap(text, " " * 16, " " * 16)
     alive = sum(row.status in (SURVIVED, NO_RESULT) for row in run.rows)
     dead = sum(row.status == KILLED for row in run.rows)
     lines += ["", f"{dead} of the {dead + alive} that could be seen here were killed",

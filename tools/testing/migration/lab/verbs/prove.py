@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from lab import provenance
 from lab.arch import Arch
 from lab.base import Base, load as load_base
 from lab.defect import Defect
 from lab.errors import LabError
 from lab.guest import initramfs, qemu, selftest
-from lab.judge import klog, ktap, verdict
+from lab.judge import klog, ktap, summary, verdict
+from lab.judge.summary import Summary
 from lab.kernel import build, variant
 from lab.kernel.build import Kernel
 from lab.kernel.source import Source, from_base, from_tree
@@ -99,7 +101,7 @@ def prepare(wanted: Wanted, arch: Arch, progress: Progress,
     return Prepared(source, variants, kernels, programs, initrd, arch)
 
 
-def run(wanted: Wanted, arch: Arch, progress: Progress) -> result.Run:
+def run(wanted: Wanted, arch: Arch, progress: Progress) -> Summary:
     """Prepare, boot, judge, and write the results under wanted.out."""
     started = datetime.now(timezone.utc)
     began = time.monotonic()
@@ -108,30 +110,34 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> result.Run:
                               progress)
     base = made.source.base.name
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-{wanted.defect.name}-{made.source.version}"
-    runs = {}
+    runs: dict[str, list[verdict.Boot]] = {}
+    kept = {}
+    # Now, as somebody may work on the repository meanwhile.
+    origin = provenance.of_run(arch, wanted.defect.selftests, [one.how for one in made.variants],
+                               provenance.rules_of(wanted.defect))
     try:
         for one in made.variants:
             folder = home / one.name
-            kept = keep(made, one, folder)
-            boots = []
+            kept[one.name] = keep(made, one, folder)
+            boots = runs[one.name] = []
             for number in range(1, wanted.boots + 1):
                 boots.append(boot(wanted, made, one, folder, number, accel, progress))
                 _tell(boots[-1], wanted.defect, progress)
-            runs[one.name] = result.VariantRun(one.how, one.places, kept["diff"], kept["image"],
-                                               kept["initrd"], kept["config"], boots)
     except KeyboardInterrupt:
         # Half a run says nothing, and looks like a whole one.
         shutil.rmtree(home, ignore_errors=True)
         raise
-    word, why = verdict.decide(runs["vulnerable"].boots, runs["fixed"].boots, wanted.boots,
+    word, why = verdict.decide(runs["vulnerable"], runs["fixed"], wanted.boots,
                                wanted.defect.harm, wanted.defect.counts)
-    identity = made.kernels["fixed"].identity
-    whole = result.Run(
+    whole = Summary(
         defect=wanted.defect.name, title=wanted.defect.title, base=base, arch=arch.name,
-        accel=accel, debug=wanted.debug, command=wanted.command, source=made.source.identity,
-        compiler=identity["compiler"], started=started, seconds=time.monotonic() - began,
-        vulnerable=runs["vulnerable"], fixed=runs["fixed"], verdict=word, why=why,
-        harm=wanted.defect.harm, counts=wanted.defect.counts)
+        accel=accel, debug=wanted.debug, command=wanted.command, source=dict(made.source.identity),
+        compiler=made.kernels["fixed"].identity["compiler"],
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - began, 1), verdict=word, why=why, harm=wanted.defect.harm,
+        counts=wanted.defect.counts, provenance=origin,
+        variants={one.name: summary.kernel(one.how, one.places, runs[one.name], **kept[one.name])
+                  for one in made.variants})
     result.write(whole, home)
     result.write(whole, wanted.out)
     return whole
@@ -254,10 +260,10 @@ def read(wanted: Wanted, made: Prepared, one: Variant, number: int, folder: Path
 
 def _tell(one: verdict.Boot, defect: Defect, progress: Progress) -> None:
     """End the step of a boot with what came of it."""
-    sums = result.totals([one])
+    sums = summary.boot(one)
     if (one.state == "DONE" or verdict.dies_of_it(one)) and not one.complaints:
-        progress.done(f"{sums['tests']} tests, {sums['failed']} failed, {sums['migrations']} "
-                      f"{defect.counts}, {sums['lost_migrations']} {defect.harm}"
+        progress.done(f"{sums.tests} tests, {sums.failed} failed, {sums.migrations} "
+                      f"{defect.counts}, {sums.lost_migrations} {defect.harm}"
                       + (f"; its log says: {one.symptoms[0].text}" if one.symptoms else "")
                       + ("; ended there" if one.ended_early else ""))
     else:

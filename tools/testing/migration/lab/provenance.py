@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What of this repository decides what a run shows, as hashes: a record whose hashes are not those
+of today speaks of other tests, or of other kernels, than there are now."""
+
+import hashlib
+import re
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from lab.arch import Arch
+from lab.defect import Defect
+from lab.guest import qemu, selftest
+from lab.judge.summary import Provenance
+from lab.kernel import variant
+from lab.paths import REPO
+
+
+def of_run(arch: Arch, tests: Iterable[str], hows: Iterable[str], rules: Iterable[Path]
+           ) -> Provenance:
+    """The provenance of a run that begins now.
+
+    `tests` are its selftests, `hows` how its kernels were made, as their variants say, and `rules`
+    what they were made with besides patches.
+    """
+    lists = sorted({f"queue/{match[1]}/{match[2] or 'series'}" for how in hows
+                    for match in re.finditer(r"\bqueue/([^/ ]+)(?:/(\S+))? \(", how)})
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    return Provenance(commit, None if changes is None else bool(changes), qemu.version(arch),
+                      selftests(tests), queue(lists, rules), lists)
+
+
+def stale(made: Provenance, tests: Iterable[str], rules: Iterable[Path]) -> str:
+    """Why what was made so says nothing of what there is now; "" if it does."""
+    if made.selftests is None or made.queue is None:
+        return "with which tests and patches it was made was not recorded"
+    changed = [name for name, then, now in (
+        ("the selftests", made.selftests, selftests(tests)),
+        ("the patches or rules", made.queue, queue(made.series, rules))) if then != now]
+    return f"{' and '.join(changed)} have changed since" if changed else ""
+
+
+def rules_of(one: Defect) -> list[Path]:
+    """What makes the kernels of a defect, besides patches: its rules, and files that both get."""
+    return [*(path for path in one.folder.glob("*.cocci") if path.name != "audit.cocci"),
+            *(REPO / name for name in one.add)]
+
+
+def selftests(tests: Iterable[str]) -> str:
+    """A hash of the sources of the selftests `tests`, and of what they share."""
+    shown, others = set(tests), set(selftest.names())
+    return _hash([path for path in selftest.sources() if path.stem in shown
+                  or path.stem not in others] + sorted(REPO.glob(selftest.SHARED)))
+
+
+def queue(lists: Iterable[str], rules: Iterable[Path]) -> str:
+    """A hash of the patches in `lists`, such as "queue/6.1/series", and of `rules`."""
+    patches = [patch for name in lists
+               for patch in variant.series(Path(name).parent.name, Path(name).name)]
+    return _hash(patches + sorted(rules))
+
+
+def _hash(paths: Iterable[Path]) -> str:
+    """Of what the files hold, and of their order; their folders may move."""
+    key = hashlib.sha256()
+    for path in paths:
+        key.update(hashlib.sha256(path.read_bytes()).digest())
+    return key.hexdigest()
+
+
+def _git(*words: str) -> str | None:
+    """What git says of this repository; None where it is none."""
+    done = subprocess.run(["git", "-C", str(REPO), *words], text=True, capture_output=True,
+                          stdin=subprocess.DEVNULL, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Renders records as reStructuredText for `make docs`.  Nothing of that is kept or read back."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lab.judge.summary import Summary
+from lab.tell import record, tables
+from lab.tell.tables import Row
+from lab.words import wrap
+
+_HOT = ("Hot are the calls made while all writers write at full speed; one that moved nothing was "
+        "made again, with writers that rest now and then.")
+
+
+def pages(folder: Path = record.RECORDS) -> dict[str, str]:
+    """All records in `folder` as pages, by their paths below Documentation/, without .rst."""
+    kinds: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "mutants": ("mutants", mutants), "bench": ("bench", bench)}
+    made = {}
+    for path in sorted(folder.glob("*/*.json")):
+        home, render = kinds.get(path.parent.name, (f"proofs/{path.parent.name}", None))
+        made[f"{home}/{path.stem}"] = render(record.read(path)) if render else \
+            proof(record.load(path))
+    return made
+
+
+def proof(run: Summary) -> str:
+    """The record of a proof."""
+    facts = [(name.capitalize(), f"{one.how}\n" + "\n".join(one.places))
+             for name, one in run.variants.items()]
+    facts += [(f"The {name} kernel's own checks", said) for name, one in run.variants.items()
+              if (said := tables.checks(one, "``"))]
+    lines = [*_head(run.defect, run.report(), f"{run.verdict}: {run.why}.", record.stale(run),
+                    facts), "", *table(*_rows(tables.figures(run)))]
+    for name, one in run.variants.items():
+        if one.example:
+            head, *rest = tables.evidence(one.example, name)
+            lines += ["", f"{head}::", "", *(f"    {line}" for line in rest)]
+    hot = f" {_HOT}" if any(one.hot_calls for one in run.both()) else ""
+    lines += ["", *wrap(f"By test, {run.counts} that {run.harm}, of all.{hot}"), "",
+              *table(*_rows(tables.by_test(run)))]
+    return "\n".join(lines) + "\n"
+
+
+def mutants(told: dict[str, Any]) -> str:
+    """The record of a run of mutants."""
+    rows = told["mutants"]
+
+    def those(status: str) -> int:
+        return sum(row["status"] == status for row in rows)
+
+    seen = those("killed") + those("survived") + those("no result")
+    facts = [("Fixed", told["fixed"])]
+    if taken := told.get("taken_over"):
+        facts.append(("Taken over", f"{taken['kernels']} of {taken['of']} kernels were booted in "
+                                    f"an earlier run, on {' and '.join(taken['on'])}"))
+    lines = [*_head("mutants", told,
+                    f"Of {len(rows)} ways to break the fix, {those('not there')} are not there in "
+                    f"this version, and {those('not observable')} cannot be seen in this guest. Of "
+                    f"the other {seen}, the tests and the kernel's own checks saw "
+                    f"{those('killed')}.", record.stale_mutants(told), facts), "",
+             *table(("mutant", "", "boots", "by"), [
+                 (row["name"], row["status"],
+                  f"{row['killed']} of {row['boots']}" if row["boots"] else "-",
+                  ", ".join(row["by"]) or "-") for row in rows]),
+             "", "What they break", "===============", ""]
+    for row in rows:
+        said = [f"{row['breaks'][:1].upper()}{row['breaks'][1:]}."]
+        if row["places"]:
+            said.append("In " + ", ".join(f"``{place}``" for place in row["places"]) + ".")
+        if row["complaint"]:
+            said.append(f"The kernel says ``{row['complaint']}``.")
+        if row["why"]:
+            said.append(f"{row['status'].capitalize()}: {row['why']}.")
+        lines += [row["name"], *wrap(" ".join(said), "    ", "    ")]
+    return "\n".join(lines) + "\n"
+
+
+def bench(told: dict[str, Any]) -> str:
+    """The record of a bench."""
+    lines = _head("bench", told,
+                  "Each figure is the median of all boots, with the least and the most in brackets "
+                  "where they differ. What is measured, and how, is in "
+                  "Documentation/bench/index.rst."
+                  + (" Times are those of TCG, and say little." if told["accel"] == "tcg" else ""),
+                  record.stale_bench(told), [*told["variants"].items(),
+                                             ("Boots", f"{told['rounds']} of each kernel, in turn")])
+    for one in told["tables"]:
+        lines += ["", *wrap(f"{one['title']}."), "",
+                  *table(tuple(one["head"]), [tuple(row) for row in one["rows"]])]
+    return "\n".join(lines) + "\n"
+
+
+def _head(what: str, told: dict[str, Any], sentence: str, stale: str, facts: list[tuple[str, str]]
+          ) -> list[str]:
+    """What all records begin with, and the fields of a record."""
+    title = f"{what}: {told['source']['version']}" + (", DEBUG=1" if told.get("debug") else "")
+    bar = "=" * len(title)
+    made = told.get("provenance") or {}
+    lab = f"lab {made['lab'][:12]}{', with changes' if made['dirty'] else ''}" if made.get("lab") \
+        else ""
+    fields = [("Repeat", f"``{told['command']}``"), ("Source", tables.source_name(told["source"])),
+              *facts, ("Compiler", told["compiler"]),
+              ("Guest", f"{told['arch']}, {made.get('qemu') or 'QEMU'} with {told['accel']}"),
+              ("Made with", lab), ("Date", told["started"][:10])]
+    return [".. SPDX-License-Identifier: GPL-2.0", "", bar, title, bar, "", *wrap(sentence), "",
+            *([*wrap(f"**Stale**: {stale}."), ""] if stale else []),
+            *(line for name, text in fields if text
+              for line in f":{name}: {text}".rstrip().replace("\n", "\n    ").split("\n"))]
+
+
+def _rows(rows: list[Row]) -> tuple[Row, list[Row]]:
+    return rows[0], rows[1:]
+
+
+def table(head: Row, rows: list[Row]) -> list[str]:
+    """A simple table; its first column may not be empty in rst, so that gets two dots."""
+    cells = [tuple(cell or ".." for cell in row) for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    rule = " ".join("=" * width for width in widths)
+
+    def line(row: tuple[str, ...]) -> str:
+        return " ".join(f"{cell:{width}}" for cell, width in zip(row, widths)).rstrip()
+
+    return [rule, line(cells[0]), rule, *(line(row) for row in cells[1:]), rule]
