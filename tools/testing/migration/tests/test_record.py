@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""make record: what a run showed, as data that says no more and no less, and what has changed since."""
+"""make record: what a run showed, as data that says no more and no less; and what is stale."""
 
 import dataclasses
+import io
 import json
 import re
 import shutil
@@ -10,27 +11,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import outside_make
-from test_result import boot, run, told
+from conftest import outside_make, wanted
+from test_result import GOLDEN, boot, run, told
 
-from lab import arch, defect, provenance
+from lab import arch, base, defect, provenance
 from lab.errors import LabError
-from lab.guest import selftest
+from lab.guest import qemu, selftest
 from lab.judge.summary import Said, Summary
-from lab.kernel import variant
+from lab.kernel import build, variant
+from lab.kernel.source import Source
 from lab.paths import REPO
+from lab.progress import Progress
 from lab.tell import record, rst, tables
+from lab.verbs import prove
 
 DEFECT = defect.load("pmd-share-migrate")
 
 
 def made(**changes: Any) -> Summary:
     """Two boots of each kernel, with the tests and patches of today."""
-    # 6.12 has them, but the word is not that of the version under test.
     origin = provenance.of_run(arch.load(), DEFECT.selftests, ["queue/4.14 (9 patches)"],
                                provenance.rules_of(DEFECT))
-    whole = run([boot("vulnerable", 1), boot("vulnerable", 2)], [boot("fixed", 1), boot("fixed", 2)],
-                2, provenance=origin)
+    left, right = ([boot(name, 1), boot(name, 2)] for name in ("vulnerable", "fixed"))
+    whole = run(left, right, 2, provenance=origin)
     assert whole.verdict == "PROVED"
     return dataclasses.replace(whole, **changes)
 
@@ -77,6 +80,41 @@ def test_a_record_can_be_rendered(tmp_path: Path) -> None:
     assert "\n:Vulnerable: control.cocci (2 places)\n    mm/rmap.c:1775 try_to_unmap_one\n" in text
     assert "One lost write, on the vulnerable kernel::" in text and "0x2000000000003602" in text
     assert "**Stale**" not in text
+
+
+def test_what_make_prove_leaves_can_be_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                ) -> None:
+    """All of it but for what builds and boots."""
+    for name in ("image", "config", "initrd"):
+        (tmp_path / name).write_text(name)
+    source = Source(base.load("6.12"), "6.12.117", {"version": "6.12.117", "sha256": "5a" * 32}, "k",
+                    tmp_path)
+    kernel = build.Kernel(tmp_path / "image", tmp_path / "config", {"compiler": "gcc 12"}, True, 0.0)
+    kernels = {"vulnerable": kernel, "fixed": kernel}
+    both = (variant.make("vulnerable", "queue/4.18/series.unshare (11 patches)", "-", ("a:1 b",)),
+            variant.make("fixed", "queue/4.18 (28 patches)", "+"))
+    ready = prove.Prepared(source, both, kernels, {}, tmp_path / "initrd", arch.load())
+
+    def qemu_boot(_what: qemu.Guest, folder: Path, *_rest: object) -> qemu.Outcome:
+        (folder / "console.log").write_text("")
+        text = (GOLDEN / f"{folder.parent.name}.ktap").read_text()
+        (folder / "ktap.log").write_text(text)
+        return qemu.Outcome(0, False, 9.0, False)
+
+    monkeypatch.setattr(prove, "prepare", lambda *_: ready)
+    monkeypatch.setattr(qemu, "choose_accel", lambda *_: "tcg")
+    monkeypatch.setattr(qemu, "boot", qemu_boot)
+    asked = wanted(tmp_path / "out", boots=2)
+    whole = prove.run(asked, arch.load(), Progress(io.StringIO()))
+    assert whole.verdict == "PROVED" and Summary.load(told(whole)) == whole
+    [home] = (path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    for folder in (tmp_path / "out", home):
+        assert record.load(folder / "verdict.json") == whole and (folder / "junit.xml").is_file()
+    assert whole.variants["fixed"].diff == str(home / "fixed" / "variant.diff")
+    assert Path(whole.variants["fixed"].image).read_text() == "image"
+    one = record.load(record.write(tmp_path / "out", tmp_path / "records"))
+    assert record.stale(one) == "" and one.provenance == whole.provenance
+    assert one.provenance.series == ["queue/4.18/series", "queue/4.18/series.unshare"]
 
 
 def test_a_record_names_nobodys_folder(tmp_path: Path) -> None:
@@ -134,7 +172,8 @@ def test_what_a_test_does_not_say_has_no_column() -> None:
     ([], ""),
 ])
 def test_what_boots_say_is_told_once(said: list[Said], told_: str) -> None:
-    assert tables.each(said, 9, '"') == told_
+    one = dataclasses.replace(made().variants["vulnerable"], boots=9, symptoms=said)
+    assert tables.checks(one) == told_
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +224,9 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "copy"
 
 
-NONE, TESTS, QUEUE = "", "the selftests have changed since", "the patches or rules have changed since"
+NONE = ""
+TESTS = "the selftests have changed since"
+QUEUE = "the patches or rules have changed since"
 
 
 @pytest.mark.parametrize("name, reason", [
@@ -204,7 +245,8 @@ def test_a_record_of_what_has_changed_is_stale(copy: Path, tmp_path: Path, name:
         lines = (copy / name).read_text().splitlines()
         (copy / name).write_text("\n".join(lines[:-1]) + "\n")
     elif name != "nothing":
-        file = min((copy / "queue/4.14").glob("*.patch")) if name.endswith("/patch") else copy / name
+        patch = min((copy / "queue/4.14").glob("*.patch"))
+        file = patch if name.endswith("/patch") else copy / name
         file.write_text(file.read_text() + "\n")
     one = record.load(path)
     assert record.stale(one) == reason
@@ -256,7 +298,8 @@ def test_make_list_says_what_is_stale() -> None:
     for one in record.proofs():
         words = f"{one.source['version']}{', DEBUG=1' if one.debug else ''}" \
                 f"{' (stale)' if record.stale(one) else ''}"
-        proved = re.search(rf"(?m)^  {one.defect}\n(?:      .*\n)*?      proved on (.*)$", done.stdout)
+        proved = re.search(rf"(?m)^  {one.defect}\n(?:      .*\n)*?      proved on (.*)$",
+                           done.stdout)
         assert proved and words in proved[1].split("; ")
 
 

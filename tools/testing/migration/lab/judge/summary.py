@@ -16,7 +16,7 @@ from typing import Any, Self
 from lab.judge import timeline
 from lab.judge.klog import Complaint
 from lab.judge.ktap import Test
-from lab.judge.verdict import Boot, dies_of_it, keeps_writes, loses_writes, suffers_from_it, worst
+from lab.judge.verdict import Boot, keeps_writes, loses_writes, suffers_from_it, worst
 
 KERNELS = ("vulnerable", "fixed")
 _COUNTED = ("calls", "migrations", "lost_migrations", "hot_calls", "hot_moved")
@@ -94,7 +94,7 @@ class BootSummary:
         """What was wrong first; "" for a boot that did as it should, be it to die of the defect."""
         if said := worst(self.complaints):
             return said.text if said.text.startswith(said.kind) else f"{said.kind}: {said.text}"
-        if self.state == "DONE" or dies_of_it(self):
+        if self.state == "DONE" or self.state == "ENDED" and self.symptoms:
             return ""
         return (self.problems or ["the guest did not come to its end"])[0]
 

@@ -7,7 +7,6 @@ A verdict other than PROVED never needs an excuse; PROVED needs every piece of e
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from lab.judge.klog import Complaint, FATAL
 from lab.judge.ktap import Test, Transcript
@@ -85,17 +84,7 @@ def loses_writes(boot: Boot) -> bool:
                for test in boot.tests())
 
 
-class Ended(Protocol):
-    """What of a boot says how it ended."""
-
-    @property
-    def state(self) -> str: ...
-
-    @property
-    def symptoms(self) -> Sequence[Complaint]: ...
-
-
-def dies_of_it(boot: Ended) -> bool:
+def dies_of_it(boot: Boot) -> bool:
     """The defect was fatal to the kernel, which did not come to its end after that."""
     return boot.state == "ENDED" and bool(boot.symptoms)
 

@@ -7,7 +7,7 @@ goes into them, html.text() is the one way in for text, and nothing more has to 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 
 from lab.defect import Defect
@@ -205,7 +205,7 @@ def _article(anchor: str, proof: Proof) -> str:
     parts.append(_pictures(anchor, proof))
     head, *rows = tables.figures(run)
     parts.append(table(head, rows, f"Figures of {run.name()}", class_="figures"))
-    parts.append(_facts(facts(run)))
+    parts.append(_facts(tables.facts(run.report(), tables.kernels(run))))
     for name in KERNELS:
         if lost := run.variants[name].example:
             head_line, *lines = tables.evidence(lost, name)
@@ -243,26 +243,6 @@ def _pictures(anchor: str, proof: Proof) -> str:
         made += (f"<details><summary>The same of {text(picture.short())}</summary>{other}"
                  "</details>")
     return made
-
-
-def facts(run: Summary) -> list[tuple[str, str]]:
-    """Names and values of one line or more."""
-    source, made = run.source, run.provenance
-    dirty = f", dirty: {source['dirty']}" if "dirty" in source else ""
-    said = [("Repeat", run.command), ("Source", tables.source_name(source)),
-            ("Contents", f"sha256 {source['sha256']}" if "sha256" in source else ""),
-            ("Git", f"{source['git']}{dirty}" if "git" in source else "")]
-    for name in KERNELS:
-        one = run.variants[name]
-        said += [(name.capitalize(), "\n".join([one.how, *one.places])),
-                 (f"The {name} kernel's own checks", tables.checks(one))]
-    said += [("Compiler", run.compiler),
-             ("Guest", f"{run.arch}, {made.qemu or 'QEMU'} with {run.accel}"),
-             ("Made with", f"lab {made.lab}{', with changes' if made.dirty else ''}"
-              if made.lab else ""),
-             ("Began", run.started if len(run.started) == len("2026-01-01") else
-              f"{datetime.fromisoformat(run.started).astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC")]
-    return [(name, value) for name, value in said if value]
 
 
 def _sentence(said: str) -> str:

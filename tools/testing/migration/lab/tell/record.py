@@ -107,11 +107,12 @@ def dump(told: Any, indent: str = "") -> str:
     line = json.dumps(told)
     inside = list(told.values() if isinstance(told, dict) else told) \
         if isinstance(told, (dict, list)) else []
-    if len(indent + line) <= 100 or not any(one and isinstance(one, (dict, list)) for one in inside):
+    deep = any(one and isinstance(one, (dict, list)) for one in inside)
+    if len(indent + line) <= 100 or not deep:
         return line
     more = indent + " "
-    head = [f"{json.dumps(name)}: " for name in told] if isinstance(told, dict) else [""] * len(told)
-    lines = ",\n".join(f"{more}{name}{dump(one, more)}" for name, one in zip(head, inside))
+    heads = [f"{json.dumps(name)}: " if isinstance(told, dict) else "" for name in told]
+    lines = ",\n".join(f"{more}{head}{dump(one, more)}" for head, one in zip(heads, inside))
     return f"{line[0]}\n{lines}\n{indent}{line[-1]}"
 
 
@@ -129,7 +130,7 @@ def stale(run: Summary) -> str:
 def stale_mutants(told: dict[str, Any]) -> str:
     """The same of a run of mutants."""
     tests: Iterable[str] = (test for row in told["mutants"] for test in row.get("tests") or ())
-    return provenance.stale(_provenance(told), tests, (HOME / "mutants").glob("*.cocci"))
+    return provenance.stale(_provenance(told), tests, (HOME / "mutants").rglob("*.cocci"))
 
 
 def stale_bench(told: dict[str, Any]) -> str:

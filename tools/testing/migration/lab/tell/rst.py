@@ -28,12 +28,8 @@ def pages(folder: Path = record.RECORDS) -> dict[str, str]:
 
 def proof(run: Summary) -> str:
     """The record of a proof."""
-    facts = [(name.capitalize(), f"{one.how}\n" + "\n".join(one.places))
-             for name, one in run.variants.items()]
-    facts += [(f"The {name} kernel's own checks", said) for name, one in run.variants.items()
-              if (said := tables.checks(one, "``"))]
     lines = [*_head(run.defect, run.report(), f"{run.verdict}: {run.why}.", record.stale(run),
-                    facts), "", *table(*_rows(tables.figures(run)))]
+                    tables.kernels(run, "``")), "", *table(*_rows(tables.figures(run)))]
     for name, one in run.variants.items():
         if one.example:
             head, *rest = tables.evidence(one.example, name)
@@ -98,17 +94,12 @@ def _head(what: str, told: dict[str, Any], sentence: str, stale: str, facts: lis
     """What all records begin with, and the fields of a record."""
     title = f"{what}: {told['source']['version']}" + (", DEBUG=1" if told.get("debug") else "")
     bar = "=" * len(title)
-    made = told.get("provenance") or {}
-    lab = f"lab {made['lab'][:12]}{', with changes' if made['dirty'] else ''}" if made.get("lab") \
-        else ""
-    fields = [("Repeat", f"``{told['command']}``"), ("Source", tables.source_name(told["source"])),
-              *facts, ("Compiler", told["compiler"]),
-              ("Guest", f"{told['arch']}, {made.get('qemu') or 'QEMU'} with {told['accel']}"),
-              ("Made with", lab), ("Date", told["started"][:10])]
+    said = [(name, f"``{text}``" if name == "Repeat" else text)
+            for name, text in tables.facts(told, facts)]
     return [".. SPDX-License-Identifier: GPL-2.0", "", bar, title, bar, "", *wrap(sentence), "",
             *([*wrap(f"**Stale**: {stale}."), ""] if stale else []),
-            *(line for name, text in fields if text
-              for line in f":{name}: {text}".rstrip().replace("\n", "\n    ").split("\n"))]
+            *(line for name, text in said
+              for line in f":{name}: {text}".replace("\n", "\n    ").split("\n"))]
 
 
 def _rows(rows: list[Row]) -> tuple[Row, list[Row]]:

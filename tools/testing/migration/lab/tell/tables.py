@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """The figures and facts of a run as rows and lines of text, for every form that has them."""
 
+from datetime import datetime, timezone
 from typing import Any
 
-from lab.judge.summary import KERNELS, KernelSummary, Said, Summary, TestSummary
+from lab.judge.summary import KERNELS, KernelSummary, Summary, TestSummary
 from lab.words import share, wrap
 
 Row = tuple[str, ...]
@@ -79,17 +80,11 @@ def _cell(test: TestSummary | None, counts: bool) -> str:
 
 
 def checks(one: KernelSummary, quote: str = '"') -> str:
-    """What a kernel said of itself that was to be expected of it, and in how many boots each."""
-    return each(one.symptoms, one.boots, quote)
-
-
-def each(said: list[Said], boots: int, quote: str) -> str:
-    """Each of what was said, once."""
-    told = [f"in {one.boots} of {boots} boots {quote}{one.text}{quote}" for one in said[:_TOLD]
-            if one.text is not None]
-    more = sum(one.boots for one in said) - sum(one.boots for one in said[:_TOLD]
-                                                if one.text is not None)
-    return "; ".join([*told, *([f"in {more} something else"] if more else [])])
+    """What a kernel said of itself that was to be expected of it, each once and in how many boots."""
+    told = [said for said in one.symptoms[:_TOLD] if said.text is not None]
+    more = sum(said.boots for said in one.symptoms) - sum(said.boots for said in told)
+    return "; ".join([f"in {said.boots} of {one.boots} boots {quote}{said.text}{quote}"
+                      for said in told] + ([f"in {more} something else"] if more else []))
 
 
 def trouble(run: Summary) -> list[str]:
@@ -119,8 +114,30 @@ def evidence(told: dict[str, Any], kernel: str) -> list[str]:
         "No error was reported: the write is simply gone."]
 
 
-def source_name(source: dict[str, str]) -> str:
-    """Which source it was, in a line."""
-    if "package" in source:
-        return f"{source['package']} {source.get('package_version', '')}".strip()
-    return f"a tree of {source['version']}, contents sha256 {source['sha256'][:16]}"
+def facts(told: dict[str, Any], own: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What a report or a record says of how it was made, names and values; a value may have several
+    lines.  `own` is what reports of its kind alone say."""
+    source, made = told["source"], told.get("provenance") or {}
+    dirty = f", dirty: {source['dirty']}" if "dirty" in source else ""
+    began = datetime.fromisoformat(told["started"])
+    said = [
+        ("Repeat", told["command"]),
+        ("Source", " ".join(source.get(key, "") for key in ("package", "package_version")).strip()
+         or f"a tree of {source['version']}"),
+        ("Contents", f"sha256 {source['sha256']}" if "sha256" in source else ""),
+        ("Git", f"{source['git']}{dirty}" if "git" in source else ""), *own,
+        ("Compiler", told["compiler"]),
+        ("Guest", f"{told['arch']}, {made.get('qemu') or 'QEMU'} with {told['accel']}"),
+        ("Made with", f"lab {made['lab']}{', with changes' if made['dirty'] else ''}"
+         if made.get("lab") else ""),
+        # Of old records only the day is known.
+        ("Date", f"{began.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC" if began.tzinfo else
+         told["started"])]
+    return [(name, value) for name, value in said if value]
+
+
+def kernels(run: Summary, quote: str = '"') -> list[tuple[str, str]]:
+    """How the kernels of a run were made, and what they said of themselves, as facts."""
+    return [fact for name, one in run.variants.items() for fact in (
+        (name.capitalize(), "\n".join([one.how, *one.places])),
+        (f"The {name} kernel's own checks", checks(one, quote)))]

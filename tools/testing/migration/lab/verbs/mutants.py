@@ -325,7 +325,7 @@ def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress, resume:
                            f"nothing: {why}", f"{boot.folder}/console.log")
         return "passed"
 
-    origin = provenance.of_run(arch, tests, [fixed.how], MUTANTS.glob("*.cocci"))
+    origin = provenance.of_run(arch, tests, [fixed.how], MUTANTS.rglob("*.cocci"))
     made = Run(wanted, source, fixed, arch.name, accel, kernel.identity["compiler"], started, 0.0,
                rows, boots(fixed, tests, passes), origin)
 
