@@ -161,7 +161,6 @@ def _shell(args: argparse.Namespace, progress: Progress) -> int:
 
 def _list(_args: argparse.Namespace, _progress: Progress) -> int:
     print("Defects (DEFECT=)")
-    recorded = record.proofs()
     for name in defect.names():
         one = defect.load(name)
         shown = f"shown by {', '.join(one.selftests)}" if one.selftests else "no selftest shows it"
@@ -171,10 +170,8 @@ def _list(_args: argparse.Namespace, _progress: Progress) -> int:
             print(f"      {commit}")
         if one.brought:
             print(f"      came with {one.brought}")
-        if proofs := [f"{run.source['version']}{', DEBUG=1' if run.debug else ''}"
-                      f"{' (stale)' if record.stale(run) else ''}"
-                      for run in recorded if run.defect == name]:
-            print(f"      proved on {'; '.join(proofs)}")
+        if proofs := record.versions(name):
+            print(f"      proved on {', '.join(proofs)}")
     print("\nBases (BASE=)")
     for name in base.names():
         row = base.load(name)
@@ -185,6 +182,8 @@ def _list(_args: argparse.Namespace, _progress: Progress) -> int:
         else:
             where = f"{row.package} from this machine's apt sources"
         print(f"  {name:6} {where}")
+    for kind, done in (("mutants", "tried"), ("bench", "measured")):
+        print(f"\n{done.capitalize()} by make {kind}: {', '.join(record.versions(kind)) or 'nothing'}")
     print("\nMutants (MUTANT=)")
     for name in mutants.names():
         print(f"  {name}\n      {mutants.load(name).breaks}")

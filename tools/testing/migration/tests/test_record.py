@@ -295,12 +295,16 @@ def test_what_a_run_was_made_with() -> None:
 def test_make_list_says_what_is_stale() -> None:
     done = subprocess.run(["make", "--no-print-directory", "list"], cwd=REPO, text=True,
                           capture_output=True, check=True, env=outside_make())
-    for one in record.proofs():
-        words = f"{one.source['version']}{', DEBUG=1' if one.debug else ''}" \
-                f"{' (stale)' if record.stale(one) else ''}"
-        proved = re.search(rf"(?m)^  {one.defect}\n(?:      .*\n)*?      proved on (.*)$",
-                           done.stdout)
-        assert proved and words in proved[1].split("; ")
+    for path in record.RECORDS.glob("*/*.json"):
+        kind = path.parent.name
+        head = {"mutants": "Tried by make mutants: ", "bench": "Measured by make bench: "}.get(
+            kind, rf"  {kind}\n(?:      .*\n)*?      proved on ")
+        told_ = re.search(rf"(?m)^{head}(.*)$", done.stdout)
+        assert told_, kind
+        # All of those that were converted.
+        stale = "null" in path.read_text().partition('"selftests": ')[2][:5]
+        assert not stale or f"{path.stem} (stale)" in told_[1].split(", ")
+        assert stale or path.stem in told_[1].replace(" (stale)", "").split(", ")
 
 
 # ---- which run -----------------------------------------------------------------------------

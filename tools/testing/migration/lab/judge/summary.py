@@ -93,7 +93,8 @@ class BootSummary:
     def wrong(self) -> str:
         """What was wrong first; "" for a boot that did as it should, be it to die of the defect."""
         if said := worst(self.complaints):
-            return said.text if said.text.startswith(said.kind) else f"{said.kind}: {said.text}"
+            bare = said.text.removeprefix("BUG: ").startswith(said.kind)
+            return said.text if bare else f"{said.kind}: {said.text}"
         if self.state == "DONE" or self.state == "ENDED" and self.symptoms:
             return ""
         return (self.problems or ["the guest did not come to its end"])[0]

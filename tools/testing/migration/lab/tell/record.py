@@ -60,6 +60,14 @@ def proofs(folder: Path = RECORDS) -> list[Summary]:
             if path.parent.name not in _OTHER]
 
 
+def versions(what: str, folder: Path = RECORDS) -> list[str]:
+    """The versions that there are records of, of a defect, of mutants or of bench, and which of
+    them are stale, in words."""
+    asked = {"mutants": stale_mutants, "bench": stale_bench}.get(what)
+    return [path.stem + (" (stale)" if (asked(read(path)) if asked else stale(load(path))) else "")
+            for path in sorted((folder / what).glob("*.json"))]
+
+
 def write(out: Path, folder: Path = RECORDS) -> Path:
     """Write the record of the last proof in `out`: only what is PROVED is recorded."""
     path = out / "verdict.json"
