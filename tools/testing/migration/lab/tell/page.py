@@ -25,11 +25,11 @@ TITLE = "Page migration that loses writes"
 
 # A mark for each verdict, and what it means; what is not here is shown like INCOMPLETE.
 VERDICTS = {
-    "PROVED": ("\u2713", "every boot of the vulnerable kernel lost writes, no boot of the fixed "
-                         "one did, pages really moved in both, and no log has a complaint"),
+    "PROVED": ("\u2713", "every boot of the vulnerable kernel showed the defect, no boot of the "
+                         "fixed one did though its tests could have, and no log has a complaint"),
     "MISSED": ("\u25cb", "the vulnerable kernel passed: the test did not see the defect"),
-    "REGRESSED": ("\u2717", "the fixed kernel lost a write or failed a test"),
-    "INCONCLUSIVE": ("?", "too few pages moved to say anything"),
+    "REGRESSED": ("\u2717", "the fixed kernel showed the defect or failed a test"),
+    "INCONCLUSIVE": ("?", "too little was counted to say anything"),
     "CRASHED": ("!", "a kernel crashed or complained in its log"),
     "TIMEOUT": ("\u2026", "a guest outlived its time"),
     "INCOMPLETE": ("\u2205", "a guest fell silent, or results are missing"),

@@ -81,8 +81,8 @@ def bench(told: dict[str, Any]) -> str:
                   "where they differ. What is measured, and how, is in "
                   "Documentation/bench/index.rst."
                   + (" Times are those of TCG, and say little." if told["accel"] == "tcg" else ""),
-                  record.stale_bench(told), [*told["variants"].items(),
-                                             ("Boots", f"{told['rounds']} of each kernel, in turn")])
+                  record.stale_bench(told),
+                  [*told["variants"].items(), ("Boots", f"{told['rounds']} of each kernel, in turn")])
     for one in told["tables"]:
         lines += ["", *wrap(f"{one['title']}."), "",
                   *table(tuple(one["head"]), [tuple(row) for row in one["rows"]])]

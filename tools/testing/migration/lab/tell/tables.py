@@ -4,7 +4,7 @@
 from datetime import datetime, timezone
 from typing import Any
 
-from lab.judge.summary import KERNELS, KernelSummary, Summary, TestSummary
+from lab.judge.summary import KERNELS, KernelSummary, Said, Summary, TestSummary
 from lab.words import share, wrap
 
 Row = tuple[str, ...]
@@ -80,11 +80,16 @@ def _cell(test: TestSummary | None, counts: bool) -> str:
 
 
 def checks(one: KernelSummary, quote: str = '"') -> str:
-    """What a kernel said of itself that was to be expected of it, each once and in how many boots."""
-    told = [said for said in one.symptoms[:_TOLD] if said.text is not None]
-    more = sum(said.boots for said in one.symptoms) - sum(said.boots for said in told)
-    return "; ".join([f"in {said.boots} of {one.boots} boots {quote}{said.text}{quote}"
-                      for said in told] + ([f"in {more} something else"] if more else []))
+    """What a kernel said of itself that was to be expected of it."""
+    return _each(one.symptoms, one.boots, quote)
+
+
+def _each(said: list[Said], boots: int, quote: str) -> str:
+    """What was said, each once and in how many boots."""
+    told = [one for one in said[:_TOLD] if one.text is not None]
+    more = sum(one.boots for one in said) - sum(one.boots for one in told)
+    return "; ".join([f"in {one.boots} of {boots} boots {quote}{one.text}{quote}" for one in told]
+                     + ([f"in {more} something else"] if more else []))
 
 
 def trouble(run: Summary) -> list[str]:
@@ -137,7 +142,9 @@ def facts(told: dict[str, Any], own: list[tuple[str, str]]) -> list[tuple[str, s
 
 
 def kernels(run: Summary, quote: str = '"') -> list[tuple[str, str]]:
-    """How the kernels of a run were made, and what they said of themselves, as facts."""
+    """How the kernels of a run were made, what they said of themselves, and why tests were skipped,
+    as facts."""
     return [fact for name, one in run.variants.items() for fact in (
         (name.capitalize(), "\n".join([one.how, *one.places])),
-        (f"The {name} kernel's own checks", checks(one, quote)))]
+        (f"The {name} kernel's own checks", checks(one, quote)),
+        (f"Skipped on the {name} kernel", _each(one.skips or [], one.boots, quote)))]
