@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from conftest import LATER, debian_files, outside_make
+from test_record import made
+from test_result import deaths
 
 from lab.errors import LabError
 from lab.guest import selftest
 from lab.paths import REPO
 from lab.progress import Progress
-from lab.tell import docs, record
+from lab.tell import docs, record, result
 
 PAGE = REPO / "Documentation" / "mm" / "hugetlb_pmd_sharing.rst"
 # Where the functions are that the page is about, and those who unshare; the patterns are tar's.
@@ -65,6 +67,22 @@ def test_a_warning_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     (tmp_path / "in" / "mm" / "page.rst").write_text(bad)
     with pytest.raises(LabError, match=r"Documentation/mm/page\.rst:\d+: (WARNING|ERROR)"):
         docs.build(tmp_path / "out", Progress(io.StringIO()), tmp_path / "in", tmp_path)
+
+
+@needs_sphinx
+def test_new_records_render_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                              ) -> None:
+    """With all that those of before do not have: evidence, checks, reasons for skips."""
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+    for name, one in (("new", made()), ("died", deaths())):
+        result.write(one, tmp_path / name)
+        record.write(tmp_path / name, tmp_path / name / "records")
+        (tmp_path / name / "in").mkdir()
+        docs.build(tmp_path / name / "out", Progress(io.StringIO()), tmp_path / name / "in",
+                   tmp_path / name / "records")
+        page = (tmp_path / name / "out/proofs/pmd-share-migrate/6.12.57-1.html").read_text()
+        assert ("One lost write, on the vulnerable kernel" in page) == (name == "new")
+        assert ("swapops.h:505!" in page) == ("<strong>Stale</strong>" in page) == (name == "died")
 
 
 def test_the_kernels_index_and_conf_are_left_alone() -> None:
