@@ -248,8 +248,10 @@ class Summary:
 
 
 def command(given: str, version: str) -> str:
-    """A command, with a path that is nobody's own."""
-    return re.sub(r"KERNEL=\S+", f"KERNEL=/path/to/{version}", given)
+    """A command, with paths that are nobody's own."""
+    for name, path in (("KERNEL", version), ("HARNESS", "linux")):
+        given = re.sub(rf"\b{name}=(?:'[^']*'|\S)+", f"{name}=/path/to/{path}", given)
+    return given
 
 
 def kernel(how: str, places: Sequence[str], boots: Sequence[Boot],
