@@ -1,43 +1,43 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Loads bases/<name>.conf: where a kernel's source comes from, and what differs in its build.
+"""Loads bases/<name>.toml: where a kernel's source comes from, and what differs in its build.
 
-Such a file is INI with one section, [base], and at most these keys, each of them optional:
+Each of the keys is optional; a list is one of strings:
 
     package   Debian's source package; without it the base is only used for KERNEL= trees
-    suites    suites that have the package, main archive or security; without it the machine's own
-              apt sources
-    drop      options of the lab's fragments that this base does not have, one a line
-    add       further lines for its .config, one a line ("CONFIG_X=n" for off: "#" is a comment)
+    suites    a list: suites that have the package, main archive or security; without it the
+              machine's own apt sources
+    drop      a list: options of the lab's fragments that this base does not have, "CONFIG_X"
     cflags    KCFLAGS that it needs to be built with a modern compiler
     cmdline   words to add to the kernel's command line
-    noise     what this version's kernels say of themselves now and then, whatever the variant:
-              regular expressions for complaints, one a line; they are told, and count for nothing
+    noise     a list: what this version's kernels say of themselves now and then, whatever the
+              variant, as regular expressions for complaints; they are told, and count for nothing
+
+bases/<name>.config is a Kconfig fragment: what the kernels of this base need on top of the lab's
+own.
 """
 
-import configparser
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
+from lab import schema
 from lab.errors import LabError
+from lab.kernel import fragment
 from lab.paths import HOME
 
 BASES = HOME / "bases"
-
-_KEYS = {"package", "suites", "drop", "add", "cflags", "cmdline", "noise"}
 
 
 @dataclass(frozen=True)
 class Base:
     """A kernel version that the lab knows how to get, configure and build."""
 
-    name: str                   # "6.12"
-    package: str | None         # "linux-source-6.12"; None: no package, for KERNEL= trees only
-    suites: tuple[str, ...]     # () = the machine's own apt sources
-    drop: tuple[str, ...]       # options of the fragments to leave out, "CONFIG_X=y"
-    add: tuple[str, ...]        # further .config lines
-    cflags: str
-    cmdline: str
+    name: str                       # "6.12"
+    package: str | None = None      # "linux-source-6.12"; None: no package, for KERNEL= trees only
+    suites: tuple[str, ...] = ()    # none: the machine's own apt sources
+    drop: tuple[str, ...] = ()
+    add: tuple[str, ...] = ()       # the lines of <name>.config
+    cflags: str = ""
+    cmdline: str = ""
     noise: tuple[str, ...] = ()
 
 
@@ -47,15 +47,24 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def names() -> list[str]:
     """The names of all bases, oldest version first."""
-    return sorted((path.stem for path in BASES.glob("*.conf")
+    return sorted((path.stem for path in BASES.glob("*.toml")
                    if re.fullmatch(r"2\.6\.\d+|\d+\.\d+", path.stem)), key=_numbers)
 
 
 def load(name: str) -> Base:
-    """The base `name`; LabError where there is none or its file has something wrong in it."""
+    """The base `name`; LabError where there is none or its files have something wrong in them."""
     if name not in names():
         raise LabError(f"no base {name}: there are {', '.join(names()) or 'none'}")
-    return _read(BASES / f"{name}.conf")
+    path = BASES / f"{name}.toml"
+    one = schema.fill(Base, path, "", schema.read(path), name=name,
+                      add=fragment.lines(BASES / f"{name}.config"))
+    if one.suites and one.package is None:
+        raise LabError(f"{path}: suites without a package")
+    for option in one.drop:
+        if not re.fullmatch(r"CONFIG_\w+", option):
+            raise LabError(f"{path}: drop: {option} is not the name of an option, CONFIG_X")
+    schema.expressions(path, "noise", one.noise)
+    return one
 
 
 def for_version(version: str) -> Base:
@@ -73,50 +82,3 @@ def for_version(version: str) -> Base:
         raise LabError(f"no base for kernel {version}: the lab knows {', '.join(names())} and "
                        "what comes after them; name the one to build it as with BASE=")
     return load(below[-1])
-
-
-def _read(path: Path) -> Base:
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
-    except (configparser.Error, UnicodeDecodeError) as err:
-        raise LabError(f"{path} cannot be read: {' '.join(str(err).split())}") from err
-    if parser.sections() != ["base"]:
-        raise LabError(f"{path} must have one section, [base]: it has {parser.sections()}")
-    text = parser["base"]
-    if strange := sorted(set(text) - _KEYS):
-        raise LabError(f"{path}: unknown: {', '.join(strange)}")
-    package = text.get("package", "").strip() or None
-    suites = tuple(text.get("suites", "").split())
-    if suites and package is None:
-        raise LabError(f"{path}: suites without a package")
-    return Base(
-        name=path.stem,
-        package=package,
-        suites=suites,
-        drop=_lines(path, "drop", text.get("drop", "")),
-        add=_lines(path, "add", text.get("add", "")),
-        cflags=" ".join(text.get("cflags", "").split()),
-        cmdline=" ".join(text.get("cmdline", "").split()),
-        noise=expressions(path, "noise", text.get("noise", "")),
-    )
-
-
-def expressions(path: Path, key: str, text: str) -> tuple[str, ...]:
-    """The regular expressions in a value, one a line; LabError for a line that is none."""
-    lines = tuple(line.strip() for line in text.splitlines() if line.strip())
-    for line in lines:
-        try:
-            re.compile(line)
-        except re.error as err:
-            raise LabError(f"{path}: {key}: {line}: {err}") from err
-    return lines
-
-
-def _lines(path: Path, key: str, text: str) -> tuple[str, ...]:
-    """The options in a value, one a line; LabError for a line that is none."""
-    lines = tuple(line.strip() for line in text.splitlines() if line.strip())
-    for line in lines:
-        if not re.fullmatch(r"CONFIG_\w+=.+", line):
-            raise LabError(f"{path}: {key}: not an option: {line}")
-    return lines

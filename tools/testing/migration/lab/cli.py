@@ -76,7 +76,7 @@ def _wanted(args: argparse.Namespace, boots: int = 1) -> prove.Wanted:
 
 def _prove(args: argparse.Namespace, progress: Progress) -> int:
     wanted = _wanted(args)
-    if not wanted.defect.selftests:
+    if not wanted.defect.show.selftests:
         raise LabError(f"there is nothing to prove {wanted.defect.name} with: no selftest shows "
                        "it, only make audit finds it")
     deps.ensure(progress)
@@ -144,9 +144,10 @@ def _shell(args: argparse.Namespace, progress: Progress) -> int:
     made = prove.prepare(wanted, row, progress, only=(name,))
     image = made.kernels[name].image
     accel = qemu.choose_accel(wanted.accel, row, image, made.initrd, progress)
-    machine = wanted.defect.machine
+    machine = wanted.defect.guest
     what = qemu.Guest(row, accel, image, made.initrd, " ".join(
-        ["lab.shell", "quiet", made.source.base.cmdline, machine.cmdline]), machine)
+        ["lab.shell", "quiet", made.source.base.cmdline,
+         wanted.defect.kernel.cmdline]), machine)
     progress.note(f"the {name} kernel {made.source.version}, {accel.upper()}; Ctrl-A X ends it")
     with tempfile.TemporaryDirectory(prefix="lab-shell-") as folder:
         os.chdir(folder)
@@ -163,7 +164,8 @@ def _list(_args: argparse.Namespace, _progress: Progress) -> int:
     print("Defects (DEFECT=)")
     for name in defect.names():
         one = defect.load(name)
-        shown = f"shown by {', '.join(one.selftests)}" if one.selftests else "no selftest shows it"
+        shown = f"shown by {', '.join(one.show.selftests)}" if one.show.selftests \
+            else "no selftest shows it"
         print(f"  {name}\n      {one.title}\n"
               f"      {one.versions()}; {shown}")
         for commit in one.upstream:
@@ -207,7 +209,7 @@ def _kselftest(args: argparse.Namespace, _progress: Progress) -> int:
     # KTAP alone goes to standard output.
     progress = Progress(sys.stderr)
     one = defect.load(args.defect) if args.defect else None
-    names = one.selftests if one else ()
+    names = one.show.selftests if one else ()
     if args.defect and not names:
         raise LabError(f"no selftest shows {args.defect}, only make audit finds it")
     if args.tests and not names:

@@ -1,65 +1,153 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Loads defects/<name>/defect: what a defect is, what shows it, and what takes its cure out.
+"""Loads defects/<name>/: what a defect is, what shows it, and what takes its cure out.
 
-A race that is too narrow to be met in each boot may have an amplifier.cocci, which makes it wider
-in the vulnerable and in the fixed kernel alike, and an [amplifier] that says how in words.
+All that the lab knows of a defect is in that folder.  No code of the lab names one, or a selftest.
 
-Such a file is INI. A defect that no selftest shows names none, and has an [audit]. One that shares
-its selftests with another names those variants of them that are about it, or a selftest all of
-whose variants are. A defect that nobody has fixed yet has no `upstream` and no `fixed`, and says in
-`brought` which commit brought it: a patch of a queue mends it if it says so in its Fixes: line.
+    defect.toml       the keys below; the only file that must be there
+    revert.cocci      takes the protection out of a kernel that has it; goes with [revert]
+    audit.cocci       finds the defect in a kernel's source; goes with [audit]
+    amplifier.cocci   makes a race that is too narrow to be met in each boot wider, in both kernels
+                      alike; goes with [amplifier]
+    config            a Kconfig fragment: what both kernels need beyond configs/base.config
+    report            a mail to the maintainers of a kernel that has the defect today, which `make
+                      series` writes beside the patches.  It says which patch it is about, and of
+                      which queues: "Patch (6.12, 6.1):", and the subject on the next line, indented
 
-Beside the file a defect that is live in a kernel may have a report: a mail to those who maintain that
-kernel, for `make series` to write beside the patches.  It says which patch it is about, and of which
-queues: "Patch (6.12, 6.1):", and the subject on the next line, indented.
+The keys of defect.toml are strings if nothing else is said.  A list is one of strings.  Functions
+and files are those of a kernel tree; in a list of functions, "a|b" says that b took over from a.
 
-Beside [defect], [control], [amplifier] and [audit] the file may say what the tests of this defect
-need that no other's do:
+    title             what goes wrong, in a line
+    since             the first version that has the defect
+    upstream          a list: the commits that fix it, each "sha subject"
+    fixed             the first version that has the fix
+    brought           "sha subject" of the commit that brought it, in place of upstream and fixed
+                      where nobody has fixed it yet.  A patch of a queue mends it if it says so in
+                      its Fixes: line
+    shares_tables     true where only a kernel that shares PMD tables can have it; false by default
 
-    [kernel]          one of these, or both
-    add       files of this repository that both kernels get, at the same path; a C file is built in
-    options   further lines for their .config, one a line
-    [guest]
-    nodes     MiB of memory that the kernel boots with, for each of the two nodes
-    dimms     MiB for each node that are added by ACPI and movable; 0 for none
-    cpu       features of the CPU beyond those of the lab's own
-    virtio_mem   MiB of a virtio-mem device on node 0, of which nothing is plugged at first; the
-              guest sets its size over QMP, on a serial line of its own
-    cmdline   words to add to the kernel's command line
+    [show]            how it is shown.  No table: no selftest shows it, and there is an [audit]
+    selftests         a list: the programs that show it
+    variants          a list: variants of the selftests (their option -v) that are about this
+                      defect, or a selftest itself (-f) where all of its are; by default those of
+                      all selftests
+    symptoms          a list: what the defect makes a kernel say of itself, as regular expressions
+                      for complaints in a vulnerable kernel's log
+    fatal             a list of such, too: those after which the kernel need not come to its end
+    turns             a list, where it is fatal: variants of which a boot of the vulnerable kernel
+                      runs one, in turn, beside `variants`, which it does not die of
+    harm              what a migration did that shows the defect; "lost writes" by default
+    counts            what the selftests count as migrations, in their own word; "migrations" by
+                      default
+    on_request        true where the selftests take minutes or the kernel may die of them: what runs
+                      all selftests in a guest leaves `env` out, and they skip; false by default
+
+    [revert]
+    files             a list: files that the rule is run on, those that a tree has
+    places            a list: functions that it must change, each that exists once
+    removes           the function whose call goes, once a place; "a|b" as above
+
+    [amplifier]
+    files, places     as above
+    does              in words, what it does
+
+    [audit]
+    files             as above
+    exist             a list: functions without which a tree is not affected
+    see               a list: functions that the rules must see where a tree has them
+
+    [queue]           where not the released tree is the vulnerable one, one of these
+    before_own        true: the queue up to the first patch that mends the defect
+    without           a list: the queue without these patches, which are named without number
+    form              what another form of the queue makes: "series.<form>"
+
+    [kernel]          what both kernels get
+    add               a list: files of this repository, at the same path; a C file is built in
+    cmdline           words to add to the kernel's command line
+
+    [guest]           the machine that the tests of this defect need
+    nodes             two numbers: MiB of memory that the kernel boots with, for each node
+    dimms             two numbers: MiB for each node that are added by ACPI and movable; 0 for none
+    cpu               features of the CPU beyond those of the lab's own, "+pdpe1gb"
+    virtio_mem        a number: MiB of a virtio-mem device on node 0, of which nothing is plugged at
+                      first; the guest sets its size over QMP, on a serial line of its own
+    env               a list: "NAME=value" for the environment of the selftests, in a guest
 """
 
-import configparser
 import dataclasses
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.base import expressions
+from lab import schema
 from lab.errors import LabError
+from lab.kernel import fragment
 from lab.paths import HOME, REPO
 
 DEFECTS = HOME / "defects"
+FILE = "defect.toml"
 
-_KEYS: dict[str, set[str]] = {
-    "defect": {"title", "since"},
-    "control": {"files", "places", "removes"},
-    "amplifier": {"files", "places", "does"},
-    "queue": {"vulnerable"},
-    "audit": {"files", "exist", "see"},
-    "kernel": set(),
-    "guest": set(),
-}
-_OPTIONAL: dict[str, set[str]] = {
-    "defect": {"upstream", "fixed", "brought", "selftests", "variants", "symptoms", "fatal", "turns",
-               "harm", "counts"},
-    "kernel": {"add", "options"},
-    "guest": {"nodes", "dimms", "cpu", "virtio_mem", "cmdline"},
-}
-# Sections that go with no file of their own.
-_FREE = {"queue", "kernel", "guest"}
-# Functions of shared PMD tables: a tree that shares none has them to no effect.
-_SHARING = {"huge_pmd_share", "sharing_lock", "adjust_range_if_pmd_sharing_possible",
-            "tlb_unshare_pmd_ptdesc"}
+
+@dataclass(frozen=True)
+class Show:
+    """How a defect is shown."""
+
+    selftests: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
+    symptoms: tuple[str, ...] = ()      # once loaded, what is fatal is among them
+    fatal: tuple[str, ...] = ()
+    turns: tuple[str, ...] = ()
+    harm: str = "lost writes"
+    counts: str = "migrations"
+    on_request: bool = False
+
+
+@dataclass(frozen=True)
+class Revert:
+    """What takes the protection out of a kernel that has it."""
+
+    rule: Path
+    files: tuple[str, ...]
+    places: tuple[str, ...]
+    removes: str
+
+
+@dataclass(frozen=True)
+class Amplifier:
+    """What both kernels get so that a race is met in each boot of the vulnerable one."""
+
+    rule: Path
+    files: tuple[str, ...]
+    places: tuple[str, ...]
+    does: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What finds the defect in a kernel's source."""
+
+    rule: Path
+    files: tuple[str, ...]
+    exist: tuple[str, ...]
+    see: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What of a queue is in the vulnerable kernel: nothing of it by default."""
+
+    before_own: bool = False
+    without: tuple[str, ...] = ()
+    form: str = ""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What both kernels get."""
+
+    add: tuple[str, ...] = ()
+    cmdline: str = ""
+    options: tuple[str, ...] = ()       # the lines of `config`
 
 
 @dataclass(frozen=True)
@@ -73,19 +161,9 @@ class Machine:
 
     nodes: tuple[int, int] = (256, 256)
     dimms: tuple[int, int] = (1024, 1024)
-    cpu: str = ""               # features, "+pdpe1gb"
-    virtio_mem: int = 0         # MiB of a device on node 0; none
-    cmdline: str = ""
-
-
-@dataclass(frozen=True)
-class Amplifier:
-    """What both kernels get so that a race is met in each boot of the vulnerable one."""
-
-    rule: Path
-    files: tuple[str, ...]          # that it is run on, those that a tree has
-    places: tuple[str, ...]         # functions that it must change, as those of a control
-    does: str                       # in words
+    cpu: str = ""
+    virtio_mem: int = 0                 # none
+    env: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,57 +171,31 @@ class Defect:
     """One way in which page migration loses track of a mapping."""
 
     name: str
-    title: str
-    upstream: tuple[str, ...]       # the commits that fix it: "sha subject"; none, and `brought`
-    since: str                      # the first version that has the defect
-    fixed: str                      # the first version that has the fix; "" if none has
-    selftests: tuple[str, ...]      # names of the programs that show it, where there are any
     folder: Path
-    control: Path | None            # control.cocci, where there is one
-    control_files: tuple[str, ...]  # files that the control is run on, those that a tree has
-    places: tuple[str, ...]         # functions that it must change, each that exists once; "a|b"
-                                    # where b took over from a
-    removes: str                    # the function whose call goes, once a place; "a|b" as above
-    brought: str = ""               # where nobody has fixed it: the commit that it came with
-    variants: tuple[str, ...] = ()  # of the selftests (their option -v) that are about this defect,
-                                    # or a selftest itself (-f) where all of its are; those of all
-                                    # selftests where none is named
-    symptoms: tuple[str, ...] = ()  # what the defect makes a kernel say of itself: regular
-                                    # expressions for complaints in a vulnerable kernel's log
-    fatal: tuple[str, ...] = ()     # those of the symptoms after which it need not come to its end
-    turns: tuple[str, ...] = ()     # where it is fatal: variants of the selftests (their option -v)
-                                    # of which a boot of the vulnerable kernel runs one, in turn,
-                                    # beside `variants`, which it does not die of
-    harm: str = "lost writes"       # what a migration did that shows the defect
-    counts: str = "migrations"      # what the selftests count as migrations, in their own word
-    audit: Path | None = None       # audit.cocci, where there is one
-    audit_files: tuple[str, ...] = ()   # files that it is run on, those that a tree has
-    exist: tuple[str, ...] = ()     # functions without which a tree is not affected; "a|b" for a
-                                    # function that was renamed
-    see: tuple[str, ...] = ()       # functions that the rules must see where a tree has them
+    title: str
+    since: str
+    upstream: tuple[str, ...] = ()
+    fixed: str = ""
+    brought: str = ""
+    shares_tables: bool = False
+    show: Show = Show()
+    revert: Revert | None = None
     amplifier: Amplifier | None = None
-    machine: Machine = Machine()
-    add: tuple[str, ...] = ()       # files of the repository that both kernels get
-    options: tuple[str, ...] = ()   # further .config lines
-    without: tuple[str, ...] = ()   # where not the released tree is the vulnerable one: the patches
-                                    # of the queue that are not in it, without their numbers
-    form: str = ""                  # or what another form of the queue makes: the name of its file
-    before_own: bool = False        # or all that come before the first that mends the defect
-    report: Path | None = None      # the mail that tells those who maintain a kernel that has it
+    audit: Audit | None = None
+    queue: Queue = Queue()
+    kernel: Kernel = Kernel()
+    guest: Machine = Machine()
+    report: Path | None = None          # the mail, where there is one
 
     def arguments(self, turn: str = "") -> tuple[str, ...]:
         """Those of the selftests, for the variants that are about this defect; of its turns only
         `turn`, where one is named."""
-        chosen = self.variants
+        chosen = self.show.variants
         if turn or chosen:
-            chosen += (turn,) if turn else self.turns
+            chosen += (turn,) if turn else self.show.turns
         # The fixture of a selftest has its name.
         return tuple(word for name in chosen
-                     for word in ("-f" if name in self.selftests else "-v", name))
-
-    def shared(self) -> bool:
-        """Whether it is one of shared PMD tables: no code that shares them, no such defect."""
-        return not _SHARING.isdisjoint(name for names in self.exist for name in names.split("|"))
+                     for word in ("-f" if name in self.show.selftests else "-v", name))
 
     def versions(self) -> str:
         """Which versions have it, in words."""
@@ -151,130 +203,91 @@ class Defect:
                                           "fixed in no version yet")
 
 
+# Tables that go with a rule of the same name, and those that do not.
+_RULES: dict[str, type[Revert | Amplifier | Audit]] = {
+    "revert": Revert, "amplifier": Amplifier, "audit": Audit}
+_FREE: dict[str, type[Show | Queue | Kernel | Machine]] = {
+    "show": Show, "queue": Queue, "kernel": Kernel, "guest": Machine}
+
+
 def names() -> list[str]:
     """The names of all defects, sorted."""
-    return sorted(path.parent.name for path in DEFECTS.glob("*/defect"))
+    return sorted(path.parent.name for path in DEFECTS.glob(f"*/{FILE}"))
 
 
 def load(name: str) -> Defect:
-    """The defect `name`; LabError where there is none or its file says too little or too much."""
+    """The defect `name`; LabError where there is none or its files say too little or too much."""
     if name not in names():
         raise LabError(f"no defect {name}: there are {', '.join(names()) or 'none'}")
     folder = DEFECTS / name
-    path = folder / "defect"
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
-    except (configparser.Error, UnicodeDecodeError) as err:
-        raise LabError(f"{path} cannot be read: {' '.join(str(err).split())}") from err
-
-    rules = {name: folder / f"{name}.cocci" for name in ("control", "amplifier", "audit")}
-    control, audit = rules["control"], rules["audit"]
-    wanted = {"defect"} | {name for name, file in rules.items() if file.exists()}
-    if set(parser.sections()) - _FREE != wanted:
-        pairs = ", ".join(f"[{rule}] goes with {rule}.cocci" for rule in sorted(rules))
-        raise LabError(f"{path} has the sections {sorted(parser.sections())}, it must have "
-                       f"{sorted(wanted)} ({pairs}), and may have {', '.join(sorted(_FREE))}")
-    wanted |= set(parser.sections())
-    for section in sorted(wanted):
-        have = set(parser[section]) - _OPTIONAL.get(section, set())
-        if have != _KEYS[section]:
-            raise LabError(f"{path}, section [{section}]: missing or unknown: "
-                           f"{', '.join(sorted(have ^ _KEYS[section]))}")
-        for key in sorted(parser[section]):
-            if not parser[section][key].strip():
-                raise LabError(f"{path}, section [{section}]: {key} is empty")
-
-    text = parser["defect"]
-    if {"upstream", "fixed", "brought"} & set(text) not in ({"upstream", "fixed"}, {"brought"}):
-        raise LabError(f"{path}, section [defect]: it must have upstream and fixed or, where nobody "
-                       "has fixed it yet, brought and neither of them")
-    if "variants" in text and "selftests" not in text:
-        raise LabError(f"{path} names variants, and no selftests that have them")
-    if "selftests" not in text and "audit" not in wanted:
-        raise LabError(f"{path} names no selftests and has no [audit]: nothing finds the defect")
-    fatal, symptoms = (expressions(path, key, text.get(key, "")) for key in ("fatal", "symptoms"))
-    turns = tuple(text.get("turns", "").split())
-    if turns and not fatal:
-        raise LabError(f"{path}: turns are for a kernel that dies of its first test: fatal says "
-                       "how, or all tests can run in each boot")
-    control_files: tuple[str, ...] = ()
-    places: tuple[str, ...] = ()
-    removes = ""
-    if "control" in wanted:
-        control_files = tuple(parser["control"]["files"].split())
-        places = tuple(parser["control"]["places"].split())
-        removes = parser["control"]["removes"].strip()
-    amplifier = None
-    if "amplifier" in wanted:
-        said = parser["amplifier"]
-        amplifier = Amplifier(rules["amplifier"], tuple(said["files"].split()),
-                              tuple(said["places"].split()), " ".join(said["does"].split()))
-    audit_files: tuple[str, ...] = ()
-    exist: tuple[str, ...] = ()
-    see: tuple[str, ...] = ()
-    if "audit" in wanted:
-        see = tuple(parser["audit"]["see"].split())
-        audit_files = tuple(parser["audit"]["files"].split())
-        exist = tuple(parser["audit"]["exist"].split())
-    without: tuple[str, ...] = ()
-    form = ""
-    before_own = False
-    if "queue" in wanted:
-        value = parser["queue"]["vulnerable"].split()
-        before_own = value == ["before", "its", "own"]
-        if len(value) == 1 and value[0].startswith("series."):
-            form = value[0]
-        elif value[0] == "without" and len(value) > 1:
-            without = tuple(value[1:])
-        elif not before_own:
-            raise LabError(f"{path}: [queue] vulnerable must be: without <patches, without number>; "
-                           "or: before its own; or: series.<form>")
+    path = folder / FILE
+    said = schema.read(path)
+    tables: dict[str, object] = {}
+    for table in sorted(key for key, value in said.items() if isinstance(value, dict)):
+        if table not in _RULES and table not in _FREE:
+            raise LabError(f"{path}: [{table}]: there is no such table, only "
+                           f"{', '.join(f'[{one}]' for one in (*_RULES, *_FREE))}")
+        if not said[table]:
+            raise LabError(f"{path}: [{table}] is empty")
+    for table, rule_of in _RULES.items():
+        rule = folder / f"{table}.cocci"
+        if rule.exists() != (table in said):
+            there, lacks = (rule.name, f"[{table}]") if rule.exists() else (f"[{table}]", rule.name)
+            raise LabError(f"{path}: there is {there} and no {lacks}: one goes with the other")
+        if table in said:
+            tables[table] = schema.fill(rule_of, path, table, said.pop(table), rule=rule)
+    for table, part in _FREE.items():
+        given = {"options": fragment.lines(folder / "config")} if part is Kernel else {}
+        tables[table] = schema.fill(part, path, table, said.pop(table, {}), **given)
     report = folder / "report"
-    add: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-    if "kernel" in wanted:
-        add = tuple(parser["kernel"].get("add", "").split())
-        options = tuple(line.strip() for line in parser["kernel"].get("options", "").splitlines()
-                        if line.strip())
-        if not add and not options:
-            raise LabError(f"{path}: [kernel] says neither add nor options")
-        for file in add:
-            if not (REPO / file).is_file():
-                raise LabError(f"{path}: [kernel] add: there is no {file} in this repository")
-    return Defect(
-        name=name,
-        title=text["title"].strip(),
-        upstream=tuple(line.strip() for line in text.get("upstream", "").splitlines()
-                       if line.strip()),
-        since=text["since"].strip(),
-        fixed=text.get("fixed", "").strip(),
-        brought=text.get("brought", "").strip(),
-        selftests=tuple(text.get("selftests", "").split()),
-        variants=tuple(text.get("variants", "").split()),
-        folder=folder,
-        control=control if "control" in wanted else None,
-        control_files=control_files,
-        places=places,
-        removes=removes,
-        symptoms=fatal + symptoms,
-        fatal=fatal,
-        turns=turns,
-        harm=" ".join(text.get("harm", "lost writes").split()),
-        counts=" ".join(text.get("counts", "migrations").split()),
-        audit=audit if "audit" in wanted else None,
-        audit_files=audit_files,
-        exist=exist,
-        see=see,
-        amplifier=amplifier,
-        machine=_machine(path, dict(parser["guest"]) if "guest" in wanted else {}),
-        add=add,
-        options=options,
-        without=without,
-        form=form,
-        before_own=before_own,
-        report=report if report.exists() else None,
-    )
+    one = schema.fill(Defect, path, "", said, name=name, folder=folder,
+                      report=report if report.exists() else None,
+                      **{table: tables.get(table) for table in (*_RULES, *_FREE)})
+    _check(path, one)
+    # What a kernel dies of it may say as well.
+    return dataclasses.replace(one, show=dataclasses.replace(
+        one.show, symptoms=one.show.fatal + one.show.symptoms))
+
+
+def _check(path: Path, one: Defect) -> None:
+    """LabError where what the keys of a defect say does not go together."""
+    show = one.show
+    if (bool(one.upstream), bool(one.fixed), bool(one.brought)) not in (
+            (True, True, False), (False, False, True)):
+        raise LabError(f"{path}: it must have upstream and fixed or, where nobody has fixed it "
+                       "yet, brought and neither of them")
+    if not show.selftests and show != Show():
+        raise LabError(f"{path}: [show] selftests is missing, without which nothing else in "
+                       "[show] means anything")
+    if not show.selftests and not one.audit:
+        raise LabError(f"{path}: there is no [show] and no [audit]: nothing finds the defect")
+    schema.expressions(path, "[show] fatal", show.fatal)
+    schema.expressions(path, "[show] symptoms", show.symptoms)
+    if show.turns and not show.fatal:
+        raise LabError(f"{path}: [show] turns are for a kernel that dies of its first test: fatal "
+                       "says how, or all tests can run in each boot")
+    if sum(map(bool, (one.queue.before_own, one.queue.without, one.queue.form))) > 1:
+        raise LabError(f"{path}: [queue] must have one of before_own, without and form")
+    if one.queue.form and not re.fullmatch(r"series\.\w+", one.queue.form):
+        raise LabError(f"{path}: [queue] form must be the name of a file: series.<form>")
+    for file in one.kernel.add:
+        if not (REPO / file).is_file():
+            raise LabError(f"{path}: [kernel] add: there is no {file} in this repository")
+    for variable in one.guest.env:
+        # It comes to the guest as a part of a word of the kernel's command line.
+        if not re.fullmatch(r"\w+=[^\s,]+", variable):
+            raise LabError(f"{path}: [guest] env: {variable} is not NAME=value, without a blank or "
+                           "a comma")
+
+
+def environment(tests: Iterable[str] | None = None) -> tuple[str, ...]:
+    """What the selftests `tests` want in their environment in a guest, as the defects say that they
+    show; for None, what all want that do not have to be asked for."""
+    shown = None if tests is None else set(tests)
+    return tuple(dict.fromkeys(
+        variable for one in map(load, names())
+        if (not one.show.on_request if shown is None else shown & set(one.show.selftests))
+        for variable in one.guest.env))
 
 
 def together(first: Defect, tests: Iterable[str]) -> Defect:
@@ -285,36 +298,30 @@ def together(first: Defect, tests: Iterable[str]) -> Defect:
     """
     shown = set(tests)
     others = [one for one in map(load, names())
-              if one.name != first.name and shown & set(one.selftests)]
-    add = dict.fromkeys(first.add)
-    options = {line.partition("=")[0]: (line, first) for line in first.options}
+              if one.name != first.name and shown & set(one.show.selftests)]
+    add, env = dict.fromkeys(first.kernel.add), dict.fromkeys(first.guest.env)
+    options = {name: (value, first) for name, value in _options(first).items()}
     for one in others:
-        both = f"{' '.join(sorted(shown & set(one.selftests)))} cannot run in the same guest as " \
-               f"the other selftests: defects/{one.name} and defects/"
-        if one.machine != first.machine:
+        programs = " ".join(sorted(shown & set(one.show.selftests)))
+        both = f"{programs} cannot run in the same guest as the other selftests: " \
+               f"defects/{one.name} and defects/"
+        if dataclasses.replace(one.guest, env=first.guest.env) != first.guest:
             raise LabError(f"{both}{first.name} differ in [guest]")
-        add |= dict.fromkeys(one.add)
-        for line in one.options:
-            have, whose = options.setdefault(line.partition("=")[0], (line, one))
-            if have != line:
-                raise LabError(f"{both}{whose.name} differ in [kernel] options, {line} and {have}")
-    return dataclasses.replace(first, add=tuple(add),
-                               options=tuple(line for line, _whose in options.values()))
+        if one.kernel.cmdline != first.kernel.cmdline:
+            raise LabError(f"{both}{first.name} differ in [kernel] cmdline")
+        add |= dict.fromkeys(one.kernel.add)
+        env |= dict.fromkeys(one.guest.env)
+        for name, value in _options(one).items():
+            have, whose = options.setdefault(name, (value, one))
+            if have != value:
+                raise LabError(f"{both}{whose.name} differ in config, "
+                               f"{fragment.line(name, value)} and {fragment.line(name, have)}")
+    return dataclasses.replace(
+        first,
+        kernel=dataclasses.replace(first.kernel, add=tuple(add), options=tuple(
+            fragment.line(name, value) for name, (value, _whose) in options.items())),
+        guest=dataclasses.replace(first.guest, env=tuple(env)))
 
 
-def _machine(path: Path, text: dict[str, str]) -> Machine:
-    """The guest that a [guest] section asks for."""
-    def two(key: str, otherwise: tuple[int, int]) -> tuple[int, int]:
-        words = text.get(key, "").split()
-        if not words:
-            return otherwise
-        if len(words) != 2 or not all(word.isdecimal() for word in words):
-            raise LabError(f"{path}: [guest] {key} must be two numbers, in MiB: one for each node")
-        return int(words[0]), int(words[1])
-
-    virtio = text.get("virtio_mem", "0").strip()
-    if not virtio.isdecimal():
-        raise LabError(f"{path}: [guest] virtio_mem must be a number, in MiB")
-    return Machine(nodes=two("nodes", Machine.nodes), dimms=two("dimms", Machine.dimms),
-                   cpu=text.get("cpu", "").strip(), virtio_mem=int(virtio),
-                   cmdline=" ".join(text.get("cmdline", "").split()))
+def _options(one: Defect) -> dict[str, str]:
+    return fragment.parse("\n".join(one.kernel.options), f"defects/{one.name}/config")

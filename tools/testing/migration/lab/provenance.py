@@ -43,7 +43,7 @@ def stale(made: Provenance, tests: Iterable[str], rules: Iterable[Path]) -> str:
 def rules_of(one: Defect) -> list[Path]:
     """What makes the kernels of a defect, besides patches: its rules, and files that both get."""
     return [*(path for path in one.folder.glob("*.cocci") if path.name != "audit.cocci"),
-            *(REPO / name for name in one.add)]
+            *(REPO / name for name in one.kernel.add)]
 
 
 def selftests(tests: Iterable[str]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""make audit: right on every base before and after its queue, and on what the controls make.
+"""make audit: right on every base before and after its queue, and on the vulnerable variants.
 
 Trees are cut down to the files that the audit reads.
 """
@@ -26,7 +26,8 @@ from lab.paths import REPO
 from lab.verbs import audit
 
 ALL = [defect.load(name) for name in defect.names()]
-FILES = sorted({name for one in ALL for name in one.audit_files + one.control_files}
+FILES = sorted({name for one in ALL for part in (one.audit, one.revert) if part
+                for name in part.files}
                | {"Makefile", *kconfig.KCONFIGS})
 DEBIAN = ["5.10", "6.1", "6.12", "7.3"]
 RELEASED = ["2.6.34", "4.4", "4.9", "4.14", "4.18", "4.19", "5.4", "5.15", "6.6", "6.18"]
@@ -80,7 +81,7 @@ def check_variants(source: Source, folder: Path, at_least: int) -> None:
             copy = changed(source.tree, folder / f"{one.name}-{state.name}", state.diff)
             # A fix may be of a form that leaves nothing to be protected.
             want = {audit.VULNERABLE} if state.name == "vulnerable" else \
-                {audit.PROTECTED, audit.NOT_AFFECTED} if one.form or "/series." in state.how \
+                {audit.PROTECTED, audit.NOT_AFFECTED} if one.queue.form or "/series." in state.how \
                 else {audit.PROTECTED}
             assert audit.look(copy, source.version, one).status in want, \
                 f"{one.name}, the {state.name} variant of {source.base.name}"
@@ -155,7 +156,7 @@ def test_debians(base: str, debians: Callable[[str], Path], tmp_path: Path) -> N
     # What thp-numa-notifier is about is gone from 5.13, and the protection of pmd-share-split is whole
     # from 6.4.
     check_read(debians(base), base, tmp_path,
-               len([one for one in ALL if one.control]) - (base != "5.10") - (base in ("5.10", "6.1")))
+               len([one for one in ALL if one.revert]) - (base != "5.10") - (base in ("5.10", "6.1")))
 
 
 @pytest.mark.parametrize("base", RELEASED)

@@ -47,7 +47,7 @@ $(O)/mm/rmap.o: mm/rmap.c
 """
 FIXED = Variant("fixed", "as it is", "", "0" * 16, ())
 VULNERABLE = Variant(
-    "vulnerable", "control.cocci (1 place)",
+    "vulnerable", "revert.cocci (1 place)",
     "diff --git a/mm/rmap.c b/mm/rmap.c\n--- a/mm/rmap.c\n+++ b/mm/rmap.c\n"
     "@@ -1 +1 @@\n-int protection;\n+int none;\n", "1" * 16, ("mm/rmap.c:1 f",))
 
@@ -145,7 +145,7 @@ def test_the_identity_says_what_it_was_built_from(source: Source) -> None:
     assert json.loads((made.image.parent / "identity.json").read_text()) == made.identity
     assert made.identity["package"] == "linux 0.1"
     assert made.identity["variant"] == "vulnerable"
-    assert made.identity["how"] == "control.cocci (1 place)"
+    assert made.identity["how"] == "revert.cocci (1 place)"
     assert made.identity["places"] == "mm/rmap.c:1 f"
     assert "gcc" in made.identity["compiler"]
     assert made.identity["image_sha256"] == build._sha256(made.image)
@@ -165,7 +165,7 @@ def test_whatever_goes_into_an_image_makes_another_key(source: Source,
     assert is_new(build_it(source, debug=True))
     assert is_new(build_it(with_key(source, "other")))
     with_key(source, "k")
-    for change in ({"cflags": "-fwrapv"}, {"add": ("CONFIG_B=y",)}, {"drop": ("CONFIG_PCI=y",)}):
+    for change in ({"cflags": "-fwrapv"}, {"add": ("CONFIG_B=y",)}, {"drop": ("CONFIG_PCI",)}):
         base = dataclasses.replace(source.base, **change)
         assert is_new(build_it(dataclasses.replace(source, base=base))), change
     monkeypatch.setattr(build, "_compiler", lambda _arch: "gcc 99")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""defects/<name>/defect: what is read, and what is refused."""
+"""defects/<name>/: what is read, and what is refused."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -13,19 +14,27 @@ from lab.guest import selftest
 from lab.paths import REPO
 
 TEXT = """\
-[defect]
-title = writes go astray
-upstream =
-    0123456789ab mm: first
-    ba9876543210 mm: second
-since = 2.6.20
-fixed = 4.19
-selftests = one two
+title = "writes go astray"
+since = "2.6.20"
+upstream = [
+    "0123456789ab mm: first",
+    "ba9876543210 mm: second",
+]
+fixed = "4.19"
 
-[control]
-files = mm/a.c mm/b.c
-places = f g
-removes = h
+[show]
+selftests = ["one", "two"]
+
+[revert]
+files = ["mm/a.c", "mm/b.c"]
+places = ["f", "g"]
+removes = "h"
+"""
+AUDIT = """
+[audit]
+files = ["mm/a.c"]
+exist = ["f"]
+see = ["g"]
 """
 
 
@@ -34,85 +43,97 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(defect, "DEFECTS", tmp_path)
     made = tmp_path / "astray"
     made.mkdir()
-    (made / "control.cocci").write_text("")
-    (made / "defect").write_text(TEXT)
+    (made / "revert.cocci").write_text("")
+    (made / defect.FILE).write_text(TEXT)
     return made
 
 
 def test_every_field_is_read(folder: Path) -> None:
     assert defect.load("astray") == defect.Defect(
-        name="astray", title="writes go astray",
-        upstream=("0123456789ab mm: first", "ba9876543210 mm: second"),
-        since="2.6.20", fixed="4.19", selftests=("one", "two"), folder=folder,
-        control=folder / "control.cocci", control_files=("mm/a.c", "mm/b.c"), places=("f", "g"),
-        removes="h")
+        name="astray", folder=folder, title="writes go astray", since="2.6.20",
+        upstream=("0123456789ab mm: first", "ba9876543210 mm: second"), fixed="4.19",
+        show=defect.Show(selftests=("one", "two")),
+        revert=defect.Revert(folder / "revert.cocci", ("mm/a.c", "mm/b.c"), ("f", "g"), "h"))
 
 
-def test_a_defect_may_have_no_control(folder: Path) -> None:
-    (folder / "control.cocci").unlink()
-    (folder / "defect").write_text(TEXT[:TEXT.index("[control]")])
-    loaded = defect.load("astray")
-    assert (loaded.control, loaded.control_files, loaded.places) == (None, (), ())
-    assert loaded.removes == ""
+def test_a_defect_may_have_no_rule_that_takes_the_protection_out(folder: Path) -> None:
+    (folder / "revert.cocci").unlink()
+    (folder / defect.FILE).write_text(TEXT[:TEXT.index("[revert]")])
+    assert defect.load("astray").revert is None
 
 
 def test_a_defect_may_have_no_selftest_if_the_audit_finds_it(folder: Path) -> None:
-    text = TEXT.replace("selftests = one two\n", "")
-    (folder / "defect").write_text(text)
-    with pytest.raises(LabError, match="no selftests and has no"):
+    text = TEXT.replace('[show]\nselftests = ["one", "two"]\n', "")
+    (folder / defect.FILE).write_text(text)
+    with pytest.raises(LabError, match="nothing finds the defect"):
         defect.load("astray")
     (folder / "audit.cocci").write_text("")
-    (folder / "defect").write_text(text + "[audit]\nfiles = mm/a.c\nexist = f\nsee = f\n")
+    (folder / defect.FILE).write_text(text + AUDIT)
     loaded = defect.load("astray")
-    assert (loaded.selftests, loaded.exist) == ((), ("f",))
+    assert loaded.show == defect.Show()
+    assert loaded.audit == defect.Audit(folder / "audit.cocci", ("mm/a.c",), ("f",), ("g",))
 
 
 def test_nobody_may_have_fixed_a_defect_yet(folder: Path) -> None:
     assert defect.load("astray").versions() == "since 2.6.20, fixed in 4.19"
-    text = re.sub(r"upstream =\n(    .*\n)+", "brought = 111111111111 mm: third\n", TEXT)
-    (folder / "defect").write_text(text.replace("fixed = 4.19\n", ""))
+    text = re.sub(r"upstream = \[\n(    .*\n)+\]\n", 'brought = "111111111111 mm: third"\n',
+                  TEXT)
+    (folder / defect.FILE).write_text(text.replace('fixed = "4.19"\n', ""))
     loaded = defect.load("astray")
     assert (loaded.upstream, loaded.fixed) == ((), "")
     assert loaded.brought == "111111111111 mm: third"
     assert loaded.versions() == "since 2.6.20, fixed in no version yet"
     # A fix has a commit and a version, or there is none.
-    for wrong in (text, TEXT.replace("fixed = 4.19\n", ""),
-                  TEXT.replace("since =", "brought = 1 x\nsince ="),
-                  text.replace("brought = 111111111111 mm: third\n", "")):
-        (folder / "defect").write_text(wrong)
+    for wrong in (text, TEXT.replace('fixed = "4.19"\n', ""),
+                  TEXT.replace("since =", 'brought = "1 x"\nsince ='),
+                  text.replace('brought = "111111111111 mm: third"\n', "")):
+        (folder / defect.FILE).write_text(wrong)
         with pytest.raises(LabError, match="brought and neither of them"):
             defect.load("astray")
 
 
+def shown(**keys: object) -> str:
+    """TEXT with more keys in [show]."""
+    said = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+    return TEXT.replace("[show]\n", f"[show]\n{said}")
+
+
 def test_a_defect_may_name_the_variants_that_show_it(folder: Path) -> None:
     assert defect.load("astray").arguments() == ()
-    (folder / "defect").write_text(TEXT.replace("[control]", "variants = a b\n[control]"))
+    (folder / defect.FILE).write_text(shown(variants=["a", "b"]))
     assert defect.load("astray").arguments() == ("-v", "a", "-v", "b")
     # All of those that a selftest has.
-    (folder / "defect").write_text(TEXT.replace("[control]", "variants = one b\n[control]"))
+    (folder / defect.FILE).write_text(shown(variants=["one", "b"]))
     assert defect.load("astray").arguments() == ("-f", "one", "-v", "b")
     (folder / "audit.cocci").write_text("")
-    (folder / "defect").write_text(TEXT.replace("selftests = one two", "variants = a")
-                                   + "[audit]\nfiles = mm/a.c\nexist = f\nsee = f\n")
-    with pytest.raises(LabError, match="names variants, and no selftests"):
+    (folder / defect.FILE).write_text(TEXT.replace('selftests = ["one", "two"]',
+                                                   'variants = ["a"]') + AUDIT)
+    with pytest.raises(LabError, match=r"\[show\] selftests is missing"):
         defect.load("astray")
 
 
 def test_defects_of_shared_tables() -> None:
-    shared = {name for name in defect.names() if defect.load(name).shared()}
+    shared = {name for name in defect.names() if defect.load(name).shares_tables}
     assert shared == {name for name in defect.names()
                       if name.startswith("pmd-share-") or name == "hugetlb-mremap-hang"}
+    # And the audit looks for the code of such tables.
+    functions = {"huge_pmd_share", "sharing_lock", "adjust_range_if_pmd_sharing_possible",
+                 "tlb_unshare_pmd_ptdesc"}
+    for name in defect.names():
+        rules = defect.load(name).audit
+        assert rules and (name in shared) == bool(
+            functions & {one for names in rules.exist for one in names.split("|")}), name
 
 
 @pytest.mark.parametrize("name", defect.names())
 def test_variants_that_are_named_are_there(name: str) -> None:
     one = defect.load(name)
-    chosen = {*one.variants, *one.turns}
-    for test in one.selftests:
+    chosen = {*one.show.variants, *one.show.turns}
+    for test in one.show.selftests:
         text = (REPO / selftest.FOLDER / f"{test}.c").read_text(encoding="utf-8")
         have = {*re.findall(r"(?m)^FIXTURE_VARIANT_ADD\(\w+, (\w+)\)", text), test}
         # A program that has nothing to run says that there is no test in it.
-        assert not one.variants or have & chosen
+        assert not one.show.variants or have & chosen
         # Its name is its fixture's, for the option -f.
         assert test not in chosen or re.findall(r"(?m)^FIXTURE\((\w+)\)", text) == [test]
         chosen -= have
@@ -120,96 +141,111 @@ def test_variants_that_are_named_are_there(name: str) -> None:
 
 
 def test_a_part_of_the_queue_may_be_vulnerable(folder: Path) -> None:
-    (folder / "defect").write_text(TEXT + "[queue]\nvulnerable = without mm-first\n mm-second\n")
-    assert defect.load("astray").without == ("mm-first", "mm-second")
-    assert not defect.load("astray").before_own
-    (folder / "defect").write_text(TEXT + "[queue]\nvulnerable = before its own\n")
-    loaded = defect.load("astray")
-    assert loaded.before_own and not loaded.without
-    (folder / "defect").write_text(TEXT + "[queue]\nvulnerable = series.other\n")
-    loaded = defect.load("astray")
-    assert (loaded.form, loaded.before_own, loaded.without) == ("series.other", False, ())
-    (folder / "defect").write_text(TEXT + "[queue]\nvulnerable = mm-first\n")
-    with pytest.raises(LabError, match="must be: without"):
-        defect.load("astray")
+    assert defect.load("astray").queue == defect.Queue()
+    for said, queue in (
+            ('without = ["mm-first", "mm-2"]', defect.Queue(without=("mm-first", "mm-2"))),
+            ("before_own = true", defect.Queue(before_own=True)),
+            ('form = "series.other"', defect.Queue(form="series.other"))):
+        (folder / defect.FILE).write_text(f"{TEXT}\n[queue]\n{said}\n")
+        assert defect.load("astray").queue == queue
 
 
 def test_what_its_tests_need_is_read(folder: Path) -> None:
     loaded = defect.load("astray")
-    assert (loaded.machine, loaded.add, loaded.options) == (defect.Machine(), (), ())
-    (folder / "defect").write_text(TEXT + """
+    assert (loaded.guest, loaded.kernel) == (defect.Machine(), defect.Kernel())
+    (folder / defect.FILE).write_text(TEXT + """
 [kernel]
-add = README
-options =
-    CONFIG_CMA=y
-    CONFIG_X=n
+add = ["README"]
+cmdline = "hugetlb_cma=2G"
+
 [guest]
-nodes = 3072 2048
-dimms = 0 0
-cpu = +pdpe1gb
+nodes = [3072, 2048]
+dimms = [0, 0]
+cpu = "+pdpe1gb"
 virtio_mem = 256
-cmdline = hugetlb_cma=2G
+env = ["ASTRAY=1"]
 """)
+    (folder / "config").write_text("# Why.\nCONFIG_CMA=y\n# CONFIG_X is not set\n")
     loaded = defect.load("astray")
-    assert (loaded.add, loaded.options) == (("README",), ("CONFIG_CMA=y", "CONFIG_X=n"))
-    assert loaded.machine == defect.Machine((3072, 2048), (0, 0), "+pdpe1gb", 256, "hugetlb_cma=2G")
+    assert loaded.kernel == defect.Kernel(("README",), "hugetlb_cma=2G",
+                                          ("CONFIG_CMA=y", "# CONFIG_X is not set"))
+    assert loaded.guest == defect.Machine((3072, 2048), (0, 0), "+pdpe1gb", 256, ("ASTRAY=1",))
 
 
-@pytest.mark.parametrize(("section", "says"), [
-    ("[kernel]\noptions =\n    CONFIG_A=y\nadd = no/such.c\n", "no no/such.c"),
-    ("[kernel]\n", "neither add nor options"),
-    ("[kernel]\nadd = README\noptions =\n", "options is empty"),
-    ("[guest]\nnodes = 3072\n", "two numbers"),
-    ("[guest]\nvirtio_mem = much\n", "a number"),
-    ("[guest]\nmemory = 1\n", "memory"),
-])
-def test_a_need_that_makes_no_sense_is_named(folder: Path, section: str, says: str) -> None:
-    (folder / "defect").write_text(TEXT + section)
-    with pytest.raises(LabError, match=says):
-        defect.load("astray")
-
-
-def another(folder: Path, name: str, selftests: str, needs: str = "") -> defect.Defect:
+def another(folder: Path, name: str, selftests: list[str], needs: str = "", config: str = ""
+            ) -> defect.Defect:
     """Another defect in the folder that `folder` is in."""
     made = folder.parent / name
     made.mkdir(exist_ok=True)
-    (made / "control.cocci").write_text("")
-    (made / "defect").write_text(TEXT.replace("one two", selftests) + needs)
+    (made / "revert.cocci").write_text("")
+    (made / defect.FILE).write_text(TEXT.replace('["one", "two"]', json.dumps(selftests)) + needs)
+    if config:
+        (made / "config").write_text(config)
     return defect.load(name)
 
 
-ADDS = "[kernel]\nadd = README COPYING\n"
-OPTIONS = "[kernel]\nadd = COPYING\noptions =\n    CONFIG_CMA=y\n    CONFIG_X=n\n"
+OFF = "# CONFIG_X is not set\n"
 
 
 def test_what_selftests_need_is_put_together(folder: Path) -> None:
     assert folder
-    first = another(folder, "first", "one", "[kernel]\noptions =\n    CONFIG_X=n\n")
-    another(folder, "adds", "three four", ADDS)
-    another(folder, "options", "four", OPTIONS)
-    another(folder, "other", "five", "[kernel]\nadd = Makefile\n[guest]\ncpu = +pdpe1gb\n")
+    first = another(folder, "first", ["one"], '[guest]\nenv = ["A=1"]\n', OFF)
+    another(folder, "adds", ["three", "four"], '[kernel]\nadd = ["README", "COPYING"]\n')
+    another(folder, "options", ["four"], '[kernel]\nadd = ["COPYING"]\n[guest]\nenv = ["B=2"]\n',
+            f"CONFIG_CMA=y\n{OFF}")
+    another(folder, "other", ["five"],
+            '[kernel]\nadd = ["Makefile"]\n[guest]\ncpu = "+pdpe1gb"\n')
     # What they need who show another defect is of no interest.
     assert defect.together(first, ("one", "two")) == first
     both = defect.together(first, ("one", "four"))
-    assert both.add == ("README", "COPYING")
-    assert both.options == ("CONFIG_X=n", "CONFIG_CMA=y")
-    assert dataclasses.replace(both, add=(), options=first.options) == first
+    assert both.kernel.add == ("README", "COPYING")
+    assert both.kernel.options == ("# CONFIG_X is not set", "CONFIG_CMA=y")
+    assert both.guest.env == ("A=1", "B=2")
+    assert dataclasses.replace(both, kernel=first.kernel, guest=first.guest) == first
     # Its own, even where none of its selftests is run.
-    assert defect.together(first, ("three",)).options == first.options
+    alone = defect.together(first, ("three",))
+    assert (alone.kernel.options, alone.guest.env) == (first.kernel.options, ("A=1",))
 
 
-@pytest.mark.parametrize(("needs", "says"), [
-    ("[kernel]\noptions =\n    CONFIG_X=y\n", "three cannot run in the same guest as the other "
-     r"selftests: defects/other and defects/first differ in \[kernel\] options, CONFIG_X=y and "
-     "CONFIG_X=n"),
-    ("[guest]\nnodes = 3072 2048\n", "three cannot run in the same guest as the other selftests: "
-     r"defects/other and defects/first differ in \[guest\]"),
+@pytest.mark.parametrize(("needs", "config", "says"), [
+    ("", "CONFIG_X=y\n", "three cannot run in the same guest as the other selftests: "
+     "defects/other and defects/first differ in config, CONFIG_X=y and # CONFIG_X is not set"),
+    ("[guest]\nnodes = [3072, 2048]\n", "", "three cannot run in the same guest as the other "
+     r"selftests: defects/other and defects/first differ in \[guest\]"),
+    ('[kernel]\ncmdline = "x=1"\n', "", "three cannot run in the same guest as the other "
+     r"selftests: defects/other and defects/first differ in \[kernel\] cmdline"),
 ])
-def test_needs_that_do_not_go_together_are_named(folder: Path, needs: str, says: str) -> None:
-    first = another(folder, "first", "one", "[kernel]\noptions =\n    CONFIG_X=n\n")
-    another(folder, "other", "three", needs)
+def test_needs_that_do_not_go_together_are_named(folder: Path, needs: str, config: str, says: str
+                                                 ) -> None:
+    first = another(folder, "first", ["one"], "", OFF)
+    another(folder, "other", ["three"], needs, config)
     with pytest.raises(LabError, match=says):
         defect.together(first, ("one", "three"))
+
+
+def test_what_selftests_want_in_their_environment(folder: Path) -> None:
+    another(folder, "first", ["one", "three"], '[guest]\nenv = ["A=1", "B=2"]\n')
+    another(folder, "second", ["three"], '[guest]\nenv = ["C=3", "A=1"]\n')
+    path = folder.parent / "second" / defect.FILE
+    assert defect.environment(["three"]) == ("A=1", "B=2", "C=3")
+    assert defect.environment(["one"]) == ("A=1", "B=2")
+    assert defect.environment() == ("A=1", "B=2", "C=3")
+    # Only where it is asked for.
+    path.write_text(path.read_text().replace("[show]\n", "[show]\non_request = true\n"))
+    assert defect.environment() == ("A=1", "B=2")
+    assert defect.environment(["three"]) == ("A=1", "B=2", "C=3")
+
+
+@pytest.mark.parametrize("name", defect.names())
+def test_what_a_selftest_does_not_run_without_is_given_to_it(name: str) -> None:
+    one = defect.load(name)
+    wanted: set[str] = set()
+    for test in one.show.selftests:
+        code = (REPO / selftest.FOLDER / f"{test}.c").read_text(encoding="utf-8")
+        wanted |= {f"{variable}=1" for variable in
+                   (*re.findall(r'SKIP\([^;]*?\b([A-Z_]+)=1\b', code),
+                    *re.findall(r'allow = getenv\("(\w+)"\)', code))}
+    assert set(one.guest.env) == wanted
 
 
 def test_unknown_name_lists_the_known_ones(folder: Path) -> None:
@@ -220,36 +256,91 @@ def test_unknown_name_lists_the_known_ones(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("old", "new", "says"), [
-    ("since = 2.6.20\n", "", "since"),
-    ("since =", "sinse = 1\nsince =", "sinse"),
-    ("title = writes go astray", "title =", "title is empty"),
-    ("selftests = one two", "selftests =", "selftests is empty"),
-    ("[control]", "[kontrol]", "kontrol"),
-    ("[defect]", "", "cannot be read"),
-    ("fixed = 4.19", "fixed = 4.19\nfixed = 4.20", "cannot be read"),
+    ('since = "2.6.20"\n', "", "since is missing"),
+    ("since =", 'sinse = "1"\nsince =', "sinse: there is no such key, only title, since, "),
+    ('title = "writes go astray"', 'title = ""', "title is empty"),
+    ('title = "writes go astray"', "title = 3", "title must be a string"),
+    ('since = "2.6.20"', "since = 2.6", "since must be a string"),
+    ('selftests = ["one", "two"]', "selftests = []", r"\[show\] selftests is empty"),
+    ('selftests = ["one", "two"]', 'selftests = ["one", " "]', r"\[show\] selftests is empty"),
+    ('selftests = ["one", "two"]', 'selftests = "one two"',
+     r"\[show\] selftests must be a list of strings"),
+    ('selftests = ["one", "two"]', "selftests = [1]", r"\[show\] selftests must be a list of str"),
+    ('selftests = ["one", "two"]', "", r"\[show\] is empty"),
+    ("[show]\n", "[show]\nhurt = 1\n", r"\[show\] hurt: there is no such key, only selftests, "),
+    ("[show]\n", '[show]\nfatal = ["("]\n', r"\[show\] fatal: \(: "),
+    ("[show]\n", '[show]\nsymptoms = ["["]\n', r"\[show\] symptoms: \[: "),
+    ("[show]\n", "[show]\non_request = 1\n", r"\[show\] on_request must be true or false"),
+    ("[show]\n", "[show]\nsymptoms = 'a'\n", r"\[show\] symptoms must be a list of strings"),
+    ("[revert]", "[kontrol]", r"\[kontrol\]: there is no such table, only \[revert\], "),
+    ("[revert]\n", "[revert]\nrule = 'x'\n", r"\[revert\] rule: there is no such key"),
+    ('removes = "h"', "", r"\[revert\] removes is missing"),
+    ("[show]", "show = 1\n[shown]", r"\[shown\]: there is no such table"),
+    ("[show]\n", "[show\n", "cannot be read"),
+    ('fixed = "4.19"', 'fixed = "4.19"\nfixed = "4.20"', "cannot be read"),
+    ("since =", 'shares_tables = "yes"\nsince =', "shares_tables must be true or false"),
 ])
 def test_a_wrong_file_is_named_with_what_is_wrong(folder: Path, old: str, new: str,
                                                   says: str) -> None:
-    (folder / "defect").write_text(TEXT.replace(old, new))
+    assert TEXT.count(old) == 1
+    check_refused(folder, TEXT.replace(old, new), says)
+
+
+def check_refused(folder: Path, text: str, says: str) -> None:
+    """One line names the file and says what."""
+    (folder / defect.FILE).write_text(text)
     with pytest.raises(LabError, match=says) as caught:
         defect.load("astray")
-    assert str(folder / "defect") in str(caught.value)
+    assert str(folder / defect.FILE) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_control_section_and_control_file_go_together(folder: Path) -> None:
-    (folder / "control.cocci").unlink()
-    with pytest.raises(LabError, match="control.cocci"):
+@pytest.mark.parametrize(("more", "says"), [
+    ('[kernel]\nadd = ["no/such.c"]\n', r"\[kernel\] add: there is no no/such.c"),
+    ("[kernel]\n", r"\[kernel\] is empty"),
+    ('[kernel]\noptions = ["CONFIG_A=y"]\n', r"\[kernel\] options: there is no such key"),
+    ('[kernel]\nadd = ["README"]\ncmdline = " "\n', r"\[kernel\] cmdline is empty"),
+    ("[guest]\nnodes = [3072]\n", r"\[guest\] nodes must be two whole numbers"),
+    ("[guest]\nnodes = [3072, 1, 2]\n", r"\[guest\] nodes must be two whole numbers"),
+    ("[guest]\nnodes = [3072, -1]\n", r"\[guest\] nodes must be two whole numbers"),
+    ("[guest]\nnodes = [3072, true]\n", r"\[guest\] nodes must be two whole numbers"),
+    ('[guest]\nvirtio_mem = "much"\n', r"\[guest\] virtio_mem must be a whole number"),
+    ("[guest]\nvirtio_mem = 0.5\n", r"\[guest\] virtio_mem must be a whole number"),
+    ("[guest]\nmemory = 1\n", r"\[guest\] memory: there is no such key, only nodes, dimms, "),
+    ('[guest]\nenv = ["A"]\n', r"\[guest\] env: A is not NAME=value"),
+    ('[guest]\nenv = ["A=1,B=2"]\n', r"\[guest\] env: A=1,B=2 is not NAME=value"),
+    ('[queue]\nvulnerable = "x"\n', r"\[queue\] vulnerable: there is no such key, only before_own"),
+    ('[queue]\nform = "other"\n', r"\[queue\] form must be the name of a file: series.<form>"),
+    ('[queue]\nform = "series.x"\nbefore_own = true\n', r"\[queue\] must have one of"),
+    (AUDIT, r"there is \[audit\] and no audit.cocci: one goes with the other"),
+])
+def test_a_need_that_makes_no_sense_is_named(folder: Path, more: str, says: str) -> None:
+    check_refused(folder, f"{TEXT}\n{more}", says)
+
+
+def test_its_fragment_is_named_where_it_is_wrong(folder: Path) -> None:
+    (folder / "config").write_text("CONFIG_A=y\nCONFIG_B\n")
+    with pytest.raises(LabError, match="astray/config:2: neither an option nor a comment"):
         defect.load("astray")
+
+
+def test_a_table_and_its_rule_go_together(folder: Path) -> None:
+    (folder / "revert.cocci").unlink()
+    check_refused(folder, TEXT, r"there is \[revert\] and no revert.cocci")
+    (folder / "revert.cocci").write_text("")
+    check_refused(folder, TEXT[:TEXT.index("[revert]")], r"there is revert.cocci and no \[revert\]")
 
 
 def test_an_amplifier_goes_with_its_file(folder: Path) -> None:
     assert defect.load("astray").amplifier is None
     (folder / "amplifier.cocci").write_text("")
-    with pytest.raises(LabError, match="it must have .*'amplifier'"):
-        defect.load("astray")
-    said = "[amplifier]\nfiles = mm/a.c mm/b.c\nplaces = f|g\ndoes = sleeps\n    a lot\n"
-    (folder / "defect").write_text(TEXT + said)
+    check_refused(folder, TEXT, r"there is amplifier.cocci and no \[amplifier\]")
+    (folder / defect.FILE).write_text(f"""{TEXT}
+[amplifier]
+files = ["mm/a.c", "mm/b.c"]
+places = ["f|g"]
+does = "sleeps a lot"
+""")
     assert defect.load("astray").amplifier == defect.Amplifier(
         folder / "amplifier.cocci", ("mm/a.c", "mm/b.c"), ("f|g",), "sleeps a lot")
     (folder / "amplifier.cocci").unlink()
@@ -261,13 +352,13 @@ def test_all_defects_of_the_repository_load() -> None:
     assert "pmd-share-migrate" in defect.names()
     for name in defect.names():
         one = defect.load(name)
-        assert one.selftests or one.audit
+        assert one.show.selftests or one.audit
 
 
 def test_what_is_fatal_is_a_symptom() -> None:
-    one = defect.load("exec-temp-stack")
-    assert one.fatal and set(one.fatal) < set(one.symptoms)
-    assert not defect.load("pmd-share-migrate").fatal
+    show = defect.load("exec-temp-stack").show
+    assert show.fatal and set(show.fatal) < set(show.symptoms)
+    assert not defect.load("pmd-share-migrate").show.fatal
 
 
 @pytest.mark.parametrize("name", defect.names())
@@ -275,21 +366,19 @@ def test_what_is_fatal_is_a_symptom() -> None:
                                   "WARNING: possible circular locking dependency detected"])
 def test_not_any_warning_is_a_symptom(name: str, text: str) -> None:
     """One that nobody has seen yet is to be looked at."""
-    assert not any(re.search(symptom, text) for symptom in defect.load(name).symptoms)
+    assert not any(re.search(symptom, text) for symptom in defect.load(name).show.symptoms)
 
 
 def test_turns_are_for_what_is_fatal(folder: Path) -> None:
-    assert defect.load("astray").turns == ()
-    path = folder / "defect"
-    path.write_text(TEXT.replace("[control]", "turns = a b\n[control]"))
-    with pytest.raises(LabError, match="turns are for a kernel that dies"):
-        defect.load("astray")
-    text = TEXT.replace("[control]", "turns = a b\nfatal = BUG\n[control]")
-    path.write_text(text)
+    assert defect.load("astray").show.turns == ()
+    path = folder / defect.FILE
+    check_refused(folder, shown(turns=["a", "b"]), "turns are for a kernel that dies")
+    path.write_text(shown(turns=["a", "b"], fatal=["BUG"]))
     loaded = defect.load("astray")
-    assert (loaded.turns, loaded.arguments(), loaded.arguments("b")) == (("a", "b"), (), ("-v", "b"))
+    assert loaded.show.turns == ("a", "b")
+    assert (loaded.arguments(), loaded.arguments("b")) == ((), ("-v", "b"))
     # Beside variants that are not: those are run in each boot.
-    path.write_text(text.replace("turns", "variants = one c\nturns"))
+    path.write_text(shown(variants=["one", "c"], turns=["a", "b"], fatal=["BUG"]))
     loaded = defect.load("astray")
     assert loaded.arguments() == ("-f", "one", "-v", "c", "-v", "a", "-v", "b")
     assert loaded.arguments("b") == ("-f", "one", "-v", "c", "-v", "b")

@@ -82,7 +82,7 @@ def test_what_is_not_fatal_is_run_before_each_turn(tmp_path: Path) -> None:
     assert prove.tests_of(mine, fixed, 1) == (
         *others, "-v", "churn_split", "-v", "churn_split_user")
     # The guest runs them in this order.
-    assert mine.defect.selftests[-1] == "hugetlb_pmd_churn"
+    assert mine.defect.show.selftests[-1] == "hugetlb_pmd_churn"
 
 
 def test_only_the_variants_that_are_about_the_defect_are_run(tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
 """Configuration: fragments, what a base changes in them, and the check of what came out."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from lab import arch, base as bases
+from lab import arch, base as bases, defect
 from lab.base import Base
 from lab.errors import LabError
-from lab.kernel import kconfig
+from lab.kernel import fragment, kconfig
 from lab.kernel.source import Source
+from lab.paths import HOME
 
 X86 = arch.load("x86_64")
 DERIVED = "".join(f"CONFIG_{name}=y\n" for name in kconfig._DERIVED)
@@ -33,8 +35,9 @@ def fragments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def configure(source: Source, obj: Path, log: Path, debug: bool = False) -> None:
-    asked = kconfig.request(source.base, X86, source.tree, debug)
+def configure(source: Source, obj: Path, log: Path, debug: bool = False,
+              more: tuple[str, ...] = ()) -> None:
+    asked = kconfig.request(source.base, X86, source.tree, debug, more)
     kconfig.make(source, obj, asked, X86, log)
 
 
@@ -69,21 +72,22 @@ def a_source(tree: Path, base: Base) -> Source:
 
 @pytest.mark.usefixtures("fragments")
 def test_a_defect_asks_for_more_and_a_base_may_drop_that(tree: Path) -> None:
-    base = a_base(drop=("CONFIG_Y=y",))
-    asked = kconfig.request(base, X86, tree, False, ("CONFIG_X=y", "CONFIG_Y=y"))
-    assert asked.options == {"A": "y", "N": "8", "OFF": "n", "X": "y"}
+    base = a_base(drop=("CONFIG_Y",))
+    asked = kconfig.request(base, X86, tree, False,
+                            ("CONFIG_X=y", "CONFIG_Y=y", "# CONFIG_Z is not set"))
+    assert asked.options == {"A": "y", "N": "8", "OFF": "n", "X": "y", "Z": "n"}
 
 
 def test_a_fragment_is_read_and_anything_strange_in_it_named() -> None:
     text = "# why\nCONFIG_A=y\n\n# CONFIG_B is not set\nCONFIG_C=\"a b\"\n# CONFIG_D is needed\n"
-    assert kconfig.parse(text, "f") == {"A": "y", "B": "n", "C": '"a b"'}
+    assert fragment.parse(text, "f") == {"A": "y", "B": "n", "C": '"a b"'}
     for wrong in ("CONFIG_A = y", "A=y", "CONFIG_A=y\nCONFIG_A=n"):
         with pytest.raises(LabError, match="f:"):
-            kconfig.parse(wrong, "f")
+            fragment.parse(wrong, "f")
 
 
 def test_a_base_drops_and_adds(fragments: Path, tree: Path) -> None:
-    base = a_base(drop=("CONFIG_A=y", "# CONFIG_OFF is not set"),
+    base = a_base(drop=("CONFIG_A", "CONFIG_OFF"),
                   add=("CONFIG_B=y", "CONFIG_N=4"))
     asked = kconfig.request(base, X86, tree, False)
     assert asked.options == {"N": "4", "B": "y"} and asked.unknown == ()
@@ -93,9 +97,9 @@ def test_a_base_drops_and_adds(fragments: Path, tree: Path) -> None:
 
 
 def test_dropping_what_nobody_asks_for_is_an_error(fragments: Path, tree: Path) -> None:
-    with pytest.raises(LabError, match="0.1.conf drops.*TYPO"):
-        kconfig.request(a_base(drop=("CONFIG_TYPO=y",)), X86, tree, False)
-    kconfig.request(a_base(drop=("CONFIG_NEWER=y",)), X86, tree, False)
+    with pytest.raises(LabError, match="bases/0.1.toml drops.*TYPO"):
+        kconfig.request(a_base(drop=("CONFIG_TYPO",)), X86, tree, False)
+    kconfig.request(a_base(drop=("CONFIG_NEWER",)), X86, tree, False)
 
 
 def test_only_debug_options_that_the_tree_does_not_know_are_left_out(fragments: Path,
@@ -111,7 +115,7 @@ def test_every_base_fits_the_real_fragments(tree: Path) -> None:
         base = bases.load(name)
         asked = kconfig.request(base, X86, tree, False)
         for option in base.drop:
-            assert kconfig._name(option) not in asked.options, name
+            assert option.removeprefix("CONFIG_") not in asked.options, name
 
 
 def test_a_doctored_config_is_found_out() -> None:
@@ -189,6 +193,36 @@ def test_all_that_did_not_stick_is_in_one_line(fragments: Path, tree: Path,
         configure(a_source(tree, a_base()), obj, log)
 
 
+@pytest.mark.parametrize(("asked", "got", "lost"), [
+    ("CONFIG_CMA=y", "", "CONFIG_CMA=y"),
+    ("# CONFIG_CMA is not set", "CONFIG_CMA=y", "CONFIG_CMA=n (is y)"),
+])
+def test_an_option_of_a_defect_or_base_that_did_not_stick_is_named(
+        fragments: Path, tree: Path, tmp_path: Path, asked: str, got: str, lost: str) -> None:
+    (tmp_path / "config").write_text(f"# why\n{asked}\n")
+    makefile = (tree / "Makefile").read_text()
+    (tree / "Makefile").write_text(makefile.replace(
+        "mv $(O)/new", f"sed -i 's/^{asked}$$/{got}/' $(O)/new; mv $(O)/new"))
+    more = fragment.lines(tmp_path / "config")
+    assert more == (asked,)
+    for number, (base, lines) in enumerate(((a_base(), more), (a_base(add=more), ()))):
+        with pytest.raises(LabError, match=re.escape(lost)):
+            configure(a_source(tree, base), tmp_path / f"obj{number}", tmp_path / "log", more=lines)
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    ("CONFIG_A\n", "config:1: neither an option nor a comment: CONFIG_A"),
+    ("CONFIG_A=y\n# CONFIG_A is not set\n", "config:2: CONFIG_A is there twice"),
+    ("# CONFIG_A is not wanted\n", "config has no option in it"),
+    ("", "config has no option in it"),
+])
+def test_a_fragment_that_says_nothing_or_too_much(tmp_path: Path, text: str, says: str) -> None:
+    assert fragment.lines(tmp_path / "config") == ()
+    (tmp_path / "config").write_text(text)
+    with pytest.raises(LabError, match=says):
+        fragment.lines(tmp_path / "config")
+
+
 def test_a_checked_configuration_is_not_made_again(fragments: Path, tree: Path,
                                                    tmp_path: Path) -> None:
     log, obj = tmp_path / "log", tmp_path / "obj"
@@ -228,9 +262,13 @@ def test_a_make_that_fails_is_an_error_with_its_log(fragments: Path, tree: Path,
 
 
 def test_every_option_of_the_real_fragments_says_why() -> None:
-    for name in ("base.config", "debug.config"):
-        lines = (kconfig.CONFIGS / name).read_text().splitlines()
-        kconfig.parse("\n".join(lines), name)
+    files = [kconfig.CONFIGS / "base.config", kconfig.CONFIGS / "debug.config",
+             *sorted(defect.DEFECTS.glob("*/config")), *sorted(bases.BASES.glob("*.config"))]
+    assert len(files) > 10
+    for path in files:
+        name = str(path.relative_to(HOME))
+        lines = path.read_text().splitlines()
+        fragment.parse("\n".join(lines), name)
         explained = False
         for line in lines:
             option = line.startswith("CONFIG_") or line.endswith(" is not set")
@@ -238,7 +276,7 @@ def test_every_option_of_the_real_fragments_says_why() -> None:
                 explained = False
             elif not option:
                 explained = not line.startswith("# ---")
-            assert explained or not option or name == "base.config" and \
+            assert explained or not option or name == "configs/base.config" and \
                 _in_a_named_section(lines, line), f"{name}: {line} stands alone"
 
 

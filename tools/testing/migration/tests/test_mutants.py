@@ -191,7 +191,7 @@ AS_IT_IS = variant.make("fixed", "as it is", "")
 @pytest.mark.parametrize(("body", "places", "says"), [
     # Also in a function that the mutant does not name.
     ("@@\n@@\n- flush_cache_range(...);\n", ("try_to_unmap_one",),
-     r"mine.cocci changes another, try_to_unmap_one of 6.12.1 in place of try_to_unmap_one:"),
+     r"mutants/mine changes another, try_to_unmap_one of 6.12.1 in place of try_to_unmap_one:"),
     # Not in one that it does.
     ("@@\n@@\nanother(...) {\n- flush_cache_range(...);\n}\n", ("try_to_unmap_one", "another"),
      "changes another of 6.12.1 in place of another, try_to_unmap_one:"),
@@ -227,7 +227,7 @@ def test_a_mutant_is_made_of_the_fixed_tree(tmp_path: Path) -> None:
     made = mutants.make(source, fixed, rule(
         tmp_path, "@@\n@@\ntry_to_unmap_one(...) {\n<...\n- flush_cache_range(...);\n...>\n}\n"))
     assert made is not None
-    assert (made.name, made.how) == ("mine", "queue/0.1 (1 patch), and mutants/mine.cocci")
+    assert (made.name, made.how) == ("mine", "queue/0.1 (1 patch), and mutants/mine")
     assert made.places == ("mm/rmap.c:3 try_to_unmap_one",)
     variant.put(source, made)
     text = (source.tree / "mm/rmap.c").read_text()
@@ -239,8 +239,8 @@ def test_a_mutant_has_the_files_of_ours_that_the_fixed_kernel_has(tmp_path: Path
     source = small(tmp_path)
     (source.tree / "lib").mkdir()
     (source.tree / "lib/Makefile").write_text("obj-y += a.o\n")
-    wanted_files = dataclasses.replace(DEFECT, add=defect.load("thp-numa-notifier").add,
-                                       control=None, upstream=())
+    wanted_files = dataclasses.replace(DEFECT, kernel=defect.load("thp-numa-notifier").kernel,
+                                       revert=None, upstream=())
     patch = tmp_path / "0001-x.patch"
     patch.write_text("--- a/mm/rmap.c\n+++ b/mm/rmap.c\n@@ -1,1 +1,2 @@\n+/* fixed */\n"
                      f" {TREE.splitlines()[0]}\n")
@@ -254,62 +254,87 @@ def test_a_mutant_has_the_files_of_ours_that_the_fixed_kernel_has(tmp_path: Path
         variant.put(source, one)
         text = (source.tree / "mm/rmap.c").read_text()
         assert text.startswith("/* fixed */") and text.count("flush_cache_range") == left
-        for name in wanted_files.add:
+        for name in wanted_files.kernel.add:
             assert (source.tree / name).read_bytes() == (REPO / name).read_bytes()
         assert "obj-y += test_mmu_notifier.o\n" in (source.tree / "lib/Makefile").read_text()
 
 
-# ---- their heads ---------------------------------------------------------------------------
+# ---- their files ---------------------------------------------------------------------------
 
 
-def test_heads_name_what_there_is() -> None:
+def test_their_files_name_what_there_is() -> None:
     for one in ALL:
         assert set(one.tests) <= set(selftest.names()), one.name
         assert not one.breaks.endswith("."), one.name
-        for _where, why in (*one.unseen, ("", one.absent), ("", one.survives)):
+        for why in (*(unseen.why for unseen in one.unseen), one.absent, one.survives):
             assert not why.endswith("."), one.name
 
 
 HEAD = """\
-// SPDX-License-Identifier: GPL-2.0
-// breaks: something
-// files: mm/rmap.c
-// places: f g|h
-// tests: hugetlb_pmd_migrate
-// unseen before 4.20: it was
-//     otherwise then
-// unseen tcg: no
-// unseen without DEBUG=1: nobody looks
-// unseen kvm, before 6.6: both
-//
-// absent: this is prose.
+breaks = "something"
+files = ["mm/rmap.c"]
+places = ["f", "g|h"]
+tests = ["hugetlb_pmd_migrate"]
+
+[[unseen]]
+where = ["before 4.20"]
+why = "it was otherwise then"
+
+[[unseen]]
+where = ["tcg"]
+why = "no"
+
+[[unseen]]
+where = ["without DEBUG=1"]
+why = "nobody looks"
+
+[[unseen]]
+where = ["kvm", "before 6.6"]
+why = "both"
 """
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(mutants, "MUTANTS", tmp_path)
-    return tmp_path
+    made = tmp_path / "mine"
+    made.mkdir()
+    (made / "rule.cocci").write_text("")
+    return made
 
 
-def test_a_head_is_read(folder: Path) -> None:
-    (folder / "mine.cocci").write_text(HEAD)
+def test_its_file_is_read(folder: Path) -> None:
+    (folder / "mutant.toml").write_text(HEAD)
     one = mutants.load("mine")
     assert (one.breaks, one.places, one.absent) == ("something", ("f", "g|h"), "")
-    assert one.unseen == (("before 4.20", "it was otherwise then"), ("tcg", "no"),
-                          ("without DEBUG=1", "nobody looks"), ("kvm, before 6.6", "both"))
+    assert one.rule == folder / "rule.cocci"
+    assert one.unseen == (
+        mutants.Unseen("it was otherwise then", ("before 4.20",)), mutants.Unseen("no", ("tcg",)),
+        mutants.Unseen("nobody looks", ("without DEBUG=1",)),
+        mutants.Unseen("both", ("kvm", "before 6.6")))
 
 
 @pytest.mark.parametrize(("old", "new", "says"), [
-    ("// tests: hugetlb_pmd_migrate\n", "", "tests"),
-    ("// breaks:", "// brakes: x\n// breaks:", "brakes"),
-    ("// breaks:", "// breaks: x\n// breaks:", "twice"),
-    ("// unseen tcg:", "// unseen here:", "where is that"),
-    ("// unseen tcg:", "// unseen tcg, here:", "where is that"),
+    ('tests = ["hugetlb_pmd_migrate"]\n', "", "tests is missing"),
+    ("breaks =", 'brakes = "x"\nbreaks =', "brakes: there is no such key, only breaks, "),
+    ("breaks =", 'breaks = "x"\nbreaks =', "cannot be read"),
+    ('["tcg"]', '["here"]', "here: where is that"),
+    ('["tcg"]', '["tcg", "here"]', "here: where is that"),
+    ('["tcg"]', '"tcg"', r"\[unseen\] where must be a list"),
+    ('why = "no"\n', "", r"\[unseen\] why is missing"),
 ])
-def test_a_wrong_head_is_named(folder: Path, old: str, new: str, says: str) -> None:
-    (folder / "mine.cocci").write_text(HEAD.replace(old, new))
-    with pytest.raises(LabError, match=says):
+def test_a_wrong_file_is_named(folder: Path, old: str, new: str, says: str) -> None:
+    (folder / "mutant.toml").write_text(HEAD.replace(old, new))
+    with pytest.raises(LabError, match=says) as caught:
+        mutants.load("mine")
+    assert str(folder / "mutant.toml") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mutant_has_a_rule(folder: Path) -> None:
+    (folder / "rule.cocci").unlink()
+    (folder / "mutant.toml").write_text(HEAD)
+    with pytest.raises(LabError, match="no rule.cocci beside it"):
         mutants.load("mine")
 
 
@@ -328,7 +353,7 @@ def test_an_unknown_mutant_lists_the_known_ones() -> None:
 ])
 def test_where_it_cannot_be_seen(folder: Path, version: str, accel: str, debug: bool,
                                  why: str) -> None:
-    (folder / "mine.cocci").write_text(HEAD)
+    (folder / "mutant.toml").write_text(HEAD)
     assert mutants.unseen(mutants.load("mine"), version, "x86_64", accel, debug) == why
 
 
@@ -513,7 +538,7 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Said], 
              ) -> variant.Variant | None:
         if one.name == "uses-changed-address":
             return None
-        return variant.make(one.name, f"mutants/{one.name}.cocci", one.name,
+        return variant.make(one.name, f"mutants/{one.name}", one.name,
                             (f"{one.files[-1]}:7 {one.places[0]}",))
 
     def kernel(_source: Source, one: variant.Variant, *_more: object) -> build.Kernel:
@@ -526,10 +551,10 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Said], 
                  ) -> Boot:
             asked.append(f"boot {one.name}")
             assert (enough is None) == (one.name == "fixed")
-            assert wanted.defect.symptoms == ()
+            assert wanted.defect.show.symptoms == ()
             text, log = said.get(one.name, ("", ""))
             every = "".join(PASS.removesuffix("lab: done\n").replace("p", test)
-                            for test in wanted.defect.selftests)
+                            for test in wanted.defect.show.selftests)
             return booted(text or every + "lab: done\n", log, number, one.name)
 
         monkeypatch.setattr(prove, "boot", boot)
@@ -616,8 +641,8 @@ def test_all_kernels_have_what_some_selftest_needs(
     """Also where another mutant is asked for, or each would have a build folder of its own."""
     asked = guests(EVERY_ONE)
     needs = defect.load("thp-numa-notifier")
-    assert needs.add and needs.options
-    one = dataclasses.replace(mutants.load("seed-loop"), tests=needs.selftests)
+    assert needs.kernel.add and needs.kernel.options
+    one = dataclasses.replace(mutants.load("seed-loop"), tests=needs.show.selftests)
     load, kernel, plan = mutants.load, build.kernel, variant.plan
     options, added = [], []
     monkeypatch.setattr(mutants, "load", lambda name: one if name == one.name else load(name))
@@ -627,7 +652,7 @@ def test_all_kernels_have_what_some_selftest_needs(
         return kernel(*request)                                     # type: ignore[arg-type]
 
     def planned(source: Source, shown: defect.Defect, form: str) -> object:
-        added.append(shown.add)
+        added.append(shown.kernel.add)
         return plan(source, shown, form)
 
     monkeypatch.setattr(build, "kernel", built)
@@ -635,8 +660,8 @@ def test_all_kernels_have_what_some_selftest_needs(
     go(tmp_path / "out", only)
     assert len(options) == sum(word.startswith("build ") for word in asked) > 1
     # Beside what that one needs, there is what others' tests do.
-    assert len(set(options)) == 1 and set(needs.options) < set(options[0])
-    assert added == [needs.add]
+    assert len(set(options)) == 1 and set(needs.kernel.options) < set(options[0])
+    assert added == [needs.kernel.add]
 
 
 def test_selftests_that_need_another_guest_are_named(

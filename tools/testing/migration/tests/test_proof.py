@@ -132,8 +132,8 @@ def test_what_nobody_has_fixed_is_proved(defect: str, tmp_path: Path) -> None:
 @FULL
 @pytest.mark.parametrize(("base", "defect", "how"), [
     # 5.10 is the last long-term kernel that needs the protection of thp-numa-notifier.
-    ("5.10", "thp-numa-notifier", "control.cocci"),
-    ("5.10", "exec-temp-stack", "control.cocci"),
+    ("5.10", "thp-numa-notifier", "revert.cocci"),
+    ("5.10", "exec-temp-stack", "revert.cocci"),
     ("5.10", "thp-cow-isolation", "as it is"),
     ("5.10", "pmd-share-split", "queue/5.10 (patches 1 to 1)"),
     ("6.1", "pmd-share-split", "as it is"),

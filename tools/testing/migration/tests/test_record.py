@@ -30,7 +30,7 @@ DEFECT = defect.load("pmd-share-migrate")
 
 def made(**changes: Any) -> Summary:
     """Two boots of each kernel, with the tests and patches of today."""
-    origin = provenance.of_run(arch.load(), DEFECT.selftests, ["queue/4.14 (9 patches)"],
+    origin = provenance.of_run(arch.load(), DEFECT.show.selftests, ["queue/4.14 (9 patches)"],
                                provenance.rules_of(DEFECT))
     left, right = ([boot(name, 1), boot(name, 2)] for name in ("vulnerable", "fixed"))
     whole = run(left, right, 2, provenance=origin)
@@ -78,7 +78,7 @@ def test_a_record_can_be_rendered(tmp_path: Path) -> None:
     assert f"{one.failed} of {one.tests}" in text
     assert re.search(r"(?m)^migrate\.hugetlbfs_migrate_pages_2 +78 of 80 +0 of \d+", text)
     assert "\n:Repeat: ``make prove BASE=6.12``\n" in text and ":Made with: lab " in text
-    assert "\n:Vulnerable: control.cocci (2 places)\n    mm/rmap.c:1775 try_to_unmap_one\n" in text
+    assert "\n:Vulnerable: revert.cocci (2 places)\n    mm/rmap.c:1775 try_to_unmap_one\n" in text
     assert "One lost write, on the vulnerable kernel::" in text and "0x2000000000003602" in text
     assert "**Stale**" not in text
     skipped = re.search(r"(?m)^:Skipped on the fixed kernel: in 2 of 2 boots ``(.+?)``", text)
@@ -293,7 +293,7 @@ def test_what_a_run_was_made_with() -> None:
     origin = made().provenance
     assert re.fullmatch("[0-9a-f]{40}", origin.lab or "") and origin.dirty in (True, False)
     assert origin.series == ["queue/4.14/series"] and (origin.qemu or "").startswith("QEMU")
-    for hows, lists in ((["as it is", "control.cocci (2 places)"], []),
+    for hows, lists in ((["as it is", "revert.cocci (2 places)"], []),
                         (["queue/4.18/series.unshare (11 patches)", "queue/4.18 (28 patches)"],
                          ["queue/4.18/series", "queue/4.18/series.unshare"]),
                         (["queue/6.1 (patches 1 to 3), and amplifier.cocci: x (y)"],

@@ -149,7 +149,7 @@ def test_a_run_says_all_that_is_asked_of_it(tmp_path: Path) -> None:
     assert found.all("h3") == ["pmd-share-migrate on 4.18.0"]
     [article] = found.all("article")
     for piece in (one.why[1:], "make prove KERNEL=/tree/4.18.0", "5a" * 32, "0123abc, dirty: no",
-                  "gcc 12.2.0", "x86_64, QEMU with tcg", "control.cocci (2 places)",
+                  "gcc 12.2.0", "x86_64, QEMU with tcg", "revert.cocci (2 places)",
                   "mm/rmap.c:2164 try_to_migrate_one", "2026-03-01 11:00 UTC",
                   "One lost write, on the vulnerable kernel", "0x100000000002a80"):
         assert piece in article, piece

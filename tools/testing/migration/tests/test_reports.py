@@ -122,7 +122,7 @@ def mending(name: str, base: str) -> list[Path]:
     """The patches that a report may name: of a defect of another form of the queue, all."""
     one = defect.load(name)
     queue = variant.series(base)
-    return queue if one.form else variant.mending(queue, one)
+    return queue if one.queue.form else variant.mending(queue, one)
 
 
 def names_its_patch(name: str, text: str) -> list[str]:
@@ -162,7 +162,7 @@ def names_what_can_be_run(name: str, text: str) -> list[str]:
     if not proofs:
         wrong.append("no make prove")
     folder = REPO / selftest.FOLDER
-    tests = defect.load(name).selftests
+    tests = defect.load(name).show.selftests
     programs = re.findall(r"(?m)^  ((?:[A-Z_]+=\S+ )*)\./(\w+)(?: -v (\w+))?$", body)
     if not programs:
         wrong.append("no selftest to run")
@@ -183,7 +183,7 @@ def names_what_can_be_run(name: str, text: str) -> list[str]:
 
 def names_known_commits(name: str, text: str) -> list[str]:
     """Each hash, and the title beside it, is in the defect's file or in a patch that mends it."""
-    known = (defect.load(name).folder / "defect").read_text(encoding="utf-8")
+    known = (defect.load(name).folder / defect.FILE).read_text(encoding="utf-8")
     for base, subject in series.about(text).items():
         if base in bases.names():
             known += "".join(patch for patch in (path.read_text(encoding="utf-8")

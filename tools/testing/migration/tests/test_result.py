@@ -39,7 +39,7 @@ def run(left: list[Boot], right: list[Boot], wanted: int = 1, **changes: Any) ->
             how, places, boots, diff=Path(f"out/{name}.diff"), initrd=Path("out/initrd"),
             image=Path(f"out/{name}-1/bzImage"), config=Path(f"out/{name}-1/config"))
         for name, how, places, boots in (
-            ("vulnerable", "control.cocci (2 places)",
+            ("vulnerable", "revert.cocci (2 places)",
              ("mm/rmap.c:1775 try_to_unmap_one", "mm/rmap.c:2164 try_to_migrate_one"), left),
             ("fixed", "as it is", (), right))}
     made = Summary(
@@ -302,7 +302,7 @@ def test_summary_of_a_proof() -> None:
     for piece in ("page 2", "0x184b98", "0x2000000000003e2f", "0x2000000000003602",
                   "from node 1 to node 0", "from PFN 0x74c00 to PFN 0x2f000", "3.2 ms after",
                   "out/vulnerable-1", "hugetlb_pmd_migrate.hugetlbfs_migrate_pages_2.lost_write",
-                  "control.cocci (2 places)", "out/verdict.json", "out/junit.xml",
+                  "revert.cocci (2 places)", "out/verdict.json", "out/junit.xml",
                   "make prove BASE=6.12", "on the vulnerable kernel", "4 skipped"):
         assert piece in text, piece
     assert "\nPROVED: the vulnerable kernel lost writes" in text

@@ -140,30 +140,54 @@ def bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_base_file(bases: Path) -> None:
-    fill(bases, {"6.1.conf": "[base]\npackage = p\nsuites = a a-security\n"
-                             "drop =\n  CONFIG_A=y\n  CONFIG_B=8\nadd = CONFIG_C=n\n"
-                             "cflags = -w\n -Wx\ncmdline = nopti 100%\n"
-                             "noise =\n  WARNING: .* f\\+\n  x y\n",
-                 "notes.conf": "", "6.1.orig": ""})
+    fill(bases, {"6.1.toml": 'package = "p"\nsuites = ["a", "a-security"]\n'
+                             'drop = ["CONFIG_A", "CONFIG_B"]\n'
+                             'cflags = "-w -Wx"\ncmdline = "nopti 100%"\n'
+                             "noise = ['WARNING: .* f\\+', \"x y\"]\n",
+                 "6.1.config": "# Why.\n# CONFIG_C is not set\nCONFIG_D=y\n",
+                 "notes.toml": "", "6.1.orig": ""})
     assert base.names() == ["6.1"]
     assert base.load("6.1") == base.Base("6.1", "p", ("a", "a-security"),
-                                         ("CONFIG_A=y", "CONFIG_B=8"), ("CONFIG_C=n",),
+                                         ("CONFIG_A", "CONFIG_B"),
+                                         ("# CONFIG_C is not set", "CONFIG_D=y"),
                                          "-w -Wx", "nopti 100%", ("WARNING: .* f\\+", "x y"))
+    fill(bases, {"6.1.toml": ""})
+    (bases / "6.1.config").unlink()
+    assert base.load("6.1") == base.Base("6.1")
 
 
 @pytest.mark.parametrize("text, message", [
-    ("package = x\n", "cannot be read"),
-    ("[base]\n[more]\n", "one section"),
-    ("", "one section"),
-    ("[base]\npackages = x\n", "unknown: packages"),
-    ("[base]\nsuites = x\n", "suites without a package"),
-    ("[base]\ndrop = NUMA\n", "drop: not an option: NUMA"),
-    ("[base]\nadd = CONFIG_NUMA=\n", "add: not an option"),
+    ("package = x\n", "6.1.toml cannot be read"),
+    ("[base]\n", "6.1.toml: base: there is no such key, only package, suites"),
+    ('packages = "x"\n', "6.1.toml: packages: there is no such key"),
+    ('suites = ["x"]\n', "6.1.toml: suites without a package"),
+    ('package = "x"\nsuites = "x"\n', "6.1.toml: suites must be a list of strings"),
+    ('package = ""\n', "6.1.toml: package is empty"),
+    ('name = "6.2"\n', "6.1.toml: name: there is no such key"),
+    ('drop = ["NUMA"]\n', "6.1.toml: drop: NUMA is not the name"),
+    ('drop = ["CONFIG_NUMA=y"]\n', "6.1.toml: drop: CONFIG_NUMA=y is not the name"),
+    ('noise = ["("]\n', "6.1.toml: noise: "),
 ])
 def test_a_bad_base_file(bases: Path, text: str, message: str) -> None:
-    fill(bases, {"6.1.conf": text})
+    fill(bases, {"6.1.toml": text})
+    with pytest.raises(LabError, match=message) as caught:
+        base.load("6.1")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text, message", [
+    ("CONFIG_NUMA\n", "6.1.config:1: neither an option nor a comment"),
+    ("# Nothing.\n", "6.1.config has no option in it"),
+])
+def test_a_bad_fragment_of_a_base(bases: Path, text: str, message: str) -> None:
+    fill(bases, {"6.1.toml": "", "6.1.config": text})
     with pytest.raises(LabError, match=message):
         base.load("6.1")
+
+
+def test_each_fragment_is_of_a_base() -> None:
+    assert {path.stem for path in base.BASES.glob("*.config")} < set(base.names())
+    assert {path.suffix for path in base.BASES.iterdir()} == {".toml", ".config"}
 
 
 # ---- a copy --------------------------------------------------------------------------------

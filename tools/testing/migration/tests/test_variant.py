@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab.base import Base
-from lab.defect import Defect
+from lab.defect import Defect, Kernel, Queue, Show
 from lab.errors import LabError
 from lab.kernel import variant
 from lab.kernel.source import Source
@@ -66,9 +66,8 @@ deleted file mode 100644
 @@ -1 +0,0 @@
 -int gone;
 """
-DEFECT = Defect(name="astray", title="t", upstream=(), since="1", fixed="2", selftests=("s",),
-                folder=Path("/nonexistent"), control=None, control_files=(), places=(),
-                removes="")
+DEFECT = Defect(name="astray", folder=Path("/nonexistent"), title="t", since="1", fixed="2",
+                show=Show(selftests=("s",)))
 
 
 def write(tree: Path, files: dict[str, str]) -> None:
@@ -124,7 +123,7 @@ def test_a_queue_makes_the_fixed_variant(source: Source, queue: Path) -> None:
 
 
 def test_a_part_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:
-    part = dataclasses.replace(DEFECT, without=("second",))
+    part = dataclasses.replace(DEFECT, queue=Queue(without=("second",)))
     vulnerable, fixed = variant.plan(source, part)
     assert vulnerable.how == "queue/4.14 (without 1 of its 2 patches)"
     assert fixed == variant.plan(source, DEFECT)[1]
@@ -132,7 +131,7 @@ def test_a_part_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Pa
     files = read(source.tree)
     assert "int added;" in files["mm/rmap.c"] and "int added_later;" not in files["mm/rmap.c"]
     with pytest.raises(LabError, match="names third, and queue/4.14/series has no such"):
-        variant.plan(source, dataclasses.replace(DEFECT, without=("second", "third")))
+        variant.plan(source, dataclasses.replace(DEFECT, queue=Queue(without=("second", "third"))))
 
 
 def test_another_form_of_the_queue_can_be_the_fixed_one(source: Source, queue: Path) -> None:
@@ -143,12 +142,13 @@ def test_another_form_of_the_queue_can_be_the_fixed_one(source: Source, queue: P
     assert (vulnerable.how, fixed.how) == ("as it is", "queue/4.14/series.other (1 patch)")
     assert fixed.diff != variant.plan(source, DEFECT)[1].diff
     with pytest.raises(LabError, match="is a defect of that form"):
-        variant.plan(source, dataclasses.replace(DEFECT, form="series.other"), "other")
+        variant.plan(source, dataclasses.replace(DEFECT, queue=Queue(form="series.other")),
+                     "other")
 
 
 def test_the_form_that_fixes_it_need_not_be_named(source: Source, queue: Path) -> None:
     ours = dataclasses.replace(DEFECT, upstream=(), brought="c" * 12 + " mm: fourth",
-                               before_own=True)
+                               queue=Queue(before_own=True))
     with pytest.raises(LabError, match="queue/4.14 has no patches that would add it"):
         variant.plan(source, ours)
     with open(queue / "0003-third.patch", "w", encoding="utf-8") as patch:
@@ -162,7 +162,8 @@ def test_the_form_that_fixes_it_need_not_be_named(source: Source, queue: Path) -
 
 def test_another_form_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:
     # The fixes of the queue say nothing of a defect that only the other form has.
-    form = dataclasses.replace(DEFECT, form="series.other", upstream=("b" * 12 + " mm: third",))
+    form = dataclasses.replace(DEFECT, queue=Queue(form="series.other"),
+                               upstream=("b" * 12 + " mm: third",))
     (queue / "series.other").write_text("0001-change.patch\n")
     vulnerable, fixed = variant.plan(source, form)
     assert (vulnerable.how, fixed.how) == ("queue/4.14/series.other (1 patches)",
@@ -173,7 +174,8 @@ def test_another_form_of_the_queue_can_be_the_vulnerable_one(source: Source, que
 
 
 def test_without_another_form_the_released_tree_has_it(source: Source, queue: Path) -> None:
-    form = dataclasses.replace(DEFECT, form="series.other", upstream=("b" * 12 + " mm: third",))
+    form = dataclasses.replace(DEFECT, queue=Queue(form="series.other"),
+                               upstream=("b" * 12 + " mm: third",))
     # But a queue that mends something else says nothing of it.
     with pytest.raises(LabError, match="queue/4.14 has no patches that would add it"):
         variant.plan(source, form)
@@ -185,7 +187,7 @@ def test_without_another_form_the_released_tree_has_it(source: Source, queue: Pa
 
 
 def test_what_is_before_its_own_patch_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:
-    own = dataclasses.replace(DEFECT, before_own=True)
+    own = dataclasses.replace(DEFECT, queue=Queue(before_own=True))
     # Without a commit that mends it, all patches are its own.
     assert variant.plan(source, own)[0].how == "as it is"
     second = sorted(queue.glob("*.patch"))[1]
@@ -241,7 +243,7 @@ def test_a_patch_mends_what_nobody_has_fixed_if_it_says_so(queue: Path, says: st
     assert variant.mending([patch], other) == ([patch] if mends else [])
 
 
-def test_neither_queue_nor_control_is_an_error(source: Source, queue: Path) -> None:
+def test_neither_queue_nor_rule_is_an_error(source: Source, queue: Path) -> None:
     (queue / "series").unlink()
     with pytest.raises(LabError, match="nothing to compare.*4.14.67.*queue/4.14"):
         variant.plan(source, DEFECT)
@@ -425,7 +427,7 @@ def test_files_of_ours_go_into_both_kernels(source: Source, queue: Path, tmp_pat
     monkeypatch.setattr(variant, "REPO", repo)
     ours = {"lib/play.c": "int play;\n", "lib/play.h": "int header;\n",
             "lib/Makefile": "obj-y += a.o\nobj-y += play.o\n"}
-    wanted = dataclasses.replace(DEFECT, add=("lib/play.c", "lib/play.h"))
+    wanted = dataclasses.replace(DEFECT, kernel=Kernel(add=("lib/play.c", "lib/play.h")))
     vulnerable, fixed = variant.plan(source, wanted)
     before = read(source.tree)
     variant.put(source, vulnerable)
@@ -445,4 +447,4 @@ def test_a_file_of_ours_never_takes_the_place_of_the_kernels(source: Source, que
     write(source.tree, {"mm/Makefile": "\n"})
     monkeypatch.setattr(variant, "REPO", tmp_path / "repo")
     with pytest.raises(LabError, match="has a mm/other.c of its own"):
-        variant.plan(source, dataclasses.replace(DEFECT, add=("mm/other.c",)))
+        variant.plan(source, dataclasses.replace(DEFECT, kernel=Kernel(add=("mm/other.c",))))

@@ -15,6 +15,7 @@ from pathlib import Path
 from lab.arch import Arch
 from lab.base import Base
 from lab.errors import LabError
+from lab.kernel import fragment
 from lab.kernel.source import Source
 from lab.paths import HOME, cache_dir, disk_full, is_full
 
@@ -42,27 +43,7 @@ class Request:
     @property
     def text(self) -> str:
         """The options as one fragment."""
-        return "".join(f"# CONFIG_{name} is not set\n" if value == "n"
-                       else f"CONFIG_{name}={value}\n" for name, value in self.options.items())
-
-
-def parse(text: str, where: str) -> dict[str, str]:
-    """The options of a fragment or of a .config; LabError for a line that is none."""
-    options: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
-        if match := re.fullmatch(r"# CONFIG_(\w+) is not set", line):
-            name, value = match[1], "n"
-        elif match := re.fullmatch(r"CONFIG_(\w+)=(.*)", line):
-            name, value = match[1], match[2]
-        elif not line or line.startswith("#"):
-            continue
-        else:
-            raise LabError(f"{where}:{number}: neither an option nor a comment: {line}")
-        if name in options:
-            raise LabError(f"{where}:{number}: CONFIG_{name} is there twice")
-        options[name] = value
-    return options
+        return "".join(f"{fragment.line(name, value)}\n" for name, value in self.options.items())
 
 
 def request(base: Base, arch: Arch, tree: Path, debug: bool,
@@ -71,12 +52,12 @@ def request(base: Base, arch: Arch, tree: Path, debug: bool,
 
     `more` are lines that a defect asks for; the base may drop them, too.
     """
-    files = {path.stem: parse(path.read_text(encoding="utf-8"), str(path))
+    files = {path.stem: fragment.parse(path.read_text(encoding="utf-8"), str(path))
              for path in (CONFIGS / "base.config", CONFIGS / "debug.config")}
-    files["base"] |= parse("\n".join(more), "the defect's options")
-    dropped = {_name(option) for option in base.drop}
+    files["base"] |= fragment.parse("\n".join(more), "the defect's options")
+    dropped = {option.removeprefix("CONFIG_") for option in base.drop}
     if strange := sorted(dropped - files["base"].keys() - files["debug"].keys()):
-        raise LabError(f"bases/{base.name}.conf drops what no fragment asks for: "
+        raise LabError(f"bases/{base.name}.toml drops what no fragment asks for: "
                        f"{' '.join(strange)}")
     options = dict(files["base"])
     unknown: list[str] = []
@@ -88,14 +69,8 @@ def request(base: Base, arch: Arch, tree: Path, debug: bool,
         options |= {name: value for name, value in files["debug"].items()
                     if name not in unknown}
     options = {name: value for name, value in options.items() if name not in dropped}
-    options |= parse("\n".join(base.add), f"bases/{base.name}.conf")
+    options |= fragment.parse("\n".join(base.add), f"bases/{base.name}.config")
     return Request(options, tuple(unknown))
-
-
-def _name(option: str) -> str:
-    """The bare name in "CONFIG_X=y", "# CONFIG_X is not set" or "CONFIG_X"."""
-    match = re.search(r"CONFIG_(\w+)", option)
-    return match[1] if match else option
 
 
 def symbols(tree: Path, arch: Arch) -> set[str]:
@@ -119,7 +94,7 @@ def missing(asked: Request, config: str, sharing: str) -> list[str]:
     `sharing` is the option that says whether PMD tables are shared, or "".  Each is "CONFIG_X=y", with
     what it is in its place where it has another value.
     """
-    have = parse(config, ".config")
+    have = fragment.parse(config, ".config")
     wanted = {**{name: "y" for name in (*_DERIVED, sharing) if name}, **asked.options}
     return [f"CONFIG_{name}={value}" + (f" (is {have[name]})" if have.get(name, "n") != "n"
                                         else "")
@@ -224,7 +199,7 @@ def make(source: Source, obj: Path, asked: Request, arch: Arch, log: Path) -> No
     if lost := missing(asked, text, sharing_option(source.tree, arch)):
         raise LabError(f"{len(lost)} option{'s' if len(lost) != 1 else ''} did not stick in the "
                        f"configuration of {source.version}: {', '.join(lost)} (a base that has "
-                       f"no such option says so in bases/{source.base.name}.conf)", str(log))
+                       f"no such option says so in bases/{source.base.name}.toml)", str(log))
     stamp.write_text(_stamp(source, asked, config), encoding="utf-8")
 
 

@@ -40,7 +40,7 @@ from pathlib import Path, PurePosixPath
 from lab import base as bases, defect
 from lab.arch import Arch
 from lab.errors import LabError
-from lab.kernel import kconfig, variant
+from lab.kernel import fragment, kconfig, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
 
@@ -106,8 +106,8 @@ def options(source: Source, arch: Arch, room: Path = ROOM) -> tuple[str, ...]:
     What a test asks for may be no option any more, or not yet.
     """
     known = kconfig.symbols(source.tree, arch)
-    lines = [line for name in defect.names() for line in defect.load(name).options
-             if kconfig.parse(line, "a defect").keys() <= known]
+    lines = [line for name in defect.names() for line in defect.load(name).kernel.options
+             if fragment.parse(line, "a defect").keys() <= known]
     lines += [line for line in _read(room / "config").splitlines() if line.startswith("CONFIG_")]
     return tuple(dict.fromkeys(lines))
 

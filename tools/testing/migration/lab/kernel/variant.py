@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Makes a work tree vulnerable or fixed: two states of one source, and nothing else between them.
 
-A tree that has the protection is the fixed one as it is, and the defect's control.cocci takes the
+A tree that has the protection is the fixed one as it is, and the defect's revert.cocci takes the
 protection out of it.  A tree that never had it is the vulnerable one as it is, and the patches of
 queue/<base> put it in.  A defect that only the first patches lay open has those in its vulnerable
 tree.  A race that is too narrow to be met in each boot is made wider in both, by the defect's
@@ -44,10 +44,10 @@ class Variant:
     """A state of a source's tree, as a diff against its pristine state."""
 
     name: str                   # "vulnerable" or "fixed"
-    how: str                    # "as it is", "queue/4.14 (3 patches)", "control.cocci (2 places)"
+    how: str                    # "as it is", "queue/4.14 (3 patches)", "revert.cocci (2 places)"
     diff: str                   # git's unified diff, "" for the pristine tree
     key: str                    # hash of the diff
-    places: tuple[str, ...]     # what a control changed: "mm/rmap.c:1775 try_to_unmap_one"
+    places: tuple[str, ...]     # what a rule changed: "mm/rmap.c:1775 try_to_unmap_one"
 
 
 def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Variant]:
@@ -55,7 +55,7 @@ def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Varia
 
     `form` is another form of the queue to be the fixed one: "unshare" for series.unshare.  Where the
     released tree has a protection, the vulnerable one is still the tree without that.
-    LabError where the control or the amplifier does not change exactly the places that the defect
+    LabError where the rule or the amplifier does not change exactly the places that the defect
     names, where a patch of the queue does not apply as it is (no fuzz), where there is neither
     a match nor a queue, and where the queue has no such form, or the defect is one of it.
     """
@@ -64,43 +64,43 @@ def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Varia
             diff, more = _amplified(source, defect, defect.amplifier, diff)
             how = f"{how}, and amplifier.cocci: {defect.amplifier.does}"
             places += tuple(f"{place} (amplifier.cocci)" for place in more)
-        return make(name, how, _with_files(source, defect.add, diff), places)
+        return make(name, how, _with_files(source, defect.kernel.add, diff), places)
 
-    control = _control(source, defect)
-    form = form or ("" if control else _only_form(source.base.name, defect))
+    reverted = _reverted(source, defect)
+    form = form or ("" if reverted else _only_form(source.base.name, defect))
     name = f"series.{form}" if form else "series"
     queue = f"queue/{source.base.name}" + (f"/{name}" if form else "")
     patches = series(source.base.name, name)
     if form and not patches:
         raise LabError(f"FORM={form}: there is no {queue}")
-    if form and name == defect.form:
+    if form and name == defect.queue.form:
         raise LabError(f"FORM={form}: {defect.name} is a defect of that form of the fix")
-    if control:
-        if defect.shared() and (why := kconfig.unshared(source.tree)):
+    if reverted:
+        if defect.shares_tables and (why := kconfig.unshared(source.tree)):
             raise LabError(f"nothing to compare for {defect.name} in {source.version}: {why}")
-        diff, places = control
+        diff, places = reverted
         count = f"{len(places)} place" + ("s" if len(places) != 1 else "")
         fixed = made("fixed", f"{queue} ({len(patches)} patches)", queue_diff(source, patches)) \
             if form else made("fixed", "as it is", "")
-        return made("vulnerable", f"control.cocci ({count})", diff, places), fixed
-    other = series(source.base.name, defect.form) if defect.form else []
+        return made("vulnerable", f"revert.cocci ({count})", diff, places), fixed
+    other = series(source.base.name, defect.queue.form) if defect.queue.form else []
     if not (patches and other or mending(patches, defect)):
         raise LabError(
-            f"nothing to compare for {defect.name} in {source.version}: control.cocci finds no "
-            f"protection in {' '.join(defect.control_files) or 'it'}, and {queue} has no patches "
-            "that would add it")
+            f"nothing to compare for {defect.name} in {source.version}: revert.cocci finds no "
+            f"protection in {' '.join(defect.revert.files) if defect.revert else 'it'}, and {queue}"
+            " has no patches that would add it")
     count = f"{len(patches)} patch" + ("es" if len(patches) != 1 else "")
     fixed = made("fixed", f"{queue} ({count})", queue_diff(source, patches))
-    if defect.form:
+    if defect.queue.form:
         # Where the queue has no such form of the fix, the tree was released with it.
-        how = f"queue/{source.base.name}/{defect.form} ({len(other)} patches)" if other \
+        how = f"queue/{source.base.name}/{defect.queue.form} ({len(other)} patches)" if other \
             else "as it is"
         return (made("vulnerable", how, queue_diff(source, other) if other else ""), fixed)
     part = _with_it(patches, defect)
     if not part:
         return made("vulnerable", "as it is", ""), fixed
-    how = f"without {len(patches) - len(part)} of its {len(patches)} patches" if defect.without \
-        else f"patches 1 to {len(part)}"
+    how = f"without {len(patches) - len(part)} of its {len(patches)} patches" \
+        if defect.queue.without else f"patches 1 to {len(part)}"
     return (made("vulnerable", f"{queue} ({how})", queue_diff(source, part)), fixed)
 
 
@@ -393,21 +393,22 @@ def wanted_places(places: tuple[str, ...], exist: frozenset[str]) -> dict[str, b
     return wanted
 
 
-def _control(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | None:
-    """The diff of the defect's control and the places it changed; None where it matches nothing.
+def _reverted(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | None:
+    """The diff that the defect's revert.cocci makes, and the places; None where it matches nothing.
 
     A label that is removed alone goes with the jump that was removed: it is named with the place,
     and is none of its own.
     """
-    if defect.control is None:
+    rule = defect.revert
+    if rule is None:
         return None
-    made = edit(source, defect.control, defect.control_files, defect.name)
+    made = edit(source, rule.rule, rule.files, defect.name)
     if made is None:
         return None
 
     changed: dict[str, list[str]] = {}
     labels: dict[str, list[str]] = {}
-    call = re.compile(rf"\b({'|'.join(map(re.escape, defect.removes.split('|')))})\s*\(")
+    call = re.compile(rf"\b({'|'.join(map(re.escape, rule.removes.split('|')))})\s*\(")
     for place in made.places:
         gone = list(enumerate(place.removed, place.line))
         # Not one a change: a diff may show two places that are close as one.
@@ -419,19 +420,19 @@ def _control(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | No
             labels.setdefault(place.function, []).extend(f"{text.strip()} in line {line}"
                                                          for line, text in gone)
         else:
-            raise LabError(f"{defect.name}/control.cocci changes {place.path}:{place.line} "
+            raise LabError(f"{defect.name}/revert.cocci changes {place.path}:{place.line} "
                            f"({place.function}) of {source.version}, and that is no "
-                           f"{defect.removes}(): a kernel made so proves nothing; the rule needs "
+                           f"{rule.removes}(): a kernel made so proves nothing; the rule needs "
                            "a look")
 
-    wanted = wanted_places(defect.places, made.functions)
+    wanted = wanted_places(rule.places, made.functions)
     wrong = [f"{name}: {len(changed.get(name, []))} in place of {int(wanted.get(name, False))}"
              for name in sorted(wanted.keys() | changed.keys() | labels.keys())
              if len(changed.get(name, [])) != wanted.get(name, False)
              or name in labels and name not in changed]
     if wrong:
-        raise LabError(f"{defect.name}/control.cocci changes other places of {source.version} "
-                       f"than its defect file says ({'; '.join(wrong)}): a kernel made so proves "
+        raise LabError(f"{defect.name}/revert.cocci changes other places of {source.version} "
+                       f"than its defect.toml says ({'; '.join(wrong)}): a kernel made so proves "
                        "nothing; the rule needs a look")
     places = []
     for name in wanted:
@@ -508,22 +509,22 @@ def _only_form(base: str, defect: Defect) -> str:
     if mending(series(base), defect):
         return ""
     for file in sorted((QUEUE / base).glob("series.*")):
-        if file.name != defect.form and mending(series(base, file.name), defect):
+        if file.name != defect.queue.form and mending(series(base, file.name), defect):
             return file.name.removeprefix("series.")
     return ""
 
 
 def _with_it(patches: list[Path], defect: Defect) -> list[Path]:
     """The part of a series that leaves `defect` in, as its file says; none of it by default."""
-    if defect.before_own:
+    if defect.queue.before_own:
         return patches[:patches.index(mending(patches, defect)[0])]
-    if not defect.without:
+    if not defect.queue.without:
         return []
     names = [re.sub(r"^\d+-", "", patch.stem) for patch in patches]
-    if unknown := [name for name in defect.without if name not in names]:
+    if unknown := [name for name in defect.queue.without if name not in names]:
         raise LabError(f"defects/{defect.name} names {unknown[0]}, and queue/"
                        f"{patches[0].parent.name}/series has no such patch")
-    return [patch for patch, name in zip(patches, names) if name not in defect.without]
+    return [patch for patch, name in zip(patches, names) if name not in defect.queue.without]
 
 
 def queue_diff(source: Source, patches: list[Path]) -> str:

@@ -94,7 +94,7 @@ def _matrix(defects: Sequence[Defect], bases: Sequence[str], proofs: dict[str, P
     versions = columns(bases, proofs.values())
     names = [one.name for one in defects]
     rows = [(one.name, one.title, _range(one))
-            for one in sorted(defects, key=lambda one: not one.selftests)]
+            for one in sorted(defects, key=lambda one: not one.show.selftests)]
     # Of a defect that this tree does not know any more a run is still a run.
     rows += [(name, "", "") for name in
              dict.fromkeys(proof.run.defect for proof in proofs.values()) if name not in names]
@@ -119,7 +119,7 @@ def _matrix(defects: Sequence[Defect], bases: Sequence[str], proofs: dict[str, P
 
 
 def _range(one: Defect) -> str:
-    shown = "" if one.selftests else "; no test shows it, make audit finds it"
+    shown = "" if one.show.selftests else "; no test shows it, make audit finds it"
     return f"{one.versions()}{shown}"
 
 

@@ -132,7 +132,7 @@ def stale(run: Summary) -> str:
     if run.defect not in defect.names():
         return "there is no such defect any more"
     one = defect.load(run.defect)
-    return provenance.stale(run.provenance, one.selftests, provenance.rules_of(one))
+    return provenance.stale(run.provenance, one.show.selftests, provenance.rules_of(one))
 
 
 def stale_mutants(told: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import base as bases, defect as defects
-from lab.defect import Defect
+from lab.defect import Audit, Defect
 from lab.errors import LabError
 from lab.kernel import kconfig, spatch, variant
 from lab.kernel.source import kernel_version
@@ -62,10 +62,12 @@ def audit(tree: Path) -> tuple[str, list[Finding]]:
 
 def look(tree: Path, version: str, defect: Defect) -> Finding:
     """What the source of kernel `version` in `tree` says about `defect`."""
-    files = [name for name in defect.audit_files if (tree / name).is_file()]
+    rules = defect.audit
+    assert rules is not None
+    files = [name for name in rules.files if (tree / name).is_file()]
     if not files:
-        return _unknown(defect, f"none of {' '.join(defect.audit_files)} is there")
-    said = _spatch(defect, tree, files)
+        return _unknown(defect, f"none of {' '.join(rules.files)} is there")
+    said = _spatch(rules, tree, files)
     if isinstance(said, str):
         return _unknown(defect, said)
     found: dict[str, dict[str, list[str]]] = {
@@ -74,16 +76,16 @@ def look(tree: Path, version: str, defect: Defect) -> Finding:
         found[kind].setdefault(name, []).append(f"{path}:{line} {name}")
 
     text = "\n".join((tree / path).read_text(encoding="utf-8", errors="replace") for path in files)
-    for names in defect.exist:
+    for names in rules.exist:
         either = names.split("|")
         if any(name in found["EXISTS"] for name in either):
             continue
         if blind := [name for name in either if _defines(text, name)]:
             return _unknown(defect, f"coccinelle cannot parse {blind[0]}()")
         return Finding(defect.name, NOT_AFFECTED, f"there is no {either[0]}()", (), ())
-    if defect.shared() and (why := kconfig.unshared(tree)):
+    if defect.shares_tables and (why := kconfig.unshared(tree)):
         return Finding(defect.name, NOT_AFFECTED, why, (), ())
-    if blind := [name for name in defect.see
+    if blind := [name for name in rules.see
                 if name not in found["SEEN"] and _defines(text, name)]:
         return _unknown(defect, f"coccinelle cannot parse {blind[0]}()")
     if not found["NEEDS"]:
@@ -131,11 +133,10 @@ def _defines(text: str, name: str) -> bool:
     return re.search(rf"(?m)^(?:[A-Za-z_].*\b)?{name}\s*\([^;]*?\{{", text) is not None
 
 
-def _spatch(defect: Defect, tree: Path, files: list[str]) -> list[tuple[str, str, str, str]] | str:
+def _spatch(rules: Audit, tree: Path, files: list[str]) -> list[tuple[str, str, str, str]] | str:
     """The lines that the audit's rules print; a str is the reason why there are none."""
-    assert defect.audit is not None
     try:
-        done = spatch.run(defect.audit, tree, files, _TIMEOUT)
+        done = spatch.run(rules.rule, tree, files, _TIMEOUT)
     except subprocess.TimeoutExpired:
         return f"coccinelle does not come to an end in {_TIMEOUT} s"
     if done.returncode != 0:

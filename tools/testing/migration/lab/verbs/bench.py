@@ -136,8 +136,8 @@ def variants(source: Source) -> tuple[Variant, ...]:
 def run(wanted: prove.Wanted, arch: Arch, progress: Progress) -> dict[str, Any]:
     """Build, boot each kernel wanted.boots times in turn, and write bench.json to wanted.out."""
     started = datetime.now(timezone.utc)
-    wanted = dataclasses.replace(
-        wanted, defect=dataclasses.replace(wanted.defect, selftests=(PROGRAM.stem,)))
+    shown = dataclasses.replace(wanted.defect.show, selftests=(PROGRAM.stem,))
+    wanted = dataclasses.replace(wanted, defect=dataclasses.replace(wanted.defect, show=shown))
     source = prove.find_source(wanted.base, wanted.kernel, progress)
     progress.step(f"making the variants of {source.version}")
     ones = variants(source)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from lab import defect
 from lab.arch import Arch
 from lab.errors import LabError
 from lab.guest import initramfs, qemu, selftest
@@ -42,6 +43,7 @@ def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
     """
     source, one, kernel = _kernel(wanted, name, arch, progress)
     # The kernel's own way to its tests of mm, with what the series adds there.
+    env = defect.environment(names or None)
     texts, arguments, limit = {}, wanted.tests or wanted.defect.arguments(), prove.LIMIT
     if name == SERIES and not names:
         texts = {file: variant.text_of(source, one, str(selftest.FOLDER / file))
@@ -50,18 +52,16 @@ def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
         limit = SCRIPT_LIMIT
     initrd = initramfs.initramfs({}, kselftest.install(arch, progress, texts, source, wanted.harness), bash=bool(texts))
     accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
-    machine = wanted.defect.machine
+    machine = wanted.defect.guest
     if texts:
         machine = dataclasses.replace(machine, nodes=(max(machine.nodes[0], SCRIPT_NODE),
                                                       max(machine.nodes[1], SCRIPT_NODE)))
     # A word of the command line has no blanks: the arguments go one way, what takes them another.
     takers = kselftest.arguments(names, arguments)
     words = [f"lab.kselftest={','.join(kselftest.chosen(names))}",
-             # That one takes minutes: only where it is asked for.
-             "lab.env=HUGETLB_PMD_MIGRATE_OFFLINE=1"
-             + (",HUGETLB_PMD_CHURN=1" if "hugetlb_pmd_churn" in names else ""),
+             f"lab.env={','.join(env)}" if env else "",
              f"lab.args={','.join(arguments)} lab.takers={','.join(takers)}" if takers else "",
-             source.base.cmdline, machine.cmdline, SCRIPT_CMDLINE if texts else ""]
+             source.base.cmdline, wanted.defect.kernel.cmdline, SCRIPT_CMDLINE if texts else ""]
     home = wanted.out / "kselftest"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
 """Breaks a fixed kernel in one way at a time, and says whether anything sees it.
 
-A mutant is a rule of coccinelle, mutants/<name>.cocci, that begins with lines of these:
+A mutant is a folder, mutants/<name>/.  It has a rule of coccinelle, rule.cocci, and mutant.toml
+with these keys; a list is one of strings:
 
-    // breaks: what it breaks, in words
-    // files: files of a kernel tree that the rule is run on
-    // places: functions that it must change, each that exists; "a|b" where b took over from a
-    // tests: the selftests to run; what they need in the kernel is said by the defects that they
-    //     show, and all mutants and the kernel that they are compared with have all of it
-    // absent: why it finds nothing in some versions, where that is so
-    // survives: what it takes to see it that is not there, where that is known
-    // unseen <where>: why nothing can see it there, however good the tests
+    breaks    what it breaks, in words
+    files     a list: files of a kernel tree that the rule is run on
+    places    a list: functions that it must change, each that exists; "a|b" where b took over
+              from a
+    tests     a list: the selftests to run; what they need in the kernel is said by the defects that
+              they show, and all mutants and the kernel that they are compared with have all of it
+    absent    why it finds nothing in some versions, where that is so
+    survives  what it takes to see it that is not there, where that is known
 
-where <where> is nothing, an architecture, an accelerator, "before 4.20" or "without DEBUG=1", or
-some of these with commas between, which must all hold.  A long value goes on in lines that begin with "//" and some spaces.
+    [[unseen]]    any number of these, where nothing can see it, however good the tests
+    where     a list: conditions that must all hold, each an architecture, an accelerator,
+              "before 4.20" or "without DEBUG=1"; without it, everywhere
+    why       the reason
 
 A mutant is killed by a boot in which a selftest fails or the kernel complains.  Such a boot is
 ended soon after that: kernels with half a fix like to hang.  A boot that gives no result kills
@@ -29,7 +32,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from lab import arch as arches, defect, provenance
+from lab import arch as arches, defect, provenance, schema
 from lab.arch import Arch
 from lab.errors import LabError
 from lab.guest import booted, initramfs, qemu, selftest
@@ -48,17 +51,23 @@ from lab.verbs import prove
 from lab.words import wrap
 
 MUTANTS = HOME / "mutants"
+_FILE = "mutant.toml"
 _REPORT = "mutants.json"
 BOOTS = 5
 
 KILLED, SURVIVED, NO_RESULT = "killed", "survived", "no result"
 NOT_OBSERVABLE, NOT_THERE, NOT_RUN = "not observable", "not there", "not run"
 
-_MUST, _MAY = {"breaks", "files", "places", "tests"}, {"absent", "survives"}
-_LINE = re.compile(r"// ((?:unseen(?: [^:]+)?)|\w+): (.+)")
-_MORE = re.compile(r"//\s{2,}(\S.*)")
 _BEFORE = re.compile(r"before (\d+(?:\.\d+)+)")
 _NO_DEBUG = "without DEBUG=1"
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Where nothing can see a mutant."""
+
+    why: str
+    where: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,9 +80,9 @@ class Mutant:
     files: tuple[str, ...]
     places: tuple[str, ...]
     tests: tuple[str, ...]
-    absent: str
-    survives: str
-    unseen: tuple[tuple[str, str], ...]     # where, why
+    absent: str = ""
+    survives: str = ""
+    unseen: tuple[Unseen, ...] = ()
 
 
 @dataclass
@@ -94,37 +103,28 @@ class Row:
 
 def names() -> list[str]:
     """The names of all mutants, sorted."""
-    return sorted(path.stem for path in MUTANTS.glob("*.cocci"))
+    return sorted(path.parent.name for path in MUTANTS.glob(f"*/{_FILE}"))
 
 
 def load(name: str) -> Mutant:
-    """The mutant `name`; LabError where there is none or its head says too little or too much."""
+    """The mutant `name`; LabError where there is none or its file says too little or too much."""
     if name not in names():
         raise LabError(f"no mutant {name}: there are {', '.join(names()) or 'none'}")
-    path = MUTANTS / f"{name}.cocci"
-    said: list[list[str]] = []
-    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
-        if new := _LINE.fullmatch(line):
-            said.append([new[1], new[2].strip()])
-        elif said and (more := _MORE.fullmatch(line)):
-            said[-1][1] += f" {more[1].strip()}"
-        else:
-            break
-    unseen = tuple((key.removeprefix("unseen").strip(), value) for key, value in said
-                   if key.split()[0] == "unseen")
-    head = {key: value for key, value in said if key.split()[0] != "unseen"}
-    if wrong := sorted(_MUST - head.keys() | head.keys() - _MUST - _MAY):
-        raise LabError(f"{path}: missing or unknown in its head: {', '.join(wrong)}")
-    if len(head) + len(unseen) != len(said):
-        raise LabError(f"{path}: its head says something twice")
-    for where, _why in unseen:
-        for one in where.split(", "):
-            if one not in {"", _NO_DEBUG, *qemu.ACCELS, *arches.names()} \
-                    and not _BEFORE.fullmatch(one):
-                raise LabError(f"{path}: unseen {where}: where is that?")
-    return Mutant(name, path, head["breaks"], tuple(head["files"].split()),
-                  tuple(head["places"].split()), tuple(head["tests"].split()),
-                  head.get("absent", ""), head.get("survives", ""), unseen)
+    path = MUTANTS / name / _FILE
+    said = schema.read(path)
+    tables = said.pop("unseen", [])
+    if not isinstance(tables, list):
+        raise LabError(f"{path}: [unseen] must be a list of tables, [[unseen]]")
+    unseen = tuple(schema.fill(Unseen, path, "unseen", table) for table in tables)
+    for one in unseen:
+        for where in one.where:
+            if where not in {_NO_DEBUG, *qemu.ACCELS, *arches.names()} \
+                    and not _BEFORE.fullmatch(where):
+                raise LabError(f"{path}: [unseen] where: {where}: where is that?")
+    rule = path.parent / "rule.cocci"
+    if not rule.is_file():
+        raise LabError(f"{path}: there is no {rule.name} beside it")
+    return schema.fill(Mutant, path, "", said, name=name, rule=rule, unseen=unseen)
 
 
 def unseen(mutant: Mutant, version: str, arch: str, accel: str, debug: bool) -> str:
@@ -134,12 +134,12 @@ def unseen(mutant: Mutant, version: str, arch: str, accel: str, debug: bool) -> 
 
     def holds(where: str) -> bool:
         before = _BEFORE.fullmatch(where)
-        return where in ("", arch, accel) or where == _NO_DEBUG and not debug \
+        return where in (arch, accel) or where == _NO_DEBUG and not debug \
             or before is not None and numbers(version) < numbers(before[1])
 
-    for where, why in mutant.unseen:
-        if all(holds(one) for one in where.split(", ")):
-            return why
+    for one in mutant.unseen:
+        if all(map(holds, one.where)):
+            return one.why
     return ""
 
 
@@ -153,17 +153,17 @@ def make(source: Source, fixed: Variant, mutant: Mutant) -> Variant | None:
     if made is None:
         if mutant.absent:
             return None
-        raise LabError(f"mutants/{mutant.name}.cocci finds nothing in {source.version}, and does "
+        raise LabError(f"mutants/{mutant.name} finds nothing in {source.version}, and does "
                        "not say why that may be: the rule needs a look")
     changed = {place.function for place in made.places}
     wanted = {name for name, must in
               variant.wanted_places(mutant.places, made.functions).items() if must}
     if changed != wanted:
-        raise LabError(f"mutants/{mutant.name}.cocci changes {', '.join(sorted(changed))} of "
+        raise LabError(f"mutants/{mutant.name} changes {', '.join(sorted(changed))} of "
                        f"{source.version} in place of {', '.join(sorted(wanted)) or 'nothing'}: "
                        "the rule needs a look")
     places = dict.fromkeys(f"{place.path}:{place.line} {place.function}" for place in made.places)
-    return variant.make(mutant.name, f"{fixed.how}, and mutants/{mutant.name}.cocci", made.diff,
+    return variant.make(mutant.name, f"{fixed.how}, and mutants/{mutant.name}", made.diff,
                         tuple(places))
 
 
@@ -293,18 +293,18 @@ def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress, resume:
             raise LabError(f"a mutant names the selftest {test}, and {selftest.FOLDER} has none "
                            "of that name")
     initrd = initramfs.initramfs(programs)
-    kernel = build.kernel(source, fixed, arch, wanted.debug, progress, needs.options)
+    kernel = build.kernel(source, fixed, arch, wanted.debug, progress, needs.kernel.options)
     accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-mutants-{source.version}"
     there = booted.earlier(wanted.out, _REPORT) if resume else {}
 
     def boots(one: Variant, some: tuple[str, ...], tell: Callable[[Boot], str]) -> Booted:
         image = kernel if one is fixed else build.kernel(source, one, arch, wanted.debug, progress,
-                                                         needs.options)
+                                                         needs.kernel.options)
         made = prove.Prepared(source, (fixed, one), {one.name: image}, programs, initrd, arch)
         # The defect's own symptoms are what a mutant is to show.
         asked = dataclasses.replace(wanted, defect=dataclasses.replace(
-            needs, selftests=some, symptoms=()))
+            needs, show=dataclasses.replace(needs.show, selftests=some, symptoms=())))
         identity = booted.identity(asked, made, one, accel)
         taken = booted.take_over(there.get(one.name, []), identity, asked, made, one)
         if taken and any(kills(boot) or boot.state == "DONE" for boot in taken.boots):

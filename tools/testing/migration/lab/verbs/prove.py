@@ -90,13 +90,13 @@ def prepare(wanted: Wanted, arch: Arch, progress: Progress,
     variants = variant.plan(source, wanted.defect, wanted.form)
     progress.done("; ".join(f"{one.name}: {one.how}" for one in variants))
     programs = selftest.build(arch, progress, source, wanted.harness).programs
-    missing = [name for name in wanted.defect.selftests if name not in programs]
+    missing = [name for name in wanted.defect.show.selftests if name not in programs]
     if missing:
         raise LabError(f"defects/{wanted.defect.name} names the selftest {missing[0]}, and "
                        f"{selftest.FOLDER} has none of that name")
     initrd = initramfs.initramfs(programs)
     kernels = {one.name: build.kernel(source, one, arch, wanted.debug, progress,
-                                      wanted.defect.options)
+                                      wanted.defect.kernel.options)
                for one in variants if one.name in only}
     return Prepared(source, variants, kernels, programs, initrd, arch)
 
@@ -113,7 +113,7 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> Summary:
     runs: dict[str, list[verdict.Boot]] = {}
     kept = {}
     # Now, as somebody may work on the repository meanwhile.
-    origin = provenance.of_run(arch, wanted.defect.selftests, [one.how for one in made.variants],
+    origin = provenance.of_run(arch, wanted.defect.show.selftests, [one.how for one in made.variants],
                                provenance.rules_of(wanted.defect))
     try:
         for one in made.variants:
@@ -128,14 +128,14 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> Summary:
         shutil.rmtree(home, ignore_errors=True)
         raise
     word, why = verdict.decide(runs["vulnerable"], runs["fixed"], wanted.boots,
-                               wanted.defect.harm, wanted.defect.counts)
+                               wanted.defect.show.harm, wanted.defect.show.counts)
     whole = Summary(
         defect=wanted.defect.name, title=wanted.defect.title, base=base, arch=arch.name,
         accel=accel, debug=wanted.debug, command=wanted.command, source=dict(made.source.identity),
         compiler=made.kernels["fixed"].identity["compiler"],
         started=started.isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - began, 1), verdict=word, why=why, harm=wanted.defect.harm,
-        counts=wanted.defect.counts, provenance=origin,
+        seconds=round(time.monotonic() - began, 1), verdict=word, why=why,
+        harm=wanted.defect.show.harm, counts=wanted.defect.show.counts, provenance=origin,
         variants={one.name: summary.kernel(one.how, one.places, runs[one.name], **kept[one.name])
                   for one in made.variants})
     result.write(whole, home)
@@ -168,7 +168,7 @@ def tests_of(wanted: Wanted, one: Variant, number: int) -> tuple[str, ...]:
     one test's, in turn, after those that it does not die of.  Else all are run that are about the
     defect; what the user asks for is run in any case.
     """
-    turns = wanted.defect.turns
+    turns = wanted.defect.show.turns
     if wanted.tests:
         return wanted.tests
     if turns and one.name == "vulnerable":
@@ -180,15 +180,17 @@ def guest_of(wanted: Wanted, made: Prepared, accel: str, tests: tuple[str, ...] 
              ) -> qemu.Guest:
     """The guest that boots run in, with arguments for its selftests; its files are named as from
     the folder of a boot."""
-    machine = wanted.defect.machine
+    machine = wanted.defect.guest
     if wanted.debug:
         machine = dataclasses.replace(machine, nodes=(machine.nodes[0] + DEBUG_MIB,
                                                       machine.nodes[1] + DEBUG_MIB))
-    words = [f"lab.run={','.join(wanted.defect.selftests)}",
-             "lab.env=HUGETLB_PMD_MIGRATE_OFFLINE=1,HUGETLB_PMD_CHURN=1"
-             + (f",VIRTIO_MEM_QMP=/dev/{made.arch.third_console}" if machine.virtio_mem else ""),
+    env = [*machine.env, *([f"VIRTIO_MEM_QMP=/dev/{made.arch.third_console}"]
+                           if machine.virtio_mem else [])]
+    words = [f"lab.run={','.join(wanted.defect.show.selftests)}",
+             f"lab.env={','.join(env)}" if env else "",
              # A base on which page poisoning cannot be had says so later in the line.
-             "page_poison=1" if wanted.debug else "", made.source.base.cmdline, machine.cmdline]
+             "page_poison=1" if wanted.debug else "", made.source.base.cmdline,
+             wanted.defect.kernel.cmdline]
     if tests:
         words.append(f"lab.args={','.join(tests)}")
     return qemu.Guest(made.arch, accel, Path("../image"), Path("../initrd"),
@@ -226,7 +228,7 @@ def boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int, 
         # Half a line may turn out to be harmless.
         complaints, symptoms = _complaints(wanted, made, one, log[:log.rfind("\n") + 1])
         if enough is None:
-            return bool(verdict.sort_out(symptoms, wanted.defect.fatal)[1])
+            return bool(verdict.sort_out(symptoms, wanted.defect.show.fatal)[1])
         return enough(seen, complaints)
 
     ended = qemu.boot(guest_of(wanted, made, accel, tests), folder, limit_of(wanted), watch,
@@ -240,7 +242,7 @@ def _complaints(wanted: Wanted, made: Prepared, one: Variant, log: str
     # What the defect makes a kernel say of itself is evidence, but only where the defect is.
     # What its version says now and then in any case is told, and counts for nothing.
     expected = made.source.base.noise + (
-        wanted.defect.symptoms if one.name == "vulnerable" else ())
+        wanted.defect.show.symptoms if one.name == "vulnerable" else ())
     return verdict.sort_out(klog.read(log), expected)
 
 
@@ -263,7 +265,7 @@ def _tell(one: verdict.Boot, defect: Defect, progress: Progress) -> None:
     sums = summary.boot(one)
     if (one.state == "DONE" or verdict.dies_of_it(one)) and not one.complaints:
         progress.done(f"{sums.tests} tests, {sums.failed} failed, {sums.migrations} "
-                      f"{defect.counts}, {sums.lost_migrations} {defect.harm}"
+                      f"{defect.show.counts}, {sums.lost_migrations} {defect.show.harm}"
                       + (f"; its log says: {one.symptoms[0].text}" if one.symptoms else "")
                       + ("; ended there" if one.ended_early else ""))
     else:
