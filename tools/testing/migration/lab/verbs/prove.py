@@ -113,7 +113,8 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> Summary:
     runs: dict[str, list[verdict.Boot]] = {}
     kept = {}
     # Now, as somebody may work on the repository meanwhile.
-    origin = provenance.of_run(arch, wanted.defect.show.selftests, [one.how for one in made.variants],
+    origin = provenance.of_run(arch, wanted.defect.show.selftests,
+                               [one.how for one in made.variants],
                                provenance.rules_of(wanted.defect))
     try:
         for one in made.variants:
