@@ -18,7 +18,7 @@ from conftest import debian_files, outside_make
 from test_queue import released_tree
 
 from lab import defect
-from lab.base import load
+from lab.base import load, names
 from lab.errors import LabError
 from lab.kernel import kconfig, variant
 from lab.kernel.source import Source
@@ -29,8 +29,8 @@ ALL = [defect.load(name) for name in defect.names()]
 FILES = sorted({name for one in ALL for part in (one.audit, one.revert) if part
                 for name in part.files}
                | {"Makefile", *kconfig.KCONFIGS})
-DEBIAN = ["5.10", "6.1", "6.12", "7.3"]
-RELEASED = ["2.6.34", "4.4", "4.9", "4.14", "4.18", "4.19", "5.4", "5.15", "6.6", "6.18"]
+DEBIAN = [name for name in names() if load(name).package]
+RELEASED = [name for name in names() if not load(name).package]
 
 
 def cut_down(tree: Path, dest: Path, more: set[str]) -> Path:

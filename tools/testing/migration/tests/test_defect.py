@@ -11,7 +11,7 @@ import pytest
 from lab import defect
 from lab.errors import LabError
 from lab.guest import selftest
-from lab.paths import REPO
+from lab.paths import HOME, REPO
 
 TEXT = """\
 title = "writes go astray"
@@ -382,3 +382,37 @@ def test_turns_are_for_what_is_fatal(folder: Path) -> None:
     loaded = defect.load("astray")
     assert loaded.arguments() == ("-f", "one", "-v", "c", "-v", "a", "-v", "b")
     assert loaded.arguments("b") == ("-f", "one", "-v", "c", "-v", "b")
+
+
+# ---- what the lab knows of them ------------------------------------------------------------
+
+# A name that the lab's code may have, by file, and why.
+NAMED = {("cli.py", "pmd-share-migrate"): "what DEFECT= is if it is not named"}
+
+
+def names_in(lab: Path) -> set[tuple[str, str]]:
+    """Names of defects, of selftests, and of what these need, in the code below `lab`."""
+    known = {*defect.names(), *selftest.names()}
+    for name in defect.names():
+        one = defect.load(name)
+        known |= {variable.partition("=")[0] for variable in one.guest.env}
+        known |= {Path(file).stem for file in one.kernel.add}
+    pattern = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, sorted(known)))})(?![\w-])")
+    return {(str(path.relative_to(lab)), name)
+            for path in lab.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+            for name in pattern.findall(path.read_text(encoding="utf-8", errors="replace"))}
+
+
+def test_the_lab_names_no_defect_and_no_selftest() -> None:
+    """What it knows of one is in the folder of that."""
+    assert names_in(HOME / "lab") == set(NAMED)
+
+
+@pytest.mark.parametrize("text", [
+    "load('pmd-share-flush')", "if 'hugetlb_pmd_churn' in names:", "HUGETLB_PMD_CHURN=1",
+    "lib/test_mmu_notifier.c"])
+def test_a_name_in_the_lab_is_seen(tmp_path: Path, text: str) -> None:
+    (tmp_path / "guest").mkdir()
+    (tmp_path / "guest" / "init").write_text(f"x\n{text}\n")
+    (tmp_path / "other.py").write_text("pmd-share-flushed, my-pmd-share-flush, hugetlb_pmd_bench\n")
+    assert [file for file, _name in names_in(tmp_path)] == ["guest/init"]

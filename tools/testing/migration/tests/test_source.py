@@ -112,12 +112,17 @@ def test_the_bases_that_are_there() -> None:
     assert base.load("5.10").suites == ("bullseye", "bullseye-security")
 
 
-@pytest.mark.parametrize("version, name", [
+# A version, and the base that a tree of it is built as; each base is named.
+VERSIONS = [
     ("6.18.44", "6.18"), ("6.17.9", "6.12"), ("6.12.117", "6.12"), ("6.12.0", "6.12"),
     ("6.11.9", "6.6"), ("6.8.3", "6.6"), ("6.5.13", "6.1"), ("6.0.0", "5.15"),
     ("5.15.215", "5.15"), ("5.14.21", "5.10"), ("4.4.155", "4.4"), ("4.17.19", "4.14"),
     ("4.19.300", "4.19"), ("5.3.18", "4.19"), ("5.9.16", "5.4"), ("99.1.0", "7.3"),
-])
+    ("4.9.115", "4.9"), ("4.18.0", "4.18"), ("2.6.34", "2.6.34"),
+]
+
+
+@pytest.mark.parametrize("version, name", VERSIONS)
 def test_the_base_for_a_version(version: str, name: str) -> None:
     assert base.for_version(version).name == name
 

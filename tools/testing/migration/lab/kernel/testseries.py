@@ -15,7 +15,7 @@ A base that has no folder there gets none of them.
 What such a patch adds lives once, at the path that it has in a kernel tree.  So it is not in the
 patch, which names it between `---` and the diff:
 
-    Adds: tools/testing/selftests/mm/hugetlb_pmd_flush.c
+    Adds: tools/testing/selftests/mm/<test>.c
 
 The diff is of what else the patch changes.  It has no index lines: the hash of a file would be
 another one after each change to a patch before it.
