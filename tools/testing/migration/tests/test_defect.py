@@ -416,3 +416,30 @@ def test_a_name_in_the_lab_is_seen(tmp_path: Path, text: str) -> None:
     (tmp_path / "guest" / "init").write_text(f"x\n{text}\n")
     (tmp_path / "other.py").write_text("pmd-share-flushed, my-pmd-share-flush, hugetlb_pmd_bench\n")
     assert [file for file, _name in names_in(tmp_path)] == ["guest/init"]
+
+
+# ---- Documentation/adding.rst --------------------------------------------------------------
+
+ADDING = REPO / "Documentation" / "adding.rst"
+# Tables are named there with their keys, and files by what they are.
+PLACES = ("configs/", "lab/", "tests/", "bases/", "queue/tests/", "Documentation/", "tools/")
+
+
+def wrong_in(text: str) -> list[str]:
+    """Files that the document names and that are not there, and lines of TOML that no file has."""
+    named = {name for name in re.findall(r"``([\w./-]+)``", text) if name.startswith(PLACES)}
+    wrong = [name for name in sorted(named)
+             if not (REPO / name).exists() and not (HOME / name).exists()]
+    have = {line for folder in ("defects", "mutants", "bases")
+            for path in (HOME / folder).rglob("*.toml")
+            for line in path.read_text(encoding="utf-8").splitlines()}
+    return wrong + [line for line in re.findall(r"(?m)^\t(\w+ = .+)$", text) if line not in have]
+
+
+def test_the_document_about_adding_names_what_there_is() -> None:
+    text = ADDING.read_text(encoding="utf-8")
+    assert wrong_in(text) == []
+    assert wrong_in(text.replace("lab/arch.py", "lab/row.py")
+                    .replace('harm = "poisoned', 'harms = "poisoned')) == \
+        ["lab/row.py", 'harms = "poisoned pages of others"']
+    assert not [line for line in text.splitlines() if len(line) > 80 and line[0] != "\t"]
