@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Has spin try every order of the steps of each locking scheme, and says what it found.
+
+model/pmd_sharing.pml is the model.  model/schemes.toml says which schemes there are, which
+parameters each has, and what must be found in it and what must not.  model/README explains both.
+
+A bug is looked for by a run of its own, breadth first, so that its story is the shortest.  A scheme
+that has to be clean is searched to the end, for all bugs and for deadlocks at once.  Starvation is a
+cycle in which a migration gives up again and again, though nobody waits for ever.
+"""
+
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.errors import LabError
+from lab.paths import HOME
+from lab.progress import Progress
+
+FOLDER = HOME / "model"
+MODEL = FOLDER / "pmd_sharing.pml"
+SCHEMES = FOLDER / "schemes.toml"
+
+# What spin itself finds, not an assertion of the model.
+DEADLOCK, STARVED = "DEADLOCK", "STARVED"
+# Seconds and MiB of a run, and of one that is said to be long.
+_LIMIT, _LONG_LIMIT = 300, 3600
+_MEMORY, _LONG_MEMORY = 2048, 8192
+# Steps of a path: depth first they are many.
+_DEPTH = 5_000_000
+# Of the story of a cycle: it goes round after that.
+_STORY = 16
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a version's source has to look like for the parameters of a scheme to be right."""
+
+    base: str
+    file: str
+    function: str
+    calls: tuple[str, ...]
+    never: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One search: of `bug`, or of all bugs and of deadlocks where it is ""."""
+
+    scheme: str
+    bug: str
+    found: bool                 # what is to come out
+    parameters: dict[str, str]
+    what: str                   # what is switched on, in words
+    long: bool
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A way in which kernels lock."""
+
+    name: str
+    versions: str
+    runs: tuple[Run, ...]
+    claims: tuple[Claim, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run."""
+
+    run: Run
+    found: bool
+    whole: bool                 # nothing was left out; if not, "not found" says nothing
+    states: int
+    mib: float
+    seconds: float
+    story: tuple[str, ...] = field(default=())
+
+    def right(self) -> bool:
+        """Whether it is what schemes.toml says."""
+        return self.found if self.run.found else not self.found and self.whole
+
+
+def load(path: Path = SCHEMES) -> list[Scheme]:
+    """The schemes, and after them those with a mutation; LabError where the file is wrong."""
+    try:
+        text = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as err:
+        raise LabError(f"{path}: {err}") from err
+    bugs = set(re.findall(r"(?m)^#define BUG_(\w+)\s+\d", MODEL.read_text(encoding="utf-8")))
+    known = set(re.findall(r"(?m)^#ifndef (\w+)$", MODEL.read_text(encoding="utf-8")))
+    mutants = text.pop("mutants", {})
+    schemes = [_scheme(path, name, table, bugs, known) for name, table in text.items()]
+    for name, table in mutants.items():
+        where = f"{path}, mutants.{name}"
+        _keys(where, table, {"scheme", "set", "finds"}, {"scheme", "set", "finds"})
+        if table["scheme"] not in text:
+            raise LabError(f"{where}: there is no scheme {table['scheme']}")
+        schemes.append(_scheme(path, f"{table['scheme']} with {name}", {
+            "versions": f"the mutant {name}",
+            "set": text[table["scheme"]]["set"],
+            "finds": {table["finds"]: table["set"]}}, bugs, known))
+    return schemes
+
+
+def _keys(where: str, table: dict[str, Any], wanted: set[str], allowed: set[str]) -> None:
+    if wrong := sorted((wanted - set(table)) | (set(table) - allowed)):
+        raise LabError(f"{where}: missing or unknown: {', '.join(wrong)}")
+
+
+def _scheme(path: Path, name: str, table: dict[str, Any], bugs: set[str], known: set[str]
+            ) -> Scheme:
+    where = f"{path}, {name}"
+    _keys(where, table, {"versions", "set"},
+          {"versions", "set", "finds", "clean", "moves", "claims"})
+
+    def run(bug: str, found: bool, extra: dict[str, Any]) -> Run:
+        options = {key: str(value) for key, value in extra.items() if key != "long"}
+        parameters = {**table["set"], **options}
+        if strange := sorted(set(parameters) - known):
+            raise LabError(f"{where}: the model has no parameter {', '.join(strange)}")
+        if bug and bug not in bugs:
+            raise LabError(f"{where}: the model has no bug {bug}")
+        if bug == STARVED:
+            parameters["RETRIES"] = "1"
+        return Run(name, bug, found, parameters,
+                   " ".join(f"{key}={value}" for key, value in options.items()),
+                   bool(extra.get("long")))
+
+    runs = [run(bug, True, extra) for bug, extra in table.get("finds", {}).items()]
+    runs += [run("", False, extra) for extra in table.get("clean", [])]
+    if table.get("moves"):
+        runs.append(run(STARVED, False, {}))
+    claims = []
+    for claim in table.get("claims", []):
+        _keys(f"{where}, claims", claim, {"base", "file", "function", "calls"},
+              {"base", "file", "function", "calls", "never"})
+        claims.append(Claim(claim["base"], claim["file"], claim["function"], tuple(claim["calls"]),
+                            tuple(claim.get("never", ()))))
+    return Scheme(name, table["versions"], tuple(runs), tuple(claims))
+
+
+def check(run: Run) -> Outcome:
+    """Do one search.  LabError where spin or the compiler is missing or fails."""
+    parameters = [f"-D{key}={value}" for key, value in run.parameters.items()]
+    parameters.append(f"-DLOOK_FOR={'BUG_' + run.bug if run.bug else '0'}")
+    live = run.bug == STARVED
+    shortest = run.found and not live and run.bug != DEADLOCK
+    folder = Path(tempfile.mkdtemp(prefix="lab-model-"))
+    try:
+        # Beside the model: spin takes the name of what it reads for its own files.
+        shutil.copy(MODEL, folder / "model.pml")
+        _call(folder, "spin", "-a", *parameters, "model.pml")
+        _call(folder, "gcc", "-O2", "-w", "-DCOLLAPSE",
+              f"-DMEMLIM={_LONG_MEMORY if run.long else _MEMORY}",
+              *(("-DNFAIR=3",) if live else ("-DSAFETY",)), *(("-DBFS",) if shortest else ()),
+              "-o", "pan", "pan.c")
+        began = time.monotonic()
+        # Where an assertion is looked for, who has been stopped by another bug is no deadlock.
+        said = _call(folder, "./pan", f"-m{_DEPTH}", *(("-a", "-f") if live else ()),
+                     *(("-E",) if run.bug and run.bug != DEADLOCK else ()),
+                     limit=_LONG_LIMIT if run.long else _LIMIT)
+        seconds = time.monotonic() - began
+        errors, states, mib = (re.search(what, said) for what in (
+            r"errors: (\d+)", r"(\d+) states, stored", r"([\d.]+)\s+total actual memory usage"))
+        if not errors or not states:
+            raise LabError(f"{run.scheme}: spin did not come to an end: {said.strip()[-200:]}")
+        found = errors[1] != "0"
+        story: tuple[str, ...] = ()
+        if found:
+            # Its exit status is that of the assertion that failed.
+            told = _call(folder, "spin", *parameters, "-k", "model.pml.trail", "model.pml",
+                         bad=True)
+            story = _story(told, int(run.parameters.get("N", "2")))
+        return Outcome(run, found, "not completed" not in said and "too small" not in said,
+                       int(states[1]), float(mib[1]) if mib else 0, seconds, story)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _call(folder: Path, *words: str, limit: float = 120, bad: bool = False) -> str:
+    try:
+        done = subprocess.run(words, cwd=folder, text=True, capture_output=True, timeout=limit,
+                              check=False)
+    except FileNotFoundError as err:
+        raise LabError(f"{words[0]} is not installed: apt install {words[0]}") from err
+    except subprocess.TimeoutExpired as err:
+        raise LabError(f"{words[0]} did not come to its end within {limit:.0f} s") from err
+    if done.returncode != 0 and not bad:
+        raise LabError(f"{words[0]} failed: {(done.stdout + done.stderr).strip()[-300:]}")
+    return done.stdout
+
+
+def _story(told: str, processes: int) -> tuple[str, ...]:
+    """What each did on the way, in words: the model prints its number before each step."""
+    lines: list[str] = []
+    for line in told.splitlines():
+        if step := re.match(r"\s*(\d+): (.*)", line):
+            # init is 0; the first migration moves the last of the two pages.
+            who = int(step[1]) - 1
+            page = processes + 1 - who
+            said = (f"process {who}" if who < processes else f"migration of page {page}") \
+                + f": {step[2]}"
+            if not lines or lines[-1] != said:
+                lines.append(said)
+    return tuple(lines[:_STORY] + ([f"... and {len(lines) - _STORY} steps more"]
+                                   if len(lines) > _STORY else []))
+
+
+def run(schemes: Iterable[Scheme], long: bool, progress: Progress,
+        tell: Callable[[str], None] = lambda _line: None) -> list[Outcome]:
+    """Do all runs of `schemes`, those that take minutes only if `long`; each story to `tell`."""
+    outcomes = []
+    for scheme in schemes:
+        for one in scheme.runs:
+            if one.long and not long:
+                continue
+            what = f"{one.bug or 'any bug'}{' with ' if one.what else ''}{one.what}"
+            progress.step(f"{scheme.name}: looking for {what}")
+            outcome = check(one)
+            progress.done(f"{'found' if outcome.found else 'not found'}, {outcome.states} states")
+            outcomes.append(outcome)
+            if outcome.found:
+                for line in outcome.story:
+                    tell(f"          {line}")
+    return outcomes
+
+
+def summary(schemes: Iterable[Scheme], outcomes: list[Outcome]) -> str:
+    """A table, a line a run, and at its end whether all came out as it has to."""
+    lines = []
+    for scheme in schemes:
+        of_it = [one for one in outcomes if one.run.scheme == scheme.name]
+        if not of_it:
+            continue
+        lines += ["", f"{scheme.name}: {scheme.versions}"]
+        for one in of_it:
+            what = one.run.bug or "any bug or deadlock"
+            result = "found" if one.found else "none" if one.whole else "not searched to the end"
+            lines.append(f"  {what:20} {one.run.what:24} {result:6} {one.states:>10} states "
+                         f"{one.mib:6.0f} MiB {one.seconds:5.1f} s"
+                         f"{'' if one.right() else '   WRONG: see model/schemes.toml'}")
+    wrong = sum(not one.right() for one in outcomes)
+    lines += ["", f"{len(outcomes)} runs, {wrong} not as model/schemes.toml says"]
+    return "\n".join(lines)

@@ -1,0 +1,901 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Shared PMD page tables of hugetlb, and what takes pages and tables from the
+ * processes that use them. The parameters below choose a locking scheme of the
+ * kernel. spin then tries every order of the steps.
+ *
+ * What is modelled: N processes that map the same PUD of a file, each on a CPU of
+ * its own with its own TLB; two huge pages; page tables that a process may share
+ * with others; the locks. A step of a kernel function that others can come
+ * between is a step here. README says what is left out.
+ *
+ * What a process does next is open: it stores to a page, or does one of the
+ * operations that are switched on, of which it has BUDGET, or ends.
+ *
+ * What may go wrong has a number (the BUG_ names). LOOK_FOR chooses the one that
+ * is looked for: a run that meets another one goes no further on that way.
+ */
+
+/* ---- parameters ------------------------------------------------------------ */
+
+#ifndef N
+#define N		2	/* processes */
+#endif
+#ifndef BUDGET
+#define BUDGET		1	/* operations of each beside stores, which have no end */
+#endif
+#ifndef WALKERS
+#define WALKERS		1	/* migrations, each of a page of its own: up to 2 */
+#endif
+
+/* How the reverse map walk of a migration treats a shared table. */
+#define BY_MAPCOUNT	0	/* believes the map count: one entry, one mapping */
+#define BY_UNSHARING	1	/* takes the table from each sharer but the last */
+#define BY_FLUSHING	2	/* leaves the table shared and flushes all sharers */
+#ifndef WALK
+#define WALK		BY_MAPCOUNT
+#endif
+
+/* How that walk, and a hole punch, hold i_mmap_rwsem. */
+#define READ		0
+#define WRITE		1	/* waits for it */
+#define TRY_WRITE	2	/* gives up where somebody has it */
+#ifndef WALK_LOCK
+#define WALK_LOCK	READ
+#endif
+
+/* What a fault holds from before it looks up its table until it has written. */
+#define NOTHING		0
+#define I_MMAP		1
+#define VMA_LOCK	2
+#ifndef FAULT_HOLDS
+#define FAULT_HOLDS	NOTHING
+#endif
+
+/* Operations that processes make beside stores and faults; 1 where they do. */
+#ifndef MPROTECT
+#define MPROTECT	0	/* unshares its table */
+#endif
+#ifndef UNMAP
+#define UNMAP		0	/* unmaps all and exits */
+#endif
+#ifndef UNMAP_PART
+#define UNMAP_PART	0	/* of the PUD: the table has to be unshared */
+#endif
+#ifndef SPLIT
+#define SPLIT		0	/* cuts its mapping in two, neither covers the PUD */
+#endif
+#ifndef PUNCH
+#define PUNCH		0	/* a hole where page 0 is */
+#endif
+#ifndef GUP
+#define GUP		0	/* looks a page up without a lock, IRQs off */
+#endif
+#ifndef MREMAP
+#define MREMAP		0	/* moves its mapping */
+#endif
+
+/* How they do it. */
+#ifndef PART_FLUSHES_ALL
+#define PART_FLUSHES_ALL	1	/* the whole PUD, and not the unmapped part */
+#endif
+#ifndef SPLIT_LOCKED
+#define SPLIT_LOCKED		1	/* unshares until nobody can join any more */
+#endif
+#ifndef UNSHARE_SYNCS_GUP
+#define UNSHARE_SYNCS_GUP	1	/* waits for lockless walkers */
+#endif
+#ifndef MREMAP_SHARES
+#define MREMAP_SHARES		0	/* looks for a table to share under the lock */
+#endif
+#ifndef JOINS_LOCKED
+#define JOINS_LOCKED		0	/* joins a table under that table's lock */
+#endif
+#ifndef PUNCH_UNSHARES
+#define PUNCH_UNSHARES		1	/* or clears the entry and flushes all sharers */
+#endif
+#ifndef RETRIES
+#define RETRIES			0	/* a migration that gave up is tried again, for ever */
+#endif
+
+/* Mutants: ways to get it wrong. */
+#ifndef NO_FLUSH
+#define NO_FLUSH	0
+#endif
+#ifndef FLUSH_FIRST
+#define FLUSH_FIRST	0	/* of the sharers only who was found first */
+#endif
+#ifndef FLUSH_BEFORE_ENTRY
+#define FLUSH_BEFORE_ENTRY	0	/* flushes, and then takes the entry out */
+#endif
+#ifndef UNSHARE_DROPS
+#define UNSHARE_DROPS	1	/* references of the table that unsharing gives up */
+#endif
+#ifndef UNSHARE_FLUSHES_ALL
+#define UNSHARE_FLUSHES_ALL	1	/* in the walk: the whole PUD, and not the page */
+#endif
+#ifndef MPROTECT_FLUSHES_ALL
+#define MPROTECT_FLUSHES_ALL	1	/* the whole PUD, where only page 0 is changed */
+#endif
+#ifndef PUNCH_FLUSHES
+#define PUNCH_FLUSHES	1
+#endif
+
+/* ---- what may go wrong -------------------------------------------------------- */
+
+#define BUG_LOST_WRITE	1	/* a store to the old page after the copy began */
+#define BUG_COUNT	2	/* the share count is not the number of sharers */
+#define BUG_FREED	3	/* a table is freed while somebody maps it */
+#define BUG_USED	4	/* a table is used after it was freed */
+#define BUG_NOT_MINE	5	/* a fault writes to a table that is not its own any more */
+#define BUG_SPLIT	6	/* a piece of a mapping shares a table */
+#define BUG_GUP		7	/* a lockless walker reads a table that was freed */
+#define BUG_PUNCHED	8	/* a page goes from the file while it is mapped */
+#define BUG_DEADLOCK	9	/* spin finds it: not all come to their end */
+#define BUG_STARVED	10	/* spin finds it: migration is tried for ever */
+
+#ifndef LOOK_FOR
+#define LOOK_FOR	BUG_LOST_WRITE
+#endif
+
+/*
+ * LOOK_FOR 0 is: any. Where spin itself looks (deadlock, starvation), nothing else
+ * may stop a process, so other bugs are passed over.
+ */
+#if LOOK_FOR == BUG_DEADLOCK || LOOK_FOR == BUG_STARVED
+#define CHECK(which, good)	skip
+#else
+#define CHECK(which, good)					\
+	if							\
+	:: good -> skip						\
+	:: else -> assert(LOOK_FOR && which != LOOK_FOR); hushed = true	\
+	fi
+#endif
+
+/* ---- the machine ---------------------------------------------------------------- */
+
+#define PAGES	2
+#define NONE	255
+
+/* What an entry holds, and a TLB. */
+#define EMPTY	0
+#define OLD	1	/* the page where it was */
+#define NEW	2	/* the page where it goes */
+#define MOVING	3	/* a migration entry: wait */
+
+typedef per_page {
+	byte at[PAGES]
+};
+
+byte pud[N];			/* the table that a process uses, or NONE */
+per_page entry[N];		/* of each table: there are as many as processes */
+per_page tlb[N];		/* of each process */
+byte count[N];			/* of each table: sharers beyond the first */
+bool in_use[N];			/* of each table */
+bool joinable[N];		/* of each process: its mapping covers the PUD */
+bool mapped[N];			/* of each process: it is in the interval tree */
+bool walking[N];		/* of each process: its IRQs are off, in GUP */
+byte mapcount[PAGES];		/* entries that map the page */
+byte where[PAGES];		/* OLD or NEW: what the page cache says */
+bool copied[PAGES];		/* the copy has begun */
+bool gone[PAGES];		/* no page of the file any more */
+byte joining[N];		/* who has counted himself in, and not joined yet */
+bool hushed;			/* another bug than LOOK_FOR came first */
+
+/* ---- locks ------------------------------------------------------------------- */
+
+byte i_mmap_readers;
+bool i_mmap_writer;
+bool page_locked[PAGES];	/* and the fault mutex of the page */
+bool table_locked[N];
+byte vma_readers[N];
+bool vma_writer[N];
+
+inline i_mmap_lock_read()
+{
+	atomic { !hushed && !i_mmap_writer -> i_mmap_readers++ }
+}
+
+inline i_mmap_unlock_read()
+{
+	i_mmap_readers--
+}
+
+inline i_mmap_lock_write()
+{
+	atomic { !hushed && !i_mmap_writer && i_mmap_readers == 0 ->
+		 i_mmap_writer = true }
+}
+
+inline i_mmap_unlock_write()
+{
+	i_mmap_writer = false
+}
+
+inline lock_page(p)
+{
+	atomic { !hushed && !page_locked[p] -> page_locked[p] = true }
+}
+
+inline unlock_page(p)
+{
+	page_locked[p] = false
+}
+
+inline lock_table(t)
+{
+	atomic {
+		!hushed && !table_locked[t] -> table_locked[t] = true;
+		CHECK(BUG_USED, in_use[t])
+	}
+}
+
+inline unlock_table(t)
+{
+	table_locked[t] = false
+}
+
+#if FAULT_HOLDS == VMA_LOCK
+#define vma_lock_read(i)	\
+	atomic { !hushed && !vma_writer[i] -> vma_readers[i]++ }
+#define vma_unlock_read(i)	vma_readers[i]--
+#define vma_lock_write(i)	\
+	atomic { !hushed && !vma_writer[i] && vma_readers[i] == 0 -> vma_writer[i] = true }
+#define vma_unlock_write(i)	vma_writer[i] = false
+#else
+#define vma_lock_read(i)	skip
+#define vma_unlock_read(i)	skip
+#define vma_lock_write(i)	skip
+#define vma_unlock_write(i)	skip
+#endif
+
+/* ---- what several do --------------------------------------------------------- */
+
+inline flush_all(i)
+{
+	d_step { tlb[i].at[0] = EMPTY; tlb[i].at[1] = EMPTY }
+}
+
+/* Into users: how many processes use table t, or are about to. */
+inline count_users(t)
+{
+	users = joining[t];
+	k = 0;
+	do
+	:: k < N -> users = users + (pud[k] == t -> 1 : 0); k++
+	:: else -> break
+	od;
+	k = 0
+}
+
+/*
+ * Take table t from process i; the table's lock is held, its count is not 0. t was
+ * looked up before that, and nobody asks here whether i still uses it.
+ */
+inline huge_pmd_unshare(i, t)
+{
+	atomic {
+		printf("%d: huge_pmd_unshare() takes table %d from process %d, its count was %d\n",
+		       _pid, t, i, count[t]);
+		pud[i] = NONE;
+		count[t] = count[t] - UNSHARE_DROPS;
+		count_users(t);
+		/* A wrong count does no harm yet: go on, to see what comes of it. */
+		assert((LOOK_FOR && LOOK_FOR != BUG_COUNT) || users == count[t] + 1);
+		users = 0
+	}
+#if UNSHARE_SYNCS_GUP
+	/* An IPI to every CPU: it comes back when none has its IRQs off. */
+	do
+	:: atomic { k < N && count[t] == 0 && !walking[k] -> k++ }
+	:: atomic { k == N || count[t] > 0 -> k = 0; break }
+	od
+#endif
+}
+
+/* The last user of a table gives it up. */
+inline free_table(i, t)
+{
+	atomic {
+		printf("%d: frees table %d\n", _pid, t);
+		pud[i] = NONE;
+		count_users(t);
+		CHECK(BUG_FREED, users == 0);
+		users = 0;
+		in_use[t] = false;
+		t = NONE
+	}
+}
+
+/* ---- processes --------------------------------------------------------------- */
+
+
+/* huge_pte_alloc(): a table for who has none. Sets t. */
+inline find_table()
+{
+#if FAULT_HOLDS != I_MMAP
+	i_mmap_lock_read();
+#endif
+	d_step {
+		j = 0;
+		t = NONE;
+		do
+		:: j < N && t == NONE ->
+			if
+			:: j != me && joinable[j] && mapped[j] && joinable[me] -> t = pud[j]
+			:: else
+			fi;
+			j++
+		:: else -> break
+		od;
+		j = 0
+	};
+	if
+	:: t != NONE ->
+#if JOINS_LOCKED
+		lock_table(t);
+		atomic { count[t]++; pud[me] = t; unlock_table(t) }
+#else
+		/* get_page() on a table that somebody may have freed meanwhile */
+		atomic {
+			CHECK(BUG_USED, in_use[t]);
+			count[t]++;
+			joining[t]++
+		};
+		atomic { pud[me] = t; joining[t]-- }
+#endif
+		;
+		printf("%d: huge_pmd_share() joins table %d\n", _pid, t)
+	:: else ->
+		atomic {
+			t = 0;
+			do
+			:: in_use[t] -> t++
+			:: else -> break
+			od;
+			in_use[t] = true;
+			count[t] = 0;
+			entry[t].at[0] = EMPTY;
+			entry[t].at[1] = EMPTY;
+			pud[me] = t
+		}
+	fi;
+#if FAULT_HOLDS != I_MMAP
+	i_mmap_unlock_read()
+#else
+	skip
+#endif
+}
+
+/* hugetlb_fault() on page p. Sets dead where there is no such page. */
+inline fault(p)
+{
+	vma_lock_read(me);
+#if FAULT_HOLDS == I_MMAP
+	i_mmap_lock_read();
+#endif
+	t = pud[me];
+	if
+	:: t == NONE -> find_table()
+	:: else -> printf("%d: hugetlb_fault() looks up table %d\n", _pid, t)
+	fi;
+	/* From here on the pointer into the table is not looked up again. */
+	if
+	:: entry[t].at[p] == EMPTY ->
+		lock_page(p);
+		if
+		:: gone[p] -> dead = true	/* SIGBUS */
+		:: else ->
+			lock_table(t);
+			atomic {
+				printf("%d: hugetlb_fault() maps page %d in table %d\n",
+				       _pid, p, t);
+				CHECK(BUG_NOT_MINE, pud[me] == t);
+				if
+				:: entry[t].at[p] == EMPTY ->
+					entry[t].at[p] = where[p];
+					mapcount[p]++
+				:: else
+				fi;
+				unlock_table(t)
+			}
+		fi;
+		unlock_page(p)
+	:: else
+	fi;
+#if FAULT_HOLDS == I_MMAP
+	i_mmap_unlock_read();
+#endif
+	vma_unlock_read(me);
+	t = NONE;
+	/* A migration entry is waited for. */
+	!hushed && (pud[me] == NONE || entry[pud[me]].at[p] != MOVING)
+}
+
+/* A store to page p: by the TLB, or after a walk, or after a fault. */
+inline store(p)
+{
+	do
+	:: atomic {
+		tlb[me].at[p] != EMPTY ->
+		if
+		:: tlb[me].at[p] == OLD -> printf("%d: writes to the old page %d\n", _pid, p)
+		:: else -> printf("%d: writes to the new page %d\n", _pid, p)
+		fi;
+		CHECK(BUG_LOST_WRITE, !(tlb[me].at[p] == OLD && copied[p]));
+		CHECK(BUG_PUNCHED, !gone[p]);
+		break
+	   }
+	:: atomic {
+		tlb[me].at[p] == EMPTY && pud[me] != NONE &&
+		(entry[pud[me]].at[p] == OLD || entry[pud[me]].at[p] == NEW) ->
+		tlb[me].at[p] = entry[pud[me]].at[p]
+	   }
+	:: atomic {
+		tlb[me].at[p] == EMPTY &&
+		(pud[me] == NONE || entry[pud[me]].at[p] == EMPTY ||
+		 entry[pud[me]].at[p] == MOVING) -> skip
+	   };
+		fault(p);
+		if
+		:: dead -> break
+		:: else
+		fi
+	od
+}
+
+/* The start and end of all that takes the own table away, or its entries. */
+inline begin_change()
+{
+	vma_lock_write(me);
+	i_mmap_lock_write();
+	t = pud[me]
+}
+
+inline end_change()
+{
+	atomic { t = NONE; i_mmap_unlock_write(); vma_unlock_write(me) }
+}
+
+/* Unshare the own table if it is shared. Sets shared. */
+inline unshare_own()
+{
+	shared = false;
+	if
+	:: t != NONE ->
+		lock_table(t);
+		if
+		:: count[t] > 0 -> shared = true; huge_pmd_unshare(me, t)
+		:: else
+		fi;
+		unlock_table(t)
+	:: else
+	fi
+}
+
+inline clear_entry(p)
+{
+	d_step {
+		if
+		:: entry[t].at[p] == OLD || entry[t].at[p] == NEW -> mapcount[p]--
+		:: else
+		fi;
+		entry[t].at[p] = EMPTY
+	}
+}
+
+inline clear_own(p)
+{
+	if
+	:: t != NONE && !shared ->
+		lock_table(t);
+		clear_entry(p);
+		unlock_table(t)
+	:: else
+	fi
+}
+
+/* remove_inode_hugepages(), of page 0 */
+inline punch()
+{
+	skip;
+punch_again:
+	i_mmap_lock_write();
+	lock_page(0);
+	do
+	:: atomic { j < N && !shared && mapped[j] && pud[j] != NONE -> t = pud[j]; j++ };
+#if FAULT_HOLDS == VMA_LOCK
+		/* Whoever waits for the page holds it, so it can only be tried for. */
+		atomic {
+			if
+			:: vma_writer[j - 1] || vma_readers[j - 1] > 0 -> shared = true
+			:: else -> vma_writer[j - 1] = true
+			fi
+		};
+		if
+		:: shared
+		:: else ->
+#endif
+		lock_table(t);
+#if PUNCH_UNSHARES
+		if
+		:: count[t] > 0 -> huge_pmd_unshare((j - 1), t)
+		:: else -> clear_entry(0)
+		fi;
+#if PUNCH_FLUSHES
+		flush_all((j - 1));
+#endif
+#else
+		clear_entry(0);
+#if PUNCH_FLUSHES
+		do
+		:: atomic { k < N && mapped[k] && pud[k] == t -> tlb[k].at[0] = EMPTY; k++ }
+		:: atomic { k < N && !(mapped[k] && pud[k] == t) -> k++ }
+		:: atomic { k == N -> k = 0; break }
+		od;
+#endif
+#endif
+		unlock_table(t)
+#if FAULT_HOLDS == VMA_LOCK
+		; vma_unlock_write((j - 1))
+		fi
+#endif
+	:: atomic { j < N && !shared && !(mapped[j] && pud[j] != NONE) -> j++ }
+	:: atomic { j == N || shared -> j = 0; t = NONE; break }
+	od;
+	if
+	:: shared ->
+		atomic { shared = false; i_mmap_unlock_write(); unlock_page(0) };
+		goto punch_again
+	:: else ->
+		atomic {
+			printf("%d: the page of the hole goes\n", _pid);
+			CHECK(BUG_PUNCHED, mapcount[0] == 0);
+			gone[0] = true;
+			unlock_page(0);
+			i_mmap_unlock_write()
+		}
+	fi
+}
+
+proctype process(byte me)
+{
+	byte left = BUDGET, j, k, t = NONE, users, first;
+	bool dead, shared;
+
+	do
+#if !RETRIES
+	:: break
+#endif
+	:: !hushed && !dead && first == 0 -> store(0)
+	:: !hushed && !dead -> store(1)
+#if MPROTECT
+	:: atomic { !hushed && !dead && left > 0 -> left-- };
+		begin_change();
+		printf("%d: mprotect() of page 0\n", _pid);
+		unshare_own();
+#if MPROTECT_FLUSHES_ALL
+		flush_all(me);
+#else
+		tlb[me].at[0] = EMPTY;
+#endif
+		end_change()
+#endif
+#if UNMAP_PART
+	:: atomic { !hushed && !dead && left > 0 && first == 0 -> left--; first = 1 };
+		begin_change();
+		printf("%d: munmap() of page 0\n", _pid);
+		unshare_own();
+		clear_own(0);
+#if PART_FLUSHES_ALL
+		flush_all(me);
+#else
+		tlb[me].at[0] = EMPTY;
+#endif
+		joinable[me] = false;
+		end_change()
+#endif
+#if SPLIT
+	:: atomic { !hushed && !dead && left > 0 && joinable[me] -> left-- };
+		begin_change();
+		printf("%d: splits its mapping\n", _pid);
+		unshare_own();
+		flush_all(me);
+#if SPLIT_LOCKED
+		joinable[me] = false;
+		end_change();
+#else
+		end_change();
+		joinable[me] = false;
+#endif
+		atomic {
+			shared = false;
+			if
+			:: pud[me] != NONE -> shared = count[pud[me]] > 0
+			:: else
+			fi;
+			CHECK(BUG_SPLIT, !shared)
+		}
+#endif
+#if GUP
+	:: atomic { !hushed && !dead && left > 0 -> left--; walking[me] = true;
+		    t = pud[me] };
+		if
+		:: t != NONE ->
+			printf("%d: get_user_pages_fast() has looked up table %d\n", _pid, t);
+			CHECK(BUG_GUP, in_use[t])
+		:: else
+		fi;
+		atomic { t = NONE; walking[me] = false }
+#endif
+#if MREMAP
+	:: atomic { !hushed && !dead && left > 0 -> left-- };
+		begin_change();
+		printf("%d: mremap() holds i_mmap_rwsem for writing\n", _pid);
+		unshare_own();
+		flush_all(me);
+#if MREMAP_SHARES
+		printf("%d: huge_pmd_share() waits for it for reading\n", _pid);
+		i_mmap_lock_read();
+		i_mmap_unlock_read();
+#endif
+		end_change()
+#endif
+#if PUNCH
+	:: atomic { !hushed && !dead && left > 0 && !gone[0] -> left--; shared = false };
+		punch()
+#endif
+#if UNMAP
+	:: atomic { !hushed && !dead && left > 0 -> left = 0; dead = true };
+		begin_change();
+		printf("%d: munmap() of all\n", _pid);
+		unshare_own();
+		clear_own(0);
+		clear_own(1);
+		flush_all(me);
+		atomic { joinable[me] = false; mapped[me] = false };
+		end_change();
+		t = pud[me];
+		if
+		:: t != NONE -> free_table(me, t)
+		:: else
+		fi
+#endif
+	od
+}
+
+/* ---- migration --------------------------------------------------------------- */
+
+
+#if WALK_LOCK == READ
+#define walk_lock()	i_mmap_lock_read()
+#define walk_unlock()	i_mmap_unlock_read()
+#else
+#define walk_unlock()	i_mmap_unlock_write()
+#if WALK_LOCK == WRITE
+#define walk_lock()	i_mmap_lock_write()
+#endif
+#endif
+
+/* The page is no longer mapped by the entry of table t, whose lock is held. */
+inline take_entry()
+{
+	d_step {
+		printf("%d: writes a migration entry to table %d\n", _pid, t);
+		entry[t].at[me] = MOVING;
+		mapcount[me]--
+	}
+}
+
+inline flush_one(i)
+{
+#if !NO_FLUSH
+	d_step {
+		printf("%d: flushes the page in process %d\n", _pid, i);
+		tlb[i].at[me] = EMPTY
+	}
+#else
+	skip
+#endif
+}
+
+inline flush_sharers()
+{
+	do
+	:: j < N && mapped[j] && pud[j] == t && (!FLUSH_FIRST || j == i - 1) ->
+		flush_one(j);
+		j++
+	:: atomic { j < N && !(mapped[j] && pud[j] == t && (!FLUSH_FIRST || j == i - 1)) -> j++ }
+	:: atomic { j == N -> j = 0; break }
+	od
+}
+
+/* What try_to_migrate_one() does to a shared or unshared table of process i. */
+inline unmap_one()
+{
+#if WALK == BY_MAPCOUNT
+	take_entry();
+	flush_one((i - 1))
+#endif
+#if WALK == BY_UNSHARING
+	if
+	:: count[t] > 0 ->
+		huge_pmd_unshare((i - 1), t);
+#if NO_FLUSH
+		skip
+#elif UNSHARE_FLUSHES_ALL
+		flush_all((i - 1))
+#else
+		flush_one((i - 1))
+#endif
+	:: else ->
+		take_entry();
+		flush_one((i - 1))
+	fi
+#endif
+#if WALK == BY_FLUSHING
+#if FLUSH_BEFORE_ENTRY
+	flush_sharers();
+	take_entry()
+#else
+	take_entry();
+	flush_sharers()
+#endif
+#endif
+}
+
+/* Process i - 1 as the walk meets it. Sets failed where it has to give up. */
+inline visit()
+{
+	if
+	:: t == NONE
+	:: else ->
+#if WALK == BY_UNSHARING && FAULT_HOLDS == VMA_LOCK
+		atomic {
+			if
+			:: vma_writer[i - 1] || vma_readers[i - 1] > 0 -> failed = true
+			:: else -> vma_writer[i - 1] = true
+			fi
+		};
+		if
+		:: failed
+		:: else ->
+#endif
+		lock_table(t);
+		if
+		:: entry[t].at[me] == OLD -> unmap_one(); unlock_table(t)
+		:: atomic { else -> unlock_table(t) }
+		fi
+#if WALK == BY_UNSHARING && FAULT_HOLDS == VMA_LOCK
+		; vma_unlock_write((i - 1))
+		fi
+#endif
+	fi
+}
+
+/* remove_migration_ptes(): to is where the page is now. */
+inline put_back(to)
+{
+	i_mmap_lock_read();
+	do
+	:: atomic { i < N -> t = (mapped[i] -> pud[i] : NONE); i++ };
+		if
+		:: t == NONE
+		:: else ->
+			lock_table(t);
+			d_step {
+				if
+				:: entry[t].at[me] == MOVING ->
+					entry[t].at[me] = to;
+					mapcount[me]++
+				:: else
+				fi;
+				unlock_table(t)
+			}
+		fi
+	:: atomic { i == N -> i = 0; t = NONE; i_mmap_unlock_read(); break }
+	od
+}
+
+/* It moves page me, once. */
+proctype migration(byte me)
+{
+	byte i, j, k, t = NONE, users;
+	bool failed;
+
+again:
+	failed = false;
+	lock_page(me);
+#if WALK_LOCK == TRY_WRITE
+	atomic {
+		if
+		:: i_mmap_writer || i_mmap_readers > 0 -> failed = true
+		:: else -> i_mmap_writer = true
+		fi
+	};
+#else
+	walk_lock();
+#endif
+	if
+	:: failed || gone[me] ->
+		if
+		:: !failed -> walk_unlock()
+		:: else
+		fi
+	:: else ->
+		i = 0;
+		do
+		:: atomic { i < N && !failed && !(WALK == BY_MAPCOUNT && mapcount[me] == 0) ->
+			    t = (mapped[i] -> pud[i] : NONE);
+			    printf("%d: looks at process %d, whose table is %d\n", _pid, i, t);
+			    i++ };
+			visit()
+		:: atomic { else -> i = 0; t = NONE; walk_unlock(); break }
+		od;
+		if
+		:: mapcount[me] == 0 ->
+			atomic {
+				printf("%d: nobody maps the page: the copy begins\n", _pid);
+				copied[me] = true
+			};
+			where[me] = NEW;
+			put_back(NEW);
+			failed = false
+		:: else ->
+			put_back(OLD);
+			failed = true
+		fi
+	fi;
+	unlock_page(me);
+#if RETRIES
+	if
+	:: failed ->
+		printf("%d: has to give up, and tries again\n", _pid);
+accept_starved:
+		failed = false;
+		goto again
+	:: else
+	fi
+#endif
+	skip
+}
+
+init {
+	byte i;
+
+	d_step {
+		in_use[0] = true;
+		count[0] = N - 1;
+		entry[0].at[0] = OLD;
+		entry[0].at[1] = OLD;
+		mapcount[0] = 1;
+		mapcount[1] = 1;
+		where[0] = OLD;
+		where[1] = OLD;
+		do
+		:: i < N ->
+			pud[i] = 0;
+			mapped[i] = true;
+			joinable[i] = true;
+			i++
+		:: else -> break
+		od;
+		i = 0
+	};
+	atomic {
+		/* Page 1 may be one that nobody has touched yet. */
+		if
+		:: true
+		:: entry[0].at[1] = EMPTY; mapcount[1] = 0
+		fi;
+		do
+		:: i < N -> run process(i); i++
+		:: else -> break
+		od;
+		i = 0;
+		do
+		:: i < WALKERS -> i++; run migration(PAGES - i)
+		:: else -> break
+		od
+	}
+}
