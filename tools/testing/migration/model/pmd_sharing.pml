@@ -334,18 +334,22 @@ inline find_table()
 	:: t != NONE ->
 #if JOINS_LOCKED
 		lock_table(t);
-		atomic { count[t]++; pud[me] = t; unlock_table(t) }
+		atomic {
+			printf("%d: huge_pmd_share() joins table %d\n", _pid, t);
+			count[t]++;
+			pud[me] = t;
+			unlock_table(t)
+		}
 #else
 		/* get_page() on a table that somebody may have freed meanwhile */
 		atomic {
+			printf("%d: huge_pmd_share() counts itself in at table %d\n", _pid, t);
 			CHECK(BUG_USED, in_use[t]);
 			count[t]++;
 			joining[t]++
 		};
 		atomic { pud[me] = t; joining[t]-- }
 #endif
-		;
-		printf("%d: huge_pmd_share() joins table %d\n", _pid, t)
 	:: else ->
 		atomic {
 			t = 0;
