@@ -159,7 +159,7 @@ def check(run: Run) -> Outcome:
         # Beside the model: spin takes the name of what it reads for its own files.
         shutil.copy(MODEL, folder / "model.pml")
         _call(folder, "spin", "-a", *parameters, "model.pml")
-        _call(folder, "gcc", "-O2", "-w", "-DCOLLAPSE",
+        _call(folder, "gcc", "-O2" if run.long else "-O1", "-w", "-DCOLLAPSE",
               f"-DMEMLIM={_LONG_MEMORY if run.long else _MEMORY}",
               *(("-DNFAIR=3",) if live else ("-DSAFETY",)), *(("-DBFS",) if shortest else ()),
               "-o", "pan", "pan.c")
