@@ -12,8 +12,11 @@ from conftest import LATER, debian_files, outside_make
 from test_record import made
 from test_result import deaths
 
+from lab import defect
 from lab.errors import LabError
 from lab.guest import selftest
+from lab.judge import verdict
+from lab.kernel import testseries
 from lab.paths import REPO
 from lab.progress import Progress
 from lab.tell import docs, record, result
@@ -85,14 +88,89 @@ def test_new_records_render_without_a_warning(tmp_path: Path, monkeypatch: pytes
         assert ("swapops.h:505!" in page) == ("<strong>Stale</strong>" in page) == (name == "died")
 
 
-def test_the_kernels_index_and_conf_are_left_alone() -> None:
-    for name in ("conf.py", "index.rst", "mm/index.rst"):
+def test_the_kernels_conf_is_left_alone() -> None:
+    for name in ("conf.py", "mm/index.rst"):
         assert not (REPO / "Documentation" / name).exists()
+    # The index here is of this project's pages; it must not go where the kernel's is.
+    assert "hugetlb_pmd_sharing.rst" in _series()
+    assert "Documentation/index.rst" not in _series()
 
 
-def test_lines_are_short() -> None:
-    lines = PAGE.read_text(encoding="utf-8").splitlines()
-    assert [number for number, line in enumerate(lines, 1) if len(line) > 80] == []
+def _series() -> str:
+    """All that the patches that add the tests and the document are made of."""
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace")
+                     for path in sorted(testseries.ROOM.rglob("*")) if path.is_file())
+
+
+@pytest.mark.parametrize("page", sorted((REPO / "Documentation").glob("*.rst")) + [PAGE],
+                         ids=lambda path: path.name)
+def test_lines_are_short(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [number for number, line in enumerate(lines, 1)
+            if len(line) > 80 and not line.startswith("\t")] == []
+
+
+@needs_sphinx
+def test_a_folder_without_an_index_gets_one_and_keeps_its_files(tmp_path: Path,
+                                                                monkeypatch: pytest.MonkeyPatch
+                                                                ) -> None:
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "page.rst").write_text("Page\n====\n\nText.\n")
+    docs.build(tmp_path / "one", Progress(io.StringIO()), tmp_path / "in")
+    assert 'href="page.html"' in (tmp_path / "one" / "index.html").read_text()
+    assert not (tmp_path / "in" / "index.rst").exists()
+    mine = "Mine\n====\n\n.. toctree::\n\n   page\n"
+    (tmp_path / "in" / "index.rst").write_text(mine)
+    docs.build(tmp_path / "two", Progress(io.StringIO()), tmp_path / "in")
+    assert (tmp_path / "in" / "index.rst").read_text() == mine
+    assert "Mine" in (tmp_path / "two" / "index.html").read_text()
+
+
+# ---- the README and the pages of the project ------------------------------------------------
+
+
+def missing_defects(page: str) -> list[str]:
+    """The defects that a page does not name with the versions that have them."""
+    return [one.name for one in map(defect.load, defect.names())
+            if f"\n{one.name}: {one.versions()}\n" not in page]
+
+
+def test_every_defect_is_told_with_its_versions() -> None:
+    page = (REPO / "Documentation" / "defects.rst").read_text(encoding="utf-8")
+    assert missing_defects(page) == []
+    # Each has its paragraph, and what only the audit finds says so.
+    for one in map(defect.load, defect.names()):
+        told = page.partition(f"\n{one.name}: ")[2].split("\n\n")[0]
+        assert len(told.splitlines()) > 1, one.name
+        assert ("Audit only." in told) is (not one.selftests), one.name
+
+
+def test_a_defect_that_is_not_told_would_be_seen() -> None:
+    page = (REPO / "Documentation" / "defects.rst").read_text(encoding="utf-8")
+    assert missing_defects(page.replace("pmd-share-flush: since 3.6", "pmd-share-flush: since 3.7")
+                           ) == ["pmd-share-flush"]
+
+
+def test_the_readme_is_short_and_names_what_is_there() -> None:
+    text = (REPO / "README").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 105
+    files = re.findall(r"\bDocumentation/[\w./-]*\w", text)
+    assert len(files) >= 6
+    assert [name for name in files if not (REPO / name).exists()] == []
+    verbs = re.search(r"^\.PHONY: (.*)$", (REPO / "Makefile").read_text(), re.MULTILINE)
+    assert verbs and set(re.findall(r"\bmake ([a-z]+) ?(?:[A-Z`\n]|$)", text, re.MULTILINE)
+                         ) <= set(verbs[1].split())
+
+
+WORDS = sorted(set(re.findall(r'return "([A-Z]{6,})"', Path(verdict.__file__).read_text("utf-8"))))
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_verdict_is_explained(word: str) -> None:
+    assert {"MISSED", "CRASHED"} <= set(WORDS)
+    for name in ("README", "Documentation/results.rst"):
+        assert re.search(rf"(?m)^\t?{word}\b", (REPO / name).read_text(encoding="utf-8")), name
 
 
 # ---- what the page says, against 7.3 -------------------------------------------------------

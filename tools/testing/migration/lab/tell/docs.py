@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Renders Documentation/ and the records to HTML; what Sphinx warns of is an error.
 
-The folder has no index and no conf.py of its own: its files are at the paths that they have in a
-kernel tree, where both exist already.  So the index is made here, and the few settings are options.
+There is no conf.py: the kernel's own does for the files that go into a kernel.  The few settings
+are options here.
 """
 
 import re
@@ -52,7 +52,7 @@ def build(out: Path, progress: Progress, documentation: Path = DOCUMENTATION,
         lines = [line for line in said.splitlines() if line.strip()]
         first = next((line for line in lines if re.search(r"\b(WARNING|ERROR|SEVERE)\b", line)),
                      lines[-1] if lines else "it said nothing")
-        raise LabError(f"Sphinx has something against the documents: {first}", str(log))
+        raise LabError(f"Sphinx does not accept the documents: {first}", str(log))
     if lost := [page for name in ("index", *texts) if not have(out, (page := f"{name}.html",))]:
         progress.done("failed")
         raise LabError(f"Sphinx ended with success and made no {out / lost[0]}", str(log))
@@ -61,7 +61,7 @@ def build(out: Path, progress: Progress, documentation: Path = DOCUMENTATION,
 
 
 def _index(names: list[str]) -> str:
-    """A page that leads to all documents."""
+    """A page that leads to all documents, for a folder that has none."""
     title = "Documentation"
     bar = "=" * len(title)
     return "\n".join([bar, title, bar, "", ".. toctree::", "   :maxdepth: 1", "",
