@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The verbs of the lab, as the Makefile calls them."""
+"""The verbs of the lab: `migration.py VERB`, or `make VERB`."""
 
 import argparse
 import dataclasses
@@ -15,8 +15,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from lab import arch, base, defect, deps
+from lab import arch, base, defect, deps, options
 from lab.errors import LabError
 from lab.guest import qemu, selftest
 from lab.kernel import source, testseries
@@ -29,49 +30,38 @@ from lab.verbs import audit, bench, guestrun, kselftest, mutants, prove, series
 # error of the user's or the machine's.
 NOT_PROVED, ERROR, INTERRUPTED = 1, 2, 130
 
-# Command line option, variable of the Makefile.
-_VARIABLES = (("defect", "DEFECT"), ("base", "BASE"), ("kernel", "KERNEL"), ("boots", "BOOTS"),
-              ("accel", "ACCEL"), ("debug", "DEBUG"), ("timeout", "TIMEOUT"), ("tests", "TESTS"),
-              ("harness", "HARNESS"), ("form", "FORM"), ("out", "OUT"))
+# What a run can be repeated with.
+_REPEATS = tuple(option for option in next(verb for verb in options.VERBS if verb.name == "prove").takes
+                 if option is not options.OUT)
 
 
-def _number(name: str, text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise LabError(f"{name}={text}: a whole number of 1 or more is wanted")
-    return int(text)
+def _folder(path: Path | None, default: Path) -> Path:
+    return path.expanduser() if path else default
 
 
-def _flag(name: str, text: str) -> bool:
-    if text not in ("", "0", "1"):
-        raise LabError(f"{name}={text}: 0 or 1 is wanted")
-    return text == "1"
-
-
-def _harness(args: argparse.Namespace) -> Path | None:
-    return Path(args.harness) if args.harness else None
+def _path(path: Path | None) -> Path | None:
+    return path.expanduser() if path else None
 
 
 def _wanted(args: argparse.Namespace, boots: int = 1) -> prove.Wanted:
-    if args.accel and args.accel not in qemu.ACCELS:
-        raise LabError(f"ACCEL={args.accel}: one of {', '.join(qemu.ACCELS)} is wanted")
-    if args.base:
-        base.load(args.base)
-    given = [f"{variable}={shlex.quote(str(getattr(args, option)))}"
-             for option, variable in _VARIABLES
-             if getattr(args, option) and option != "out"]
+    def said(option: options.Option) -> Any:
+        # A verb that does not take an option has none of its name.
+        return getattr(args, option.name, option.default)
+    given = [f"{option.variable}={shlex.quote('1' if said(option) is True else str(said(option)))}"
+             for option in _REPEATS if said(option)]
     return prove.Wanted(
-        defect=defect.load(args.defect or "pmd-share-migrate"),
+        defect=defect.load(said(options.DEFECT) or "pmd-share-migrate"),
         base=args.base or None,
-        kernel=Path(args.kernel).expanduser() if args.kernel else None,
-        boots=_number("BOOTS", args.boots or str(boots)),
+        kernel=_path(args.kernel),
+        boots=said(options.BOOTS) or boots,
         accel=args.accel or None,
-        debug=_flag("DEBUG", args.debug),
-        limit=_number("TIMEOUT", args.timeout) if args.timeout else None,
-        tests=tuple(word for word in args.tests.split() if word),
-        out=Path(args.out) if args.out else REPO / "out",
+        debug=said(options.DEBUG),
+        limit=said(options.TIMEOUT),
+        tests=tuple(said(options.TESTS).split()),
+        out=_folder(said(options.OUT), REPO / "out"),
         command=" ".join(["make", args.verb, *given]),
-        harness=_harness(args),
-        form=args.form)
+        harness=_path(args.harness),
+        form=said(options.FORM))
 
 
 def _prove(args: argparse.Namespace, progress: Progress) -> int:
@@ -86,14 +76,10 @@ def _prove(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def _bench(args: argparse.Namespace, progress: Progress) -> int:
-    for variable in ("DEFECT", "TESTS", "FORM", "BOOTS", "DEBUG"):
-        if getattr(args, variable.lower()):
-            raise LabError(f"{variable}= means nothing to bench: it boots each form of a queue "
-                           "ROUNDS= times")
-    rounds = _number("ROUNDS", args.rounds or str(bench.ROUNDS))
+    rounds = args.rounds or bench.ROUNDS
     wanted = _wanted(args, rounds)
     wanted = dataclasses.replace(wanted, command=f"{wanted.command} ROUNDS={rounds}")
-    file = Path(args.file).expanduser() if args.file else None
+    file = _path(args.output)
     if file and file.is_dir():
         raise LabError(f"O={file} is a folder: name a file for the tables")
     deps.ensure(progress)
@@ -116,17 +102,14 @@ def _took(progress: Progress) -> str:
 
 
 def _mutants(args: argparse.Namespace, progress: Progress) -> int:
-    if args.defect or args.tests:
-        raise LabError("DEFECT= and TESTS= mean nothing to mutants: each names its own selftests")
     if args.mutant:
         mutants.load(args.mutant)
     wanted = _wanted(args, mutants.BOOTS)
     if args.mutant:
         wanted = dataclasses.replace(wanted, command=f"{wanted.command} MUTANT={args.mutant}")
-    resume = _flag("RESUME", args.resume)
     deps.ensure(progress)
     try:
-        run = mutants.run(wanted, args.mutant, arch.load(), progress, resume)
+        run = mutants.run(wanted, args.mutant, arch.load(), progress, args.resume)
     except KeyboardInterrupt:
         progress.note("with RESUME=1 what it has booted to the end is not booted again")
         raise
@@ -136,8 +119,6 @@ def _mutants(args: argparse.Namespace, progress: Progress) -> int:
 
 def _shell(args: argparse.Namespace, progress: Progress) -> int:
     name = args.variant or "vulnerable"
-    if name not in ("vulnerable", "fixed"):
-        raise LabError(f"VARIANT={name}: vulnerable or fixed is wanted")
     wanted = _wanted(args)
     deps.ensure(progress)
     row = arch.load()
@@ -196,9 +177,9 @@ def _selftests(args: argparse.Namespace, progress: Progress) -> int:
     if not args.dest:
         raise LabError("name a folder for the selftests with DEST=")
     deps.ensure(progress, deps.SELFTESTS)
-    dest = Path(args.dest).expanduser()
+    dest = _folder(args.dest, REPO)
     dest.mkdir(parents=True, exist_ok=True)
-    built = selftest.build(arch.load(), progress, harness=_harness(args))
+    built = selftest.build(arch.load(), progress, harness=_path(args.harness))
     for name, path in built.programs.items():
         shutil.copy2(path, dest / name)
         print(dest / name)
@@ -218,11 +199,11 @@ def _kselftest(args: argparse.Namespace, _progress: Progress) -> int:
     if args.base or args.kernel:
         stream = _kselftest_guest(args, names, progress)
     else:
-        strange = [variable for option, variable in _VARIABLES
-                   if option not in ("defect", "tests", "harness") and getattr(args, option)]
-        if strange or args.variant:
-            raise LabError(f"{(strange or ['VARIANT'])[0]}= is for a guest: name its kernel with "
-                           "BASE= or KERNEL=")
+        here = (options.DEFECT, options.TESTS, options.HARNESS)
+        strange = [option.variable for option in (*_REPEATS, options.OUT, options.GUEST_VARIANT)
+                   if option not in here and getattr(args, option.name, option.default)]
+        if strange:
+            raise LabError(f"{strange[0]}= is for a guest: name its kernel with BASE= or KERNEL=")
         stream = _kselftest_here(args, names, tests, progress)
     print(stream.summary(), file=sys.stderr)
     return NOT_PROVED if stream.failed else 0
@@ -231,7 +212,7 @@ def _kselftest(args: argparse.Namespace, _progress: Progress) -> int:
 def _kselftest_here(args: argparse.Namespace, names: tuple[str, ...], tests: tuple[str, ...],
                     progress: Progress) -> kselftest.Stream:
     deps.ensure(progress, deps.SELFTESTS)
-    folder = kselftest.install(arch.load(), progress, harness=_harness(args))
+    folder = kselftest.install(arch.load(), progress, harness=_path(args.harness))
     kselftest.die_with_parent()
     try:
         return kselftest.run(kselftest.command(folder, names), kselftest.arguments(names, tests),
@@ -244,8 +225,6 @@ def _kselftest_here(args: argparse.Namespace, names: tuple[str, ...], tests: tup
 def _kselftest_guest(args: argparse.Namespace, names: tuple[str, ...], progress: Progress
                      ) -> kselftest.Stream:
     variant = args.variant or "fixed"
-    if variant not in guestrun.VARIANTS:
-        raise LabError(f"VARIANT={variant}: vulnerable, fixed or series is wanted")
     wanted = _wanted(args)
     deps.ensure(progress, (*deps.BUILD, *(deps.SERIES_GUEST if variant == guestrun.SERIES else ())))
     return guestrun.run(wanted, variant, names, arch.load(), progress,
@@ -253,12 +232,12 @@ def _kselftest_guest(args: argparse.Namespace, names: tuple[str, ...], progress:
 
 
 def _series(args: argparse.Namespace, progress: Progress) -> int:
-    if not args.out:
+    if not args.output:
         raise LabError("name an empty folder for the series with O=")
-    out = Path(args.out).expanduser()
+    out = args.output.expanduser()
     name = args.base
     if args.kernel:
-        tree = source.from_tree(Path(args.kernel).expanduser(), args.base or None, progress)
+        tree = source.from_tree(args.kernel.expanduser(), args.base or None, progress)
         name = tree.base.name
     if name in testseries.names() and not args.form:
         deps.ensure(progress, deps.SERIES)
@@ -284,9 +263,7 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
 def _audit(args: argparse.Namespace, progress: Progress) -> int:
     if not args.kernel:
         raise LabError("name a kernel tree with KERNEL=")
-    if args.format not in ("", "json"):
-        raise LabError(f"AUDIT={args.format}: json or nothing is wanted")
-    tree = Path(args.kernel).expanduser().resolve()
+    tree = args.kernel.expanduser().resolve()
     deps.ensure(progress, (deps.COCCINELLE,))
     version, findings = audit.audit(tree)
     if args.format == "json":
@@ -298,19 +275,18 @@ def _audit(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def _record(args: argparse.Namespace, _progress: Progress) -> int:
-    print(record.last(Path(args.out) if args.out else REPO / "out"))
+    print(record.last(_folder(args.out, REPO / "out")))
     return 0
 
 
 def _report(args: argparse.Namespace, _progress: Progress) -> int:
-    out = Path(args.out).expanduser() if args.out else REPO / "out"
-    print(report.write(out, Path(args.file).expanduser() if args.file else None))
+    print(report.write(_folder(args.out, REPO / "out"), _path(args.output)))
     return 0
 
 
 def _docs(args: argparse.Namespace, progress: Progress) -> int:
     deps.ensure(progress, deps.DOCS)
-    print(docs.build(Path(args.out) if args.out else REPO / "out" / "docs", progress))
+    print(docs.build(_folder(args.output, REPO / "out" / "docs"), progress))
     return 0
 
 
@@ -319,45 +295,18 @@ def _install(args: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
+_ACTIONS: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
+    "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
+    "kselftest": _kselftest, "mutants": _mutants, "bench": _bench, "audit": _audit,
+    "report": _report, "record": _record, "docs": _docs, "list": _list, "install": _install}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    actions: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
-        "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
-        "kselftest": _kselftest, "mutants": _mutants, "bench": _bench, "audit": _audit, "report": _report,
-        "record": _record, "docs": _docs, "list": _list, "install": _install}
-    for verb in actions:
-        sub = verbs.add_parser(verb)
-        if verb in ("prove", "shell", "mutants", "kselftest", "bench"):
-            for option, variable in _VARIABLES:
-                sub.add_argument(f"--{option}", default="", metavar=variable)
-        if verb in ("shell", "kselftest"):
-            sub.add_argument("--variant", default="")
-        if verb == "mutants":
-            sub.add_argument("--mutant", default="")
-            sub.add_argument("--resume", default="")
-        if verb == "selftests":
-            sub.add_argument("--dest", default="")
-            sub.add_argument("--harness", default="")
-        if verb == "audit":
-            sub.add_argument("--kernel", default="")
-            sub.add_argument("--format", default="")
-        if verb in ("report", "record", "docs"):
-            sub.add_argument("--out", default="")
-        if verb == "bench":
-            sub.add_argument("--rounds", default="")
-        if verb in ("report", "bench"):
-            sub.add_argument("--file", default="")
-        if verb == "series":
-            for option in ("base", "kernel", "out", "form"):
-                sub.add_argument(f"--{option}", default="")
-        if verb == "install":
-            sub.add_argument("--check", action="store_true")
-    args = parser.parse_args(argv)
     progress = Progress()
     try:
-        return actions[args.verb](args, progress)
+        args = options.parse(sys.argv[1:] if argv is None else argv)
+        return _ACTIONS[args.verb](args, progress)
     except LabError as err:
         progress.stop()
         print(f"error: {err}", file=sys.stderr)

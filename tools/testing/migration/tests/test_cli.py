@@ -2,13 +2,19 @@
 """The front door: what `make` shows, and one clear line for everything that is put in wrong."""
 
 import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import outside_make
 
+from lab import options
+from lab.errors import LabError
 from lab.paths import REPO
+
+MIGRATION = REPO / "tools" / "testing" / "migration" / "migration.py"
 
 
 def make(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -70,3 +76,103 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     done = make("prove", LAB_CACHE=str(blocker / "cache"))
     assert "set LAB_CACHE to a folder you can write to" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# ---- the options of each verb --------------------------------------------------------------
+
+
+def lab(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-B", MIGRATION, *words], text=True, check=False,
+                          capture_output=True, env={**outside_make(), **environment})
+
+
+def test_the_makefile_has_the_verbs_and_the_variables_of_the_lab() -> None:
+    text = (REPO / "Makefile").read_text()
+    verbs = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+    passed = re.search(r"^VARIABLES := ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    assert verbs and passed
+    assert set(verbs[1].split()) - {"help", "check", "clean"} == {one.name for one in options.VERBS}
+    assert set(passed[1].replace("\\", "").split()) == options.variables()
+    assert set(re.findall(r"^(\w+) \?=$", text, re.MULTILINE)) \
+        == options.variables() | {"FULL", "FAST", "TREES"}
+
+
+def test_help_is_two_screens_at_most() -> None:
+    lines = make("help").stdout.splitlines()
+    assert len(lines) <= 48 and max(map(len, lines)) <= 100
+    assert "migration.py VERB --help" in lines[-1]
+
+
+def test_the_help_of_the_lab_names_every_verb() -> None:
+    done = lab("--help")
+    assert done.returncode == 0 and done.stderr == ""
+    for verb in options.VERBS:
+        assert re.search(rf"(?m)^    {verb.name}\b", done.stdout), verb.name
+
+
+@pytest.mark.parametrize("verb", options.VERBS, ids=lambda verb: verb.name)
+def test_the_help_of_a_verb_says_all_of_each_option(verb: options.Verb) -> None:
+    done = lab(verb.name, "--help", COLUMNS="80")
+    assert done.returncode == 0 and done.stderr == ""
+    told = dict(re.findall(r"(?m)^  --(\w+) ((?:.*\n)(?:    .*\n?)*)", done.stdout))
+    assert set(told) - {"check"} == {option.name for option in verb.takes}
+    for option in verb.takes:
+        text = " ".join(told[option.name].split())
+        assert f"({option.variable}=)" in text, option.name
+        assert "default: " in text.lower() or "must be named" in text, option.name
+        assert f"Example: --{option.name}" in text, option.name
+    assert all(f"{options.PROGRAM} {words}" in done.stdout for words in verb.examples)
+
+
+@pytest.mark.parametrize("words", [words for verb in options.VERBS for words in verb.examples])
+def test_every_example_is_understood(words: str) -> None:
+    args = options.parse(shlex.split(words))
+    given = [word[2:].partition("=")[0] for word in shlex.split(words) if word.startswith("--")]
+    assert all(getattr(args, name) for name in given)
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    ((), "name a verb"),
+    (("nonesuch",), "invalid choice: 'nonesuch'"),
+    (("audit", "--boots", "3"), "--boots means nothing to audit"),
+    (("audit", "BOOTS=3"), "BOOTS= means nothing to audit"),
+    (("prove", "--boo", "3"), "--boo means nothing to prove"),
+    (("prove", "once"), "once means nothing to prove"),
+    (("prove", "--boots"), "argument --boots: expected one argument"),
+    (("prove", "--boots", "0"), "BOOTS=0: a whole number"),
+    (("list", "--debug"), "--debug means nothing to list"),
+    (("kselftest", "--boots=2"), "--boots means nothing to kselftest: each test runs once"),
+])
+def test_what_a_verb_does_not_take_is_refused(words: tuple[str, ...], says: str) -> None:
+    with pytest.raises(LabError) as caught:
+        options.parse(words)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_two_ways_to_say_it_are_the_same() -> None:
+    one = options.parse(["prove", "--boots", "3", "--debug", "--tests", "-t x", "--kernel=~/a b"])
+    two = options.parse(["prove", "BOOTS=3", "DEBUG=1", "TESTS=-t x", "KERNEL=~/a b"])
+    assert one == two
+    assert (one.boots, one.debug, one.tests, one.kernel) == (3, True, "-t x", Path("~/a b"))
+    assert options.parse(["prove"]).boots is None and options.parse(["prove"]).debug is False
+
+
+def test_the_environment_is_for_those_who_know_it() -> None:
+    assert options.parse(["prove", "BOOTS?=3"]).boots == 3
+    options.parse(["list", "BOOTS?=3"])
+    done = make("list", BOOTS="0", O="/nonexistent")
+    assert done.returncode == 0, done.stderr
+    assert "error: BOOTS=0: a whole number" in make("prove", BOOTS="0").stderr
+    assert "error: BOOTS= means nothing to list" in make("list", "BOOTS=0").stderr
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'a"b', "a;b", "a&b", "a*b"])
+def test_a_path_arrives_as_it_is(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    for done in (make("audit", f"KERNEL={path}"), make("audit", KERNEL=str(path))):
+        assert f"error: no such folder: {path} (KERNEL= names a kernel tree)" in done.stderr
+
+
+def test_a_path_in_the_home_folder(tmp_path: Path) -> None:
+    done = make("prove", "KERNEL=~/nonesuch", HOME=str(tmp_path), LAB_CACHE=str(tmp_path / "cache"))
+    assert f"error: no such folder: {tmp_path}/nonesuch (KERNEL=" in done.stderr

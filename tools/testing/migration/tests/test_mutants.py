@@ -996,8 +996,8 @@ def test_a_single_mutant_is_not_recorded(
 
 @pytest.mark.parametrize(("words", "says"), [
     (("MUTANT=nonesuch",), "no mutant nonesuch: there are"),
-    (("DEFECT=pmd-share-flush",), "DEFECT= and TESTS= mean nothing to mutants"),
-    (("TESTS=-l",), "DEFECT= and TESTS= mean nothing to mutants"),
+    (("DEFECT=pmd-share-flush",), "DEFECT= means nothing to mutants: each names its own"),
+    (("TESTS=-l",), "TESTS= means nothing to mutants: each names its own"),
     (("BOOTS=0",), "BOOTS=0: a whole number"),
     (("RESUME=yes",), "RESUME=yes: 0 or 1"),
     (("BASE=3.0",), "no base 3.0"),

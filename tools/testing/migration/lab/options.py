@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The command line: which verbs there are, which options each takes, and their help.
+
+Each option has a name and the variable of the Makefile that is the same: `--boots 3`, `BOOTS=3`.
+Both can be written after a verb.  The Makefile hands its variables on as they are, and as `BOOTS?=3`
+what it has from the environment: that is for the verbs that know it, and others do without.
+"""
+
+import argparse
+import dataclasses
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lab import base
+from lab.errors import LabError
+from lab.guest import qemu
+from lab.verbs import bench, guestrun, mutants, prove
+
+PROGRAM = "migration.py"
+VARIABLE = re.compile(r"(?s)([A-Z]+)(\??)=(.*)")
+
+Convert = Callable[[str, str], Any]     # of the variable's name and the text
+
+
+def _number(variable: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise LabError(f"{variable}={text}: a whole number of 1 or more is wanted")
+    return int(text)
+
+
+def _flag(variable: str, text: str) -> bool:
+    if text not in ("", "0", "1"):
+        raise LabError(f"{variable}={text}: 0 or 1 is wanted")
+    return text == "1"
+
+
+def _text(_variable: str, text: str) -> str:
+    return text
+
+
+def _base(_variable: str, text: str) -> str:
+    """The name of a base.  LabError where there is none of that name."""
+    if text:
+        base.load(text)
+    return text
+
+
+def _path(_variable: str, text: str) -> Path | None:
+    """As it was given, so that it can be shown again: who uses it replaces ~."""
+    return Path(text) if text else None
+
+
+def _one_of(*names: str, text: str = "") -> Convert:
+    listed = text or f"one of {', '.join(names)}"
+
+    def convert(variable: str, value: str) -> str:
+        if value and value not in names:
+            raise LabError(f"{variable}={value}: {listed} is wanted")
+        return value
+    return convert
+
+
+@dataclass(frozen=True)
+class Option:
+    """What can be said to a verb."""
+
+    name: str               # as --name
+    variable: str           # of the Makefile
+    metavar: str
+    help: str
+    convert: Convert = _text
+    default: Any = ""
+    # Without a value it means 1.
+    switch: bool = False
+
+    def add(self, parser: argparse.ArgumentParser) -> None:
+        """Add it to the parser of a verb."""
+        def convert(text: str) -> Any:
+            return self.convert(self.variable, text)
+        more: dict[str, Any] = {"nargs": "?", "const": True} if self.switch else {}
+        parser.add_argument(f"--{self.name}", dest=self.name, metavar=self.metavar, type=convert,
+                            default=self.default, help=f"{self.help} ({self.variable}=)".replace(
+                                "%", "%%"), **more)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """Something to do."""
+
+    name: str
+    does: str                       # in one line
+    text: str                       # the rest
+    takes: tuple[Option, ...] = ()
+    examples: tuple[str, ...] = ()
+    # Why it takes no others.
+    instead: str = ""
+
+
+DEFECT = Option("defect", "DEFECT", "NAME", "the defect, as `list` names it; default: "
+                "pmd-share-migrate. Example: --defect pmd-share-flush")
+BASE = Option("base", "BASE", "VERSION", "the kernel, as `list` names it; default: 6.12, or with "
+              "--kernel what its version says. Example: --base 6.1", _base)
+KERNEL = Option("kernel", "KERNEL", "DIR", "a kernel tree, of which the lab makes a copy; it is only "
+                "read. Default: Debian's source package of --base. Example: --kernel ~/linux",
+                _path, None)
+BOOTS = Option("boots", "BOOTS", "N", "how often each kernel is booted, 1 or more; default: 1. "
+               "Example: --boots 20", _number, None)
+ACCEL = Option("accel", "ACCEL", "{kvm,tcg}", "how QEMU runs the guest; default: kvm if a guest "
+               "comes up with it, else tcg. Example: --accel tcg", _one_of(*qemu.ACCELS))
+DEBUG = Option("debug", "DEBUG", "{0,1}", "build the kernels with lockdep, KASAN and more, which "
+               "takes several times as long; default: 0. Example: --debug 1", _flag, False, True)
+TIMEOUT = Option("timeout", "TIMEOUT", "SECONDS", "how long a boot may take, in seconds; default: "
+                 f"{prove.LIMIT}, with --debug {prove.DEBUG_LIMIT}. Example: --timeout 300", _number,
+                 None)
+TESTS = Option("tests", "TESTS", "ARGS", "arguments for the selftest (-f, -v, -t, -r; its -h "
+               "explains them); default: none. Example: --tests='-t name'")
+HARNESS = Option("harness", "HARNESS", "DIR", "the kernel tree, 6.10 or later, whose kselftest "
+                 "harness the selftests are built with; default: that of --kernel or the base if it "
+                 "is new enough, else Debian's 6.12. Example: --harness ~/linux", _path, None)
+FORM = Option("form", "FORM", "NAME", "another form of the fix, queue/<base>/series.<name>: unshare "
+              "for 4.4 to 4.18, flush for 6.12 to 7.3; default: series. Example: --form flush")
+OUT = Option("out", "OUT", "DIR", "the folder of the results; default: out/ in the repository. "
+             "Example: --out /tmp/out", _path, None)
+VARIANT = Option("variant", "VARIANT", "{vulnerable,fixed}", "which of the two kernels; default: "
+                 "vulnerable. Example: --variant fixed",
+                 _one_of("vulnerable", "fixed", text="vulnerable or fixed"))
+GUEST_VARIANT = Option("variant", "VARIANT", "{vulnerable,fixed,series}", "with --base or --kernel: "
+                       "which kernel the guest boots. series is the base with all that `series` "
+                       "adds to it, and KUnit; default: fixed. Example: --variant series",
+                       _one_of(*guestrun.VARIANTS, text="vulnerable, fixed or series"))
+MUTANT = Option("mutant", "MUTANT", "NAME", "this mutant alone, as `list` names it; default: all. "
+                "Example: --mutant no-tlb-flush")
+RESUME = Option("resume", "RESUME", "{0,1}", "boot no kernel again that an earlier run in --out has "
+                "booted; default: 0. Example: --resume 1", _flag, False, True)
+ROUNDS = Option("rounds", "ROUNDS", "N", f"how often each kernel is booted, in turn; default: "
+                f"{bench.ROUNDS}. Example: --rounds 5", _number, None)
+DEST = Option("dest", "DEST", "DIR", "the folder that the programs go to; must be named. "
+              "Example: --dest /tmp/selftests", _path, None)
+FORMAT = Option("format", "AUDIT", "{json}", "json for machines; default: text. Example: "
+                "--format json", _one_of("json", text="json or nothing"))
+
+
+def _but(option: Option, text: str) -> Option:
+    """The same option, with another help for some verb."""
+    return dataclasses.replace(option, help=text)
+
+
+def _output(text: str) -> Option:
+    return Option("output", "O", "PATH", text, _path, None)
+
+
+_WANTED = (DEFECT, BASE, KERNEL, BOOTS, ACCEL, DEBUG, TIMEOUT, TESTS, HARNESS, FORM, OUT)
+
+VERBS = (
+    Verb("prove", "build a kernel with and without the protection, boot both, give a verdict",
+         "Says whether the protection decides if migration loses writes. Exit status 0 only for "
+         "PROVED.", _WANTED,
+         ("prove", "prove --kernel ~/linux --boots 20", "prove --base 6.1 --debug 1")),
+    Verb("audit", "say from the source of a kernel which defects it has, and what to apply",
+         "Builds nothing. Exit status 0 only if the tree has none of the defects for certain.",
+         (_but(KERNEL, "the kernel tree, which is only read; must be named. "
+               "Example: --kernel ~/linux"), FORMAT),
+         ("audit --kernel ~/linux", "audit --kernel ~/linux --format json"),
+         "it reads the tree that KERNEL= names, and nothing else"),
+    Verb("series", "write the patches that fix a kernel, for git am and git send-email",
+         "For 6.12 and 7.3, patches that add the tests follow. With --kernel it first checks "
+         "whether they apply. Beside them it writes report-<defect>.txt, the mail to the "
+         "maintainers of a kernel that has the defect today. Name --base or --kernel.",
+         (_but(BASE, "the queue, as `list` names it; default: what the version of --kernel says. "
+               "Example: --base 4.14"),
+          _but(KERNEL, "a kernel tree that the patches must apply to; it is only read. Default: "
+               "none, and nothing is checked. Example: --kernel ~/linux"), FORM, _output("the folder that the patches go to, empty or new; must be "
+                                      "named. Example: --output /tmp/series")),
+         ("series --base 4.14 --output /tmp/series", "series --kernel ~/linux --output /tmp/series")),
+    Verb("kselftest", "build the selftests and run them on this machine, or in a guest",
+         "On this machine, as root, with the kernel's own runner: it needs two NUMA nodes, or skips "
+         "and says so. With --base or --kernel they run in the guest. Standard output is KTAP. Exit "
+         "status 0 unless a test failed.",
+         (_but(DEFECT, "the tests of this defect; default: all tests. "
+               "Example: --defect pmd-share-flush"),
+          _but(TESTS, "with --defect: arguments for its selftest (-f, -v, -t, -r; its -h explains "
+               "them); default: none. Example: --tests='-v munmap_first'"), HARNESS,
+          _but(BASE, "run in a guest, with this kernel, as `list` names it; default: run on this "
+               "machine. Example: --base 6.12"),
+          _but(KERNEL, "run in a guest, with the kernel of this tree, which is only read; default: "
+               "run on this machine. Example: --kernel ~/linux"),
+          GUEST_VARIANT, *(_but(option, f"with --base or --kernel: {option.help}")
+                           for option in (ACCEL, DEBUG, TIMEOUT, FORM, OUT))),
+         ("kselftest", "kselftest --defect pmd-share-flush --tests='-v munmap_first'",
+          "kselftest --base 7.3 --variant series"), "each test runs once"),
+    Verb("selftests", "build the selftests, static, to run on any machine of this kind",
+         "", (DEST, HARNESS), ("selftests --dest /tmp/selftests",)),
+    Verb("shell", "boot one of the two kernels to a prompt, on two NUMA nodes",
+         "Ctrl-A X ends it.",
+         (DEFECT, BASE, KERNEL, ACCEL, DEBUG, HARNESS, FORM, VARIANT),
+         ("shell --variant fixed --base 6.1",), "it boots one kernel, once, to a prompt"),
+    Verb("mutants", "break the fix in one way at a time, and say whether a test sees it",
+         "Exit status 0 only if everything was seen that can be.",
+         (*(option for option in _WANTED if option not in (DEFECT, TESTS, BOOTS)),
+          Option("boots", "BOOTS", "N", f"how often each kernel is booted, 1 or more; default: "
+                 f"{mutants.BOOTS}. Example: --boots 1", _number, None), MUTANT, RESUME),
+         ("mutants", "mutants --mutant no-tlb-flush --boots 1", "mutants --resume 1"),
+         "each names its own selftests"),
+    Verb("bench", "count what it takes to migrate pages of shared tables",
+         "With each form of a queue, side by side: calls that moved a page, interrupts, faults, "
+         "times.",
+         (BASE, KERNEL, ROUNDS, ACCEL, TIMEOUT, HARNESS, OUT,
+          _output("a file for the tables, as reStructuredText; default: none. "
+                  "Example: --output /tmp/6.12.rst")),
+         ("bench --base 6.12 --rounds 3 --output /tmp/6.12.rst",),
+         "it boots each form of a queue ROUNDS= times"),
+    Verb("report", "write what the runs and the records show to one page of HTML",
+         "", (OUT, _output("the file; default: report.html in --out. "
+                           "Example: --output /tmp/report.html")),
+         ("report --out /tmp/out --output /tmp/report.html",)),
+    Verb("record", "write what the last proof, or run of mutants, showed into the records",
+         "", (OUT,), ("record --out /tmp/out",)),
+    Verb("docs", "render Documentation/ to HTML, with Sphinx",
+         "A warning is an error.", (_output("the folder that the pages go to; default: docs in out/ "
+                                           "of the repository. Example: --output /tmp/docs"),),
+         ("docs --output /tmp/docs",)),
+    Verb("list", "name the defects, the bases and the mutants", ""),
+    Verb("install", "install what the lab needs, with apt", "prove and the others do so themselves."),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as the rest of the lab does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise LabError(message)
+
+
+def variables() -> set[str]:
+    """The variables of the Makefile that a verb takes."""
+    return {option.variable for verb in VERBS for option in verb.takes}
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs."""
+    top = _Parser(
+        prog=PROGRAM, allow_abbrev=False, formatter_class=_Help,
+        description="Proves fixes of page migration. Each verb has a --help of its own.",
+        epilog="`make VERB VARIABLE=value` at the top of the repository does the same as\n"
+               f"`{PROGRAM} VERB --option value`; the help of an option names its variable.\n"
+               "Exit status: 0 for success, 1 for another verdict than PROVED or a failed test,\n"
+               "2 for an error, 130 after Ctrl-C.")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
+    for verb in VERBS:
+        examples = "".join(f"\n  {PROGRAM} {words}" for words in verb.examples)
+        sub = verbs.add_parser(
+            verb.name, help=verb.does, allow_abbrev=False,
+            formatter_class=_Help, description=f"{verb.does[0].upper()}{verb.does[1:]}. {verb.text}",
+            epilog=f"examples:{examples}" if examples else None)
+        for option in verb.takes:
+            option.add(sub)
+        if verb.name == "install":
+            sub.add_argument("--check", action="store_true",
+                             help="also what `make check` needs; default: only what builds a kernel")
+    return top
+
+
+class _Help(argparse.HelpFormatter):
+    """Fills the lines of all but the examples."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return text
+        return super()._fill_text(text, width, indent)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        # Names stay whole, so that they can be copied.
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The verb and its options.  LabError with one line where something is wrong."""
+    if not argv:
+        raise LabError(f"name a verb: `{PROGRAM} --help` lists them")
+    verb = next((one for one in VERBS if argv[0] == one.name), None)
+    words, left = [argv[0]], list(argv[1:])
+    while left:
+        word = left.pop(0)
+        if verb and (said := VARIABLE.fullmatch(word)):
+            option = next((one for one in verb.takes if one.variable == said[1]), None)
+            if option:
+                words.append(f"--{option.name}={said[3]}")
+            elif not said[2]:
+                raise _refused(verb, f"{said[1]}=")
+        elif verb and left and any(word == f"--{one.name}" and not one.switch
+                                   for one in verb.takes):
+            # A value may begin with a hyphen: --tests -f.
+            words.append(f"{word}={left.pop(0)}")
+        else:
+            words.append(word)
+    args, rest = parser().parse_known_args(words)
+    if rest and verb:
+        name = rest[0].partition("=")[0]
+        raise _refused(verb, name)
+    if rest:
+        raise LabError(f"unknown: {rest[0]}")
+    return args
+
+
+def _refused(verb: Verb, name: str) -> LabError:
+    reason = verb.instead or f"see `{PROGRAM} {verb.name} --help`"
+    return LabError(f"{name} means nothing to {verb.name}: {reason}")
