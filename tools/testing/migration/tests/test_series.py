@@ -103,26 +103,28 @@ def test_a_letter_says_what_is_so(base: str, tmp_path: Path) -> None:
     unshare = (variant.QUEUE / base / "series.unshare").exists()
     # 4.19 and later were released with upstream's fix, and have nothing to compare it with.
     assert unshare == (base not in ("4.19", "5.4"))
-    assert (f"What upstream does is in queue/{base}/series.unshare" in text) == unshare
+    assert (f"queue/{base}/series.unshare has what upstream does" in text) == unshare
     assert (f"in {base} try_to_unmap() stops after the first mapping" in text) == unshare
-    assert (f"{base} unshares the table in the walk of the reverse map" in text) == (not unshare)
+    assert (f"{base} unshares the table in the reverse map walk" in text) == (not unshare)
     names = [path.name[5:-len(".patch")] for path in variant.series(base)]
     before = names.index("mm-add-range_in_vma") if unshare else 0
     found = re.search(r"The first (\w+) patches are for other bugs", text)
     assert {"four": 4}[found[1]] == before if found else before == 0
     for name, said in {
             "hugetlb-leave-PMD-tables-shared-when-a-hole-is-punch": "stay shared when a hole is",
-            "hugetlb-count-those-who-share-a-PMD-table-apart-from": "is counted apart from",
-            "hugetlb-wait-for-get_user_pages_fast-when-a-PMD-tabl": "_fast() is waited for",
-            "mm-migration-keep-track-of-the-subpool-of-a-hugetlb": "subpool of a page goes with",
-            "hugetlbfs-keep-a-poisoned-page-in-the-page-cache": "page cache. Who reads",
-            "hugetlbfs-do-not-read-from-a-poisoned-page": "read(2) does not read from it",
+            "hugetlb-count-those-who-share-a-PMD-table-apart-from":
+                "users of a table are counted separately",
+            "hugetlb-wait-for-get_user_pages_fast-when-a-PMD-tabl":
+                "kernel waits for get_user_pages_fast()",
+            "mm-migration-keep-track-of-the-subpool-of-a-hugetlb": "moves the subpool of a page",
+            "hugetlbfs-keep-a-poisoned-page-in-the-page-cache": "read(2) and new mappings",
+            "hugetlbfs-do-not-read-from-a-poisoned-page": "read(2) no longer reads from it",
             "mm-numa-count-the-TLB-flushes-that-are-pending": "these flushes are counted",
             "mm-thp-fix-mmu_notifier-in-migrate_misplaced_transhu": "DEFECT=thp-numa-notifier",
     }.items():
         assert (said in text) == (name in names), name
     # By a patch of another name in 5.4, where mbind() has been cured of it.
-    assert "MPOL_MF_MOVE leaves pages of shared tables alone" in text
+    assert "MPOL_MF_MOVE does not move pages of shared tables" in text
 
 
 @pytest.mark.parametrize("before, said", [
