@@ -31,8 +31,8 @@ from lab.verbs import audit, bench, guestrun, kselftest, mutants, prove, series
 NOT_PROVED, ERROR, INTERRUPTED = 1, 2, 130
 
 # What a run can be repeated with.
-_REPEATS = tuple(option for option in next(verb for verb in options.VERBS if verb.name == "prove").takes
-                 if option is not options.OUT)
+_REPEATS = tuple(option for verb in options.VERBS if verb.name == "prove"
+                 for option in verb.takes if option is not options.OUT)
 
 
 def _folder(path: Path | None, default: Path) -> Path:
@@ -67,8 +67,8 @@ def _wanted(args: argparse.Namespace, boots: int = 1) -> prove.Wanted:
 def _prove(args: argparse.Namespace, progress: Progress) -> int:
     wanted = _wanted(args)
     if not wanted.defect.show.selftests:
-        raise LabError(f"there is nothing to prove {wanted.defect.name} with: no selftest shows "
-                       "it, only make audit finds it")
+        raise LabError(f"no selftest shows {wanted.defect.name}, so it cannot be proved: "
+                       "only make audit finds it")
     deps.ensure(progress)
     run = prove.run(wanted, arch.load(), progress)
     print(f"\n{text.summary(run, wanted.out)}{_took(progress)}")
@@ -111,7 +111,7 @@ def _mutants(args: argparse.Namespace, progress: Progress) -> int:
     try:
         run = mutants.run(wanted, args.mutant, arch.load(), progress, args.resume)
     except KeyboardInterrupt:
-        progress.note("with RESUME=1 what it has booted to the end is not booted again")
+        progress.note("RESUME=1 continues: what was booted is not booted again")
         raise
     print(f"\n{mutants.summary(run, wanted.out)}")
     return 0 if run.passed() else NOT_PROVED
@@ -218,7 +218,7 @@ def _kselftest_here(args: argparse.Namespace, names: tuple[str, ...], tests: tup
         return kselftest.run(kselftest.command(folder, names), kselftest.arguments(names, tests),
                              lambda line: print(line, flush=True))
     except KeyboardInterrupt:
-        progress.note("the selftests were ended, and what they had changed is as it was before")
+        progress.note("the selftests were stopped, and what they had changed is restored")
         raise
 
 
@@ -256,16 +256,24 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
           f"To mail it, after a look:          git send-email {out}/*.patch")
     if made.reports:
         print(f"Before that, read:                 {out}/report-*.txt\n"
-              "They are mails, too, and say to whom they and the patches go, and what to no list.")
+              "They are mails, too. They say where they and the patches go, and what must not go "
+              "to a list.")
     return 0
 
 
-def _audit(args: argparse.Namespace, progress: Progress) -> int:
+def _audit(args: argparse.Namespace, _progress: Progress) -> int:
     if not args.kernel:
         raise LabError("name a kernel tree with KERNEL=")
     tree = args.kernel.expanduser().resolve()
+    # The findings alone go to standard output.
+    progress = Progress(sys.stderr)
     deps.ensure(progress, (deps.COCCINELLE,))
-    version, findings = audit.audit(tree)
+    if sys.stderr.isatty():
+        progress.step(f"reading {tree}")
+    try:
+        version, findings = audit.audit(tree)
+    finally:
+        progress.stop()
     if args.format == "json":
         print(json.dumps(audit.report(tree, version, findings), indent=2))
     else:

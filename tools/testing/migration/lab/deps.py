@@ -100,7 +100,7 @@ def ensure(progress: Progress, needs: Sequence[Need] = BUILD) -> None:
         return
     names = " ".join(packages)
     if not _debian():
-        raise LabError(f"this is no Debian, so the lab installs nothing: what Debian calls {names} "
+        raise LabError(f"this is not Debian, so the lab installs nothing: Debian's {names} "
                        "is missing; install it and run again")
     install = ["install", "-y", "--no-install-recommends", *packages]
     progress.step(f"installing {names}")
@@ -116,7 +116,7 @@ def ensure(progress: Progress, needs: Sequence[Need] = BUILD) -> None:
             raise LabError(f"apt-get could not install {names}: see its log, or run "
                            f"`{_command(install)}` by hand", str(log))
     if left := missing(needs):
-        raise LabError(f"apt-get installed {names}, and still this is missing: {' '.join(left)}",
+        raise LabError(f"apt-get installed {names}, but this is still missing: {' '.join(left)}",
                        str(log))
     progress.done()
 

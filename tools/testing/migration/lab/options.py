@@ -2,8 +2,9 @@
 """The command line: which verbs there are, which options each takes, and their help.
 
 Each option has a name and the variable of the Makefile that is the same: `--boots 3`, `BOOTS=3`.
-Both can be written after a verb.  The Makefile hands its variables on as they are, and as `BOOTS?=3`
-what it has from the environment: that is for the verbs that know it, and others do without.
+Both can be written after a verb.  The Makefile hands its variables on as they are, and as
+`BOOTS?=3` what it has from the environment: that is for the verbs that know it, and others do
+without.
 """
 
 import argparse
@@ -100,48 +101,77 @@ class Verb:
     instead: str = ""
 
 
-DEFECT = Option("defect", "DEFECT", "NAME", "the defect, as `list` names it; default: "
-                "pmd-share-migrate. Example: --defect pmd-share-flush")
-BASE = Option("base", "BASE", "VERSION", "the kernel, as `list` names it; default: 6.12, or with "
-              "--kernel what its version says. Example: --base 6.1", _base)
-KERNEL = Option("kernel", "KERNEL", "DIR", "a kernel tree, of which the lab makes a copy; it is only "
-                "read. Default: Debian's source package of --base. Example: --kernel ~/linux",
-                _path, None)
-BOOTS = Option("boots", "BOOTS", "N", "how often each kernel is booted, 1 or more; default: 1. "
-               "Example: --boots 20", _number, None)
-ACCEL = Option("accel", "ACCEL", "{kvm,tcg}", "how QEMU runs the guest; default: kvm if a guest "
-               "comes up with it, else tcg. Example: --accel tcg", _one_of(*qemu.ACCELS))
-DEBUG = Option("debug", "DEBUG", "{0,1}", "build the kernels with lockdep, KASAN and more, which "
-               "takes several times as long; default: 0. Example: --debug 1", _flag, False, True)
-TIMEOUT = Option("timeout", "TIMEOUT", "SECONDS", "how long a boot may take, in seconds; default: "
-                 f"{prove.LIMIT}, with --debug {prove.DEBUG_LIMIT}. Example: --timeout 300", _number,
-                 None)
-TESTS = Option("tests", "TESTS", "ARGS", "arguments for the selftest (-f, -v, -t, -r; its -h "
-               "explains them); default: none. Example: --tests='-t name'")
-HARNESS = Option("harness", "HARNESS", "DIR", "the kernel tree, 6.10 or later, whose kselftest "
-                 "harness the selftests are built with; default: that of --kernel or the base if it "
-                 "is new enough, else Debian's 6.12. Example: --harness ~/linux", _path, None)
-FORM = Option("form", "FORM", "NAME", "another form of the fix, queue/<base>/series.<name>: unshare "
-              "for 4.4 to 4.18, flush for 6.12 to 7.3; default: series. Example: --form flush")
-OUT = Option("out", "OUT", "DIR", "the folder of the results; default: out/ in the repository. "
-             "Example: --out /tmp/out", _path, None)
-VARIANT = Option("variant", "VARIANT", "{vulnerable,fixed}", "which of the two kernels; default: "
-                 "vulnerable. Example: --variant fixed",
-                 _one_of("vulnerable", "fixed", text="vulnerable or fixed"))
-GUEST_VARIANT = Option("variant", "VARIANT", "{vulnerable,fixed,series}", "with --base or --kernel: "
-                       "which kernel the guest boots. series is the base with all that `series` "
-                       "adds to it, and KUnit; default: fixed. Example: --variant series",
-                       _one_of(*guestrun.VARIANTS, text="vulnerable, fixed or series"))
-MUTANT = Option("mutant", "MUTANT", "NAME", "this mutant alone, as `list` names it; default: all. "
-                "Example: --mutant no-tlb-flush")
-RESUME = Option("resume", "RESUME", "{0,1}", "boot no kernel again that an earlier run in --out has "
-                "booted; default: 0. Example: --resume 1", _flag, False, True)
-ROUNDS = Option("rounds", "ROUNDS", "N", f"how often each kernel is booted, in turn; default: "
-                f"{bench.ROUNDS}. Example: --rounds 5", _number, None)
-DEST = Option("dest", "DEST", "DIR", "the folder that the programs go to; must be named. "
-              "Example: --dest /tmp/selftests", _path, None)
-FORMAT = Option("format", "AUDIT", "{json}", "json for machines; default: text. Example: "
-                "--format json", _one_of("json", text="json or nothing"))
+DEFECT = Option(
+    "defect", "DEFECT", "NAME",
+    "the defect, as `list` names it; default: pmd-share-migrate. Example: --defect pmd-share-flush")
+BASE = Option(
+    "base", "BASE", "VERSION",
+    "the kernel, as `list` names it; default: 6.12, or with --kernel what its version says. "
+    "Example: --base 6.1", _base)
+KERNEL = Option(
+    "kernel", "KERNEL", "DIR",
+    "a kernel tree, of which the lab makes a copy; it is only read. Default: Debian's source "
+    "package of --base. Example: --kernel ~/linux", _path, None)
+BOOTS = Option(
+    "boots", "BOOTS", "N",
+    "how often each kernel is booted, 1 or more; default: 1. Example: --boots 20", _number, None)
+ACCEL = Option(
+    "accel", "ACCEL", "{kvm,tcg}",
+    "how QEMU runs the guest; default: kvm if a guest comes up with it, else tcg. "
+    "Example: --accel tcg", _one_of(*qemu.ACCELS))
+DEBUG = Option(
+    "debug", "DEBUG", "{0,1}",
+    "build the kernels with lockdep, KASAN and more, which takes several times as long; "
+    "default: 0. Example: --debug 1", _flag, False, True)
+TIMEOUT = Option(
+    "timeout", "TIMEOUT", "SECONDS",
+    f"how long a boot may take, in seconds; default: {prove.LIMIT}, with --debug "
+    f"{prove.DEBUG_LIMIT}. Example: --timeout 600", _number, None)
+TESTS = Option(
+    "tests", "TESTS", "ARGS",
+    "arguments for the selftest (-f, -v, -t, -r; its -h explains them); default: none. "
+    "Example: --tests='-t name'")
+HARNESS = Option(
+    "harness", "HARNESS", "DIR",
+    "the kernel tree, 6.10 or later, whose kselftest harness the selftests are built with; "
+    "default: that of --kernel or the base if it is new enough, else Debian's 6.12. "
+    "Example: --harness ~/linux", _path, None)
+FORM = Option(
+    "form", "FORM", "NAME",
+    "another form of the fix, queue/<base>/series.<name>: unshare for 4.4 to 4.18, flush for 6.12 "
+    "to 7.3; default: series. Example: --form flush")
+OUT = Option(
+    "out", "OUT", "DIR",
+    "the folder of the results; default: out/ in the repository. Example: --out /tmp/out",
+    _path, None)
+VARIANT = Option(
+    "variant", "VARIANT", "{vulnerable,fixed}",
+    "which of the two kernels; default: vulnerable. Example: --variant fixed",
+    _one_of("vulnerable", "fixed", text="vulnerable or fixed"))
+GUEST_VARIANT = Option(
+    "variant", "VARIANT", "{vulnerable,fixed,series}",
+    "with --base or --kernel: which kernel the guest boots. series is the base with all that "
+    "`series` adds to it, and KUnit; default: fixed. Example: --variant series",
+    _one_of(*guestrun.VARIANTS, text="vulnerable, fixed or series"))
+MUTANT = Option(
+    "mutant", "MUTANT", "NAME",
+    "this mutant alone, as `list` names it; default: all. Example: --mutant no-tlb-flush")
+RESUME = Option(
+    "resume", "RESUME", "{0,1}",
+    "boot no kernel again that an earlier run in --out has booted; default: 0. "
+    "Example: --resume 1", _flag, False, True)
+ROUNDS = Option(
+    "rounds", "ROUNDS", "N",
+    f"how often each kernel is booted, in turn; default: {bench.ROUNDS}. Example: --rounds 5",
+    _number, None)
+DEST = Option(
+    "dest", "DEST", "DIR",
+    "the folder that the programs go to; must be named. Example: --dest /tmp/selftests",
+    _path, None)
+FORMAT = Option(
+    "format", "AUDIT", "{json}",
+    "json for machines; default: text. Example: --format json",
+    _one_of("json", text="json or nothing"))
 
 
 def _but(option: Option, text: str) -> Option:
@@ -173,13 +203,15 @@ VERBS = (
          (_but(BASE, "the queue, as `list` names it; default: what the version of --kernel says. "
                "Example: --base 4.14"),
           _but(KERNEL, "a kernel tree that the patches must apply to; it is only read. Default: "
-               "none, and nothing is checked. Example: --kernel ~/linux"), FORM, _output("the folder that the patches go to, empty or new; must be "
-                                      "named. Example: --output /tmp/series")),
-         ("series --base 4.14 --output /tmp/series", "series --kernel ~/linux --output /tmp/series")),
+               "none, and nothing is checked. Example: --kernel ~/linux"), FORM,
+          _output("the folder that the patches go to, empty or new; must be named. "
+                  "Example: --output /tmp/series")),
+         ("series --base 4.14 --output /tmp/series",
+          "series --kernel ~/linux --output /tmp/series")),
     Verb("kselftest", "build the selftests and run them on this machine, or in a guest",
-         "On this machine, as root, with the kernel's own runner: it needs two NUMA nodes, or skips "
-         "and says so. With --base or --kernel they run in the guest. Standard output is KTAP. Exit "
-         "status 0 unless a test failed.",
+         "On this machine, as root, with the kernel's own runner: it needs two NUMA nodes, or "
+         "skips and says so. With --base or --kernel they run in the guest. Standard output is "
+         "KTAP. Exit status 0 unless a test failed.",
          (_but(DEFECT, "the tests of this defect; default: all tests. "
                "Example: --defect pmd-share-flush"),
           _but(TESTS, "with --defect: arguments for its selftest (-f, -v, -t, -r; its -h explains "
@@ -200,9 +232,9 @@ VERBS = (
          ("shell --variant fixed --base 6.1",), "it boots one kernel, once, to a prompt"),
     Verb("mutants", "break the fix in one way at a time, and say whether a test sees it",
          "Exit status 0 only if everything was seen that can be.",
-         (*(option for option in _WANTED if option not in (DEFECT, TESTS, BOOTS)),
-          Option("boots", "BOOTS", "N", f"how often each kernel is booted, 1 or more; default: "
-                 f"{mutants.BOOTS}. Example: --boots 1", _number, None), MUTANT, RESUME),
+         (_but(BOOTS, f"how often each kernel is booted, 1 or more; default: {mutants.BOOTS}. "
+               "Example: --boots 1"), MUTANT, RESUME,
+          *(option for option in _WANTED if option not in (DEFECT, TESTS, BOOTS))),
          ("mutants", "mutants --mutant no-tlb-flush --boots 1", "mutants --resume 1"),
          "each names its own selftests"),
     Verb("bench", "count what it takes to migrate pages of shared tables",
@@ -219,12 +251,13 @@ VERBS = (
          ("report --out /tmp/out --output /tmp/report.html",)),
     Verb("record", "write what the last proof, or run of mutants, showed into the records",
          "", (OUT,), ("record --out /tmp/out",)),
-    Verb("docs", "render Documentation/ to HTML, with Sphinx",
-         "A warning is an error.", (_output("the folder that the pages go to; default: docs in out/ "
-                                           "of the repository. Example: --output /tmp/docs"),),
+    Verb("docs", "render Documentation/ to HTML, with Sphinx", "A warning is an error.",
+         (_output("the folder that the pages go to; default: docs in out/ of the repository. "
+                  "Example: --output /tmp/docs"),),
          ("docs --output /tmp/docs",)),
     Verb("list", "name the defects, the bases and the mutants", ""),
-    Verb("install", "install what the lab needs, with apt", "prove and the others do so themselves."),
+    Verb("install", "install what the lab needs, with apt",
+         "prove and the others do it themselves."),
 )
 
 
@@ -254,13 +287,15 @@ def parser() -> argparse.ArgumentParser:
         examples = "".join(f"\n  {PROGRAM} {words}" for words in verb.examples)
         sub = verbs.add_parser(
             verb.name, help=verb.does, allow_abbrev=False,
-            formatter_class=_Help, description=f"{verb.does[0].upper()}{verb.does[1:]}. {verb.text}",
+            formatter_class=_Help,
+            description=f"{verb.does[0].upper()}{verb.does[1:]}. {verb.text}",
             epilog=f"examples:{examples}" if examples else None)
         for option in verb.takes:
             option.add(sub)
         if verb.name == "install":
             sub.add_argument("--check", action="store_true",
-                             help="also what `make check` needs; default: only what builds a kernel")
+                             help="also what `make check` needs; default: only what builds a "
+                                  "kernel")
     return top
 
 

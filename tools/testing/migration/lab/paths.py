@@ -114,7 +114,7 @@ def atomic_dir(dest: Path, holds: Iterable[str] = ()) -> Iterator[Path]:
         yield new
         for name in holds:
             if not have(new, (name,)):
-                raise LabError(f"{dest / name} was to be made, and is "
+                raise LabError(f"{dest / name} should have been made, and is "
                                f"{'empty' if (new / name).exists() else 'not there'}")
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)

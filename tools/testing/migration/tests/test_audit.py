@@ -561,7 +561,7 @@ def test_the_front_door(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words, reason", [
     ([], "name a kernel tree with KERNEL="),
     (["KERNEL=/nonexistent"], "no such folder: /nonexistent"),
-    (["KERNEL=/usr"], "/usr is no kernel tree"),
+    (["KERNEL=/usr"], "/usr is not a kernel tree"),
     (["KERNEL=/usr", "AUDIT=xml"], "AUDIT=xml: json or nothing is wanted"),
 ])
 def test_errors_are_one_line(words: list[str], reason: str) -> None:

@@ -51,12 +51,12 @@ def test_lines_are_read() -> None:
 
 
 @pytest.mark.parametrize("changes, says", [
-    ({"what": "nap"}, "what nobody knows: 'what=nap state=hot"),
-    ({"what": ""}, "what nobody knows: 'state=hot"),
+    ({"what": "nap"}, "an unknown line: 'what=nap state=hot"),
+    ({"what": ""}, "an unknown line: 'state=hot"),
     ({"faults": ""}, "the bench printed no faults"),
     ({"sharers": ""}, "the bench printed no sharers"),
-    ({"moved": "3x"}, "moved=3x, which is no number"),
-    ({"us": "1.5"}, "us=1.5, which is no number"),
+    ({"moved": "3x"}, "moved=3x, which is not a number"),
+    ({"us": "1.5"}, "us=1.5, which is not a number"),
 ])
 def test_wrong_lines_are_refused(changes: dict[str, str], says: str) -> None:
     with pytest.raises(LabError, match=re.escape(says)):

@@ -45,7 +45,7 @@ def test_list_names_defects_and_bases() -> None:
 
 @pytest.mark.parametrize("words, says", [
     (("DEFECT=nonesuch",), "no defect nonesuch: there are"),
-    (("DEFECT=pmd-share-gup",), "nothing to prove pmd-share-gup with: no selftest"),
+    (("DEFECT=pmd-share-gup",), "no selftest shows pmd-share-gup, so it cannot be proved"),
     (("BASE=3.0",), "no base 3.0"),
     (("BASE=4.14",), "KERNEL=/path/to/linux"),
     (("BOOTS=0",), "BOOTS=0: a whole number"),

@@ -115,7 +115,7 @@ def test_an_install_that_fails(host: Host) -> None:
 
 
 def test_an_install_that_does_not_bring_it(host: Host) -> None:
-    with pytest.raises(LabError, match="still this is missing: one"):
+    with pytest.raises(LabError, match="this is still missing: one"):
         ensure()
 
 
@@ -145,14 +145,14 @@ def test_distributions(host: Host, text: str, debian: bool) -> None:
     if debian:
         ensure()
     else:
-        with pytest.raises(LabError, match="no Debian, .* calls one is missing"):
+        with pytest.raises(LabError, match="not Debian, .* Debian's one is missing"):
             ensure()
     assert bool(host.said()) == debian
 
 
 def test_without_apt_get(host: Host) -> None:
     (host.bin / "apt-get").unlink()
-    with pytest.raises(LabError, match="this is no Debian"):
+    with pytest.raises(LabError, match="this is not Debian"):
         ensure()
 
 

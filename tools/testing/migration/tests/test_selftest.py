@@ -155,7 +155,7 @@ def test_that_of_the_tree_under_test(place: Path) -> None:
 def test_not_that_of_an_old_tree(place: Path) -> None:
     tree = tree_at(place / "own/tree", "6.1.2", harness="FIXTURE_VARIANT")
     built, said = build(source_at(tree, "6.1.2"))
-    assert built.harness == "6.12.9" and "will not do" not in said
+    assert built.harness == "6.12.9" and "cannot be used" not in said
 
 
 def test_not_one_that_cannot_build_them(place: Path) -> None:
@@ -163,7 +163,7 @@ def test_not_one_that_cannot_build_them(place: Path) -> None:
     (tree / selftest.FOLDER / "Makefile").write_text("$(OUTPUT)/%: %.c\n\t$(CC) no/such.c\n")
     built, said = build(source_at(tree, "6.11.0"))
     assert built.harness == "6.12.9"
-    assert "the harness of 6.11.0 will not do (" in said and "no/such.c" in said
+    assert "the harness of 6.11.0 cannot be used (" in said and "no/such.c" in said
 
 
 def test_that_which_is_named(place: Path) -> None:
@@ -172,7 +172,7 @@ def test_that_which_is_named(place: Path) -> None:
 
 
 @pytest.mark.parametrize("version, harness, says", [
-    ("5.4.0", "TEST_F", "HARNESS=.*/named will not do: its kselftest_harness.h is from before 6.10"),
+    ("5.4.0", "TEST_F", "HARNESS=.*/named cannot be used: its kselftest_harness.h is from before 6.10"),
     ("", "", "HARNESS= names a kernel tree"),
 ])
 def test_one_that_is_named_and_will_not_do(place: Path, version: str, harness: str, says: str
@@ -183,7 +183,7 @@ def test_one_that_is_named_and_will_not_do(place: Path, version: str, harness: s
         build(None, place / "named")
     if version:
         shutil.rmtree(place / "named" / selftest.FOLDER)
-        with pytest.raises(LabError, match="will not do: it has no .*mm/Makefile"):
+        with pytest.raises(LabError, match="cannot be used: it has no .*mm/Makefile"):
             build(None, place / "named")
 
 
@@ -243,4 +243,4 @@ def test_elsewhere_without_one(elsewhere: Path) -> None:
 def test_elsewhere_a_package_is_named(elsewhere: Path) -> None:
     (elsewhere / "spatch").unlink()
     done = make(elsewhere, "audit", "KERNEL=/usr/src")
-    assert "what Debian calls coccinelle is missing" in done.stderr
+    assert "Debian's coccinelle is missing" in done.stderr

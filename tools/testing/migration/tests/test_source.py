@@ -519,7 +519,7 @@ def test_a_file_that_changes_while_it_is_copied(tree: Path,
         put(dest, kind, data)
 
     monkeypatch.setattr(source, "_put", edit)
-    with pytest.raises(LabError, match="Makefile changes while it is copied: run again"):
+    with pytest.raises(LabError, match="Makefile changed while it was copied: run again"):
         copy(tree)
     monkeypatch.undo()
 
@@ -543,7 +543,7 @@ def test_no_kernel_tree(tmp_path: Path, tree: Path) -> None:
     fill(tmp_path, {"busybox/Makefile": MAKEFILE, "empty/x": "", "odd/mm/x": "",
                     "odd/Makefile": "VERSION := 1\nall:\n"})
     for name in ("busybox", "empty", "odd"):
-        with pytest.raises(LabError, match="is no kernel tree"):
+        with pytest.raises(LabError, match="is not a kernel tree"):
             copy(tmp_path / name)
     (tree / "Makefile").write_text(MAKEFILE.replace("6", "2"))
     with pytest.raises(LabError, match=r"no base for kernel 2\.8\.3"):

@@ -202,7 +202,7 @@ def _kvm_works(arch: Arch, image: Path, initrd: Path, progress: Progress) -> boo
     version = re.sub(r"\W+", "-", arch.qemu)
     known = cache_dir() / "kvm" / f"{version}-{boot_id}"
     if not known.exists():
-        progress.step("looking whether KVM works here")
+        progress.step("trying KVM")
         known.parent.mkdir(exist_ok=True)
         for stale in known.parent.iterdir():
             shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink()

@@ -93,13 +93,13 @@ def build(arch: Arch, progress: Progress, given: Source | None = None,
         try:
             return _from(top, version, None, arch, progress, beside, other)
         except _Unfit as err:
-            raise LabError(f"HARNESS={harness} will not do: {err}", err.log) from err
+            raise LabError(f"HARNESS={harness} cannot be used: {err}", err.log) from err
     if given is not None and not _lacks(given.tree):
         try:
             return _from(given.tree, given.version, given.tree.parent / "lock", arch, progress,
                          beside, other)
         except _Unfit as err:
-            progress.note(f"the harness of {given.version} will not do ({err}): another is used")
+            progress.note(f"the harness of {given.version} cannot be used ({err}): another is used")
     try:
         home = source.from_base(base.load(BASE), progress)
     except NoSource as err:

@@ -169,7 +169,7 @@ def kernel_version(tree: Path, named: str = "KERNEL=") -> str:
                for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL")]
     # busybox and u-boot have such a Makefile too, and no mm/.
     if not numbers[0] or not numbers[1] or not (tree / "mm").is_dir():
-        raise LabError(f"{tree} is no kernel tree: it has no Makefile with VERSION and "
+        raise LabError(f"{tree} is not a kernel tree: it has no Makefile with VERSION and "
                        "PATCHLEVEL beside a folder mm")
     return ".".join(number[1] if number else "0" for number in numbers)
 
@@ -483,7 +483,8 @@ def _content(file: _File, stamp: str) -> tuple[str, bytes]:
     except OSError as err:
         raise LabError(f"cannot read {file.real}: {err.strerror}") from err
     if _stat_stamp(now) != stamp:
-        raise LabError(f"{file.real} changes while it is copied: run again when it is done")
+        raise LabError(f"{file.real} changed while it was copied: run again when nothing changes "
+                       "it")
     return "program" if now.st_mode & 0o111 else "file", data
 
 

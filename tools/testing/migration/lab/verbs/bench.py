@@ -83,13 +83,13 @@ def measure(figures: dict[str, str]) -> tuple[Key, Figures]:
     text = " ".join(f"{name}={value}" for name, value in figures.items())
     what = figures.get("what", "")
     if what not in TABLES:
-        raise LabError(f"the bench printed what nobody knows: '{text}'")
+        raise LabError(f"the bench printed an unknown line: '{text}'")
     values: Figures = {}
     for name, value in figures.items():
         if name in ("what", "state"):
             continue
         if not re.fullmatch(r"-?[0-9]+|-", value):
-            raise LabError(f"the bench printed {name}={value}, which is no number: '{text}'")
+            raise LabError(f"the bench printed {name}={value}, which is not a number: '{text}'")
         values[name] = None if value == "-" else int(value)
     needed = {"sharers", *(word for column in TABLES[what].columns
                            for word in (column.name, column.per) if word)}

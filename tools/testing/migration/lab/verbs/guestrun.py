@@ -77,7 +77,7 @@ def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
     if complaints:
         raise LabError(f"the kernel said: {complaints[0].text}", str(home / "console.log"))
     if ended.timed_out:
-        raise LabError(f"the guest outlived its {limit} seconds: name more with TIMEOUT=",
+        raise LabError(f"the guest did not end in {limit} seconds: give it more with TIMEOUT=",
                        str(home / "console.log"))
     reader.stream.check(ended.status)
     if name == SERIES:
