@@ -154,6 +154,7 @@ def test_the_two_ways_to_say_it_are_the_same() -> None:
     two = options.parse(["prove", "BOOTS=3", "DEBUG=1", "TESTS=-t x", "KERNEL=~/a b"])
     assert one == two
     assert (one.boots, one.debug, one.tests, one.kernel) == (3, True, "-t x", Path("~/a b"))
+    assert options.parse(["prove", "--tests", "-f"]).tests == "-f"
     assert options.parse(["prove"]).boots is None and options.parse(["prove"]).debug is False
 
 
