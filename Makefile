@@ -85,6 +85,7 @@ prove mutants bench audit shell selftests kselftest series report record docs li
 	@$(LAB) $@ $(words)
 
 check:
+	@$(if $(filter-out 0 1,$(FULL) $(FAST)),echo 'error: FULL= and FAST=: 0 or 1 is wanted' >&2; exit 2,:)
 	@$(LAB) install --check
 	@FULL='$(FULL)' FAST='$(FAST)' TREES='$(TREES)' $(PYTHON) -B -m pytest tools/testing/migration/tests
 

@@ -70,6 +70,14 @@ def test_a_variant_that_is_none(tmp_path: Path) -> None:
     assert "error: VARIANT=broken: vulnerable or fixed" in done.stderr
 
 
+@pytest.mark.parametrize("word", ["FAST=yes", "FULL=2"])
+def test_a_lane_that_is_none(word: str) -> None:
+    # It must not run for half an hour, or hours.
+    done = make("check", word, PYTHON="false")
+    assert done.returncode != 0 and done.stdout == ""
+    assert done.stderr.startswith("error: FULL= and FAST=: 0 or 1 is wanted\n")
+
+
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("")
