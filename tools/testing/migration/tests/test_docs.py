@@ -115,14 +115,16 @@ def test_a_folder_without_an_index_gets_one_and_keeps_its_files(tmp_path: Path,
                                                                 monkeypatch: pytest.MonkeyPatch
                                                                 ) -> None:
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+    records = tmp_path / "records"
     (tmp_path / "in").mkdir()
+    records.mkdir()
     (tmp_path / "in" / "page.rst").write_text("Page\n====\n\nText.\n")
-    docs.build(tmp_path / "one", Progress(io.StringIO()), tmp_path / "in")
+    docs.build(tmp_path / "one", Progress(io.StringIO()), tmp_path / "in", records)
     assert 'href="page.html"' in (tmp_path / "one" / "index.html").read_text()
     assert not (tmp_path / "in" / "index.rst").exists()
     mine = "Mine\n====\n\n.. toctree::\n\n   page\n"
     (tmp_path / "in" / "index.rst").write_text(mine)
-    docs.build(tmp_path / "two", Progress(io.StringIO()), tmp_path / "in")
+    docs.build(tmp_path / "two", Progress(io.StringIO()), tmp_path / "in", records)
     assert (tmp_path / "in" / "index.rst").read_text() == mine
     assert "Mine" in (tmp_path / "two" / "index.html").read_text()
 
