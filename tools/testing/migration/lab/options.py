@@ -249,13 +249,13 @@ VERBS = (
          "", (OUT, _output("the file; default: report.html in --out. "
                            "Example: --output /tmp/report.html")),
          ("report --out /tmp/out --output /tmp/report.html",)),
-    Verb("record", "write what the last proof, or run of mutants, showed into the records",
+    Verb("record", "write what the last proof, mutants or bench showed into the records",
          "", (OUT,), ("record --out /tmp/out",)),
     Verb("docs", "render Documentation/ to HTML, with Sphinx", "A warning is an error.",
          (_output("the folder that the pages go to; default: docs in out/ of the repository. "
                   "Example: --output /tmp/docs"),),
          ("docs --output /tmp/docs",)),
-    Verb("list", "name the defects, the bases and the mutants", ""),
+    Verb("list", "name the defects, where they are proved, the bases and the mutants", ""),
     Verb("install", "install what the lab needs, with apt",
          "prove and the others do it themselves."),
 )
