@@ -200,8 +200,9 @@ VERBS = (
          "For 6.12 and 7.3, patches that add the tests follow. With --kernel it first checks "
          "whether they apply. Beside them it writes report-<defect>.txt, the mail to the "
          "maintainers of a kernel that has the defect today. Name --base or --kernel.",
-         (_but(BASE, "the queue, as `list` names it; default: what the version of --kernel says. "
-               "Example: --base 4.14"),
+         # A queue need not be a base; who writes the series says which there are.
+         (Option("base", "BASE", "VERSION", "the queue, as `list` names it; default: what the "
+                 "version of --kernel says. Example: --base 4.14"),
           _but(KERNEL, "a kernel tree that the patches must apply to; it is only read. Default: "
                "none, and nothing is checked. Example: --kernel ~/linux"), FORM,
           _output("the folder that the patches go to, empty or new; must be named. "

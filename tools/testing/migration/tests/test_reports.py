@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import base as bases, defect
+from lab import base as bases, defect, options
 from lab.errors import LabError
 from lab.guest import selftest
 from lab.kernel import variant
@@ -147,8 +147,11 @@ def names_what_can_be_run(name: str, text: str) -> list[str]:
     for command in re.findall(r'(?:(?<=")|(?m:^  ))make (\w+ (?:[A-Z]+=[^\s"]+ ?)+)', kept):
         verb, *rest = command.split()
         given = dict(word.split("=", 1) for word in rest)
-        if not re.search(rf"(?m)^{verb}:", (REPO / "Makefile").read_text(encoding="utf-8")):
+        takes = {one.name: {option.variable for option in one.takes} for one in options.VERBS}
+        if verb not in takes:
             wrong.append(f"there is no make {verb}")
+        elif strange := set(given) - takes[verb]:
+            wrong.append(f"make {verb} takes no {' '.join(sorted(strange))}")
         if verb == "prove":
             proofs += 1
             if given.get("DEFECT") != name:
