@@ -145,7 +145,7 @@ def test_every_defect_is_told_with_its_versions() -> None:
     for one in map(defect.load, defect.names()):
         told = page.partition(f"\n{one.name}: ")[2].split("\n\n")[0]
         assert len(told.splitlines()) > 1, one.name
-        assert ("Audit only." in told) is (not one.selftests), one.name
+        assert ("Audit only." in told) is (not one.show.selftests), one.name
 
 
 def test_a_defect_that_is_not_told_would_be_seen() -> None:
