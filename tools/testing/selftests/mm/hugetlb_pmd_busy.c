@@ -30,7 +30,6 @@
 #include <sys/mman.h>
 #include <sys/param.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "migrate_util.h"
@@ -38,7 +37,6 @@
 
 #define NR_PAGES	8
 #define SPARE		2	/* free pages of a node, above what is needed */
-#define MAX_PROCS	80
 #define SECONDS		10
 #define MAX_SECONDS	400
 #define ENOUGH		50	/* fewer tries are no evidence */
@@ -62,8 +60,8 @@ struct control {
 FIXTURE(hugetlb_pmd_busy)
 {
 	struct control *control;
-	pid_t pids[MAX_PROCS];
-	int nr, fd;
+	struct crew crew;
+	int fd;
 };
 
 FIXTURE_VARIANT(hugetlb_pmd_busy)
@@ -92,15 +90,9 @@ static bool stopped(void)
 	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
 }
 
-static void add(unsigned long *counter, unsigned long nr)
-{
-	__atomic_fetch_add(counter, nr, __ATOMIC_RELAXED);
-}
-
 static __noreturn void give_up(int error)
 {
-	shared->error = error;
-	_exit(1);
+	crew_give_up(&shared->error, error);
 }
 
 static void map_and_wait(int fd, bool sleep)
@@ -141,13 +133,13 @@ static __noreturn void migrate_main(int fd, int first, int nr, bool all,
 					status + i, MPOL_MF_MOVE_ALL);
 			if (rc < 0 && errno != EBUSY && errno != EAGAIN)
 				give_up(errno);
-			add(&shared->calls, 1);
-			add(&shared->tries, step);
+			count_up(&shared->calls, 1);
+			count_up(&shared->tries, step);
 			touch_pages(pages[i], step);
 			for (k = i; k < i + step; k++)
 				if (page_node(0, pages[k]) == target[k])
-					add(&shared->moved, 1);
-			add(&shared->failed_calls, rc != 0);
+					count_up(&shared->moved, 1);
+			count_up(&shared->failed_calls, rc != 0);
 		}
 		to = !to;
 	}
@@ -166,21 +158,21 @@ static __noreturn void write_main(int fd, int nr)
 			word = (uint64_t *)(where + i * pmd_size() +
 					    nr * WORD_BYTES);
 			if (__atomic_load_n(word, __ATOMIC_RELAXED) != last[i])
-				add(&shared->lost, 1);
+				count_up(&shared->lost, 1);
 			last[i] = n;
 			__atomic_store_n(word, n, __ATOMIC_RELAXED);
 		}
-		add(&shared->writes, NR_PAGES);
+		count_up(&shared->writes, NR_PAGES);
 	}
 	_exit(0);
 }
 
 FIXTURE_SETUP(hugetlb_pmd_busy)
 {
-	int i, nodes[2], each = NR_PAGES / variant->migrators;
+	int i, nr, nodes[2], each = NR_PAGES / variant->migrators;
 	const char *lacks;
 	unsigned long start;
-	pid_t parent;
+	pid_t pid;
 
 	self->fd = -1;
 	if (geteuid())
@@ -202,18 +194,12 @@ FIXTURE_SETUP(hugetlb_pmd_busy)
 	ASSERT_NE(MAP_FAILED, shared);
 	self->control = shared;
 
-	parent = getpid();
-	self->nr = variant->migrators + variant->writers + variant->sleepers;
-	for (i = 0; i < self->nr; i++) {
-		self->pids[i] = fork();
-		ASSERT_GE(self->pids[i], 0);
-		if (self->pids[i])
+	nr = variant->migrators + variant->writers + variant->sleepers;
+	for (i = 0; i < nr; i++) {
+		pid = crew_fork(&self->crew);
+		ASSERT_GE(pid, 0);
+		if (pid)
 			continue;
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(1);
-		signal(SIGALRM, SIG_DFL);
-		signal(SIGTERM, SIG_DFL);
 		/* Who migrates comes last: all share when it begins. */
 		if (i < variant->sleepers) {
 			map_and_wait(self->fd, true);
@@ -221,12 +207,12 @@ FIXTURE_SETUP(hugetlb_pmd_busy)
 		}
 		if (i < variant->sleepers + variant->writers)
 			write_main(self->fd, i - variant->sleepers);
-		migrate_main(self->fd, each * (self->nr - 1 - i), each,
+		migrate_main(self->fd, each * (nr - 1 - i), each,
 			     variant->all, nodes);
 	}
 	start = cycles_clock();
 	while (__atomic_load_n(&shared->ready, __ATOMIC_ACQUIRE) <
-	       (uint32_t)self->nr) {
+	       (uint32_t)nr) {
 		ASSERT_LT(ms_since(start), START_MS)
 			TH_LOG("not all processes have come up");
 		ASSERT_EQ(0, shared->error)
@@ -237,31 +223,13 @@ FIXTURE_SETUP(hugetlb_pmd_busy)
 
 FIXTURE_TEARDOWN(hugetlb_pmd_busy)
 {
-	int i;
+	bool gone = crew_kill(&self->crew, STUCK_MS);
 
-	for (i = 0; i < self->nr; i++)
-		if (self->pids[i] > 0)
-			kill(self->pids[i], SIGKILL);
-	for (i = 0; i < self->nr; i++)
-		if (self->pids[i] > 0)
-			waitpid(self->pids[i], NULL, 0);
 	if (self->fd >= 0)
 		close(self->fd);
-	guard_stop();
-}
-
-/* Returns how many processes have ended. */
-static int ended(FIXTURE_DATA(hugetlb_pmd_busy) * self)
-{
-	int i, nr = 0;
-
-	for (i = 0; i < self->nr; i++) {
-		if (self->pids[i] > 0 &&
-		    waitpid(self->pids[i], NULL, WNOHANG) == self->pids[i])
-			self->pids[i] = 0;
-		nr += self->pids[i] == 0;
-	}
-	return nr;
+	/* The guardian waits for those who are stuck; do not wait for it. */
+	if (gone)
+		guard_stop();
 }
 
 TEST_F_TIMEOUT(hugetlb_pmd_busy, moves, 500)
@@ -270,16 +238,15 @@ TEST_F_TIMEOUT(hugetlb_pmd_busy, moves, 500)
 	struct control *control = self->control;
 	unsigned long start = cycles_clock(), tries, moved;
 	int died = 0;
+	bool gone;
 
 	seconds = MIN(MAX(seconds, 1), MAX_SECONDS);
 	while (!died && ms_since(start) < seconds * 1000) {
 		usleep(10 * 1000);
-		died = ended(self);
+		died = crew_ended(&self->crew);
 	}
 	set_and_wake(&control->stop, 1);
-	for (start = cycles_clock();
-	     ended(self) < self->nr && ms_since(start) < STUCK_MS;)
-		usleep(10 * 1000);
+	gone = crew_wait(&self->crew, STUCK_MS);
 
 	tries = control->tries;
 	moved = control->moved;
@@ -290,7 +257,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_busy, moves, 500)
 	       control->calls, control->failed_calls, tries,
 	       moved * 100 < tries * WANT_PERCENT ? tries - moved : 0);
 	printf(" moved=%lu writes=%lu\n", moved, control->writes);
-	ASSERT_EQ(self->nr, ended(self))
+	ASSERT_TRUE(gone)
 		TH_LOG("a process does not end");
 	ASSERT_EQ(0, control->error)
 		TH_LOG("a call failed: %s", strerror(control->error));

@@ -49,6 +49,7 @@
 #define SECONDS		10
 #define ENOUGH_LOOKS	20	/* fewer are no evidence */
 #define CHECK_EVERY	50	/* rounds */
+#define STUCK_MS	20000
 
 struct control {
 	uint32_t stop;
@@ -64,7 +65,7 @@ FIXTURE(hugetlb_pmd_count)
 	int cpus[2];
 	int node;
 	int fd;
-	pid_t pid;		/* of the one who looks */
+	struct crew crew;	/* the one who looks */
 	long used;		/* pages of the pool, before */
 };
 
@@ -98,21 +99,16 @@ static long map_count(int64_t pfn)
 	return got == sizeof(count) ? (long)count : -EIO;
 }
 
-static __noreturn void look_main(struct control *control, int cpu, pid_t parent)
+static __noreturn void look_main(struct control *control, int cpu)
 {
 	int ret;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
 	pin_to_cpu(cpu);
 	while (!__atomic_load_n(&control->stop, __ATOMIC_ACQUIRE)) {
 		ret = file_write(LOOK_AT_ALL, "1");
-		if (ret) {
-			control->error = -ret;
-			_exit(1);
-		}
-		__atomic_fetch_add(&control->looks, 1, __ATOMIC_RELEASE);
+		if (ret)
+			crew_give_up(&control->error, -ret);
+		count_up(&control->looks, 1);
 	}
 	_exit(0);
 }
@@ -203,15 +199,15 @@ FIXTURE_SETUP(hugetlb_pmd_count)
 
 FIXTURE_TEARDOWN(hugetlb_pmd_count)
 {
-	if (self->pid > 0) {
-		kill(self->pid, SIGKILL);
-		waitpid(self->pid, NULL, 0);
-	}
+	bool gone = crew_kill(&self->crew, STUCK_MS);
+
 	if (self->area)
 		munmap(self->area, 2 * pud_size());
 	if (self->fd >= 0)
 		close(self->fd);
-	guard_stop();
+	/* The guardian waits for those who are stuck; do not wait for it. */
+	if (gone)
+		guard_stop();
 }
 
 TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
@@ -219,9 +215,9 @@ TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
 	struct control *control = self->control;
 	char *pages = pages_of(self->area);
 	unsigned long start, rounds, ms = 0;
-	pid_t parent = getpid();
 	int64_t pfns[NR_PAGES];
 	long left = 0, count, used;
+	pid_t pid;
 	int i;
 
 	ASSERT_EQ(0, map_pud(self->fd, self->area));
@@ -239,10 +235,10 @@ TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
 	unmap_pud(self->area);
 
 	if (variant->looked_at) {
-		self->pid = fork();
-		ASSERT_GE(self->pid, 0);
-		if (!self->pid)
-			look_main(control, self->cpus[1], parent);
+		pid = crew_fork(&self->crew);
+		ASSERT_GE(pid, 0);
+		if (!pid)
+			look_main(control, self->cpus[1]);
 	}
 	start = cycles_clock();
 	for (rounds = 0; !left && ms < SECONDS * 1000; ms = ms_since(start)) {
@@ -276,9 +272,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
 		       left, rounds, control->looks);
 
 	/* It is no matter of figures alone. */
-	if (self->pid > 0)
-		ASSERT_EQ(self->pid, waitpid(self->pid, NULL, 0));
-	self->pid = 0;
+	ASSERT_TRUE(crew_wait(&self->crew, STUCK_MS));
 	ASSERT_EQ(0, ftruncate(self->fd, 0));
 	used = pool_used(self->node);
 	EXPECT_EQ(self->used, used)

@@ -36,7 +36,6 @@
  */
 #include "kselftest_harness.h"
 
-#include <grp.h>
 #include <numa.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -47,7 +46,6 @@
 #include <sys/mman.h>
 #include <sys/param.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "migrate_util.h"
@@ -62,7 +60,6 @@
 #define WANT		20	/* that succeeded are enough */
 #define ENOUGH		200	/* fewer changes or tries are no evidence */
 #define STUCK_MS	20000
-#define NOBODY		65534
 #define PAGE_WORD	64	/* byte of a page that is written to */
 
 struct control {
@@ -77,7 +74,7 @@ struct control {
 FIXTURE(hugetlb_pmd_protect)
 {
 	struct control *control;
-	pid_t pids[NR_PROCS];
+	struct crew crew;
 	int fd;
 };
 
@@ -117,15 +114,9 @@ static bool stopped(void)
 	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
 }
 
-static void count(unsigned long *counter)
-{
-	__atomic_fetch_add(counter, 1, __ATOMIC_RELEASE);
-}
-
 static __noreturn void give_up(int error)
 {
-	shared->error = error;
-	_exit(1);
+	crew_give_up(&shared->error, error);
 }
 
 static void map(int fd, int prot)
@@ -156,7 +147,7 @@ static __noreturn void change_main(int fd, int more, bool control)
 		if (mprotect(where, pud_size(), PROT_READ))
 			give_up(errno);
 		unmap_pud(where);
-		count(&shared->changes);
+		count_up(&shared->changes, 1);
 	}
 	_exit(0);
 }
@@ -189,8 +180,8 @@ static __noreturn void try_main(int fd, int more)
 		read_pages();
 		for (i = 0; i < NR_PAGES; i++) {
 			if (may(more, where + i * pmd_size()))
-				count(&shared->allowed);
-			count(&shared->tries);
+				count_up(&shared->allowed, 1);
+			count_up(&shared->tries, 1);
 		}
 		unmap_pud(where);
 	}
@@ -204,17 +195,9 @@ static __noreturn void read_main(int fd)
 		read_pages();
 		sched_yield();
 		unmap_pud(where);
-		count(&shared->reads);
+		count_up(&shared->reads, 1);
 	}
 	_exit(0);
-}
-
-static void become_nobody(void)
-{
-	if (setgroups(0, NULL) || setgid(NOBODY) || setuid(NOBODY))
-		give_up(errno);
-	/* setuid(2) forgets it. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
 /* So that execution has something to find in each page. */
@@ -235,10 +218,10 @@ static __noreturn void child(FIXTURE_DATA(hugetlb_pmd_protect) * self,
 			     const FIXTURE_VARIANT(hugetlb_pmd_protect) *
 			     variant, int nr)
 {
-	signal(SIGALRM, SIG_DFL);
-	signal(SIGTERM, SIG_DFL);
-	if (variant->user)
-		become_nobody();
+	int error = variant->user ? crew_nobody() : 0;
+
+	if (error)
+		give_up(error);
 	if (!nr)
 		change_main(self->fd, variant->more, variant->control);
 	if (nr <= NR_TRYING)
@@ -250,7 +233,7 @@ FIXTURE_SETUP(hugetlb_pmd_protect)
 {
 	const char *lacks;
 	int i, nodes[2];
-	pid_t parent;
+	pid_t pid;
 
 	self->fd = -1;
 	if (geteuid())
@@ -276,46 +259,23 @@ FIXTURE_SETUP(hugetlb_pmd_protect)
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, shared);
 	self->control = shared;
-	parent = getpid();
 	for (i = 0; i < NR_PROCS; i++) {
-		self->pids[i] = fork();
-		ASSERT_GE(self->pids[i], 0);
-		if (self->pids[i])
-			continue;
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(1);
-		child(self, variant, i);
+		pid = crew_fork(&self->crew);
+		ASSERT_GE(pid, 0);
+		if (!pid)
+			child(self, variant, i);
 	}
 }
 
 FIXTURE_TEARDOWN(hugetlb_pmd_protect)
 {
-	int i;
+	bool gone = crew_kill(&self->crew, STUCK_MS);
 
-	for (i = 0; i < NR_PROCS; i++)
-		if (self->pids[i] > 0)
-			kill(self->pids[i], SIGKILL);
-	for (i = 0; i < NR_PROCS; i++)
-		if (self->pids[i] > 0)
-			waitpid(self->pids[i], NULL, 0);
 	if (self->fd >= 0)
 		close(self->fd);
-	guard_stop();
-}
-
-/* Returns how many processes have ended. */
-static int ended(FIXTURE_DATA(hugetlb_pmd_protect) * self)
-{
-	int i, nr = 0;
-
-	for (i = 0; i < NR_PROCS; i++) {
-		if (self->pids[i] > 0 &&
-		    waitpid(self->pids[i], NULL, WNOHANG) == self->pids[i])
-			self->pids[i] = 0;
-		nr += self->pids[i] == 0;
-	}
-	return nr;
+	/* The guardian waits for those who are stuck; do not wait for it. */
+	if (gone)
+		guard_stop();
 }
 
 static bool few(struct control *control)
@@ -330,6 +290,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_protect, denies, 500)
 	struct control *control = self->control;
 	unsigned long start = cycles_clock(), tries, allowed;
 	int died = 0;
+	bool gone;
 
 	seconds = MIN(MAX(seconds, 1), MAX_SECONDS);
 	/* Longer where these are too few to say anything. */
@@ -338,12 +299,10 @@ TEST_F_TIMEOUT(hugetlb_pmd_protect, denies, 500)
 		(ms_since(start) < MORE * seconds * 1000 && few(control))) &&
 	       __atomic_load_n(&control->allowed, __ATOMIC_ACQUIRE) < WANT) {
 		usleep(10 * 1000);
-		died = ended(self);
+		died = crew_ended(&self->crew);
 	}
 	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
-	for (start = cycles_clock();
-	     ended(self) < NR_PROCS && ms_since(start) < STUCK_MS;)
-		usleep(10 * 1000);
+	gone = crew_wait(&self->crew, STUCK_MS);
 
 	tries = control->tries;
 	allowed = control->allowed;
@@ -352,7 +311,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_protect, denies, 500)
 	printf(" calls=%lu failed_calls=%d migrations=%lu lost_migrations=%lu",
 	       control->changes, !!control->error, tries, allowed);
 	printf(" reads=%lu\n", control->reads);
-	ASSERT_EQ(NR_PROCS, ended(self))
+	ASSERT_TRUE(gone)
 		TH_LOG("a process does not end");
 	ASSERT_EQ(0, control->error)
 		TH_LOG("a call failed: %s", strerror(control->error));

@@ -34,7 +34,6 @@
 #include "kselftest_harness.h"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/userfaultfd.h>
 #include <numa.h>
 #include <pthread.h>
@@ -48,7 +47,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "migrate_util.h"
@@ -74,7 +72,6 @@ struct uffdio_poison {
 #define NR_POISONED	4	/* the next ones */
 #define NR_ALL		(NR_PAGES + NR_POISONED)
 #define STUCK_MS	20000
-#define NOBODY		65534
 #define MAGIC		0x636f70696564ull	/* what a missing page becomes */
 
 enum who { A, B, C, NR_PROCS };
@@ -97,7 +94,7 @@ struct proc {
 FIXTURE(hugetlb_pmd_uffd)
 {
 	struct proc *procs;
-	pid_t pids[NR_PROCS];
+	struct crew crew;	/* A, B and C */
 	int fd;
 };
 
@@ -134,8 +131,7 @@ static sigjmp_buf on_sigbus;
 
 static __noreturn void give_up(int error)
 {
-	me->error = error;
-	_exit(1);
+	crew_give_up(&me->error, error);
 }
 
 static void map_and_touch(int fd, char *area, bool own_table)
@@ -281,15 +277,12 @@ static void look(void)
 static __noreturn void proc_main(struct proc *proc, int fd, char *area,
 				 bool own_table, bool root)
 {
+	int error = root ? 0 : crew_nobody();
 	uint32_t step = NOTHING;
 
 	me = proc;
-	signal(SIGALRM, SIG_DFL);
-	signal(SIGTERM, SIG_DFL);
-	if (!root && (setgroups(0, NULL) || setgid(NOBODY) || setuid(NOBODY)))
-		give_up(errno);
-	/* setuid(2) forgets it. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (error)
+		give_up(error);
 	for (;;) {
 		step = wait_for_change(&me->asked, step);
 		switch (step) {
@@ -332,15 +325,6 @@ static bool ask(struct proc *procs, enum who who, enum step step)
 	return false;
 }
 
-static void end(pid_t *pid)
-{
-	if (*pid > 0) {
-		kill(*pid, SIGKILL);
-		waitpid(*pid, NULL, 0);
-	}
-	*pid = 0;
-}
-
 FIXTURE_SETUP(hugetlb_pmd_uffd)
 {
 	const uint64_t needs = UFFD_FEATURE_POISON |
@@ -348,7 +332,7 @@ FIXTURE_SETUP(hugetlb_pmd_uffd)
 	int i, fd, nodes[2];
 	uint64_t features;
 	const char *lacks;
-	pid_t parent;
+	pid_t pid;
 	char *area;
 
 	self->fd = -1;
@@ -377,15 +361,11 @@ FIXTURE_SETUP(hugetlb_pmd_uffd)
 			   PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 			   -1, 0);
 	ASSERT_NE(MAP_FAILED, self->procs);
-	parent = getpid();
 	for (i = 0; i < NR_PROCS; i++) {
-		self->pids[i] = fork();
-		ASSERT_GE(self->pids[i], 0);
-		if (self->pids[i])
+		pid = crew_fork(&self->crew);
+		ASSERT_GE(pid, 0);
+		if (pid)
 			continue;
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(1);
 		proc_main(&self->procs[i], self->fd, area,
 			  i != A && variant->own_tables, variant->root);
 	}
@@ -393,18 +373,19 @@ FIXTURE_SETUP(hugetlb_pmd_uffd)
 
 FIXTURE_TEARDOWN(hugetlb_pmd_uffd)
 {
-	int i;
+	bool gone = crew_kill(&self->crew, STUCK_MS);
 
-	for (i = 0; i < NR_PROCS; i++)
-		end(&self->pids[i]);
 	if (self->fd >= 0)
 		close(self->fd);
-	guard_stop();
+	/* The guardian waits for those who are stuck; do not wait for it. */
+	if (gone)
+		guard_stop();
 }
 
 TEST_F(hugetlb_pmd_uffd, poisons_its_own)
 {
 	struct proc *procs = self->procs, *other = &procs[variant->looks];
+	bool exits = variant->looks == C && !variant->left;	/* A does */
 	int lost;
 
 	ASSERT_TRUE(ask(procs, A, MAP));
@@ -422,11 +403,11 @@ TEST_F(hugetlb_pmd_uffd, poisons_its_own)
 	ASSERT_TRUE(ask(procs, A, POISON));
 	if (variant->left) {
 		ASSERT_TRUE(ask(procs, A, UNREGISTER));
-		end(&self->pids[B]);
+		ASSERT_TRUE(crew_kill_one(&self->crew, B, STUCK_MS));
 	}
-	if (variant->looks == C && !variant->left)
-		end(&self->pids[A]);
-	else
+	if (exits)
+		ASSERT_TRUE(crew_kill_one(&self->crew, A, STUCK_MS));
+	if (!exits)
 		ASSERT_TRUE(ask(procs, A, LOOK));
 	if (variant->looks == C)
 		ASSERT_TRUE(ask(procs, C, MAP));

@@ -42,7 +42,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 
 #include "migrate_util.h"
 #include "vm_util.h"
@@ -68,7 +67,7 @@ struct control {
 FIXTURE(hugetlb_punch_private)
 {
 	struct control *control;
-	pid_t pids[2];
+	struct crew crew;
 	int fd;
 	bool stuck;
 };
@@ -81,15 +80,9 @@ static bool stopped(void)
 	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
 }
 
-static void count(unsigned long *counter)
-{
-	__atomic_fetch_add(counter, 1, __ATOMIC_RELEASE);
-}
-
 static __noreturn void give_up(int error)
 {
-	shared->error = error;
-	_exit(1);
+	crew_give_up(&shared->error, error);
 }
 
 /* Fill page 0 and punch a hole there. */
@@ -109,7 +102,7 @@ static __noreturn void punch_main(int fd)
 		if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
 			      pmd_size()))
 			give_up(errno);
-		count(&shared->punches);
+		count_up(&shared->punches, 1);
 	}
 	_exit(0);
 }
@@ -126,7 +119,7 @@ static void *write_others(void *arg)
 		if (madvise(addr, pmd_size(), MADV_DONTNEED))
 			give_up(errno);
 		page = page % (NR_PAGES - 1) + 1;
-		count(&shared->writes);
+		count_up(&shared->writes, 1);
 	}
 	return NULL;
 }
@@ -148,10 +141,10 @@ static __noreturn void private_main(int fd)
 	while (!stopped()) {
 		found = __atomic_load_n(word, __ATOMIC_ACQUIRE);
 		if (found == MAGIC)
-			count(&shared->found);
+			count_up(&shared->found, 1);
 		else if (found)
-			count(&shared->strange);
-		count(&shared->reads);
+			count_up(&shared->strange, 1);
+		count_up(&shared->reads, 1);
 		/* In a hole it has got a page of its own: give that back. */
 		if (!found && madvise(mapping, pmd_size(), MADV_DONTNEED))
 			give_up(errno);
@@ -166,7 +159,7 @@ FIXTURE_SETUP(hugetlb_punch_private)
 	const char *allow = getenv("HUGETLB_PMD_CHURN");
 	int i, nodes[2];
 	const char *why;
-	pid_t parent;
+	pid_t pid;
 	char *addr;
 
 	self->fd = -1;
@@ -198,50 +191,20 @@ FIXTURE_SETUP(hugetlb_punch_private)
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, shared);
 	self->control = shared;
-	parent = getpid();
 	for (i = 0; i < 2; i++) {
-		self->pids[i] = fork();
-		ASSERT_GE(self->pids[i], 0);
-		if (self->pids[i])
+		pid = crew_fork(&self->crew);
+		ASSERT_GE(pid, 0);
+		if (pid)
 			continue;
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(1);
-		signal(SIGALRM, SIG_DFL);
-		signal(SIGTERM, SIG_DFL);
 		if (i)
 			private_main(self->fd);
 		punch_main(self->fd);
 	}
 }
 
-/* Returns whether both are gone. */
-static bool wait_for_both(FIXTURE_DATA(hugetlb_punch_private) * self)
-{
-	unsigned long start = cycles_clock();
-	int i, left;
-
-	do {
-		usleep(10 * 1000);
-		for (i = 0, left = 0; i < 2; i++) {
-			if (self->pids[i] > 0 &&
-			    waitpid(self->pids[i], NULL, WNOHANG) ==
-			    self->pids[i])
-				self->pids[i] = 0;
-			left += self->pids[i] > 0;
-		}
-	} while (left && ms_since(start) < STUCK_MS);
-	return !left;
-}
-
 FIXTURE_TEARDOWN(hugetlb_punch_private)
 {
-	int i;
-
-	for (i = 0; i < 2; i++)
-		if (self->pids[i] > 0)
-			kill(self->pids[i], SIGKILL);
-	if (!wait_for_both(self))
+	if (!crew_kill(&self->crew, STUCK_MS))
 		self->stuck = true;
 	if (self->fd >= 0)
 		close(self->fd);
@@ -270,16 +233,10 @@ TEST_F_TIMEOUT(hugetlb_punch_private, comes_back, 120)
 				since[i] = cycles_clock();
 			last[i] = now;
 		}
-		for (i = 0; i < 2; i++) {
-			if (waitpid(self->pids[i], NULL, WNOHANG) !=
-			    self->pids[i])
-				continue;
-			self->pids[i] = 0;
-			ended = true;
-		}
+		ended = crew_ended(&self->crew);
 	}
 	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
-	if (!wait_for_both(self)) {
+	if (!crew_wait(&self->crew, STUCK_MS)) {
 		self->stuck = true;
 		for (i = 1; i < 3; i++)
 			if (since[i] < since[first])

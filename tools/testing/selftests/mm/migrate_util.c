@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/futex.h>
 #include <linux/perf_event.h>
 #include <numa.h>
@@ -15,17 +16,18 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "kselftest.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 
 #define GUARD_ENTRIES	128
+#define NOBODY		65534
 
 struct guard {
 	unsigned int nr;
@@ -320,6 +322,97 @@ void pin_to_cpu(int cpu)
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
 	sched_setaffinity(0, sizeof(set), &set);
+}
+
+pid_t crew_fork(struct crew *crew)
+{
+	pid_t parent = getpid(), pid;
+
+	if (crew->nr == CREW_MAX) {
+		errno = EAGAIN;
+		return -1;
+	}
+	pid = fork();
+	if (pid > 0)
+		crew->pids[crew->nr++] = pid;
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* The test may have died before that. */
+	if (getppid() != parent)
+		_exit(1);
+	signal(SIGALRM, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	return 0;
+}
+
+int crew_nobody(void)
+{
+	if (setgroups(0, NULL) || setgid(NOBODY) || setuid(NOBODY))
+		return errno;
+	/* setuid(2) forgets it. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return 0;
+}
+
+void crew_give_up(int *word, int error)
+{
+	*word = error;
+	_exit(1);
+}
+
+static bool has_ended(struct crew *crew, int nr)
+{
+	pid_t *pid = &crew->pids[nr];
+
+	if (*pid && waitpid(*pid, NULL, WNOHANG) == *pid)
+		*pid = 0;
+	return !*pid;
+}
+
+int crew_ended(struct crew *crew)
+{
+	int i, nr = 0;
+
+	for (i = 0; i < crew->nr; i++)
+		nr += has_ended(crew, i);
+	return nr;
+}
+
+bool crew_wait(struct crew *crew, int ms)
+{
+	uint64_t start = cycles_clock();
+
+	while (crew_ended(crew) < crew->nr) {
+		if (ms_since(start) >= ms)
+			return false;
+		usleep(10 * 1000);
+	}
+	return true;
+}
+
+bool crew_kill(struct crew *crew, int ms)
+{
+	int i;
+
+	for (i = 0; i < crew->nr; i++)
+		if (crew->pids[i])
+			kill(crew->pids[i], SIGKILL);
+	return crew_wait(crew, ms);
+}
+
+bool crew_kill_one(struct crew *crew, int nr, int ms)
+{
+	uint64_t start = cycles_clock();
+
+	if (crew->pids[nr])
+		kill(crew->pids[nr], SIGKILL);
+	while (!has_ended(crew, nr)) {
+		if (ms_since(start) >= ms)
+			return false;
+		usleep(1000);
+	}
+	return true;
 }
 
 int two_nodes(int nodes[2], int cpu)

@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "kselftest.h"
+
 /*
  * The guardian: a process that outlives the test and puts the machine back.
  *
@@ -40,6 +42,43 @@ uint32_t wait_for_change(uint32_t *word, uint32_t old);
 bool wait_a_while(uint32_t *word, uint32_t old, int ms);
 
 void pin_to_cpu(int cpu);
+
+/*
+ * The processes that a test forks, in that order.
+ *
+ * crew_fork() returns what fork(2) does. The child dies with the test, and has
+ * none of its signal handlers. crew_nobody() makes it an ordinary user who still
+ * dies with the test; it returns 0 or an error number. crew_give_up() is for a
+ * child that cannot go on: it leaves the error number in memory that the test
+ * shares, and exits.
+ */
+#define CREW_MAX	80
+
+struct crew {
+	pid_t pids[CREW_MAX];	/* 0 for one that has ended */
+	int nr;
+};
+
+pid_t crew_fork(struct crew *crew);
+int crew_nobody(void);
+__noreturn void crew_give_up(int *word, int error);
+
+/*
+ * How many have ended so far; whether all have, within @ms milliseconds; and
+ * the same with those killed that are left. One that is stuck in the kernel
+ * does not end. crew_kill_one() kills the one that was forked @nr others later
+ * than the first.
+ */
+int crew_ended(struct crew *crew);
+bool crew_wait(struct crew *crew, int ms);
+bool crew_kill(struct crew *crew, int ms);
+bool crew_kill_one(struct crew *crew, int nr, int ms);
+
+/* A number that several processes add to, in memory that they share. */
+static inline void count_up(unsigned long *counter, unsigned long nr)
+{
+	__atomic_fetch_add(counter, nr, __ATOMIC_RELEASE);
+}
 
 /*
  * Two nodes with memory: nodes[0], where pages are to leave from, and nodes[1],
