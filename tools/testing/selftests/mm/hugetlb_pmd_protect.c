@@ -31,6 +31,10 @@
  * One more process maps, reads and unmaps, so that a table lives longer than who
  * made it.
  *
+ * That tables are shared is seen before, from the number of page faults that it
+ * takes to touch pages which another process has mapped in the same way. Where
+ * they are not, nothing is tested, and the test is skipped.
+ *
  * Environment:
  *	HUGETLB_PMD_PROTECT_SECONDS=n	how long a variant runs
  */
@@ -231,8 +235,10 @@ static __noreturn void child(FIXTURE_DATA(hugetlb_pmd_protect) * self,
 
 FIXTURE_SETUP(hugetlb_pmd_protect)
 {
+	int more = variant->control ? 0 : variant->more;
 	const char *lacks;
 	int i, nodes[2];
+	long faults;
 	pid_t pid;
 
 	self->fd = -1;
@@ -254,6 +260,18 @@ FIXTURE_SETUP(hugetlb_pmd_protect)
 	ASSERT_TRUE(fill(self->fd));
 	where = reserve_puds(1);
 	ASSERT_NE(NULL, where);
+
+	/* As those who try map it, and as the one that changes does. */
+	faults = faults_to_share(self->fd, where, PROT_READ, 0, NR_PAGES);
+	if (faults == 1)
+		faults = faults_to_share(self->fd, where, PROT_READ | more, 0,
+					 NR_PAGES);
+	ASSERT_LT(0, faults)
+		TH_LOG("cannot map the file: %s", strerror(-faults));
+	if (faults != 1)
+		SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
+		     faults, NR_PAGES,
+		     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
 
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);

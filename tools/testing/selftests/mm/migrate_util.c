@@ -28,6 +28,7 @@
 
 #define GUARD_ENTRIES	128
 #define NOBODY		65534
+#define SHARE_TRIES	3
 
 struct guard {
 	unsigned int nr;
@@ -475,17 +476,61 @@ char *reserve_puds(int nr)
 	return (char *)aligned;
 }
 
-int map_pud(int fd, char *addr)
+static int map_pud_as(int fd, char *addr, int prot)
 {
-	return mmap(addr, pud_size(), PROT_READ | PROT_WRITE,
+	return mmap(addr, pud_size(), prot,
 		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) ==
 	       MAP_FAILED ? errno : 0;
+}
+
+int map_pud(int fd, char *addr)
+{
+	return map_pud_as(fd, addr, PROT_READ | PROT_WRITE);
 }
 
 void unmap_pud(char *addr)
 {
 	mmap(addr, pud_size(), PROT_NONE,
 	     MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+/* In a process that has touched none of it: no stale TLB entry saves a fault. */
+static long faults_of_child(int fd, char *addr, int prot, int first, int nr)
+{
+	struct crew crew = {};
+	pid_t pid = crew_fork(&crew);
+	int status;
+
+	if (pid < 0)
+		return -errno;
+	if (!pid) {
+		/* This replaces the mapping that it has inherited. */
+		if (map_pud_as(fd, addr, prot))
+			_exit(0);
+		/* Not to count the faults of the call itself. */
+		touch_pages(addr, 0);
+		_exit(touch_pages(addr + first * pmd_size(), nr));
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		return -errno;
+	return WIFEXITED(status) && WEXITSTATUS(status) ?
+	       WEXITSTATUS(status) : -EIO;
+}
+
+long faults_to_share(int fd, char *addr, int prot, int first, int nr)
+{
+	int tries, error = map_pud_as(fd, addr, prot);
+	long faults = 0;
+
+	if (error)
+		return -error;
+	touch_pages(addr + first * pmd_size(), nr);
+	/* A fault that has nothing to do with these pages may be counted too. */
+	for (tries = 0; tries < SHARE_TRIES && faults >= 0 && faults != 1;
+	     tries++)
+		faults = faults_of_child(fd, addr, prot, first, nr);
+	unmap_pud(addr);
+	return faults;
 }
 
 static bool guard_has(const char *path)

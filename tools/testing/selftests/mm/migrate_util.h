@@ -108,6 +108,14 @@ int map_pud(int fd, char *addr);
 void unmap_pud(char *addr);
 
 /*
+ * Do processes share a page table if they map the first pud_size() bytes of a
+ * file in the same way, with @prot? This one does so at @addr, and touches the
+ * pages @first to @first + @nr - 1. Then another one does. Returns how many page
+ * faults that one took: 1 if so, and @nr if not; or -errno. Nothing stays mapped.
+ */
+long faults_to_share(int fd, char *addr, int prot, int first, int nr);
+
+/*
  * See to it that at least @want huge pages of pmd_size() are free on @node.
  * Returns how many are. The guardian restores the size of the pool.
  */
