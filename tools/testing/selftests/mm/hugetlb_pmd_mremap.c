@@ -219,6 +219,7 @@ FIXTURE_SETUP(hugetlb_pmd_mremap)
 	char *own, *other;
 	int nodes[2];
 	const char *why;
+	long faults;
 
 	self->fd = -1;
 	if (geteuid())
@@ -257,6 +258,15 @@ FIXTURE_SETUP(hugetlb_pmd_mremap)
 	ASSERT_EQ(self->area, mmap(self->area, 6 * pud_size(), PROT_NONE,
 				   MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS |
 				   MAP_NORESERVE, -1, 0));
+	/* To share a table is what does not come back. */
+	faults = faults_to_share(self->fd, self->area, PROT_READ | PROT_WRITE,
+				 0, NR_PAGES);
+	ASSERT_LT(0, faults);
+	if (!variant->beside && faults != 1)
+		SKIP(return,
+		     "table not shared (%ld faults, %d pages): needs %s",
+		     faults, NR_PAGES,
+		     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
 
 	self->pid = start(self);
 	ASSERT_GE(self->pid, 0);
