@@ -268,9 +268,16 @@ def test_the_form_that_does_not_unshare(base: str, tmp_path: Path) -> None:
     assert [line.split(". ", 1)[1] for line in re.findall(r"(?m)^ +\d+\. .*$", cover)] == wanted
     body = cover.split("\n\n", 1)[1]
     assert len(body.split("\n  1. ")[0].splitlines()) <= 60
-    for command in re.findall(r"make prove (.*)", cover):
-        words = dict(word.split("=") for word in command.split())
+    # What each of them says is to be seen is what this form is about.
+    commands = [dict(word.split("=") for word in command.split())
+                for command in re.findall(r"make prove (.*)", cover)]
+    assert commands
+    for words in commands:
         assert words["BASE"] == base and words["DEFECT"] in defect.names()
+        one = defect.load(words["DEFECT"])
+        assert words.get("FORM") == "flush" or variant.mending(
+            variant.series(base, "series.flush"), one) and not variant.mending(
+            variant.series(base), one)
 
 
 def test_a_form_that_is_not_there(tmp_path: Path) -> None:
