@@ -247,8 +247,8 @@ TAKEN_OUT = [
      f"vm_flags_reset(vma, 0);\n\t{LOCKED}\tif (newflags) {{"),
     ("pmd-share-protect", "6.12 and series", MPROTECT, IN_HUGETLB,
      "change_protection(vma, start, end, &newflags,"),
-    ("pmd-share-protect", "5.10 and series", MPROTECT, IN_HUGETLB,
-     "change_protection(vma, start, end, &newflags,"),
+    ("pmd-share-protect", "5.10 and series", MPROTECT, f"{LOCKED}\t}}\n\tvma->vm_flags = newflags;",
+     f"vma->vm_flags = newflags;\n\t\t{LOCKED}\t}}"),
     ("pmd-share-busy", "6.12 and series.flush", MIGRATE, MOVE_HUGE, f"{TRY_LOCK}{MOVE_HUGE}"
      "\tstruct address_space *mapping = hugetlb_folio_mapping_lock_write(src);\n"),
     ("pmd-share-busy", "7.3 and series.flush", FAILURE, UNMAP_BAD, f"{TRY_LOCK}{UNMAP_BAD}"
