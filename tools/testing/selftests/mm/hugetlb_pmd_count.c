@@ -33,10 +33,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/param.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 
 #include "migrate_util.h"
 #include "vm_util.h"
@@ -45,7 +45,6 @@
 #define LOOK_AT_ALL	"/sys/kernel/debug/split_huge_pages"
 
 #define NR_PAGES	2	/* more than one, or a fault proves nothing */
-#define TRIES		3	/* to touch them with one fault */
 #define SECONDS		10
 #define ENOUGH_LOOKS	20	/* fewer are no evidence */
 #define CHECK_EVERY	50	/* rounds */
@@ -55,13 +54,12 @@ struct control {
 	uint32_t stop;
 	unsigned long looks;
 	int error;		/* of the one who looks */
-	long faults;		/* of one more user, to touch all pages */
 };
 
 FIXTURE(hugetlb_pmd_count)
 {
 	struct control *control;
-	char *area;		/* two PUDs */
+	char *area;		/* a PUD */
 	int cpus[2];
 	int node;
 	int fd;
@@ -78,10 +76,10 @@ FIXTURE_VARIANT(hugetlb_pmd_count)
 FIXTURE_VARIANT_ADD(hugetlb_pmd_count, left_alone) { false };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_count, looked_at) { true };
 
-/* The last pages of the PUD that is mapped at @area. */
-static char *pages_of(char *area)
+/* The last pages of a PUD begin with this one. */
+static int first_page(void)
 {
-	return area + pud_size() - NR_PAGES * pmd_size();
+	return pud_size() / pmd_size() - NR_PAGES;
 }
 
 /* How many page tables map page frame @pfn, or -errno. */
@@ -111,27 +109,6 @@ static __noreturn void look_main(struct control *control, int cpu)
 		count_up(&control->looks, 1);
 	}
 	_exit(0);
-}
-
-/* With the pages mapped by the test: one fault if the table can be shared. */
-static int share_once(struct control *control, int fd, char *area)
-{
-	int status, tries;
-	pid_t pid = fork();
-
-	if (!pid) {
-		for (tries = 0; control->faults != 1 && tries < TRIES;
-		     tries++) {
-			if (map_pud(fd, area))
-				_exit(1);
-			control->faults = touch_pages(pages_of(area), NR_PAGES);
-			unmap_pud(area);
-		}
-		_exit(0);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return -errno;
-	return status ? -EIO : 0;
 }
 
 /* Keep the file, and nothing else that somebody could wait for. */
@@ -186,7 +163,7 @@ FIXTURE_SETUP(hugetlb_pmd_count)
 	self->used = pool_used(self->node);
 	self->fd = hugetlbfs_open(pud_size());
 	ASSERT_GE(self->fd, 0);
-	self->area = reserve_puds(2);
+	self->area = reserve_puds(1);
 	ASSERT_NE(NULL, self->area);
 	self->control = mmap(NULL, sizeof(*self->control),
 			     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
@@ -202,7 +179,7 @@ FIXTURE_TEARDOWN(hugetlb_pmd_count)
 	bool gone = crew_kill(&self->crew, STUCK_MS);
 
 	if (self->area)
-		munmap(self->area, 2 * pud_size());
+		munmap(self->area, pud_size());
 	if (self->fd >= 0)
 		close(self->fd);
 	/* The guardian waits for those who are stuck; do not wait for it. */
@@ -213,12 +190,21 @@ FIXTURE_TEARDOWN(hugetlb_pmd_count)
 TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
 {
 	struct control *control = self->control;
-	char *pages = pages_of(self->area);
+	char *pages = self->area + first_page() * pmd_size();
 	unsigned long start, rounds, ms = 0;
 	int64_t pfns[NR_PAGES];
-	long left = 0, count, used;
+	long left = 0, count, used, faults;
 	pid_t pid;
 	int i;
+
+	faults = faults_to_share(self->fd, self->area, PROT_READ | PROT_WRITE,
+				 first_page(), NR_PAGES);
+	ASSERT_LT(0, faults)
+		TH_LOG("cannot map the file: %s", strerror(-faults));
+	if (faults != 1)
+		SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
+		     faults, NR_PAGES,
+		     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
 
 	ASSERT_EQ(0, map_pud(self->fd, self->area));
 	touch_pages(pages, NR_PAGES);
@@ -227,11 +213,6 @@ TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
 		ASSERT_GT(pfns[i], 0);
 		ASSERT_EQ(1, map_count(pfns[i]));
 	}
-	ASSERT_EQ(0, share_once(control, self->fd, self->area + pud_size()));
-	if (control->faults != 1)
-		SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
-		     control->faults, NR_PAGES,
-		     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
 	unmap_pud(self->area);
 
 	if (variant->looked_at) {
