@@ -261,7 +261,8 @@ FIXTURE_SETUP(hugetlb_pmd_mremap)
 	/* To share a table is what does not come back. */
 	faults = faults_to_share(self->fd, self->area, PROT_READ | PROT_WRITE,
 				 0, NR_PAGES);
-	ASSERT_LT(0, faults);
+	ASSERT_LT(0, faults)
+		TH_LOG("cannot map the file: %s", strerror(-faults));
 	if (!variant->beside && faults != 1)
 		SKIP(return,
 		     "table not shared (%ld faults, %d pages): needs %s",
