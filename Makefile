@@ -28,22 +28,24 @@ HARNESS ?=
 FORM ?=
 FAST ?=
 ROUNDS ?=
+SCHEME ?=
 
 # All of these go to each verb, which refuses what means nothing to it. What comes from the
 # environment is marked with `?`, and a verb that does not know it does without.
 VARIABLES := DEFECT BASE KERNEL BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
-	     AUDIT HARNESS FORM ROUNDS
+	     AUDIT HARNESS FORM ROUNDS SCHEME FULL
 quoted = '$(subst ','\'',$(1))'
 words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
 	$(filter command,$(firstword $(origin $(name)))),,?)=$($(name)))))
 
-.PHONY: help prove mutants bench audit shell selftests kselftest series report record docs list install check clean
+.PHONY: help prove mutants bench model audit shell selftests kselftest series report record docs list install check clean
 
 help:
 	@echo 'Without building anything'
 	@echo '  make audit KERNEL=DIR        say which defects a kernel has, and what to apply'
 	@echo '  make series KERNEL=DIR O=DIR write the patches that fix it; BASE=4.14 without a tree'
 	@echo '  make list                    name the defects, the bases and the mutants'
+	@echo '  make model                   try every order of the steps of each locking scheme, with spin'
 	@echo 'With two kernels that are built and booted under QEMU'
 	@echo '  make prove                   show that a fix is what keeps writes from being lost'
 	@echo '  make mutants                 break the fix in many ways: do the tests see it?'
@@ -75,13 +77,14 @@ help:
 	@echo '  VARIANT=fixed                of shell and kselftest: vulnerable, fixed, series'
 	@echo '  MUTANT=name  RESUME=1        of mutants: this one; continue an interrupted run'
 	@echo '  ROUNDS=3                     of bench: boots of each kernel'
+	@echo '  SCHEME=flush-6.12  FULL=1    of model: this one; also what takes long'
 	@echo '  AUDIT=json                   of audit: for machines'
 	@echo '  DEST=DIR   HARNESS=DIR       of selftests: where they go; whose harness they use'
 	@echo
 	@echo 'A verb takes the variables that mean something to it. In full, with defaults and examples:'
 	@echo '  tools/testing/migration/migration.py VERB --help'
 
-prove mutants bench audit shell selftests kselftest series report record docs list install:
+prove mutants bench model audit shell selftests kselftest series report record docs list install:
 	@$(LAB) $@ $(words)
 
 check:

@@ -24,7 +24,7 @@ from lab.kernel import source, testseries
 from lab.paths import REPO, replace
 from lab.progress import Progress
 from lab.tell import docs, record, report, rst, text
-from lab.verbs import audit, bench, guestrun, kselftest, mutants, prove, series
+from lab.verbs import audit, bench, guestrun, kselftest, model, mutants, prove, series
 
 # Exit status: 0 only for PROVED, and where each mutant was killed that can be; another verdict; an
 # error of the user's or the machine's.
@@ -90,6 +90,20 @@ def _bench(args: argparse.Namespace, progress: Progress) -> int:
         print(f"         {file}")
     print(f"Repeat:  {wanted.command}\n{_took(progress)}")
     return 0
+
+
+def _model(args: argparse.Namespace, progress: Progress) -> int:
+    schemes = model.load()
+    if args.scheme:
+        names = [one.name for one in schemes]
+        if args.scheme not in names:
+            raise LabError(f"no scheme {args.scheme}: there are {', '.join(names)}")
+        schemes = [one for one in schemes if one.name == args.scheme]
+    deps.ensure(progress, deps.MODEL)
+    outcomes = model.run(schemes, args.full, progress,
+                         print if args.scheme else lambda _line: None)
+    print(model.summary(schemes, outcomes))
+    return 0 if all(one.right() for one in outcomes) else NOT_PROVED
 
 
 def _took(progress: Progress) -> str:
@@ -305,7 +319,7 @@ def _install(args: argparse.Namespace, progress: Progress) -> int:
 
 _ACTIONS: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
     "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
-    "kselftest": _kselftest, "mutants": _mutants, "bench": _bench, "audit": _audit,
+    "kselftest": _kselftest, "mutants": _mutants, "bench": _bench, "model": _model, "audit": _audit,
     "report": _report, "record": _record, "docs": _docs, "list": _list, "install": _install}
 
 

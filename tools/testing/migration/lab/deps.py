@@ -70,6 +70,7 @@ SERIES = (Need("unifdef", ("unifdef",)),)
 # Beyond that for the project's own tests.
 CHECK = (
     *SERIES,
+    Need("spin", ("spin",)),
     Need("python3-pytest", files=("/usr/lib/python3*/dist-packages/pytest",)),
     Need("mypy", ("mypy",)),
     Need("pyflakes3", ("pyflakes3",)),
@@ -85,7 +86,8 @@ CHECK = (
 # For a guest with that series: also the shell of run_vmtests.sh.
 SERIES_GUEST = (*SERIES, Need("bash-static", static="bash-static"))
 
-# To render the documents, which nothing else needs.
+# To search the model, and to render the documents: nothing else needs these.
+MODEL = (Need("spin", ("spin",)), Need("gcc", ("gcc",)))
 DOCS = (Need("python3-sphinx", ("sphinx-build",)),)
 
 

@@ -164,6 +164,14 @@ ROUNDS = Option(
     "rounds", "ROUNDS", "N",
     f"how often each kernel is booted, in turn; default: {bench.ROUNDS}. Example: --rounds 5",
     _number, None)
+SCHEME = Option(
+    "scheme", "SCHEME", "NAME",
+    "this locking scheme alone, as model/schemes.toml names it, and with the steps that lead to "
+    "each bug; default: all. Example: --scheme unshare-5.4")
+FULL = Option(
+    "full", "FULL", "{0,1}",
+    "also the searches that take minutes and GiB of memory, three processes among them; "
+    "default: 0. Example: --full 1", _flag, False, True)
 DEST = Option(
     "dest", "DEST", "DIR",
     "the folder that the programs go to; must be named. Example: --dest /tmp/selftests",
@@ -246,6 +254,10 @@ VERBS = (
                   "Example: --output /tmp/6.12.rst")),
          ("bench --base 6.12 --rounds 3 --output /tmp/6.12.rst",),
          "it boots each form of a queue ROUNDS= times"),
+    Verb("model", "try every order of the steps of each locking scheme, with spin",
+         "Builds and boots nothing: see model/README. Exit status 0 only if each bug is found in "
+         "the schemes that have it, and none in the others.", (SCHEME, FULL),
+         ("model", "model --scheme unshare-5.4", "model --full 1")),
     Verb("report", "write what the runs and the records show to one page of HTML",
          "", (OUT, _output("the file; default: report.html in --out. "
                            "Example: --output /tmp/report.html")),

@@ -34,7 +34,7 @@ DEADLOCK, STARVED = "DEADLOCK", "STARVED"
 _LIMIT, _LONG_LIMIT = 300, 3600
 _MEMORY, _LONG_MEMORY = 2048, 8192
 # Steps of a path: depth first they are many.
-_DEPTH = 5_000_000
+_DEPTH = 2_000_000
 # Of the story of a cycle: it goes round after that.
 _STORY = 16
 
