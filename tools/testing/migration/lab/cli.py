@@ -100,8 +100,7 @@ def _model(args: argparse.Namespace, progress: Progress) -> int:
             raise LabError(f"no scheme {args.scheme}: there are {', '.join(names)}")
         schemes = [one for one in schemes if one.name == args.scheme]
     deps.ensure(progress, deps.MODEL)
-    outcomes = model.run(schemes, args.full, progress,
-                         print if args.scheme else lambda _line: None)
+    outcomes = model.run(schemes, args.full, progress, tell=bool(args.scheme))
     print(model.summary(schemes, outcomes))
     return 0 if all(one.right() for one in outcomes) else NOT_PROVED
 

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -215,9 +215,8 @@ def _story(told: str, processes: int) -> tuple[str, ...]:
                                    if len(lines) > _STORY else []))
 
 
-def run(schemes: Iterable[Scheme], long: bool, progress: Progress,
-        tell: Callable[[str], None] = lambda _line: None) -> list[Outcome]:
-    """Do all runs of `schemes`, those that take minutes only if `long`; each story to `tell`."""
+def run(schemes: Iterable[Scheme], long: bool, progress: Progress, tell: bool) -> list[Outcome]:
+    """Do all runs of `schemes`, those that take minutes only if `long`; `tell` the stories."""
     outcomes = []
     for scheme in schemes:
         for one in scheme.runs:
@@ -228,9 +227,8 @@ def run(schemes: Iterable[Scheme], long: bool, progress: Progress,
             outcome = check(one)
             progress.done(f"{'found' if outcome.found else 'not found'}, {outcome.states} states")
             outcomes.append(outcome)
-            if outcome.found:
-                for line in outcome.story:
-                    tell(f"          {line}")
+            for line in outcome.story if tell else ():
+                progress.note(f"  {line}")
     return outcomes
 
 
