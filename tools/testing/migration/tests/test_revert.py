@@ -12,7 +12,7 @@ from conftest import debian_files
 from lab import defect
 from lab.base import Base
 from lab.errors import LabError
-from lab.kernel import variant
+from lab.kernel import spatch, variant
 from lab.kernel.source import Source
 
 pytestmark = pytest.mark.skipif(not shutil.which("spatch"),
@@ -216,7 +216,7 @@ def test_a_rule_that_changes_more_than_it_should_stops_the_run(
         path = folder / files[0]
         path.write_text(without_branch(path.read_text()).replace("\treturn 1;\n", ""))
 
-    monkeypatch.setattr(variant, "_spatch", greedy)
+    monkeypatch.setattr(spatch, "patch", greedy)
     with pytest.raises(LabError, match=r"\(somebody_else\).*no huge_pmd_unshare"):
         variant.plan(source_with(tmp_path, V5_10 + "\n" + CALLER), DEFECT)
 
@@ -232,8 +232,8 @@ def test_a_broken_rule_is_an_error_and_no_mismatch(tmp_path: Path) -> None:
     rule = tmp_path / "revert.cocci"
     rule.write_text("@@ this is no rule\n")
     (tmp_path / "a.c").write_text("int x;\n")
-    with pytest.raises(LabError, match="spatch failed"):
-        variant._spatch(rule, tmp_path, ("a.c",))
+    with pytest.raises(LabError, match=r"coccinelle failed: .*, with .*revert.cocci on a.c"):
+        spatch.patch(rule, tmp_path, ("a.c",))
 
 
 # Up to 6.6, and since.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Runs coccinelle."""
+"""Runs coccinelle: rules that change copies of files, and rules that say what they find."""
 
 import os
 import subprocess
@@ -8,13 +8,33 @@ from pathlib import Path
 
 from lab.errors import LabError
 
+# Seconds for files of mm/: one takes less than one.
+_PATCH_TIMEOUT, _FIND_TIMEOUT = 300, 60
 
-def run(rule: Path, folder: Path, files: Sequence[str], timeout: float, *options: str
-        ) -> "subprocess.CompletedProcess[str]":
-    """Run the rules in `rule` on `files` of `folder`; `timeout` is in seconds.
+
+class Failed(LabError):
+    """What coccinelle did in place of its work, and on what."""
+
+    def __init__(self, did: str, rule: Path, files: Sequence[str]) -> None:
+        super().__init__(f"coccinelle {did}, with {rule} on {' '.join(files)}")
+        self.did = did
+
+
+def patch(rule: Path, folder: Path, files: Sequence[str]) -> None:
+    """Change `files` of `folder`, which are copies, as the rules in `rule` say."""
+    _run(rule, folder, files, _PATCH_TIMEOUT, "--in-place")
+
+
+def find(rule: Path, folder: Path, files: Sequence[str]) -> list[str]:
+    """The lines that the rules in `rule` print of `files` of `folder`."""
+    return _run(rule, folder, files, _FIND_TIMEOUT).splitlines()
+
+
+def _run(rule: Path, folder: Path, files: Sequence[str], timeout: int, *options: str) -> str:
+    """What spatch says.
 
     No headers are read: the rules need no types, and headers would cost seconds.  LabError where
-    there is no spatch; subprocess.TimeoutExpired where it does not come to an end.
+    there is no spatch; Failed where it fails or does not come to an end.
     """
     environment = {**os.environ, "LC_ALL": "C"}
     # It dies of a missing HOME, in which it only looks for its settings, and its own diff of a
@@ -23,9 +43,15 @@ def run(rule: Path, folder: Path, files: Sequence[str], timeout: float, *options
     if any(blank in environment.get("TMPDIR", "") for blank in " \t"):
         del environment["TMPDIR"]
     try:
-        return subprocess.run(
+        done = subprocess.run(
             ["spatch", "--very-quiet", "--no-includes", *options, "--sp-file", str(rule), *files],
             cwd=folder, env=environment, text=True, timeout=timeout, encoding="utf-8",
             errors="surrogateescape", capture_output=True, check=False)
     except FileNotFoundError as err:
         raise LabError("spatch is not installed: apt install coccinelle") from err
+    except subprocess.TimeoutExpired as err:
+        raise Failed(f"does not come to an end in {timeout} s", rule, files) from err
+    if done.returncode != 0:
+        said = (line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip())
+        raise Failed(f"failed: {next(said, 'it said nothing')}", rule, files)
+    return done.stdout

@@ -366,7 +366,7 @@ def edit(source: Source, rule: Path, files: tuple[str, ...], about: str, before:
         defined = [(path, *function) for path in have
                    for function in functions(_read(scratch.new / path))]
         scratch.keep()
-        _spatch(rule, scratch.new, have)
+        spatch.patch(rule, scratch.new, have)
         diff = scratch.diff()
         own = _parse_diff(scratch.diff_since())
     if not own:
@@ -455,17 +455,6 @@ def _amplified(source: Source, defect: Defect, amplifier: Amplifier, before: str
                        "rule needs a look")
     return made.diff, tuple(f"{place.path}:{place.line} {place.function}"
                             for place in made.places)
-
-
-def _spatch(rule: Path, folder: Path, files: tuple[str, ...]) -> None:
-    """Run coccinelle on the files in `folder`, which are copies, in place."""
-    try:
-        done = spatch.run(rule, folder, files, 300, "--in-place")
-    except subprocess.TimeoutExpired as err:
-        raise LabError(f"spatch does not come to an end on {rule} and {' '.join(files)}") \
-            from err
-    if done.returncode != 0:
-        raise LabError(f"spatch failed on {rule}: {_first_line(done.stderr + done.stdout)}")
 
 
 # ---- queue ---------------------------------------------------------------------------------

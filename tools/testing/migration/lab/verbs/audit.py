@@ -15,14 +15,13 @@ function that is there in the text and that coccinelle does not see makes the an
 """
 
 import re
-import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import base as bases, defect as defects
-from lab.defect import Audit, Defect
+from lab.defect import Defect
 from lab.errors import LabError
 from lab.kernel import kconfig, spatch, variant
 from lab.kernel.source import kernel_version
@@ -32,7 +31,6 @@ VULNERABLE, PROTECTED = "VULNERABLE", "protected"
 NOT_AFFECTED, UNKNOWN = "not affected", "unknown"
 
 _LINE = re.compile(r"(EXISTS|SEEN|NEEDS|HAS) (\w+) (\S+):(\d+)")
-_TIMEOUT = 60
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,13 @@ def look(tree: Path, version: str, defect: Defect) -> Finding:
     files = [name for name in rules.files if (tree / name).is_file()]
     if not files:
         return _unknown(defect, f"none of {' '.join(rules.files)} is there")
-    said = _spatch(rules, tree, files)
-    if isinstance(said, str):
-        return _unknown(defect, said)
+    try:
+        said = spatch.find(rules.rule, tree, files)
+    except spatch.Failed as err:
+        return _unknown(defect, f"coccinelle {err.did}")
     found: dict[str, dict[str, list[str]]] = {
         "EXISTS": {}, "SEEN": {}, "NEEDS": {}, "HAS": {}}
-    for kind, name, path, line in said:
+    for kind, name, path, line in (match.groups() for match in map(_LINE.fullmatch, said) if match):
         found[kind].setdefault(name, []).append(f"{path}:{line} {name}")
 
     text = "\n".join((tree / path).read_text(encoding="utf-8", errors="replace") for path in files)
@@ -131,20 +130,6 @@ def _unknown(defect: Defect, why: str) -> Finding:
 def _defines(text: str, name: str) -> bool:
     """Whether the text looks as if it had a function `name`, however broken."""
     return re.search(rf"(?m)^(?:[A-Za-z_].*\b)?{name}\s*\([^;]*?\{{", text) is not None
-
-
-def _spatch(rules: Audit, tree: Path, files: list[str]) -> list[tuple[str, str, str, str]] | str:
-    """The lines that the audit's rules print; a str is the reason why there are none."""
-    try:
-        done = spatch.run(rules.rule, tree, files, _TIMEOUT)
-    except subprocess.TimeoutExpired:
-        return f"coccinelle does not come to an end in {_TIMEOUT} s"
-    if done.returncode != 0:
-        first = next((line for line in (done.stderr + done.stdout).splitlines() if line.strip()),
-                     "it said nothing")
-        return f"coccinelle failed: {first.strip()}"
-    return [(match[1], match[2], match[3], match[4])
-            for match in map(_LINE.fullmatch, done.stdout.splitlines()) if match]
 
 
 def _remedy(version: str, defect: Defect) -> list[str]:
