@@ -9,14 +9,16 @@ neither a kernel tree nor a boot.
 """
 
 import atexit
+import dataclasses
 import functools
+import io
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ import pytest
 from lab import arch, base, defect
 from lab.errors import NoSource
 from lab.kernel import apt, source
+from lab.kernel.tree import File, Tree
 from lab.paths import REPO
 from lab.progress import Progress
 from lab.verbs import prove
@@ -86,6 +89,23 @@ def debian_tree(name: str) -> source.Source:
         return source.from_base(base.load(name), Progress())
     except NoSource as err:
         pytest.skip(f"no source of {name}: {err}")
+
+
+def taken(given: source.Source, work: Path | None = None, parts: Iterable[str] = ()
+          ) -> source.Source:
+    """The source with the files that are in its tree now as its pristine state, or `parts` of it.
+
+    `work` is where the lab's copy of a tree is to be that is nobody's to change.
+    """
+    kept, quiet = Tree(work or given.tree.parent), Progress(io.StringIO())
+    paths = [path for part in parts for top in given.tree.glob(part)
+             for path in ([top] if top.is_file() else top.rglob("*")) if path.is_file()]
+    files = {str(path.relative_to(given.tree)): File(str(path)) for path in paths
+             if not path.is_symlink()}
+    with kept.lock(quiet):
+        kept.take(given.tree, files or None, quiet)
+        kept.name(given.key)
+    return dataclasses.replace(given, tree=kept.path, pristine=kept.pristine())
 
 
 def wanted(out: Path, **changes: object) -> prove.Wanted:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import debian_files, outside_make
+from conftest import debian_files, outside_make, taken
 from test_queue import released_tree
 
 from lab import defect
@@ -144,7 +144,7 @@ def check_read(tree: Path, base: str, folder: Path, at_least: int) -> None:
         return " ".join(LETTER[said[name]] for name in COLUMNS)
 
     assert found(tree) == READ[base]
-    source = Source(load(base), "1.2.3", {}, "k", tree)
+    source = taken(Source(load(base), "1.2.3", {}, "k", tree), folder / "work")
     if queue := variant.series(base):
         assert found(changed(tree, folder / "queue", variant.queue_diff(source, queue))) == \
             READ[f"{base} and queue"]

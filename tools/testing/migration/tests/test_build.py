@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import taken
 
 from lab import arch
 from lab.base import Base
@@ -43,7 +44,7 @@ $(O)/one.o: one.c
 $(O)/mm/rmap.o: mm/rmap.c
 	@mkdir -p $(O)/mm
 	@echo '  CC      mm/rmap.o'
-	sh $(SRC)/compile $< $@
+	sh $(SRC)/../compile $< $@
 """
 FIXED = Variant("fixed", "as it is", "", "0" * 16, ())
 VULNERABLE = Variant(
@@ -65,12 +66,11 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     tree = tmp_path / "cache" / "work" / "k" / "tree"
     (tree / "mm").mkdir(parents=True)
     for name, text in {"Makefile": MAKEFILE, "one.c": "int one;\n", "mm/rmap.c": RMAP,
-                       "compile": "cp $1 $2\n"}.items():
+                       "../compile": "cp $1 $2\n"}.items():
         (tree / name).write_text(text)
-    (tree.parent / "key").write_text("k")
     base = Base(name="0.1", package=None, suites=(), drop=(), add=(), cflags="", cmdline="")
-    return Source(base=base, version="0.1.2", identity={"package": "linux 0.1"}, key="k",
-                  tree=tree)
+    return taken(Source(base=base, version="0.1.2", identity={"package": "linux 0.1"}, key="k",
+                        tree=tree))
 
 
 def with_key(source: Source, key: str) -> Source:
@@ -95,7 +95,7 @@ def log_of(source: Source, which: Variant) -> str:
 def slow_compiler(source: Source, seconds: float = 60) -> Path:
     """Make the compiler of mm/rmap.c say that it has begun, and take its time."""
     begun = source.tree.parent / "begun"
-    (source.tree / "compile").write_text(
+    (source.tree.parent / "compile").write_text(
         f"content=$(cat $1); touch {begun}; sleep {seconds}; echo \"$content\" > $2\n")
     return begun
 
@@ -189,7 +189,7 @@ def test_debug_has_a_build_folder_of_its_own(source: Source) -> None:
 
 
 def test_a_failure_gives_the_compilers_line_and_the_log(source: Source) -> None:
-    (source.tree / "compile").write_text("echo 'mm/rmap.c:7:3: error: no such thing'; exit 1\n")
+    (source.tree.parent / "compile").write_text("echo 'mm/rmap.c:7:3: error: no such thing'; exit 1\n")
     with pytest.raises(LabError) as caught:
         build_it(source)
     assert str(caught.value) == \
@@ -197,7 +197,7 @@ def test_a_failure_gives_the_compilers_line_and_the_log(source: Source) -> None:
     assert caught.value.log and "make" in Path(caught.value.log).read_text()
     assert not list((source.tree.parents[2] / "images").glob("*/image"))
     # The mistake mended, what was built before the failure is still good.
-    (source.tree / "compile").write_text("cp $1 $2\n")
+    (source.tree.parent / "compile").write_text("cp $1 $2\n")
     assert build_it(source).image.read_text() == "int one;\nint protection;\n"
     assert log_of(source, FIXED).count("  CC  ") == 1
 
@@ -275,7 +275,7 @@ def test_ctrl_c_ends_make_and_its_children(source: Source) -> None:
     with open(source.tree.parent / "obj-x86_64.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert not (source.tree.parent / "obj-x86_64.unfinished").exists()
-    (source.tree / "compile").write_text("cp $1 $2\n")
+    (source.tree.parent / "compile").write_text("cp $1 $2\n")
     assert build_it(source).image.read_text() == "int one;\nint protection;\n"
     # What was built before is kept.
     assert log_of(source, FIXED).count("  CC  ") == 1
@@ -286,7 +286,7 @@ def test_a_killed_run_leaves_no_object_of_the_old_variant(source: Source) -> Non
     """A compiler that outlives its run must not finish an old object after the switch."""
     begun = slow_compiler(source, 2)
     # It ignores that make is told to stop, as a hung disk would have it.
-    compiler = (source.tree / "compile")
+    compiler = (source.tree.parent / "compile")
     compiler.write_text("trap '' TERM\n" + compiler.read_text())
     child = in_a_child(lambda: build_it(source, VULNERABLE))
     wait_for(begun.exists)
@@ -330,5 +330,5 @@ def test_the_build_is_the_same_on_every_machine(source: Source,
 
 def test_a_tree_can_be_put_back_after_a_build(source: Source) -> None:
     build_it(source, VULNERABLE)
-    variant.restore(source.tree)
+    variant.put(source, FIXED)
     assert (source.tree / "mm/rmap.c").read_text() == RMAP

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from conftest import debian_files, outside_make, wanted
+from conftest import debian_files, outside_make, taken, wanted
 from test_queue import released_tree
 
 from lab import arch, defect
@@ -90,7 +90,7 @@ def cut_down(base: str, folder: Path) -> Source:
     for name in {*FILES, *patched}:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(whole / name, tree / name)
-    return Source(load_base(base), f"{base}.1", {}, "k", tree)
+    return taken(Source(load_base(base), f"{base}.1", {}, "k", tree))
 
 
 def fixed_of(source: Source) -> variant.Variant:
@@ -129,7 +129,7 @@ def test_rules_break_what_they_say(base: str, tmp_path: Path) -> None:
         variant.put(source, made)
         broken = text_of(source.tree, one.files)
         assert 0 < sum(line[:1] in "+-" for line in difflib.unified_diff(held, broken, n=0)) < 50
-    variant.restore(source.tree)
+    variant.put(source, AS_IT_IS)
     assert before == {path: path.read_bytes() for path in before}
 
 
@@ -174,7 +174,7 @@ def small(folder: Path, text: str = TREE) -> Source:
     tree = folder / "work" / "tree"
     (tree / "mm").mkdir(parents=True)
     (tree / "mm/rmap.c").write_text(text)
-    return Source(load_base("6.12"), "6.12.1", {}, "k", tree)
+    return taken(Source(load_base("6.12"), "6.12.1", {}, "k", tree))
 
 
 def rule(folder: Path, body: str, **changes: object) -> mutants.Mutant:
@@ -239,6 +239,7 @@ def test_a_mutant_has_the_files_of_ours_that_the_fixed_kernel_has(tmp_path: Path
     source = small(tmp_path)
     (source.tree / "lib").mkdir()
     (source.tree / "lib/Makefile").write_text("obj-y += a.o\n")
+    source = taken(source)
     wanted_files = dataclasses.replace(DEFECT, kernel=defect.load("thp-numa-notifier").kernel,
                                        revert=None, upstream=())
     patch = tmp_path / "0001-x.patch"

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import debian_files
+from conftest import debian_files, taken
 
 from lab import defect
 from lab.base import Base
@@ -138,7 +138,7 @@ def source_with(tmp_path: Path, text: str) -> Source:
     (tree / "mm").mkdir(parents=True)
     (tree / "mm/rmap.c").write_text(text)
     base = Base(name="0.1", package=None, suites=(), drop=(), add=(), cflags="", cmdline="")
-    return Source(base=base, version="0.1.2", identity={}, key="k", tree=tree)
+    return taken(Source(base=base, version="0.1.2", identity={}, key="k", tree=tree))
 
 
 def vulnerable_text(source: Source) -> tuple[variant.Variant, str]:
@@ -224,6 +224,7 @@ def test_a_rule_that_changes_more_than_it_should_stops_the_run(
 def test_a_tree_without_the_file_is_no_kernel_tree(tmp_path: Path) -> None:
     source = source_with(tmp_path, V5_10)
     (source.tree / "mm/rmap.c").unlink()
+    source = taken(source)
     with pytest.raises(LabError, match="has no mm/rmap.c"):
         variant.plan(source, DEFECT)
 
@@ -256,6 +257,7 @@ def test_whether_a_page_may_be_moved_is_told_by_the_map_count(tmp_path: Path, na
     source = source_with(tmp_path, "")
     text = f"static int {name}(pte_t *pte)\n{{\n{QUEUES[name]}\treturn 0;\n}}\n"
     (source.tree / "mm/mempolicy.c").write_text(text + other)
+    source = taken(source)
     vulnerable, fixed = variant.plan(source, defect.load("pmd-share-move-all"))
     assert [place.split()[1] for place in vulnerable.places] == [name]
     assert fixed.diff == ""
@@ -300,7 +302,7 @@ static void somebody_else(struct vm_area_struct *vma)
 def with_fault(tmp_path: Path, text: str) -> Source:
     source = source_with(tmp_path, "")
     (source.tree / "mm/huge_memory.c").write_text(UNMAP + "\n" + text)
-    return source
+    return taken(source)
 
 
 def test_a_fault_that_migrates_a_thp_no_longer_tells_devices(tmp_path: Path) -> None:
@@ -332,6 +334,7 @@ static bool invalid_migration_vma(struct vm_area_struct *vma, void *arg)
     (source.tree / "fs").mkdir()
     (source.tree / "fs/exec.c").write_text(EXEC % {"name": "shift_arg_pages"}
                                            + SETUP % {"lock": lock})
+    source = taken(source)
     both = variant.plan(source, defect.load("exec-temp-stack"))
     for one in both:
         assert "amplifier.cocci: exec sleeps for 50 ms" in one.how
@@ -359,6 +362,7 @@ static bool invalid_migration_vma(struct vm_area_struct *vma, void *arg)
 """)
     (source.tree / "fs").mkdir()
     (source.tree / "fs/exec.c").write_text(text)
+    source = taken(source)
     with pytest.raises(LabError, match="exec-temp-stack/amplifier.cocci changes .* needs a look"):
         variant.plan(source, defect.load("exec-temp-stack"))
 

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import outside_make
+from conftest import PARTS, outside_make, taken
 from test_queue import released_tree
 
 from lab import defect
@@ -163,7 +163,7 @@ def test_a_letter_that_asks_for_what_is_not_there(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("base", LETTERS)
 def test_a_letter_names_what_can_be_proved(base: str, tmp_path: Path) -> None:
     """Each `make prove` in it compares the queue with something else."""
-    tree = Source(load(base), base, {}, "k", released_tree(base))
+    tree = taken(Source(load(base), base, {}, "k", released_tree(base)), tmp_path / "work", PARTS)
     commands = re.findall(rf"make prove KERNEL=/path/to/{base}(?: DEFECT=(\S+))?",
                           letter(base, tmp_path))
     assert len(commands) > 2
@@ -323,7 +323,7 @@ def test_a_tree_that_has_a_patch_is_told_so(tmp_path: Path) -> None:
     first = variant.series("4.14")[0]
     subprocess.run(["git", "apply", first], cwd=copy, check=True,
                    env={**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path)})
-    vendor = Source(load("4.14"), "4.14.113", {}, "k", copy)
+    vendor = taken(Source(load("4.14"), "4.14.113", {}, "k", copy), tmp_path / "work")
     with pytest.raises(LabError, match=rf"4.14/{first.name} does not apply to 4.14.113 at "
                                        r"mm/hugetlb.c, hunk \d of \d .*has it already"):
         series.check(vendor)

@@ -14,7 +14,7 @@ import pytest
 
 from lab import base
 from lab.errors import LabError
-from lab.kernel import apt, source, variant
+from lab.kernel import apt, source, tree as trees, variant
 from lab.kernel.source import Source
 from lab.paths import HOME
 from lab.progress import Progress
@@ -61,9 +61,9 @@ def fill(top: Path, files: dict[str, str]) -> None:
         (top / name).write_text(text, encoding="utf-8")
 
 
-def git(folder: Path, *arguments: str) -> None:
-    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments], cwd=folder,
-                   check=True, capture_output=True)
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments],
+                          cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
 def commit(top: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_tree_without_git(tree: Path) -> None:
     assert (given.version, given.base.name) == ("6.8.3", "6.6")
     assert given.identity["path"] == str(tree)
     assert given.identity["git"] == "no git"
-    assert given.identity["sha256"].startswith(given.key)
+    assert given.identity["tree"].startswith(given.key)
 
 
 def test_the_base_may_be_named(tree: Path) -> None:
@@ -285,13 +285,15 @@ def test_what_a_variant_changed_is_made_pristine(tree: Path) -> None:
     copy(tree)
     assert "vulnerable" in (given.tree / "mm/rmap.c").read_text(), "an unchanged tree stays"
     (tree / "mm/hugetlb.c").write_text("int edited;\n")
-    copy(tree)
+    newer = copy(tree)
     assert contents(given.tree) == contents(tree)
-    variant.put(given, variant.Variant("vulnerable", "x", diff, "k", ()))
+    with pytest.raises(LabError, match="changed and copied anew"):
+        variant.put(given, variant.Variant("vulnerable", "x", diff, "k", ()))
+    variant.put(newer, variant.Variant("vulnerable", "x", diff, "k", ()))
     (tree / "mm/rmap.c").write_text("int edited_too;\n")
-    copy(tree)
+    newest = copy(tree)
     assert contents(given.tree) == contents(tree)
-    variant.put(given, variant.Variant("fixed", "as it is", "", "k", ()))
+    variant.put(newest, variant.Variant("fixed", "as it is", "", "k", ()))
     assert contents(given.tree) == contents(tree)
 
 
@@ -312,6 +314,33 @@ def test_a_tree_that_nobody_may_write_to(tree: Path) -> None:
             path.chmod(path.stat().st_mode | 0o200)
 
 
+def test_bytes_come_out_as_they_went_in(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tree, {".gitattributes": "*.c text eol=crlf ident filter=f working-tree-encoding=UTF-16\n",
+                ".gitignore": "*\n", "mm/odd \"name\".c": "int odd;\n"})
+    (tree / "mm/crlf.c").write_bytes(b"int a;\r\n/* $Id$ */\r\n\xe9\n")
+    (tree / "mm/line\nfeed.c").write_bytes(b"int b;\r\n/* $Id: 0 $ */")
+    fill(Path(os.environ["HOME"]), {".gitconfig": "[core]\n\tautocrlf = input\n\tattributesFile = "
+                                    "~/attributes\n", "attributes": "* text\n"})
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.autocrlf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "true")
+    given = copy(tree)
+
+    def held(top: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*")
+                if path.is_file()}
+
+    assert held(given.tree) == held(tree)
+    diff = "--- a/mm/crlf.c\n+++ b/mm/crlf.c\n@@ -1 +1,2 @@\n int a;\r\n+int more;\r\n"
+    # A line that is left has no context after it: git wants all of the file.
+    diff = diff.replace("@@ -1 +1,2 @@", "@@ -1,2 +1,3 @@") + " /* $Id$ */\r\n"
+    variant.put(given, variant.make("mine", "x", diff))
+    assert (given.tree / "mm/crlf.c").read_bytes() == \
+        b"int a;\r\nint more;\r\n/* $Id$ */\r\n\xe9\n"
+    variant.put(given, variant.make("pristine", "as it is", ""))
+    assert held(given.tree) == held(tree)
+
+
 # ---- git -----------------------------------------------------------------------------------
 
 
@@ -320,6 +349,8 @@ def test_a_git_tree(tree: Path) -> None:
     clean = copy(tree)
     assert clean.identity["dirty"] == "no"
     assert len(clean.identity["git"]) == 40
+    assert clean.identity["tree"] == git(tree, "rev-parse", "HEAD^{tree}").strip(), \
+        "who has the commit can check what was built"
     (tree / "mm/rmap.c").write_text("int edited;\n")
     (tree / "mm/hugetlb.c").unlink()
     fill(tree, {"mm/new.c": "int new;\n", "mm/rmap.o": "object", ".config": "CONFIG_X=y\n"})
@@ -439,23 +470,26 @@ import io, os, sys, time
 from pathlib import Path
 from lab.kernel import source
 from lab.progress import Progress
+from lab.kernel import tree
 source._NEEDED_MIB = 1
-put, count = source._put, 0
-def slow(*arguments):
+step, count = tree.{step}, 0
+def slow(*arguments, **named):
     global count
-    count += 1
+    count += {counts}
     if count == {at}:
         print("half", flush=True)
         time.sleep({sleep})
-    put(*arguments)
-source._put = slow
+    return step(*arguments, **named)
+tree.{step} = slow
 print(source.from_tree(Path({tree!r}), None, Progress(io.StringIO())).key, flush=True)
 """
 
 
-def child(tree: Path, at: int, sleep: float) -> "subprocess.Popen[str]":
+def child(tree: Path, at: int, sleep: float, step: str = "File.read", counts: str = "1"
+          ) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD.format(at=at, sleep=sleep, tree=str(tree))], cwd=HOME,
+        [sys.executable, "-c", CHILD.format(at=at, sleep=sleep, tree=str(tree), step=step,
+                                            counts=counts)], cwd=HOME,
         stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "half\n"
     return process
@@ -491,6 +525,39 @@ def test_killed_while_a_copy_is_brought_up_to_date(tree: Path) -> None:
     source.check(again)
 
 
+@pytest.mark.parametrize("word", ["update-index", "diff-index", "rev-parse", "read-tree"])
+@pytest.mark.parametrize("edited", [False, True])
+def test_killed_before_git_does_something(tree: Path, word: str, edited: bool) -> None:
+    if edited:
+        copy(tree)
+        fill(tree, {"mm/rmap.c": "int edited;\n", "mm/added.c": "int added;\n"})
+        (tree / "mm/hugetlb.c").unlink()
+    kill(child(tree, 1, 60, "Tree._run", f"{word!r} in arguments[1]"))
+    # And git itself, half way through.
+    for left in (tree.parent / "cache").glob("trees/*/git"):
+        for name in ("index.lock", "given.lock", "refs/pristine.lock"):
+            (left / name).write_text("half")
+        fill(left.parent / "tree", {"mm/litter.c": "half"})
+        (left.parent / "changing").touch()
+    # So that there is something to do.
+    fill(tree, {"mm/later.c": "int later;\n"})
+    given = copy(tree)
+    assert contents(given.tree) == contents(tree)
+    source.check(given)
+    assert mtimes(given.tree) == mtimes(copy(tree).tree)
+
+
+def test_a_git_that_outlives_its_run_is_waited_for(tree: Path) -> None:
+    given = copy(tree)
+    end = tree.parent / "end"
+    with given.kept._alone() as hold:
+        late = subprocess.Popen(["sh", "-c", f"sleep 0.5; touch {end}"], pass_fds=(hold,))
+    (tree / "mm/rmap.c").write_text("int edited;\n")
+    copy(tree)
+    assert end.exists()
+    late.wait()
+
+
 def test_two_runs_at_once(tree: Path) -> None:
     process = child(tree, 3, 0.5)
     said = io.StringIO()
@@ -512,21 +579,34 @@ def test_an_edit_between_two_runs_is_seen_by_the_first(tree: Path) -> None:
 
 def test_a_file_that_changes_while_it_is_copied(tree: Path,
                                                monkeypatch: pytest.MonkeyPatch) -> None:
-    put = source._put
+    read = trees.File.read
 
-    def edit(dest: Path, kind: str, data: bytes) -> None:
+    def edit(file: trees.File) -> tuple[str, bytes]:
         (tree / "usr/include/Makefile").write_text("edited meanwhile\n")
-        put(dest, kind, data)
+        return read(file)
 
-    monkeypatch.setattr(source, "_put", edit)
+    monkeypatch.setattr(trees.File, "read", edit)
     with pytest.raises(LabError, match="Makefile changed while it was copied: run again"):
         copy(tree)
-    monkeypatch.undo()
+    monkeypatch.setattr(trees.File, "read", read)
+    assert contents(copy(tree).tree) == contents(tree)
 
 
-def test_a_manifest_that_is_damaged(tree: Path) -> None:
+def test_a_copy_that_somebody_removed_is_made_anew(tree: Path) -> None:
     given = copy(tree)
-    (given.tree.parent / "manifest").write_text("{\"mm/rm")
+    shutil.rmtree(given.tree)
+    with pytest.raises(LabError, match="run again"):
+        source.check(given)
+    assert copy(tree) == given
+    assert contents(given.tree) == contents(tree)
+    source.check(given)
+
+
+@pytest.mark.parametrize("part", ["git/given", "git/HEAD", "git/refs/pristine"])
+def test_a_repository_that_is_damaged(tree: Path, part: str) -> None:
+    given = copy(tree)
+    path = given.tree.parent / part
+    path.write_bytes(path.read_bytes()[:3] + b"damaged")
     (given.tree / "litter").write_text("x")
     assert copy(tree) == given
     assert contents(given.tree) == contents(tree)
@@ -564,34 +644,45 @@ def test_the_cache_must_be_elsewhere(tree: Path, monkeypatch: pytest.MonkeyPatch
         copy(tree)
 
 
-def test_a_file_that_cannot_be_read(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real_open = open
+def test_a_file_that_cannot_be_read(tree: Path) -> None:
+    (tree / "mm/rmap.c").chmod(0)
+    with pytest.raises(AssertionError, match=r"cannot read .*/mm/rmap\.c: Permission denied"):
+        assert not as_nobody(tree)
+    (tree / "mm/rmap.c").chmod(0o644)
+    (tree / "mm").chmod(0)
+    with pytest.raises(AssertionError, match=r"cannot read .*/mm.*: Permission denied"):
+        assert not as_nobody(tree)
+    (tree / "mm").chmod(0o755)
+    assert not as_nobody(tree)
 
-    def refuse(path: object, *arguments: object, **named: object) -> object:
-        if str(path) == str(tree / "mm/rmap.c"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return real_open(path, *arguments, **named)  # type: ignore[call-overload]
 
-    monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(LabError, match=r"cannot read .*mm/rmap\.c: Permission denied"):
-        copy(tree)
+def as_nobody(tree: Path) -> str:
+    """What is wrong for somebody who may not read what is not theirs, root neither."""
+    done = subprocess.run(
+        ["setpriv", *(("--bounding-set", "-dac_override,-dac_read_search") if not os.getuid()
+                      else ()), sys.executable, "-c",
+         "import sys; from pathlib import Path; from lab.kernel import source\n"
+         "from lab.errors import LabError; from lab.progress import Progress\n"
+         "source._NEEDED_MIB = 1\n"
+         f"try: source.from_tree(Path({str(tree)!r}), None, Progress(sys.stdout))\n"
+         "except LabError as err: print(err, file=sys.stderr)"],
+        cwd=HOME, text=True, capture_output=True, check=True)
+    return done.stderr
 
 
-def test_a_full_disk(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put = source._put
-    count = 0
-
-    def full(dest: Path, kind: str, data: bytes) -> None:
-        nonlocal count
-        count += 1
-        if count > 3:
-            raise OSError(28, "No space left on device")
-        put(dest, kind, data)
-
-    monkeypatch.setattr(source, "_put", full)
+@pytest.mark.parametrize("word", ["fast-import", "read-tree", "update-index"])
+def test_a_full_disk(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+                     ) -> None:
+    git_itself = shutil.which("git")
+    fill(tmp_path, {"bin/git": f'#!/bin/sh\ncase "$1" in {word})\n'
+                               '  echo "fatal: write error: No space left on device" >&2; exit 128\n'
+                               f'esac\nexec {git_itself} "$@"\n'})
+    (tmp_path / "bin/git").chmod(0o755)
+    path = os.environ["PATH"]
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{path}")
     with pytest.raises(LabError, match="the disk is full"):
         copy(tree)
-    monkeypatch.setattr(source, "_put", put)
+    monkeypatch.setenv("PATH", path)
     assert contents(copy(tree).tree) == contents(tree)
 
 
@@ -627,6 +718,9 @@ def test_a_package(tarball: Path, tree: Path) -> None:
     (given.tree / "mark").write_text("kept")
     assert unpack() == given
     assert (given.tree / "mark").exists(), "unpacked once"
+    shutil.rmtree(given.tree)
+    assert unpack() == given
+    assert contents(given.tree) == contents(tree)
 
 
 def test_a_damaged_package(tarball: Path, cache: Path) -> None:
@@ -634,8 +728,8 @@ def test_a_damaged_package(tarball: Path, cache: Path) -> None:
     tarball.write_bytes(whole[:len(whole) // 2])
     with pytest.raises(LabError, match=r"linux-source-6\.12\.tar\.xz cannot be unpacked.*remove"):
         unpack()
-    assert not list(cache.glob("work/*/tree"))
-    assert not list(cache.glob("work/*/.new-*"))
+    assert not list(cache.glob("trees/*/tree"))
+    assert not list(cache.glob("trees/*/.new-*"))
     tarball.write_bytes(whole)
     assert unpack().version == "6.8.3"
 

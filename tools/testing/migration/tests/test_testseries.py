@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import LATER, debian_tree
+from conftest import LATER, debian_tree, taken
 from test_series import git, make
 
 from lab import defect
@@ -219,11 +219,13 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[
 
     def get(base: str) -> tuple[Path, Path]:
         if base not in made:
-            tree = debian_tree(base).tree
+            source = debian_tree(base)
+            tree = source.tree
             repo = tmp_path_factory.mktemp(f"linux-{base}")
-            for path in [*touched(base), "MAINTAINERS"]:
-                # As released: the lab's tree may be a variant just now.
-                variant._State(tree).copy_pristine(path, repo / path)
+            # As released: the lab's tree may be a variant just now.
+            with source.kept.scratch(source.pristine) as scratch:
+                scratch.take_out([*touched(base), "MAINTAINERS"])
+                shutil.copytree(scratch.files, repo, dirs_exist_ok=True)
             git(repo, "init", "-q")
             git(repo, "add", "-A", "-f")
             git(repo, "commit", "-qm", "released")
@@ -369,7 +371,7 @@ def test_what_maintainers_names_is_there_and_in_order(base: str, applied: Applie
 
 
 def near(repo: Path, base: str, version: str) -> Source:
-    return Source(load(base), version, {}, "k", repo)
+    return taken(Source(load(base), version, {}, "k", repo), repo.parent / "work")
 
 
 @pytest.mark.parametrize("base", BASES)

@@ -9,12 +9,14 @@ import types
 from pathlib import Path
 
 import pytest
+from conftest import taken
 
 from lab.base import Base
 from lab.defect import Defect, Kernel, Queue, Show
 from lab.errors import LabError
 from lab.kernel import variant
 from lab.kernel.source import Source
+from lab.kernel.tree import Tree
 
 RMAP = "".join(f"/* line {number} */\n" for number in range(1, 30)) + "int protection;\n"
 FILES = {
@@ -88,7 +90,23 @@ def source(tmp_path: Path) -> Source:
     tree = tmp_path / "work" / "tree"
     write(tree, FILES)
     base = Base(name="4.14", package=None, suites=(), drop=(), add=(), cflags="", cmdline="")
-    return Source(base=base, version="4.14.67", identity={}, key="k", tree=tree)
+    return taken(Source(base=base, version="4.14.67", identity={}, key="k", tree=tree))
+
+
+def changed(source: Source, name: str, content: str | bytes | None) -> Source:
+    """The source with another file, or without it."""
+    path = source.tree / name
+    if content is None:
+        path.unlink()
+    elif isinstance(content, str):
+        path.write_text(content)
+    else:
+        path.write_bytes(content)
+    return taken(source)
+
+
+def pristine(source: Source) -> None:
+    variant.put(source, variant.make("pristine", "as it is", ""))
 
 
 @pytest.fixture
@@ -260,7 +278,7 @@ def test_a_series_that_names_no_file_is_an_error(source: Source, queue: Path) ->
 
 def test_a_patch_that_does_not_apply_is_named_with_its_hunk(source: Source, queue: Path) -> None:
     # git's own patch would take this one with fuzz: only the outer context line differs.
-    (source.tree / "mm/rmap.c").write_text(RMAP.replace("/* line 20 */", "/* line XX */"))
+    source = changed(source, "mm/rmap.c", RMAP.replace("/* line 20 */", "/* line XX */"))
     with pytest.raises(LabError) as caught:
         variant.plan(source, DEFECT)
     assert "4.14/0001-change.patch does not apply to 4.14.67 at mm/rmap.c, hunk 2 of 2" \
@@ -269,31 +287,38 @@ def test_a_patch_that_does_not_apply_is_named_with_its_hunk(source: Source, queu
 
 
 def test_a_patch_the_tree_has_already_is_said_to_be_there(source: Source, queue: Path) -> None:
-    (source.tree / "mm/rmap.c").write_text(fixed_files()["mm/rmap.c"].replace(
+    source = changed(source, "mm/rmap.c", fixed_files()["mm/rmap.c"].replace(
         "int added_later;\n", ""))
     with pytest.raises(LabError, match="0001-change.patch .* has it already"):
         variant.plan(source, DEFECT)
 
 
 def test_a_patch_for_a_file_that_is_not_there_names_the_file(source: Source, queue: Path) -> None:
-    (source.tree / "mm/rmap.c").unlink()
+    source = changed(source, "mm/rmap.c", None)
     with pytest.raises(LabError, match="0001-change.patch.*mm/rmap.c"):
         variant.plan(source, DEFECT)
 
 
 def test_a_patch_cannot_reach_out_of_the_tree(source: Source, queue: Path) -> None:
     (queue / "0001-change.patch").write_text(CHANGE.replace("mm/rmap.c", "../rmap.c"))
-    with pytest.raises(LabError, match="outside"):
+    with pytest.raises(LabError, match=r"outside the kernel tree: \.\./rmap\.c"):
+        variant.plan(source, DEFECT)
+    (queue / "0001-change.patch").write_text(SECOND.replace("mm/new/new.c", "mm/../../new.c"))
+    with pytest.raises(LabError, match=r"outside the kernel tree: mm/\.\./\.\./new\.c"):
         variant.plan(source, DEFECT)
 
 
 def test_a_removed_line_that_looks_like_a_header_is_none(source: Source, queue: Path) -> None:
-    (source.tree / "mm/rmap.c").write_text("-- a/etc/passwd\nint x;\n")
+    source = changed(source, "mm/rmap.c", "-- a/etc/passwd\nint x;\n")
     (queue / "0001-change.patch").write_text(
         "--- a/mm/rmap.c\n+++ b/mm/rmap.c\n@@ -1,2 +1 @@\n--- a/etc/passwd\n int x;\n")
     (queue / "series").write_text("0001-change.patch\n")
     fixed = variant.plan(source, DEFECT)[1]
-    assert variant._touched(fixed.diff) == ["mm/rmap.c"]
+    with source.kept.scratch(source.pristine) as scratch:
+        assert not scratch.apply(fixed.diff)
+        changes = source.kept.changes(source.pristine, scratch.state())
+    assert [(one.path, one.line, one.removed) for one in changes] == [
+        ("mm/rmap.c", 1, ("-- a/etc/passwd",))]
     variant.put(source, fixed)
     assert (source.tree / "mm/rmap.c").read_text() == "int x;\n"
 
@@ -302,12 +327,12 @@ def test_bytes_that_are_no_utf8_and_form_feeds_survive(source: Source, queue: Pa
     path = source.tree / "mm/rmap.c"
     content = RMAP.encode().replace(
         b"/* line 12 */", b"/* \xe9\x0c\x85 \r */").replace(b"line 20", b"line \xe9")
-    path.write_bytes(content)
+    source = changed(source, "mm/rmap.c", content)
     (queue / "0001-change.patch").write_bytes(CHANGE.encode().replace(b"line 20", b"line \xe9"))
     _vulnerable, fixed = variant.plan(source, DEFECT)
     variant.put(source, fixed)
     assert b"/* \xe9\x0c\x85 \r */" in path.read_bytes() and b"int added;" in path.read_bytes()
-    variant.restore(source.tree)
+    pristine(source)
     assert path.read_bytes() == content
 
 
@@ -352,18 +377,23 @@ def test_somebody_elses_change_is_not_overwritten(source: Source, queue: Path) -
     assert (source.tree / "mm/rmap.c").read_text() == "int mine;\n"
 
 
-def test_after_restore_the_tree_may_change_and_is_the_new_pristine(source: Source,
-                                                                   queue: Path) -> None:
-    variant.put(source, variant.plan(source, DEFECT)[1])
-    variant.restore(source.tree)
-    assert read(source.tree) == FILES
-    assert not (source.tree.parent / "variant").exists()
-    newer = RMAP.replace("line 29", "newer")
-    (source.tree / "mm/rmap.c").write_text(newer)
+def test_a_kill_while_files_are_changed_is_made_good(source: Source, queue: Path) -> None:
     vulnerable, fixed = variant.plan(source, DEFECT)
     variant.put(source, fixed)
+    times = {name: (source.tree / name).stat().st_mtime_ns for name in read(source.tree)}
+    # As git leaves it, half way from the one to the other.
+    (source.tree.parent / "changing").touch()
+    (source.tree.parent / "git/index.lock").write_text("half")
+    write(source.tree, {"mm/gone.c": "int g", "mm/litter/x.c": "int x;\n"})
+    (source.tree / "mm/new/new.c").unlink()
+    variant.put(source, fixed)
+    assert read(source.tree) == fixed_files()
+    assert {name for name, time in times.items()
+            if (source.tree / name).stat().st_mtime_ns != time} == {"mm/new/new.c"}
+    assert not (source.tree.parent / "changing").exists()
+    (source.tree.parent / "changing").touch()
     variant.put(source, vulnerable)
-    assert (source.tree / "mm/rmap.c").read_text() == newer
+    assert read(source.tree) == FILES
 
 
 def killed_after(lines: int, source: Source, wanted: variant.Variant) -> bool:
@@ -374,9 +404,7 @@ def killed_after(lines: int, source: Source, wanted: variant.Variant) -> bool:
 
         def trace(frame: types.FrameType, event: str, _arg: object) -> object:
             nonlocal left
-            # Only where files change: each line of the diff parser would take a minute.
-            if frame.f_code.co_filename != variant.__file__ or \
-                    frame.f_code.co_name not in ("put", "_save", "copy_pristine", "copy"):
+            if frame.f_code.co_filename not in (variant.__file__, tree_file):
                 return trace
             if event == "line":
                 left -= 1
@@ -384,6 +412,7 @@ def killed_after(lines: int, source: Source, wanted: variant.Variant) -> bool:
                     os._exit(9)
             return trace
 
+        tree_file = sys.modules[Tree.__module__].__file__
         sys.settrace(trace)
         variant.put(source, wanted)
         os._exit(0)
@@ -411,9 +440,6 @@ def test_a_kill_at_any_line_is_made_good_by_the_next_put(source: Source, queue: 
             assert read(source.tree) == files, lines
             if alive:
                 break
-            # From nothing each time: the first put is the one that writes the pristine copies.
-            variant.restore(source.tree)
-            assert read(source.tree) == FILES, lines
             lines += 1
         assert lines > 60, "the child was hardly ever killed"
 
@@ -424,6 +450,7 @@ def test_files_of_ours_go_into_both_kernels(source: Source, queue: Path, tmp_pat
     repo = tmp_path / "repo"
     write(repo, {"lib/play.c": "int play;\n", "lib/play.h": "int header;\n"})
     write(source.tree, {"lib/Makefile": "obj-y += a.o\n"})
+    source = taken(source)
     monkeypatch.setattr(variant, "REPO", repo)
     ours = {"lib/play.c": "int play;\n", "lib/play.h": "int header;\n",
             "lib/Makefile": "obj-y += a.o\nobj-y += play.o\n"}
@@ -434,7 +461,7 @@ def test_files_of_ours_go_into_both_kernels(source: Source, queue: Path, tmp_pat
     assert read(source.tree) == {**FILES, **ours}
     variant.put(source, fixed)
     assert read(source.tree) == {**fixed_files(), **ours}
-    variant.restore(source.tree)
+    pristine(source)
     assert read(source.tree) == before
 
 
@@ -445,6 +472,7 @@ def test_a_file_of_ours_never_takes_the_place_of_the_kernels(source: Source, que
     assert queue
     write(tmp_path / "repo", {"mm/other.c": "int ours;\n"})
     write(source.tree, {"mm/Makefile": "\n"})
+    source = taken(source)
     monkeypatch.setattr(variant, "REPO", tmp_path / "repo")
     with pytest.raises(LabError, match="has a mm/other.c of its own"):
         variant.plan(source, dataclasses.replace(DEFECT, kernel=Kernel(add=("mm/other.c",))))

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from lab.arch import Arch
 from lab.errors import LabError
-from lab.kernel import kconfig, source as sources, variant as variants
+from lab.kernel import kconfig, variant as variants
 from lab.kernel.source import Source
 from lab.kernel.variant import Variant
 from lab.paths import atomic_dir, cache_dir, disk_full, have, is_full, locked, need_space
@@ -127,7 +127,6 @@ def _build(source: Source, variant: Variant, arch: Arch, debug: bool, asked: kco
     log.write_text("", encoding="utf-8")
 
     with _trusted(obj) as lock:
-        sources.check(source)
         variants.put(source, variant)
         progress.update("configuring")
         kconfig.make(source, obj, asked, arch, log)

@@ -1,42 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Makes a work tree vulnerable or fixed: two states of one source, and nothing else between them.
+"""Makes variants of a source, vulnerable and fixed, with nothing else between them.
 
 A tree that has the protection is the fixed one as it is, and the defect's revert.cocci takes the
 protection out of it.  A tree that never had it is the vulnerable one as it is, and the patches of
 queue/<base> put it in.  A defect that only the first patches lay open has those in its vulnerable
 tree.  A race that is too narrow to be met in each boot is made wider in both, by the defect's
 amplifier.cocci.
-
-What put() changes in a work tree is written down beside the tree before it is changed, in
-<work>/variant/:
-
-    pristine/<file>     the file as the source has it, with its time; kept once it is there
-    state.json          per file: hash of the pristine content, hashes of what the lab put there
-    new/                files about to be moved into the tree
-
-so that after a kill at any point the next put() knows what is the lab's and what is the source's.
 """
 
 import hashlib
-import json
-import os
 import re
 import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from lab.defect import Amplifier, Defect
 from lab.errors import LabError
 from lab.kernel import kconfig, spatch
-from lab.kernel.source import Source
+from lab.kernel.source import Source, check
+from lab.kernel.tree import Change, Scratch, first_line
 from lab.paths import REPO
 
 QUEUE = REPO / "queue"
-
-_ABSENT = "absent"      # in place of a hash: the file does not exist
 
 
 @dataclass(frozen=True)
@@ -109,24 +95,26 @@ def put(source: Source, variant: Variant) -> None:
 
     A file that is right already is not touched; any other gets a new time, so that make rebuilds
     what depends on it, also where the file goes back to its pristine content.
-    LabError where a file is neither pristine nor the lab's own.
+    LabError where a file was changed by something else than the lab, and where another run has
+    brought the tree up to date with another source.
     """
-    _State(source.tree).put(variant.diff)
-
-
-def restore(tree: Path) -> None:
-    """Make `tree` pristine and forget its state, before its source is brought up to date."""
-    state = _State(tree)
-    state.put("")
-    # The state goes first and the copies after it: copies without a state are only litter.
-    state.file.unlink(missing_ok=True)
-    shutil.rmtree(state.folder, ignore_errors=True)
+    check(source)
+    with source.kept.scratch(source.pristine) as scratch:
+        _lay(source, scratch, variant.diff)
+        state = scratch.state()
+    source.kept.switch(state)
 
 
 def make(name: str, how: str, diff: str, places: tuple[str, ...] = ()) -> Variant:
     """A variant of a tree: `diff` against its pristine state, under a name."""
     key = hashlib.sha256(diff.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return Variant(name, how, diff, key, places)
+
+
+def _lay(source: Source, scratch: Scratch, diff: str) -> None:
+    """Apply to the pristine tree what was made of it."""
+    if diff and (why := scratch.apply(diff)):
+        raise LabError(f"the variant of {source.version} cannot be made: {first_line(why)}")
 
 
 def _with_files(source: Source, files: tuple[str, ...], diff: str) -> str:
@@ -136,171 +124,20 @@ def _with_files(source: Source, files: tuple[str, ...], diff: str) -> str:
     """
     if not files:
         return diff
-    with tempfile.TemporaryDirectory(prefix="lab-files-") as folder:
-        scratch = _Scratch(source.tree, Path(folder))
-        makefiles = sorted({str(Path(file).parent / "Makefile") for file in files
-                            if file.endswith(".c")})
-        scratch.take([*_touched(diff), *makefiles, *files])
-        if diff and (done := _apply(scratch.new, diff)).returncode != 0:
-            raise LabError(f"the variant of {source.version} cannot be made: "
-                           f"{_first_line(done.stderr)}")
+    built = [Path(file) for file in files if file.endswith(".c")]
+    makefiles = tuple(sorted({str(file.parent / "Makefile") for file in built}))
+    with source.kept.scratch(source.pristine) as scratch:
+        _lay(source, scratch, diff)
+        if own := scratch.take_out(files):
+            raise LabError(f"{source.version} has a {own[0]} of its own")
+        scratch.take_out(makefiles)
         for file in files:
-            if (scratch.new / file).exists():
-                raise LabError(f"{source.version} has a {file} of its own")
-            (scratch.new / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(REPO / file, scratch.new / file)
-        for makefile in makefiles:
-            with open(scratch.new / makefile, "a", encoding="utf-8") as text:
-                for file in files:
-                    if file.endswith(".c") and str(Path(file).parent / "Makefile") == makefile:
-                        text.write(f"obj-y += {Path(file).stem}.o\n")
-        return scratch.diff()
-
-
-# ---- diffs ---------------------------------------------------------------------------------
-
-
-@dataclass
-class _Change:
-    """A run of changed lines in a file."""
-
-    line: int                                       # in the old file
-    removed: list[str] = field(default_factory=list)
-    added: list[str] = field(default_factory=list)
-
-
-@dataclass
-class _FileDiff:
-    path: str
-    hunks: list[int] = field(default_factory=list)  # first old line of each
-    changes: list[_Change] = field(default_factory=list)
-
-
-_HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@")
-
-
-def _parse_diff(diff: str) -> list[_FileDiff]:
-    """The files of a unified diff, also one with a mail in front of it.
-
-    Lines are counted as the hunk headers say, so that a removed line "-- a/x" is no header.
-    """
-    files: list[_FileDiff] = []
-    old_left = new_left = line = 0
-    change: _Change | None = None
-
-    def begin(path: str) -> None:
-        if not files or files[-1].path != path:
-            files.append(_FileDiff(path))
-
-    for text in diff.split("\n"):
-        if old_left > 0 or new_left > 0:
-            kind, rest = text[:1], text[1:]
-            if kind in ("-", "+"):
-                if change is None:
-                    change = _Change(line)
-                    files[-1].changes.append(change)
-                if kind == "-":
-                    change.removed.append(rest)
-                    old_left, line = old_left - 1, line + 1
-                else:
-                    change.added.append(rest)
-                    new_left -= 1
-            elif kind != "\\":          # "\ No newline at end of file" is no line
-                change = None
-                old_left, new_left, line = old_left - 1, new_left - 1, line + 1
-            continue
-        change = None
-        if hunk := _HUNK.match(text):
-            if not files:
-                raise LabError("a diff begins with a hunk, and names no file")
-            line = int(hunk[1])
-            old_left = int(hunk[2] or 1)
-            new_left = int(hunk[3] or 1)
-            files[-1].hunks.append(line)
-        elif header := re.match(r"diff --git a/(\S+) b/(\S+)$", text):
-            begin(header[1])
-            begin(header[2])
-        elif header := re.match(r"(?:---|\+\+\+) [ab]/(\S+)", text):
-            begin(header[1])
-    return files
-
-
-def _touched(diff: str) -> list[str]:
-    """The files that a diff names; LabError for one outside the tree."""
-    paths = sorted({file.path for file in _parse_diff(diff)})
-    for path in paths:
-        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-            raise LabError(f"a patch names a file outside the kernel tree: {path}")
-    return paths
-
-
-def _git(folder: Path, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
-    """Run git in a folder that is no repository, whatever is above it and in ~/.gitconfig."""
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "LC_ALL": "C",
-        "HOME": str(folder),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": "/dev/null",
-        # git apply inside a repository passes over files that are outside its own folder.
-        "GIT_CEILING_DIRECTORIES": str(folder.parent),
-    }
-    return subprocess.run(["git", *arguments], cwd=folder, env=environment, input=text, text=True,
-                          encoding="utf-8", errors="surrogateescape", capture_output=True,
-                          check=False)
-
-
-def _apply(folder: Path, diff: str) -> subprocess.CompletedProcess[str]:
-    return _git(folder, "apply", "--whitespace=nowarn", "-", text=diff)
-
-
-def _read(path: Path) -> str:
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as handle:
-        return handle.read()
-
-
-class _Scratch:
-    """Two copies of some files of a pristine tree: a/ stays, b/ is worked on."""
-
-    def __init__(self, tree: Path, folder: Path) -> None:
-        self.state = _State(tree)
-        # git compares the names of folders: no symbolic links on the way.
-        self.top = folder.resolve()
-        self.old, self.new = self.top / "a", self.top / "b"
-        self.old.mkdir()
-        self.new.mkdir()
-        self.have: set[str] = set()
-
-    def take(self, paths: list[str]) -> None:
-        """Copy the files named, those that exist, unless they are here already."""
-        for path in paths:
-            if path in self.have:
-                continue
-            self.have.add(path)
-            for side in (self.old, self.new):
-                self.state.copy_pristine(path, side / path)
-
-    def diff(self) -> str:
-        """What was changed in b/."""
-        done = _git(self.top, "diff", "--no-index", "--no-prefix", "--no-ext-diff", "--no-color",
-                    "--no-renames", "--full-index", "a", "b")
-        if done.returncode not in (0, 1) or done.stderr.strip():
-            raise LabError(f"git diff failed: {_first_line(done.stderr)}")
-        return done.stdout
-
-    def keep(self) -> None:
-        """Remember what b/ is now."""
-        shutil.copytree(self.new, self.top / "kept")
-
-    def diff_since(self) -> str:
-        """What was changed in b/ since keep(); the pristine files are lost over it."""
-        shutil.rmtree(self.old)
-        (self.top / "kept").rename(self.old)
-        return self.diff()
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "it said nothing")
+            (scratch.files / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(REPO / file, scratch.files / file)
+        for one in built:
+            with open(scratch.files / one.parent / "Makefile", "a", encoding="utf-8") as text:
+                text.write(f"obj-y += {one.stem}.o\n")
+        return source.kept.diff(source.pristine, scratch.put_in((*makefiles, *files)))
 
 
 # ---- rules ---------------------------------------------------------------------------------
@@ -327,14 +164,10 @@ def functions(text: str) -> Iterator[tuple[str, int, int]]:
 
 
 @dataclass(frozen=True)
-class Place:
+class Place(Change):
     """A run of lines that a rule changed."""
 
-    path: str
     function: str               # "no function" outside of any
-    line: int                   # in the file before the rule
-    removed: tuple[str, ...]
-    added: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -353,32 +186,27 @@ def edit(source: Source, rule: Path, files: tuple[str, ...], about: str, before:
 
     `about` names whose rule it is.  Changes no tree.  LabError where it has none of them.
     """
-    with tempfile.TemporaryDirectory(prefix="lab-rule-") as folder:
-        scratch = _Scratch(source.tree, Path(folder))
-        scratch.take([*_touched(before), *files])
-        if before and (done := _apply(scratch.new, before)).returncode != 0:
-            raise LabError(f"the variant of {source.version} cannot be made: "
-                           f"{_first_line(done.stderr)}")
-        have = tuple(path for path in files if (scratch.new / path).exists())
+    with source.kept.scratch(source.pristine) as scratch:
+        _lay(source, scratch, before)
+        have = scratch.take_out(files)
         if not have:
             raise LabError(f"{source.version} has no {files[0]}, which {about} is about: "
                            "is it a whole kernel tree?")
         defined = [(path, *function) for path in have
-                   for function in functions(_read(scratch.new / path))]
-        scratch.keep()
-        spatch.patch(rule, scratch.new, have)
-        diff = scratch.diff()
-        own = _parse_diff(scratch.diff_since())
-    if not own:
+                   for function in functions(_read(scratch.files / path))]
+        old = scratch.state()
+        spatch.patch(rule, scratch.files, have)
+        new = scratch.put_in(have)
+    if new == old:
         return None
 
     places = [
-        Place(file.path, next((name for path, name, first, last in defined
-                               if path == file.path and first <= change.line <= last),
-                              "no function"),
-              change.line, tuple(change.removed), tuple(change.added))
-        for file in own for change in file.changes]
-    return Edit(diff, tuple(places), frozenset(name for _path, name, _first, _last in defined))
+        Place(change.path, change.line, change.removed, change.added,
+              next((name for path, name, first, last in defined
+                    if path == change.path and first <= change.line <= last), "no function"))
+        for change in source.kept.changes(old, new)]
+    return Edit(source.kept.diff(source.pristine, new), tuple(places),
+                frozenset(name for _path, name, _first, _last in defined))
 
 
 def wanted_places(places: tuple[str, ...], exist: frozenset[str]) -> dict[str, bool]:
@@ -516,161 +344,48 @@ def _with_it(patches: list[Path], defect: Defect) -> list[Path]:
     return [patch for patch, name in zip(patches, names) if name not in defect.queue.without]
 
 
-def queue_diff(source: Source, patches: list[Path]) -> str:
+def queue_diff(source: Source, patches: Sequence[Path]) -> str:
     """The diff that the patches make together on the pristine tree."""
-    with tempfile.TemporaryDirectory(prefix="lab-queue-") as folder:
-        scratch = _Scratch(source.tree, Path(folder))
-        for patch in patches:
-            text = _read(patch)
-            scratch.take(_touched(text))
-            done = _apply(scratch.new, text)
-            if done.returncode != 0:
-                raise LabError(_why_not(source, patch, text, scratch.new, done.stderr))
-        diff = scratch.diff()
+    with source.kept.scratch(source.pristine) as scratch:
+        if scratch.apply(patches):
+            raise LabError(_why_not(source, patches))
+        diff = source.kept.diff(source.pristine, scratch.state())
     if not diff:
         raise LabError(f"the patches of queue/{source.base.name} change nothing in "
                        f"{source.version}")
     return diff
 
 
-def text_of(source: Source, variant: Variant, path: str) -> str:
-    """The file `path` of a variant; LabError where there is none."""
-    with tempfile.TemporaryDirectory(prefix="lab-file-") as folder:
-        scratch = _Scratch(source.tree, Path(folder))
-        scratch.take([path])
-        if path in _touched(variant.diff):
-            done = _git(scratch.new, "apply", "--whitespace=nowarn", f"--include={path}", "-",
-                        text=variant.diff)
-            if done.returncode != 0:
-                raise LabError(f"{path} of {source.version} is not what the variant was made of: "
-                               f"{_first_line(done.stderr)}")
-        if not (scratch.new / path).is_file():
-            raise LabError(f"{source.version} has no {path}")
-        return _read(scratch.new / path)
-
-
-def _why_not(source: Source, patch: Path, text: str, folder: Path, stderr: str) -> str:
-    """One line about a patch that git refused: the patch, the file, the hunk, and the reverse."""
-    where = ""
-    if failed := re.search(r"patch failed: (.+):(\d+)", stderr):
-        path, line = failed[1], int(failed[2])
-        hunks: list[int] = next((file.hunks for file in _parse_diff(text) if file.path == path), [])
-        number = f"hunk {hunks.index(line) + 1} of {len(hunks)} " if line in hunks else ""
-        where = f"{path}, {number}(line {line})"
-    else:
-        where = _first_line(stderr).removeprefix("error: ")
-    back = _git(folder, "apply", "--whitespace=nowarn", "--check", "--reverse", "-", text=text)
-    already = ": its reverse does, so this tree has it already" if back.returncode == 0 \
-        else ", nor does its reverse"
+def _why_not(source: Source, patches: Sequence[Path]) -> str:
+    """One line about the first patch that git refuses: the patch, the file, the hunk, and the
+    reverse."""
+    with source.kept.scratch(source.pristine) as scratch:
+        patch, why = next((patch, why) for patch in patches if (why := scratch.apply([patch])))
+        back = scratch.apply([patch], "--check", "--reverse")
+    if outside := re.search(r"(?:error: |invalid path ')((?:[^':]*/)?\.\.(?:/[^':]*)?)[':]", why):
+        return f"a patch names a file outside the kernel tree: {outside[1]}"
+    where = first_line(why).removeprefix("error: ")
+    if failed := re.search(r"patch failed: (.+):(\d+)", why):
+        # From the file's header to the next one's.
+        part = _read(patch).partition(f"\n+++ b/{failed[1]}\n")[2].partition("\ndiff --git ")[0]
+        hunks = re.findall(r"(?m)^@@ -(\d+)", part)
+        number = f"hunk {hunks.index(failed[2]) + 1} of {len(hunks)} " if failed[2] in hunks else ""
+        where = f"{failed[1]}, {number}(line {failed[2]})"
+    already = ", nor does its reverse" if back else \
+        ": its reverse does, so this tree has it already"
     return (f"{patch.parent.name}/{patch.name} does not apply to {source.version} at "
             f"{where}{already}")
 
 
-# ---- the state of a work tree --------------------------------------------------------------
+def text_of(source: Source, variant: Variant, path: str) -> str:
+    """The file `path` of a variant; LabError where there is none."""
+    with source.kept.scratch(source.pristine) as scratch:
+        _lay(source, scratch, variant.diff)
+        if not scratch.take_out([path]):
+            raise LabError(f"{source.version} has no {path}")
+        return _read(scratch.files / path)
 
 
-def _hash(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
-        return _ABSENT
-
-
-class _State:
-    """What the lab has changed in a work tree, and how to change it back."""
-
-    def __init__(self, tree: Path) -> None:
-        self.tree = tree
-        self.folder = tree.parent / "variant"
-        self.file = self.folder / "state.json"
-
-    def _load(self) -> dict[str, dict[str, list[str]]]:
-        try:
-            files: dict[str, dict[str, list[str]]] = json.loads(self.file.read_text("utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError as err:
-            raise LabError(f"{self.file} cannot be read: remove {self.tree.parent} and run "
-                           "again") from err
-        return files
-
-    def _save(self, files: dict[str, dict[str, list[str]]]) -> None:
-        new = self.folder / "state.json.new"
-        new.write_text(json.dumps(files, indent=1, sort_keys=True), encoding="utf-8")
-        new.replace(self.file)
-
-    def _pristine(self, path: str) -> Path:
-        return self.folder / "pristine" / path
-
-    def copy_pristine(self, path: str, dest: Path) -> None:
-        """Copy a file's pristine content to `dest`; nothing where it does not exist.
-
-        Needs no lock: put() writes its state down before it touches a file, so a file that was
-        not in the state *after* it was read was pristine when it was read.
-        """
-        def copy(source: Path) -> bool:
-            dest.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                shutil.copy2(source, dest)
-            except FileNotFoundError:
-                return False
-            return True
-
-        copied = copy(self.tree / path)
-        entry = self._load().get(path)
-        if entry is None:
-            return
-        if entry["pristine"] == [_ABSENT]:
-            if copied:
-                dest.unlink()
-        elif not copy(self._pristine(path)):
-            raise LabError(f"{self._pristine(path)} is gone: remove {self.tree.parent} and run "
-                           "again")
-
-    def put(self, diff: str) -> None:
-        """Make the tree pristine plus `diff`."""
-        if not diff and not self.file.exists():
-            return
-        new = self.folder / "new"
-        if new.exists():
-            shutil.rmtree(new)
-        new.mkdir(parents=True)
-        files = self._load()
-        paths = sorted(set(files) | set(_touched(diff)))
-
-        for path in paths:
-            self.copy_pristine(path, new / path)
-        if diff:
-            done = _apply(new, diff)
-            if done.returncode != 0:
-                raise LabError(f"the work tree {self.tree} is not what it was a moment ago "
-                               f"({_first_line(done.stderr)}): run again")
-
-        for path in paths:
-            have, want = _hash(self.tree / path), _hash(new / path)
-            entry = files.get(path)
-            if entry is not None and have not in entry["pristine"] + entry["ours"]:
-                raise LabError(f"{self.tree / path} was changed by something else than the lab: "
-                               f"remove {self.tree.parent} and run again")
-            if have == want:
-                continue
-            if entry is None:
-                if have != _ABSENT:
-                    keep = self._pristine(path)
-                    keep.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(self.tree / path, keep)
-                entry = files[path] = {"pristine": [have], "ours": []}
-            # Also what was put there before stays listed: a kill before the replacement below
-            # leaves that in the tree.
-            if want not in entry["pristine"] + entry["ours"]:
-                entry["ours"].append(want)
-            self._save(files)
-            if want == _ABSENT:
-                (self.tree / path).unlink()
-                continue
-            # Not the pristine file's own time: objects built from the other state are newer
-            # than that, and make would keep them.
-            os.utime(new / path)
-            (self.tree / path).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(new / path, self.tree / path)
-        shutil.rmtree(new)
+def _read(path: Path) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as handle:
+        return handle.read()

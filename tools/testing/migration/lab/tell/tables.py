@@ -129,7 +129,8 @@ def facts(told: dict[str, Any], own: list[tuple[str, str]]) -> list[tuple[str, s
         ("Repeat", told["command"]),
         ("Source", " ".join(source.get(key, "") for key in ("package", "package_version")).strip()
          or f"a tree of {source['version']}"),
-        ("Contents", f"sha256 {source['sha256']}" if "sha256" in source else ""),
+        ("Contents", f"sha256 {source['sha256']}" if "sha256" in source
+         else f"git tree {source['tree']}" if "tree" in source else ""),
         ("Git", f"{source['git']}{dirty}" if "git" in source else ""), *own,
         ("Compiler", told["compiler"]),
         ("Guest", f"{told['arch']}, {made.get('qemu') or 'QEMU'} with {told['accel']}"),
