@@ -47,7 +47,7 @@ def test_a_boot_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name:
     one = variant.make(name, "as it is", "")
     source = Source(base.load("6.12"), "6.12.1", {}, "k", tmp_path)
     kernel = build.Kernel(tmp_path / "image", tmp_path / "config", {}, True, 0.0)
-    made = prove.Prepared(source, (one,), {name: kernel}, {}, tmp_path / "initrd", arch.load())
+    made = prove.Prepared(source, (one,), {name: kernel}, tmp_path / "initrd", arch.load())
     wanted = prove.Wanted(defect=defect.load("exec-temp-stack"), base="6.12", kernel=None, boots=1,
                           accel="tcg", debug=False, limit=None, tests=(), out=tmp_path, command="x")
     boot = prove.boot(wanted, made, one, home, 1, "tcg", Progress())
@@ -113,7 +113,7 @@ def test_the_guest_and_the_user_are_told_whose_turn_it_is(
         for file in ("config", "identity.json"):
             (home / file).write_text("")
         kernel = build.Kernel(tmp_path / "image", tmp_path / "config", {}, True, 0.0)
-        made = prove.Prepared(source, (one,), {one.name: kernel}, {}, tmp_path / "initrd",
+        made = prove.Prepared(source, (one,), {one.name: kernel}, tmp_path / "initrd",
                               arch.load())
         progress = Progress()
         prove.boot(wanted(tmp_path), made, one, home, 2, "tcg", progress)

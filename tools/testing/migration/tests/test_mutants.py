@@ -463,7 +463,7 @@ def boot_of(folder: Path, body: str, base: str = "6.12", enough: prove.Enough | 
     for name in ("config", "identity.json"):
         (home / name).write_text(name)
     source = Source(load_base(base), f"{base}.1", {}, "k", folder)
-    made = prove.Prepared(source, (AS_IT_IS,), {}, {}, folder,
+    made = prove.Prepared(source, (AS_IT_IS,), {}, folder,
                           dataclasses.replace(arch.load(), qemu=str(script)))
     return prove.boot(wanted(folder, limit=20), made, variant.make("mine", "", ""), home, 1, "tcg",
                       Progress(open("/dev/null", "w")), enough)
@@ -565,7 +565,7 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Said], 
     monkeypatch.setattr(variant, "plan", lambda *_: (fixed, fixed))
     monkeypatch.setattr(mutants, "make", made)
     monkeypatch.setattr(build, "kernel", kernel)
-    monkeypatch.setattr(selftest, "build", lambda *_: selftest.Built(
+    monkeypatch.setattr(selftest, "build", lambda *_, **_more: selftest.Built(
         {name: tmp_path for name in selftest.names()}, "6.12.1", tmp_path))
     (tmp_path / "initrd").write_text("initrd")
     monkeypatch.setattr(initramfs, "initramfs", lambda _programs: tmp_path / "initrd")

@@ -14,9 +14,10 @@ import pytest
 from conftest import NO_TREES, debian_tree, outside_make
 from test_queue import released_tree
 
-from lab.guest import initramfs, qemu
+from lab.guest import initramfs, qemu, selftest
 from lab.judge import klog, ktap, verdict
 from lab.paths import REPO
+from lab.progress import Progress
 from lab.verbs import prove
 
 FULL = pytest.mark.skipif(os.environ.get("FULL") != "1",
@@ -175,8 +176,7 @@ def boot(prepared: prove.Prepared, tmp_path: Path, text: str, limit: float = 60
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\n" + text)
     programs = {"script": script}
-    for name, path in prepared.programs.items():
-        programs[name] = path
+    programs |= selftest.build(prepared.arch, Progress(), prepared.source).programs
     what = qemu.Guest(prepared.arch, "tcg", prepared.kernels["fixed"].image,
                       initramfs.initramfs(programs), "lab.run=script")
     folder = tmp_path / "boot"

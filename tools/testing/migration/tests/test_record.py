@@ -97,7 +97,7 @@ def test_what_make_prove_leaves_can_be_recorded(tmp_path: Path, monkeypatch: pyt
     kernels = {"vulnerable": kernel, "fixed": kernel}
     both = (variant.make("vulnerable", "queue/4.18/series.unshare (11 patches)", "-", ("a:1 b",)),
             variant.make("fixed", "queue/4.18 (28 patches)", "+"))
-    ready = prove.Prepared(source, both, kernels, {}, tmp_path / "initrd", arch.load())
+    ready = prove.Prepared(source, both, kernels, tmp_path / "initrd", arch.load())
 
     def qemu_boot(_what: qemu.Guest, folder: Path, *_rest: object) -> qemu.Outcome:
         (folder / "console.log").write_text("")

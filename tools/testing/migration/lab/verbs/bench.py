@@ -23,7 +23,7 @@ from typing import Any
 from lab import provenance
 from lab.arch import Arch
 from lab.errors import LabError
-from lab.guest import initramfs, qemu, selftest
+from lab.guest import qemu
 from lab.judge.verdict import Boot
 from lab.kernel import build, variant
 from lab.kernel.source import Source
@@ -142,10 +142,9 @@ def run(wanted: prove.Wanted, arch: Arch, progress: Progress) -> dict[str, Any]:
     progress.step(f"making the variants of {source.version}")
     ones = variants(source)
     progress.done("; ".join(f"{one.name}: {one.how}" for one in ones))
-    programs = selftest.build(arch, progress, source, wanted.harness, other=PROGRAM).programs
-    initrd = initramfs.initramfs(programs)
+    initrd = prove.image(wanted, source, {}, arch, progress, PROGRAM)
     kernels = {one.name: build.kernel(source, one, arch, wanted.debug, progress) for one in ones}
-    made = prove.Prepared(source, ones, kernels, programs, initrd, arch)
+    made = prove.Prepared(source, ones, kernels, initrd, arch)
     accel = qemu.choose_accel(wanted.accel, arch, kernels[ones[0].name].image, initrd, progress)
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-bench-{source.version}"
     origin = provenance.of_run(arch, (), [one.how for one in ones], (PROGRAM,))

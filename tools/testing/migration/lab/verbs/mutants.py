@@ -35,7 +35,7 @@ from pathlib import Path
 from lab import arch as arches, defect, provenance, schema
 from lab.arch import Arch
 from lab.errors import LabError
-from lab.guest import booted, initramfs, qemu, selftest
+from lab.guest import booted, qemu
 from lab.guest.booted import Booted
 from lab.judge import summary as summaries
 from lab.judge.klog import Complaint
@@ -286,13 +286,8 @@ def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress, resume:
             row.status, row.why = NOT_THERE, row.mutant.absent
     progress.done(f"{sum(row.made is not None for row in rows)} of {len(rows)}")
 
-    programs = selftest.build(arch, progress, source, wanted.harness).programs
     tests = tuple(dict.fromkeys(test for row in rows for test in row.mutant.tests))
-    for test in tests:
-        if test not in programs:
-            raise LabError(f"a mutant names the selftest {test}, and {selftest.FOLDER} has none "
-                           "of that name")
-    initrd = initramfs.initramfs(programs)
+    initrd = prove.image(wanted, source, dict.fromkeys(tests, "a mutant"), arch, progress)
     kernel = build.kernel(source, fixed, arch, wanted.debug, progress, needs.kernel.options)
     accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-mutants-{source.version}"
@@ -301,7 +296,7 @@ def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress, resume:
     def boots(one: Variant, some: tuple[str, ...], tell: Callable[[Boot], str]) -> Booted:
         image = kernel if one is fixed else build.kernel(source, one, arch, wanted.debug, progress,
                                                          needs.kernel.options)
-        made = prove.Prepared(source, (fixed, one), {one.name: image}, programs, initrd, arch)
+        made = prove.Prepared(source, (fixed, one), {one.name: image}, initrd, arch)
         # The defect's own symptoms are what a mutant is to show.
         asked = dataclasses.replace(wanted, defect=dataclasses.replace(
             needs, show=dataclasses.replace(needs.show, selftests=some, symptoms=())))

@@ -65,8 +65,7 @@ class Prepared:
     source: Source
     variants: tuple[Variant, ...]           # vulnerable, fixed
     kernels: dict[str, Kernel]
-    programs: dict[str, Path]               # the selftests
-    initrd: Path
+    initrd: Path                            # the guest's file system, with the selftests
     arch: Arch
 
 
@@ -82,6 +81,20 @@ def find_source(base: str | None, kernel: Path | None, progress: Progress) -> So
     return from_base(chosen, progress)
 
 
+def image(wanted: Wanted, source: Source, named: dict[str, str], arch: Arch, progress: Progress,
+          other: Path | None = None) -> Path:
+    """The guest's file system with the selftests, or with `other` alone.
+
+    LabError where there is none of those that are `named`: by whom is said with each.
+    """
+    programs = selftest.build(arch, progress, source, wanted.harness, other=other).programs
+    for name, who in named.items():
+        if name not in programs:
+            raise LabError(f"{who} names the selftest {name}, and {selftest.FOLDER} has none "
+                           "of that name")
+    return initramfs.initramfs(programs)
+
+
 def prepare(wanted: Wanted, arch: Arch, progress: Progress,
             only: tuple[str, ...] = ("vulnerable", "fixed")) -> Prepared:
     """Source, variants, kernels and the guest's file system."""
@@ -89,16 +102,12 @@ def prepare(wanted: Wanted, arch: Arch, progress: Progress,
     progress.step(f"making the variants of {source.version}")
     variants = variant.plan(source, wanted.defect, wanted.form)
     progress.done("; ".join(f"{one.name}: {one.how}" for one in variants))
-    programs = selftest.build(arch, progress, source, wanted.harness).programs
-    missing = [name for name in wanted.defect.show.selftests if name not in programs]
-    if missing:
-        raise LabError(f"defects/{wanted.defect.name} names the selftest {missing[0]}, and "
-                       f"{selftest.FOLDER} has none of that name")
-    initrd = initramfs.initramfs(programs)
+    initrd = image(wanted, source, dict.fromkeys(
+        wanted.defect.show.selftests, f"defects/{wanted.defect.name}"), arch, progress)
     kernels = {one.name: build.kernel(source, one, arch, wanted.debug, progress,
                                       wanted.defect.kernel.options)
                for one in variants if one.name in only}
-    return Prepared(source, variants, kernels, programs, initrd, arch)
+    return Prepared(source, variants, kernels, initrd, arch)
 
 
 def run(wanted: Wanted, arch: Arch, progress: Progress) -> Summary:
