@@ -185,13 +185,19 @@ def _debian() -> bool:
     """Debian or a distribution made from it, with apt-get."""
     if not shutil.which("apt-get"):
         return False
+    fields = os_release()
+    kinds = f"{fields.get('ID', '')} {fields.get('ID_LIKE', '')}".split()
+    return "debian" in kinds or "ubuntu" in kinds
+
+
+def os_release() -> dict[str, str]:
+    """What the distribution says of itself; nothing where it says nothing."""
     try:
         lines = OS_RELEASE.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return False
-    fields = dict(line.split("=", 1) for line in lines if "=" in line)
-    kinds = f"{fields.get('ID', '')} {fields.get('ID_LIKE', '')}".replace('"', " ").split()
-    return "debian" in kinds or "ubuntu" in kinds
+        return {}
+    return {name: value.strip('"') for name, _equals, value in
+            (line.partition("=") for line in lines)}
 
 
 def _have_lists() -> bool:

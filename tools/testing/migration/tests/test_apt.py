@@ -15,7 +15,7 @@ import pytest
 
 from lab import deps
 from lab.base import Base
-from lab.errors import LabError
+from lab.errors import LabError, NoSource
 from lab.kernel import apt
 from lab.paths import HOME
 from lab.progress import Progress
@@ -55,8 +55,10 @@ def configure(top: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Make `text` the machine's apt configuration."""
     (top / "parts").mkdir(exist_ok=True)
     # Compressed, because apt makes plain lists of a mirror on disk links into the mirror.
-    (top / "machine.conf").write_text(f'Dir::Etc::parts "{top}/parts";\n'
-                                      f'Acquire::GzipIndexes "true";\n{text}')
+    (top / "machine.conf").write_text(
+        f'Dir::Etc::parts "{top}/parts";\nDir::Etc::sourcelist "{top}/etc/sources.list";\n'
+        f'Dir::Etc::sourceparts "{top}/etc/sources.list.d";\nDir::State::lists "{top}/lists";\n'
+        f'Dir::Cache "{top}/apt-cache";\nAcquire::GzipIndexes "true";\n{text}')
     monkeypatch.setenv("APT_CONFIG", str(top / "machine.conf"))
 
 
@@ -67,8 +69,9 @@ class Archive:
         self.top, self.keys = top, keys
 
     def publish(self, suite: str, versions: list[str], key: str = "debian",
-                expired: bool = False) -> None:
-        root = self.top / ("debian-security" if suite.endswith("-security") else "debian")
+                expired: bool = False, origin: str = "Debian") -> None:
+        """Of another origin than Debian it is in a folder of that name."""
+        root = self.top / (origin.lower() + "-security" * suite.endswith("-security"))
         packages = []
         for version in versions:
             deb = root / "pool" / f"{PACKAGE}_{version}_all.deb"
@@ -85,7 +88,7 @@ class Archive:
         name = f"main/binary-{architecture}/Packages"
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(index)
-        release = (f"Origin: Debian\nLabel: Debian\nSuite: {suite}\nCodename: {suite}\n"
+        release = (f"Origin: {origin}\nLabel: Debian\nSuite: {suite}\nCodename: {suite}\n"
                    "Date: Thu, 01 Jan 2026 00:00:00 UTC\n"
                    + ("Valid-Until: Fri, 02 Jan 2026 00:00:00 UTC\n" if expired else "")
                    + f"Architectures: all {architecture}\nComponents: main\nSHA256:\n"
@@ -113,9 +116,8 @@ def archive(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> Arch
     """The archive, with a machine whose apt sources name it."""
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "a cache"))
     monkeypatch.setattr(apt, "USR_SRC", tmp_path / "src")
-    monkeypatch.setattr(apt, "ETC", tmp_path / "etc")
     monkeypatch.setattr(apt, "KEYRING", keys / "debian.gpg")
-    monkeypatch.setattr(apt, "OS_RELEASE", tmp_path / "os-release")
+    monkeypatch.setattr(deps, "OS_RELEASE", tmp_path / "os-release")
     (tmp_path / "os-release").write_text("VERSION_CODENAME=bookworm\n")
     (tmp_path / "etc").mkdir()
     # Not the configuration of the machine that runs the tests.
@@ -247,10 +249,11 @@ def test_the_next_mirror_is_tried(archive: Archive, tmp_path: Path, dead: str,
 CHILD = """
 import io, sys, time
 from pathlib import Path
+from lab import deps
 from lab.kernel import apt
 from lab.base import Base
 from lab.progress import Progress
-apt.KEYRING, apt.ETC, apt.OS_RELEASE = (Path(name) for name in {paths!r})
+apt.KEYRING, deps.OS_RELEASE = (Path(name) for name in {paths!r})
 extract = apt._extract
 def slow(*arguments):
     arguments[2].write_bytes(b"half")
@@ -263,7 +266,7 @@ apt.source_package(Base("5.10", {package!r}, ("bullseye", "bullseye-security"), 
 
 
 def test_killed_while_unpacking(archive: Archive) -> None:
-    paths = [str(path) for path in (apt.KEYRING, apt.ETC, apt.OS_RELEASE)]
+    paths = [str(path) for path in (apt.KEYRING, deps.OS_RELEASE)]
     process = subprocess.Popen(
         [sys.executable, "-c", CHILD.format(paths=paths, package=PACKAGE)], cwd=HOME,
         stdout=subprocess.PIPE, text=True)
@@ -356,9 +359,9 @@ def write(top: Path, files: dict[str, str]) -> None:
 
 @pytest.fixture
 def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(apt, "ETC", tmp_path / "etc")
-    monkeypatch.setattr(apt, "OS_RELEASE", tmp_path / "os-release")
+    monkeypatch.setattr(deps, "OS_RELEASE", tmp_path / "os-release")
     (tmp_path / "os-release").write_text('VERSION_CODENAME="bookworm"\n')
+    configure(tmp_path, monkeypatch, "")
     return tmp_path
 
 
@@ -398,25 +401,55 @@ deb http://m.example/debian stable contrib
                              apt.Mirror("http://s.example/debian-security", True)]
 
 
-def test_third_parties_are_left_out(etc: Path) -> None:
+def test_what_is_not_debians_by_its_name_is_left_out(etc: Path) -> None:
     write(etc, {
         "sources.list": "deb http://plain.example/debian bookworm main\n",
         "sources.list.d/a.list":
-            "deb [signed-by=/usr/share/keyrings/vendor.gpg] http://v.example/debian bookworm main\n"
             "deb http://cloud.example/apt cloud-sdk-bookworm main\n"
             "deb http://docker.example/linux/debian bookworm stable\n",
         "sources.list.d/b.sources":
             "Types: deb\nURIs: http://off.example/debian\nSuites: bookworm\nComponents: main\n"
             "Enabled: no\n\nTypes: deb\nURIs: http://node.example\nSuites: nodistro\n"
-            "Components: main\n\nTypes: deb\nURIs: http://inline.example/debian\n"
-            "Suites: bookworm\nComponents: main\nSigned-By:\n -----BEGIN PGP\n .\n xyz\n",
+            "Components: main\n",
         "sources.list.d/c.list.disabled": "deb http://d.example/debian bookworm main\n",
         "sources.list.d/z.sources":
             "Types: deb\nURIs: http://sure.example/debian\nSuites: stable\nComponents: main\n"
             "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
     })
     assert [mirror.uri for mirror in apt.mirrors()] == \
-        ["http://sure.example/debian", "http://plain.example/debian"]
+        ["http://plain.example/debian", "http://sure.example/debian"]
+
+
+def test_what_is_not_debians_by_its_lists_is_left_out(archive: Archive, tmp_path: Path,
+                                                      keys: Path) -> None:
+    archive.publish("bookworm", ["1"], key="other", origin="Vendor")
+    archive.publish("bookworm", ["2"])
+    write(tmp_path, {
+        "sources.list.d/a.list":
+            f"deb [signed-by={keys}/other.gpg] file:{tmp_path}/vendor bookworm main\n"
+            "deb file:/nowhere/debian bookworm main\n",
+        "sources.list.d/b.sources":
+            f"Types: deb\nURIs: file:{tmp_path}/debian\nSuites: bookworm\nComponents: main\n"
+            "Signed-By:\n" + "".join(
+                f" {line or '.'}\n" for line in run(
+                    ["gpg", "--homedir", str(keys), "--armor", "--export", "debian@test"]
+                ).decode().splitlines()),
+    })
+    (tmp_path / "etc/sources.list").unlink()
+    vendor, nowhere, debian = (f"file:{place}" for place in
+                               (tmp_path / "vendor", "/nowhere/debian", tmp_path / "debian"))
+    assert [mirror.uri for mirror in apt.mirrors()] == [vendor, nowhere, debian]
+    for name in ("lists/partial", "apt-cache/archives/partial"):
+        (tmp_path / name).mkdir(parents=True)
+    subprocess.run(["apt-get", "-o", "APT::Sandbox::User=root", "update"], capture_output=True,
+                   check=False)
+    assert [mirror.uri for mirror in apt.mirrors()] == [debian, nowhere]
+
+
+def test_sources_that_apt_cannot_read(etc: Path) -> None:
+    write(etc, {"sources.list": "deb http://m.example/debian\n"})
+    with pytest.raises(NoSource, match="apt cannot read its own sources: E: Malformed entry 1"):
+        apt.mirrors()
 
 
 def test_the_security_mirror_is_the_one_beside(etc: Path) -> None:

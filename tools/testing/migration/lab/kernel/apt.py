@@ -25,9 +25,7 @@ from lab.errors import LabError, NoSource
 from lab.paths import cache_dir, disk_full, is_full, locked, need_space
 from lab.progress import Progress
 
-ETC = Path("/etc/apt")
 USR_SRC = Path("/usr/src")
-OS_RELEASE = Path("/etc/os-release")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 # A package, what is unpacked of it, and room to spare.
@@ -328,8 +326,8 @@ def _sources(suites: tuple[str, ...], found: list[Mirror]) -> Iterator[str]:
                  if uri.endswith("/debian") and f"{uri}-security" not in security]
     of_security = [suite.endswith("-security") for suite in suites]
     if not archives and not all(of_security) or not security and any(of_security):
-        raise NoSource(f"no Debian mirror with {' and '.join(suites)} in {ETC}/sources.list and "
-                       f"{ETC}/sources.list.d: the lab takes the mirror's address from there")
+        raise NoSource(f"no Debian mirror with {' and '.join(suites)} in apt's sources: the lab "
+                       "takes the mirror's address from there")
     for number in range(max(len(archives), len(security))):
         yield "\n".join(
             "Types: deb\n"
@@ -345,81 +343,31 @@ def mirrors() -> list[Mirror]:
     """The mirrors of Debian itself in the machine's apt sources, in the order of trying them.
 
     That an entry's suite is the machine's release does not make it Debian's archive: others name
-    theirs so too.  One that is signed by a key that is not Debian's is left out; one that names
-    Debian's keyring comes before one that names none.  apt checks the signature in any case.
+    theirs so too.  Whose it is stands in the signed lists.  Where these have been read, others'
+    archives are left out, and Debian's come before those of which nothing is known yet.  apt
+    checks the signature in any case.
     """
-    release = re.search(r'^VERSION_CODENAME="?(\w+)', _text(OS_RELEASE), re.M)
-    debian = _ALIASES | ({release[1]} if release else set())
-    ranked: list[tuple[int, Mirror]] = []
-    for entry in _entries():
-        if "deb" not in entry["types"].split() or "main" not in entry["components"].split() \
-                or entry.get("enabled", "yes").lower() in ("no", "false", "0", "off"):
-            continue
-        signed_by = entry.get("signed-by", "").strip()
-        if signed_by and not all(Path(key.rstrip("!")).name.startswith("debian-archive-")
-                                 for key in re.split(r"[,\s]+", signed_by)):
-            continue
-        for suite in entry["suites"].split():
-            name, _dash, kind = re.sub(r"/updates$", "-security", suite).partition("-")
-            if name not in debian:
-                continue
-            for uri in entry["uris"].split():
-                # A disc has no other suites.
-                if not uri.startswith("cdrom:"):
-                    ranked.append((0 if signed_by else 1,
-                                   Mirror(uri.rstrip("/"), kind == "security")))
+    debian = _ALIASES | {deps.os_release().get("VERSION_CODENAME")}
+    known = {(suite, uri): origin.startswith("Debian")
+             for suite, uri, origin in _targets("--release-info")}
+    ranked: list[tuple[bool, Mirror]] = []
+    for suite, uri, _origin in _targets("--no-release-info"):
+        name, _dash, kind = re.sub(r"/updates$", "-security", suite).partition("-")
+        # A disc has no other suites.
+        if name in debian and not uri.startswith("cdrom:") and known.get((suite, uri), True):
+            ranked.append(((suite, uri) not in known,
+                           Mirror(uri.rstrip("/"), kind == "security")))
     ranked.sort(key=lambda pair: pair[0])
     return list(dict.fromkeys(mirror for _rank, mirror in ranked))
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+def _targets(which: str) -> list[list[str]]:
+    """Suite, address and origin of each list with packages of main in the machine's apt sources.
 
-
-def _entries() -> Iterator[dict[str, str]]:
-    """The entries of the machine's apt sources, as deb822 fields with names in lower case."""
-    parts = sorted((ETC / "sources.list.d").glob("*"))
-    for path in [ETC / "sources.list", *parts]:
-        if path.suffix == ".sources":
-            entries = _deb822(_text(path))
-        elif path.suffix == ".list":
-            entries = _one_line(_text(path))
-        else:
-            continue
-        for entry in entries:
-            if all(name in entry for name in ("types", "uris", "suites", "components")):
-                yield entry
-
-
-def _deb822(text: str) -> Iterator[dict[str, str]]:
-    """Stanzas of `Name: value`; a line that begins with a blank goes on with the one before it."""
-    entry: dict[str, str] = {}
-    name = ""
-    for line in [*text.splitlines(), ""]:
-        if line.startswith("#"):
-            continue            # also between the lines of one value
-        if not line.strip():
-            if entry:
-                yield entry
-            entry, name = {}, ""
-        elif line[0] in " \t":
-            if name:
-                entry[name] += f" {line.strip()}"
-        elif ":" in line:
-            name, _colon, value = line.partition(":")
-            name = name.strip().lower()
-            entry[name] = value.strip()
-
-
-def _one_line(text: str) -> Iterator[dict[str, str]]:
-    """Lines `deb [option=value ...] uri suite component ...`."""
-    pattern = re.compile(r"\s*(deb|deb-src)\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#]*)")
-    for line in text.splitlines():
-        if found := pattern.match(line):
-            options = {name: value for name, _equals, value in
-                       (option.lower().partition("=") for option in (found[2] or "").split())}
-            yield {**options, "types": found[1], "uris": found[3], "suites": found[4],
-                   "components": found[5]}
+    With "--release-info" those that apt has read, else all, without an origin.
+    """
+    said = _run(["apt-get", "indextargets", which, "--format",
+                 "$(RELEASE)\t$(REPO_URI)\t$(ORIGIN)", "Created-By: Packages", "Component: main"])
+    if said.returncode != 0:
+        raise NoSource(f"apt cannot read its own sources: {_error(said.stderr)}")
+    return [line.split("\t") for line in said.stdout.splitlines()]
