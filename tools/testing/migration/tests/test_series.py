@@ -71,6 +71,22 @@ def test_every_queue_can_be_written(base: str, tmp_path: Path) -> None:
     assert max(len(line) for line in cover.splitlines()) <= 80
 
 
+@pytest.mark.parametrize("folder", ["mm", "tools/testing/selftests/mm"])
+def test_it_is_the_same_from_anywhere(folder: str, tmp_path: Path,
+                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a subfolder of a repository git leaves out what is not below that."""
+    def files(name: str) -> list[tuple[str, str]]:
+        series.write("7.3", tmp_path / name)
+        return [(path.name, re.sub("(?m)^Date: .*", "", path.read_text(encoding="utf-8")))
+                for path in sorted((tmp_path / name).iterdir())]
+
+    monkeypatch.chdir(REPO)
+    wanted = files("one")
+    assert len(wanted) > 2
+    monkeypatch.chdir(REPO / folder)
+    assert files("two") == wanted
+
+
 # Those with queue/cover-letter, which is about this patch.
 FLUSH = "mm-hugetlb-flush-all-who-share-a-PMD-table-when-a-pa"
 LETTERS = ["4.4", "4.9", "4.14", "4.18", "4.19", "5.4"]

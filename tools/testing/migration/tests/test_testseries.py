@@ -12,7 +12,7 @@ import pytest
 from conftest import LATER, debian_tree, taken
 from test_series import git, make
 
-from lab import defect
+from lab import arch, defect
 from lab.base import load
 from lab.errors import LabError
 from lab.guest import selftest
@@ -207,6 +207,16 @@ def test_the_cover_letter(base: str, tmp_path: Path) -> None:
 def test_a_queue_is_still_written(tmp_path: Path) -> None:
     names = [path.name for path in series.write("4.14", tmp_path).patches]
     assert names == [path.name for path in variant.series("4.14")]
+
+
+def test_its_options_are_read_as_all_are(tmp_path: Path) -> None:
+    source = Source(load("7.3"), "7.3.1", {}, "k", tmp_path / "tree")
+    (tmp_path / "config").write_text("# Why.\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=4\n")
+    assert testseries.options(source, arch.load(), tmp_path) == \
+        ("CONFIG_A=y", "# CONFIG_B is not set", "CONFIG_C=4")
+    (tmp_path / "config").write_text("CONFIG_A\n")
+    with pytest.raises(LabError, match="config:1: neither an option nor a comment: CONFIG_A"):
+        testseries.options(source, arch.load(), tmp_path)
 
 
 # ---- on the released sources ---------------------------------------------------------------

@@ -108,8 +108,20 @@ def options(source: Source, arch: Arch, room: Path = ROOM) -> tuple[str, ...]:
     known = kconfig.symbols(source.tree, arch)
     lines = [line for name in defect.names() for line in defect.load(name).kernel.options
              if fragment.parse(line, "a defect").keys() <= known]
-    lines += [line for line in _read(room / "config").splitlines() if line.startswith("CONFIG_")]
-    return tuple(dict.fromkeys(lines))
+    config = fragment.parse(_read(room / "config"), str(room / "config"))
+    return tuple(dict.fromkeys([*lines, *(fragment.line(*one) for one in config.items())]))
+
+
+def count(diff: str, *how: str) -> str:
+    """What `git apply --stat` and its like say of a diff.  LabError where it is none.
+
+    Whatever the current folder is: in one of a repository git leaves out what is not below that.
+    """
+    done = subprocess.run(["git", "apply", *how, "-"], input=diff, text=True, encoding="utf-8",
+                          cwd="/", capture_output=True, check=False)
+    if done.returncode != 0:
+        raise LabError(f"git apply {how[0]} failed: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _diff(source: Source, room: Path) -> str:
@@ -201,9 +213,5 @@ def _in_tree(path: str, data: bytes, base: str) -> bytes:
 
 def _summary(diff: str) -> str:
     """What git format-patch has between the changelog and the diff."""
-    # In a folder of a repository git leaves out what is not below that.
-    done = subprocess.run(["git", "apply", "--stat", "--summary", "-"], input=diff, text=True,
-                          encoding="utf-8", cwd="/", capture_output=True, check=False)
-    if done.returncode != 0:
-        raise LabError(f"git apply --stat failed: {done.stderr.strip()}")
-    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+    said = count(diff, "--stat", "--summary")
+    return "".join(f"{line.rstrip()}\n" for line in said.splitlines())
