@@ -48,6 +48,21 @@ def outside_make() -> dict[str, str]:
             if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")}
 
 
+def make(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run make at the top, with these variables in the environment."""
+    return subprocess.run(["make", "--no-print-directory", *words], cwd=REPO, text=True,
+                          capture_output=True, check=False, env={**outside_make(), **environment})
+
+
+def refused(*words: str, **environment: str) -> str:
+    """The one line of an error with which make ends."""
+    done = make(*words, **environment)
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("make:")]
+    assert done.returncode != 0 and done.stdout == "", done.stdout
+    assert len(errors) == 1 and errors[0].startswith("error: "), done.stderr
+    return errors[0]
+
+
 def debian_tarball(name: str) -> Path:
     """Debian's source of base `name`, packed; skips the test where it is not to be had."""
     if FAST:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import debian_files, outside_make, taken
+from conftest import debian_files, make, refused, taken
 from test_queue import released_tree
 
 from lab import defect
@@ -581,21 +581,16 @@ def test_a_device_must_be_told_before_the_copy(where: str, want: str, tmp_path: 
         assert "fix-mmu_notifier-in-migrate_misplaced" in found.apply[-1]
 
 
-def make(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", "--no-print-directory", "audit", *words], cwd=REPO, text=True,
-                          env=outside_make(), capture_output=True, check=False)
-
-
 @pytest.mark.slow
 def test_the_front_door(tmp_path: Path) -> None:
     tree = small_tree(tmp_path, {"mm/rmap.c": WALK % "", "mm/hugetlb.c": SHARE,
                                  "mm/migrate.c": MOVE})
-    done = make(f"KERNEL={tree}")
+    done = make("audit", f"KERNEL={tree}")
     assert done.returncode != 0
     assert done.stdout.startswith("Linux 4.14.113\n")
     assert re.search(r"(?m)^VULNERABLE +pmd-share-migrate\n +mm/rmap\.c:1 try_to_unmap_one$",
                      done.stdout)
-    told = json.loads(make(f"KERNEL={tree}", "AUDIT=json").stdout)
+    told = json.loads(make("audit", f"KERNEL={tree}", "AUDIT=json").stdout)
     assert told["version"] == "4.14.113"
     assert {one["defect"] for one in told["defects"]} == {one.name for one in ALL}
 
@@ -607,7 +602,4 @@ def test_the_front_door(tmp_path: Path) -> None:
     (["KERNEL=/usr", "AUDIT=xml"], "AUDIT=xml: json or nothing is wanted"),
 ])
 def test_errors_are_one_line(words: list[str], reason: str) -> None:
-    done = make(*words)
-    assert done.returncode != 0
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
-    assert len(lines) == 1 and lines[0].startswith("error: ") and reason in lines[0]
+    assert reason in refused("audit", *words)

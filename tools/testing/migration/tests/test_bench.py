@@ -4,13 +4,12 @@
 import dataclasses
 import json
 import re
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import FULL, debian_tree, outside_make
+from conftest import FULL, debian_tree, make, refused
 
 from lab import arch, provenance
 from lab.errors import LabError
@@ -18,7 +17,6 @@ from lab.judge import ktap
 from lab.judge.klog import Complaint
 from lab.judge.verdict import Boot
 from lab.kernel import variant
-from lab.paths import REPO
 from lab.tell import record, rst
 from lab.verbs import bench
 
@@ -158,11 +156,6 @@ def test_without_a_queue_there_is_nothing_to_compare() -> None:
         bench.variants(source)
 
 
-def make(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", "--no-print-directory", "bench", *words], cwd=REPO, text=True,
-                          capture_output=True, check=False, env={**outside_make(), **environment})
-
-
 @pytest.mark.parametrize("words, says", [
     (("ROUNDS=0",), "ROUNDS=0: a whole number"),
     (("BOOTS=2",), "BOOTS= means nothing to bench"),
@@ -171,14 +164,13 @@ def make(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     (("O=/",), "O=/ is a folder"),
 ])
 def test_bad_input_is_one_line(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
-    done = make(f"OUT={tmp_path}/out", *words, LAB_CACHE=str(tmp_path / "cache"))
-    errors = [text for text in done.stderr.splitlines() if not text.startswith("make:")]
-    assert done.returncode != 0 and len(errors) == 1 and says in errors[0], done.stderr
+    assert says in refused("bench", f"OUT={tmp_path}/out", *words,
+                           LAB_CACHE=str(tmp_path / "cache"))
 
 
 @pytest.mark.skipif(not FULL, reason="boots two kernels: FULL=1")
 def test_612(tmp_path: Path) -> None:
     debian_tree("6.12")
-    done = make("BASE=6.12", "ROUNDS=1", f"OUT={tmp_path}", f"O={tmp_path}/t.rst")
+    done = make("bench", "BASE=6.12", "ROUNDS=1", f"OUT={tmp_path}", f"O={tmp_path}/t.rst")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "asleep, 512" in (tmp_path / "t.rst").read_text()

@@ -8,18 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import outside_make
+from conftest import make, outside_make, refused
 
 from lab import options
 from lab.errors import LabError
 from lab.paths import REPO
 
 MIGRATION = REPO / "tools" / "testing" / "migration" / "migration.py"
-
-
-def make(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", "--no-print-directory", *words], cwd=REPO, text=True,
-                          capture_output=True, check=False, env={**outside_make(), **environment})
 
 
 def test_make_alone_shows_every_verb_and_variable() -> None:
@@ -58,10 +53,7 @@ def test_list_names_defects_and_bases() -> None:
 ])
 def test_bad_input_is_one_line(tmp_path: Path, words: tuple[str, ...], says: str) -> None:
     out = tmp_path / "out"
-    done = make("prove", f"OUT={out}", *words, LAB_CACHE=str(tmp_path / "cache"))
-    errors = [line for line in done.stderr.splitlines() if not line.startswith("make:")]
-    assert done.returncode != 0
-    assert len(errors) == 1 and errors[0].startswith("error: ") and says in errors[0], done.stderr
+    assert says in refused("prove", f"OUT={out}", *words, LAB_CACHE=str(tmp_path / "cache"))
     assert not out.exists()
 
 

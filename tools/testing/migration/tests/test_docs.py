@@ -4,11 +4,10 @@
 import io
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import LATER, debian_files, outside_make
+from conftest import LATER, debian_files, make
 from test_record import made
 from test_result import deaths
 
@@ -40,9 +39,7 @@ needs_sphinx = pytest.mark.skipif(not shutil.which("sphinx-build"),
 @needs_sphinx
 def test_all_documents_render_without_a_warning(tmp_path: Path) -> None:
     out = tmp_path / "html"
-    done = subprocess.run(["make", "--no-print-directory", "docs", f"O={out}"], cwd=REPO,
-                          text=True, capture_output=True, check=False,
-                          env={**outside_make(), "LAB_CACHE": str(tmp_path / "cache")})
+    done = make("docs", f"O={out}", LAB_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{out}/index.html" in done.stdout
     pages = [str(path.relative_to(REPO / "Documentation").with_suffix(""))

@@ -6,12 +6,11 @@ import io
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import outside_make, wanted
+from conftest import make, wanted
 from test_result import GOLDEN, boot, run, told
 
 from lab import arch, base, defect, provenance
@@ -302,8 +301,8 @@ def test_what_a_run_was_made_with() -> None:
 
 
 def test_make_list_says_what_is_stale() -> None:
-    done = subprocess.run(["make", "--no-print-directory", "list"], cwd=REPO, text=True,
-                          capture_output=True, check=True, env=outside_make())
+    done = make("list")
+    assert done.returncode == 0, done.stderr
     for path in record.RECORDS.glob("*/*.json"):
         kind = path.parent.name
         head = {"mutants": "Tried by make mutants: ", "bench": "Measured by make bench: "}.get(

@@ -20,7 +20,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from test_cli import make
+from conftest import make
 from test_result import GOLDEN, boot, run, told as told_by
 from test_timeline import log
 

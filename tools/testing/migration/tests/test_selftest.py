@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import outside_make
+from conftest import make
 
 from lab import arch, paths
 from lab.base import Base
@@ -20,7 +20,6 @@ from lab.errors import LabError, NoSource
 from lab.guest import selftest
 from lab.kernel import source
 from lab.kernel.source import Source
-from lab.paths import REPO
 from lab.progress import Progress
 
 X86 = arch.load("x86_64")
@@ -215,26 +214,23 @@ def elsewhere(tmp_path: Path) -> Path:
     return programs
 
 
-def make(elsewhere: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        ["make", "--no-print-directory", *words], cwd=REPO, text=True, capture_output=True,
-        check=False, env={**outside_make(), "PATH": str(elsewhere), "LAB_CACHE":
-                          str(elsewhere.parent / "its cache" if "audit" in words
-                              else elsewhere.parent / "its-cache")})
+def make_there(elsewhere: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    cache = elsewhere.parent / ("its cache" if "audit" in words else "its-cache")
+    return make(*words, PATH=str(elsewhere), LAB_CACHE=str(cache))
 
 
 def test_elsewhere_with_a_tree(tree612: Path, elsewhere: Path) -> None:
     """The selftests, and the audit, of a tree that is at hand."""
     dest = elsewhere.parent / "dest"
-    done = make(elsewhere, "selftests", f"HARNESS={tree612}", f"DEST={dest}")
+    done = make_there(elsewhere, "selftests", f"HARNESS={tree612}", f"DEST={dest}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (dest / "hugetlb_pmd_migrate").stat().st_size > 0
-    done = make(elsewhere, "audit", f"KERNEL={tree612}")
+    done = make_there(elsewhere, "audit", f"KERNEL={tree612}")
     assert "pmd-share-migrate" in done.stdout and "error" not in done.stderr, done.stderr
 
 
 def test_elsewhere_without_one(elsewhere: Path) -> None:
-    done = make(elsewhere, "selftests", f"DEST={elsewhere.parent / 'dest'}")
+    done = make_there(elsewhere, "selftests", f"DEST={elsewhere.parent / 'dest'}")
     assert done.returncode != 0
     assert "name such a tree with HARNESS=/path/to/linux" in done.stderr
     assert "so this is no Debian" in done.stderr and "Traceback" not in done.stderr
@@ -242,5 +238,5 @@ def test_elsewhere_without_one(elsewhere: Path) -> None:
 
 def test_elsewhere_a_package_is_named(elsewhere: Path) -> None:
     (elsewhere / "spatch").unlink()
-    done = make(elsewhere, "audit", "KERNEL=/usr/src")
+    done = make_there(elsewhere, "audit", "KERNEL=/usr/src")
     assert "Debian's coccinelle is missing" in done.stderr

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import PARTS, outside_make, taken
+from conftest import PARTS, make, refused, taken
 from test_queue import released_tree
 
 from lab import defect
@@ -19,11 +19,6 @@ from lab.paths import REPO
 from lab.verbs import series
 
 BASES = sorted(path.parent.name for path in variant.QUEUE.glob("*.*/series"))
-
-
-def make(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", "--no-print-directory", "series", *words], cwd=REPO, text=True,
-                          env=outside_make(), capture_output=True, check=False)
 
 
 def git(folder: Path, *words: str | Path) -> str:
@@ -272,7 +267,7 @@ def test_git_am_takes_it(base: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("base", ["6.12", "6.18", "7.3"])
 def test_the_form_that_does_not_unshare(base: str, tmp_path: Path) -> None:
     """The fixes and what is on top of them, without the tests, under a letter of its own."""
-    done = make(f"BASE={base}", "FORM=flush", f"O={tmp_path}/s")
+    done = make("series", f"BASE={base}", "FORM=flush", f"O={tmp_path}/s")
     assert done.returncode == 0, done.stderr
     wanted = series.subjects([path.read_text(encoding="utf-8")
                               for path in variant.series(base, "series.flush")])
@@ -297,19 +292,19 @@ def test_the_form_that_does_not_unshare(base: str, tmp_path: Path) -> None:
 
 
 def test_a_form_that_is_not_there(tmp_path: Path) -> None:
-    done = make("BASE=6.1", "FORM=flush", f"O={tmp_path}/s")
+    done = make("series", "BASE=6.1", "FORM=flush", f"O={tmp_path}/s")
     assert done.returncode != 0
     assert "error: FORM=flush: there is no queue/6.1/series.flush\n" in done.stderr
     assert not (tmp_path / "s").exists()
 
 
 def test_the_front_door(tmp_path: Path) -> None:
-    done = make("BASE=4.14", f"O={tmp_path}/s")
+    done = make("series", "BASE=4.14", f"O={tmp_path}/s")
     assert done.returncode == 0, done.stderr
     assert f"{tmp_path}/s/0000-cover-letter.patch\n" in done.stdout
     # All but the cover letter, of ten patches.
     assert f"git am -s {tmp_path}/s/{{000[1-9],00[1-9]?}}-*.patch" in done.stdout
-    again = make("BASE=4.14", f"O={tmp_path}/s")
+    again = make("series", "BASE=4.14", f"O={tmp_path}/s")
     assert again.returncode != 0
     assert "name an empty folder with O=" in again.stderr
 
@@ -321,10 +316,7 @@ def test_the_front_door(tmp_path: Path) -> None:
     (["KERNEL=/nonexistent", "O=/nonexistent/x"], "/nonexistent"),
 ])
 def test_errors_are_one_line(words: list[str], reason: str) -> None:
-    done = make(*words)
-    assert done.returncode != 0
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("make: ")]
-    assert len(lines) == 1 and lines[0].startswith("error: ") and reason in lines[0]
+    assert reason in refused("series", *words)
 
 
 def test_a_tree_that_has_a_patch_is_told_so(tmp_path: Path) -> None:

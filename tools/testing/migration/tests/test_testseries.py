@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import LATER, debian_tree, taken
-from test_series import git, make
+from conftest import LATER, debian_tree, make, taken
+from test_series import git
 
 from lab import arch, defect
 from lab.base import load
@@ -75,7 +75,7 @@ def test_it_is_no_form_of_the_fix(tmp_path: Path) -> None:
     """And no base: what FORM= and BASE= offer is another thing."""
     for words, reason in ((["BASE=7.3", "FORM=tests"], "FORM=tests: there is no queue/7.3/series."),
                           (["BASE=tests"], "no series for tests: there are 2.6.34, ")):
-        done = make(*words, f"O={tmp_path}/s")
+        done = make("series", *words, f"O={tmp_path}/s")
         assert done.returncode != 0 and done.stderr.startswith(f"error: {reason}")
         assert not (tmp_path / "s").exists()
 
@@ -168,7 +168,7 @@ class TestPatch:
 @pytest.mark.parametrize("base", BASES)
 def test_it_is_the_same_each_time(base: str, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        assert make(f"BASE={base}", f"O={tmp_path / name}").returncode == 0
+        assert make("series", f"BASE={base}", f"O={tmp_path / name}").returncode == 0
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
     assert len(list((tmp_path / "one").iterdir())) == \
