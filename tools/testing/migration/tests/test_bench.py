@@ -9,11 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import runs
 from conftest import FULL, debian_tree, make, refused
 
 from lab import arch, provenance
 from lab.errors import LabError
-from lab.judge import ktap
 from lab.judge.klog import Complaint
 from lab.judge.verdict import Boot
 from lab.kernel import variant
@@ -26,6 +26,8 @@ SAID = ("lab: start hugetlb_pmd_bench\nTAP version 13\n1..2\n"
         "# bench: {}\nok 1 call_hot_8\nok 2 # SKIP no block that can go offline\n"
         "# Totals: pass:1 fail:0 xfail:0 xpass:0 skip:1 error:0\n"
         "lab: exit hugetlb_pmd_bench 0\nlab: done\n")
+FAILED = SAID.replace("ok 1 call", "not ok 1 call").replace(
+    "pass:1 fail:0", "pass:0 fail:1").replace("bench 0\n", "bench 1\n")
 KEY = ("call", "hot", 8)
 
 
@@ -34,11 +36,7 @@ def line(**changes: str) -> str:
 
 
 def boot(said: str, **changes: Any) -> Boot:
-    values: dict[str, Any] = {
-        "variant": "series", "number": 1, "folder": "/f", "seconds": 1.0, "accel": "tcg",
-        "transcript": ktap.read(said), "complaints": [], "timed_out": False, "guest_exit": 0,
-        "state": "DONE"}
-    return Boot(**(values | changes))
+    return runs.boot("series", text=said, **changes)
 
 
 def test_lines_are_read() -> None:
@@ -65,7 +63,7 @@ def test_wrong_lines_are_refused(changes: dict[str, str], says: str) -> None:
     (SAID, {"complaints": [Complaint("BUG", 3, "kernel BUG at mm/x.c:1!", ())]},
      "the series kernel said: kernel BUG at mm/x.c:1!"),
     (SAID, {"state": "TIMEOUT"}, "boot 1 of the series kernel: TIMEOUT"),
-    (SAID.replace("ok 1 call", "not ok 1 call"), {}, "call_hot_8 failed"),
+    (FAILED, {}, "call_hot_8 failed"),
     ("lab: start b\n1..0 # SKIP needs two NUMA nodes\nlab: exit b 4\nlab: done\n", {},
      "the series kernel measured nothing: needs two NUMA nodes"),
 ])

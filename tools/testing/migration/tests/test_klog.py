@@ -1,17 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """The kernel log reader against golden logs of kernels from 4.4 to 7.x."""
 
-from pathlib import Path
-
 import pytest
+from runs import GOLDEN, golden
 
 from lab.judge import klog
-
-GOLDEN = Path(__file__).resolve().parent / "golden"
-
-
-def golden(name: str) -> str:
-    return (GOLDEN / name).read_bytes().decode("utf-8", "replace")
 
 
 @pytest.mark.parametrize("name, expected", [

@@ -2,17 +2,12 @@
 """The KTAP reader against golden logs, and against each way in which output can be damaged."""
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
+from runs import golden
 
 from lab.judge import ktap
 
-GOLDEN = Path(__file__).resolve().parent / "golden"
-
-
-def golden(name: str) -> ktap.Transcript:
-    return ktap.read((GOLDEN / name).read_bytes().decode("utf-8", "replace"))
 
 
 def program(*lines: str, status: int = 0) -> ktap.Program:
@@ -28,7 +23,7 @@ def outcomes(transcript: ktap.Transcript) -> Counter[str]:
 
 
 def test_a_vulnerable_run() -> None:
-    transcript = golden("vulnerable.ktap")
+    transcript = ktap.read(golden("vulnerable.ktap"))
     assert transcript.done and not transcript.problems()
     assert outcomes(transcript) == {"fail": 26, "pass": 3, "skip": 4}
     whole = transcript.programs[0]
@@ -44,7 +39,7 @@ def test_a_vulnerable_run() -> None:
 
 
 def test_a_fixed_run() -> None:
-    transcript = golden("fixed.ktap")
+    transcript = ktap.read(golden("fixed.ktap"))
     assert transcript.done and not transcript.problems()
     assert outcomes(transcript) == {"pass": 29, "skip": 4}
     assert sum(test.count("lost_migrations") for test in transcript.tests()) == 0
@@ -53,11 +48,11 @@ def test_a_fixed_run() -> None:
 
 
 def test_nothing_at_all() -> None:
-    assert golden("empty.ktap") == ktap.Transcript([], False)
+    assert ktap.read(golden("empty.ktap")) == ktap.Transcript([], False)
 
 
 def test_cut_in_the_middle_of_a_test() -> None:
-    transcript = golden("truncated-in-test.ktap")
+    transcript = ktap.read(golden("truncated-in-test.ktap"))
     assert not transcript.done
     assert outcomes(transcript) == {"pass": 11, "error": 1}
     last = transcript.tests()[-1]
@@ -68,7 +63,7 @@ def test_cut_in_the_middle_of_a_test() -> None:
 
 def test_cut_in_the_middle_of_a_line() -> None:
     """What is left of "ok 12 ..." is "ok 1": it must not be taken for a result."""
-    transcript = golden("truncated-in-line.ktap")
+    transcript = ktap.read(golden("truncated-in-line.ktap"))
     assert not transcript.done
     assert outcomes(transcript) == {"pass": 11, "error": 1}
     assert any("cut line 'ok 1'" in text for text in transcript.problems())
@@ -86,7 +81,7 @@ def test_done_needs_no_newline() -> None:
 
 
 def test_interleaved_lines_make_no_pass() -> None:
-    transcript = golden("interleaved.ktap")
+    transcript = ktap.read(golden("interleaved.ktap"))
     assert outcomes(transcript) == {"pass": 28, "skip": 4, "error": 1}
     assert transcript.tests()[5].outcome == "error"
     assert any("result 6" in text for text in transcript.problems())
@@ -343,7 +338,7 @@ def test_totals_after_a_bail_out_are_no_second_problem() -> None:
 
 def test_any_beginning_of_a_run_is_no_whole_run() -> None:
     """Wherever the output is cut, it is never taken for a whole one."""
-    text = (GOLDEN / "fixed.ktap").read_bytes().decode()
+    text = golden("fixed.ktap")
     for end in range(0, len(text) - len("\r\n"), 7):
         cut = ktap.read(text[:end])
         assert not cut.done, end

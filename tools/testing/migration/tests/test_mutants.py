@@ -15,6 +15,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+import runs
 from conftest import debian_files, refused, taken, wanted
 from test_queue import released_tree
 
@@ -24,7 +25,7 @@ from lab.errors import LabError
 from lab.guest import initramfs, qemu, selftest
 from lab.guest.booted import Booted
 from lab.judge import klog, ktap
-from lab.judge.verdict import Boot, boot_state
+from lab.judge.verdict import Boot
 from lab.kernel import build, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
@@ -379,11 +380,9 @@ BAD = "BUG: Bad page state in process a  pfn:1\n"
 
 
 def booted(said: str, log: str = "", number: int = 1, name: str = "mine") -> Boot:
-    transcript, complaints = ktap.read(said), klog.read(log)
-    late = not transcript.done and not complaints
-    status = None if late else 0
-    return Boot(name, number, f"out/{name}/boot-{number:02}", 9.0, "tcg", transcript, complaints,
-                late, status, boot_state(transcript, complaints, late, status))
+    late = not ktap.read(said).done and not klog.read(log)
+    return runs.boot(name, number, said, log, late, None if late else 0,
+                     folder=f"out/{name}/boot-{number:02}", seconds=9.0)
 
 
 def judged(*boots: Boot, here: str = "", survives: str = "") -> tuple[str, str]:

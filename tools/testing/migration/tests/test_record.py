@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import make, wanted
-from test_result import GOLDEN, boot, run, told
+from runs import boot, golden, run, told
 
 from lab import arch, base, defect, provenance
 from lab.errors import LabError
@@ -100,7 +100,7 @@ def test_what_make_prove_leaves_can_be_recorded(tmp_path: Path, monkeypatch: pyt
 
     def qemu_boot(_what: qemu.Guest, folder: Path, *_rest: object) -> qemu.Outcome:
         (folder / "console.log").write_text("")
-        text = (GOLDEN / f"{folder.parent.name}.ktap").read_text()
+        text = golden(f"{folder.parent.name}.ktap")
         (folder / "ktap.log").write_text(text)
         return qemu.Outcome(0, False, 9.0, False)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 from conftest import make
-from test_result import GOLDEN, boot, run, told as told_by
+from runs import boot, golden, run, told as told_by
 from test_timeline import log
 
 from lab import defect
@@ -41,7 +41,7 @@ def made(kind: str, version: str, day: int, **changes: object) -> Summary:
     texts, console = {"PROVED": (old, new), "MISSED": (new, new), "REGRESSED": (old, old),
                       "INCOMPLETE": (old, ""), "CRASHED": (old, new)}[kind], ""
     if kind == "CRASHED":
-        console = (GOLDEN / "bug.console").read_text()
+        console = golden("bug.console")
     whole = run([boot("vulnerable", text=texts[0])], [boot("fixed", text=texts[1], log=console)])
     assert whole.verdict == kind
     values: dict[str, object] = {

@@ -8,53 +8,17 @@ import re
 import xml.etree.ElementTree as ET
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import pytest
+from runs import boot, golden, run, told
 
 from lab.errors import LabError
-from lab.judge import klog, ktap, summary
+from lab.judge import summary
 from lab.judge.summary import KernelSummary, Summary
-from lab.judge.verdict import Boot, boot_state, decide
+from lab.judge.verdict import Boot
 from lab.tell import page, result, rst, tables, text as terminal
 from lab.tell.page import Proof
 from lab.words import percent
-
-GOLDEN = Path(__file__).resolve().parent / "golden"
-
-
-def boot(variant: str, number: int = 1, text: str | None = None, log: str = "") -> Boot:
-    if text is None:
-        text = (GOLDEN / f"{variant}.ktap").read_bytes().decode()
-    transcript, complaints = ktap.read(text), klog.read(log)
-    return Boot(variant, number, f"out/{variant}-{number}", 11.26, "tcg", transcript, complaints,
-                False, 0, boot_state(transcript, complaints, False, 0))
-
-
-def run(left: list[Boot], right: list[Boot], wanted: int = 1, **changes: Any) -> Summary:
-    words = {key: changes[key] for key in ("harm", "counts") if key in changes}
-    verdict, why = decide(left, right, wanted, **words)
-    variants = {
-        name: summary.kernel(
-            how, places, boots, diff=Path(f"out/{name}.diff"), initrd=Path("out/initrd"),
-            image=Path(f"out/{name}-1/bzImage"), config=Path(f"out/{name}-1/config"))
-        for name, how, places, boots in (
-            ("vulnerable", "revert.cocci (2 places)",
-             ("mm/rmap.c:1775 try_to_unmap_one", "mm/rmap.c:2164 try_to_migrate_one"), left),
-            ("fixed", "as it is", (), right))}
-    made = Summary(
-        defect="pmd-share-migrate", title="a migration of a hugetlb page loses writes", base="6.12",
-        arch="x86_64", accel="tcg", debug=False, command="make prove BASE=6.12",
-        source={"package": "linux-source-6.12", "version": "6.12.57-1"}, compiler="gcc 12.2.0",
-        started="2025-01-02T01:04:05+00:00", seconds=301.3, variants=variants, verdict=verdict,
-        why=why)
-    return dataclasses.replace(made, **changes)
-
-
-def told(made: Summary) -> dict[str, Any]:
-    """As verdict.json has it."""
-    report: dict[str, Any] = json.loads(json.dumps(made.report()))
-    return report
 
 
 def totals(boots: list[Boot]) -> KernelSummary:
@@ -66,7 +30,7 @@ def proved() -> Summary:
 
 
 def regressed() -> Summary:
-    text = (GOLDEN / "vulnerable.ktap").read_bytes().decode()
+    text = golden("vulnerable.ktap")
     return run([boot("vulnerable")], [boot("fixed", text=text)])
 
 
@@ -127,7 +91,7 @@ def test_a_loss_in_a_control_test_is_not_swallowed() -> None:
 
 
 def test_what_cannot_be_believed_does_not_look_like_a_pass() -> None:
-    text = (GOLDEN / "interleaved.ktap").read_bytes().decode()
+    text = golden("interleaved.ktap")
     sums = totals([boot("fixed", text=text)])
     assert (sums.tests, sums.failed, sums.skipped) == (33, 1, 4)
     sums = totals([boot("fixed", text=INCONCLUSIVE)])
@@ -135,8 +99,8 @@ def test_what_cannot_be_believed_does_not_look_like_a_pass() -> None:
 
 
 def test_complaints_and_problems_are_reported() -> None:
-    log = (GOLDEN / "bug.console").read_text()
-    text = (GOLDEN / "truncated-in-test.ktap").read_bytes().decode()
+    log = golden("bug.console")
+    text = golden("truncated-in-test.ktap")
     made = run([boot("vulnerable")], [boot("fixed", text=text, log=log)])
     one = told(made)["variants"]["fixed"]["runs"][0]
     assert one["state"] == "CRASHED"
@@ -206,14 +170,14 @@ def test_junit_of_a_regression() -> None:
 
 
 def test_junit_of_a_vulnerable_kernel_that_keeps_its_writes() -> None:
-    text = (GOLDEN / "fixed.ktap").read_bytes().decode()
+    text = golden("fixed.ktap")
     assert red(run([boot("vulnerable", text=text)], [boot("fixed")])) == {
         "verdict/pmd-share-migrate on 6.12 is PROVED": "MISSED",
         "vulnerable boot 1/vulnerable kernel: some migrations lost writes": "MISSED"}
 
 
 def test_junit_of_a_warning() -> None:
-    made = run([boot("vulnerable", log=(GOLDEN / "warning.console").read_text())], [boot("fixed")])
+    made = run([boot("vulnerable", log=golden("warning.console"))], [boot("fixed")])
     assert red(made) == {
         "verdict/pmd-share-migrate on 6.12 is PROVED": "CRASHED",
         "vulnerable boot 1/vulnerable kernel boots, ends, and its log is clean": "CRASHED"}
@@ -315,7 +279,7 @@ def test_summary_of_a_regression_shows_the_fixed_kernel() -> None:
 
 
 def test_summary_of_a_crash_names_it_and_where_to_look() -> None:
-    log = (GOLDEN / "bug.console").read_text()
+    log = golden("bug.console")
     text = terminal.summary(run([boot("vulnerable")], [boot("fixed", log=log)]))
     assert "fixed kernel: CRASHED in 1 of 1 boots, see out/fixed-1: BUG: kernel BUG at\n" \
            "    include/linux/swapops.h:129!" in text
@@ -366,7 +330,7 @@ def test_percent_rounds_to_all_or_none_only_for_all_or_none(part: int, whole: in
 
 
 def test_summary_names_a_warning_in_a_boot_that_came_to_its_end() -> None:
-    log = (GOLDEN / "warning.console").read_text()
+    log = golden("warning.console")
     text = terminal.summary(run([boot("vulnerable", log=log)], [boot("fixed")]))
     assert "vulnerable kernel: complaints in 1 of 1 boots, see out/vulnerable-1: WARNING:" in text
     assert "CPU: 2 PID: 96" in text
@@ -420,7 +384,7 @@ def test_all_forms_say_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["text", "html", "junit"])
 def test_all_forms_say_what_went_wrong(name: str) -> None:
-    log = (GOLDEN / "bug.console").read_text()
+    log = golden("bug.console")
     right = [boot("fixed", 1, log=log), boot("fixed", 2), boot("fixed", 3, log=log)]
     said = forms(run([boot("vulnerable", n) for n in (1, 2, 3)], right, 3))[name]
     assert "fixed kernel: CRASHED in 2 of 3 boots, see out/fixed-1: BUG: kernel BUG at " \

@@ -7,7 +7,7 @@ golden/timeline-*.ktap are not of a boot: they were made up to hold what a log m
 import re
 
 import pytest
-from test_result import GOLDEN, boot, run, told as told_by
+from runs import boot, golden, run, told as told_by
 
 from lab.judge import ktap, timeline
 from lab.judge.timeline import Pause, Timeline
@@ -20,7 +20,7 @@ WRITER = "timeline writer=1 cpu=2 faults=4 writes=900 kept=-50:10,0:20 lost=50:3
 
 
 def log(variant: str) -> str:
-    return (GOLDEN / f"timeline-{variant}.ktap").read_text()
+    return golden(f"timeline-{variant}.ktap")
 
 
 def read(variant: str, test: str = LARGE) -> Timeline:

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """Every row of the verdict, and the order of the rows."""
 
-from pathlib import Path
-
 import pytest
+import runs
 
 from lab.judge import klog, ktap
 from lab.judge.verdict import Boot, boot_state, decide, keeps_writes, sort_out
 from lab.words import plural
 
-GOLDEN = Path(__file__).resolve().parent / "golden"
 MAIN = "prog.hugetlbfs_2.lost_write"
 SPARE = "prog.memfd_2.lost_write"
 CONTROL = "prog.alone.lost_write"
@@ -62,12 +60,8 @@ def test_proved() -> None:
 
 
 def test_the_golden_runs_prove_it() -> None:
-    boots = []
-    for variant in ("vulnerable", "fixed"):
-        seen = ktap.read((GOLDEN / f"{variant}.ktap").read_bytes().decode())
-        log = klog.read((GOLDEN / "clean.console").read_text())
-        state = boot_state(seen, log, False, 0)
-        boots.append(Boot(variant, 1, "out/x", 9.0, "tcg", seen, log, False, 0, state))
+    boots = [runs.boot(variant, log=runs.golden("clean.console"))
+             for variant in ("vulnerable", "fixed")]
     assert verdict(boots[:1], boots[1:]) == "PROVED"
     assert verdict(boots[:1], [boots[0]]) == "REGRESSED"
 
@@ -311,10 +305,8 @@ def test_why_names_the_worst_complaint() -> None:
 ])
 def test_why_a_boot_is_not_done(text: str, done: bool, late: bool, status: int | None,
                                 words: str) -> None:
-    seen = ktap.read(text)
-    assert seen.done is done
-    bad = Boot("fixed", 1, "out/fixed-1", 12.0, "tcg", seen, [], late, status,
-               boot_state(seen, [], late, status))
+    bad = runs.boot("fixed", text=text, late=late, status=status, seconds=12.0)
+    assert bad.transcript.done is done
     word, why = decide([vulnerable()], [bad], 1)
     assert (word, why[:len("fixed boot 1: ")]) == (bad.state, "fixed boot 1: ")
     assert words in why
@@ -391,7 +383,7 @@ def test_a_boot_that_was_ended_proves_nothing() -> None:
 ])
 def test_a_golden_log_beside_whole_results(log: str, state: str) -> None:
     """Whatever the state, only the clean log goes with PROVED."""
-    found = klog.read((GOLDEN / f"{log}.console").read_text())
+    found = klog.read(runs.golden(f"{log}.console"))
     assert boot_state(WHOLE, found, False, 0) == state
     word = verdict([vulnerable()], [fixed(1, complaints=found, state=state)])
     assert word == ("PROVED" if log == "clean" else "CRASHED")
