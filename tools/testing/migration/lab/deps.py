@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.paths import cache_dir
+from lab.paths import new_log
 from lab.progress import Progress
 
 OS_RELEASE = Path("/etc/os-release")
@@ -106,7 +106,7 @@ def ensure(progress: Progress, needs: Sequence[Need] = BUILD) -> None:
                        "is missing; install it and run again")
     install = ["install", "-y", "--no-install-recommends", *packages]
     progress.step(f"installing {names}")
-    log = _log("install")
+    log = new_log("apt-install")
     fresh = not _have_lists()
     if fresh:
         progress.update("package lists")
@@ -129,7 +129,7 @@ def update_lists(progress: Progress) -> bool:
     LabError with the command to run where there is neither root nor sudo.
     """
     progress.step("updating the package lists (apt-get update)")
-    good = _apt_get(["update"], _log("update"))
+    good = _apt_get(["update"], new_log("apt-update"))
     progress.done("done" if good else "failed")
     return good
 
@@ -202,13 +202,6 @@ def os_release() -> dict[str, str]:
 
 def _have_lists() -> bool:
     return any(LISTS.glob("*Packages*"))
-
-
-def _log(name: str) -> Path:
-    log = cache_dir() / "logs" / f"apt-{name}.log"
-    log.parent.mkdir(exist_ok=True)
-    log.write_text("", encoding="utf-8")
-    return log
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -125,6 +125,25 @@ def atomic_dir(dest: Path, holds: Iterable[str] = ()) -> Iterator[Path]:
     new.rename(dest)
 
 
+def copy(path: Path, dest: Path) -> None:
+    """Copy a file to `dest`, whose folders are made.
+
+    Whoever made the cache may have a umask that keeps others out: all can read the copy, and run
+    what could be run.
+    """
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, dest)
+    dest.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
+
+
+def new_log(name: str) -> Path:
+    """An empty log in the cache."""
+    log = cache_dir() / "logs" / f"{name}.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("", encoding="utf-8")
+    return log
+
+
 def replace(path: Path, text: str) -> None:
     """Put `text` in `path` so that a reader finds the old file or the new one, never half."""
     try:

@@ -22,8 +22,8 @@ from lab.arch import Arch
 from lab.errors import LabError, NoSource
 from lab.kernel import kconfig, source
 from lab.kernel.source import Source
-from lab.paths import REPO, atomic_dir, cache_dir, disk_full, have, is_full, locked, \
-    need_plain_cache
+from lab.paths import REPO, atomic_dir, cache_dir, copy, disk_full, have, is_full, locked, \
+    need_plain_cache, new_log
 from lab.progress import Progress
 
 # Debian 12 has it, and its harness will do.
@@ -151,9 +151,8 @@ def _from(tree: Path, version: str, lock: Path | None, arch: Arch, progress: Pro
             in_tree.close()
             for path in files:
                 shutil.copyfile(path, new / FOLDER / path.name)
-            (new / "lib").mkdir(exist_ok=True)
             for path in REPO.glob(SHARED):
-                shutil.copyfile(path, new / "lib" / path.name)
+                copy(path, new / "lib" / path.name)
         try:
             dest = home / _key(stage, arch, tests)
             if not have(dest, (*tests, f"{RUNNER}/run_kselftest.sh")):
@@ -170,10 +169,7 @@ def _from(tree: Path, version: str, lock: Path | None, arch: Arch, progress: Pro
 def _copy(tree: Path, stage: Path) -> None:
     """Copy what the build reads of a tree."""
     for name in _wanted(tree):
-        (stage / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(tree / name, stage / name)
-        # The runner's scripts are run.
-        (stage / name).chmod(0o755 if os.access(tree / name, os.X_OK) else 0o644)
+        copy(tree / name, stage / name)
 
 
 def _wanted(tree: Path) -> Iterator[Path]:
@@ -202,9 +198,7 @@ def _runner(selftests: Path, dest: Path) -> None:
     for path in [selftests / "run_kselftest.sh", *sorted((selftests / "kselftest").rglob("*")),
                  selftests / "mm" / "settings"]:
         if path.is_file():
-            name = path.relative_to(selftests)
-            (dest / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, dest / name)
+            copy(path, dest / path.relative_to(selftests))
 
 
 def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...], out: Path
@@ -213,8 +207,7 @@ def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...]
                        if path.suffix == ".c" and path.stem not in tests)
     programs = [str(out / name) for name in tests]
     top = folder.parents[len(FOLDER.parts) - 1]
-    log = cache_dir() / "logs" / "selftests.log"
-    log.parent.mkdir(exist_ok=True)
+    log = new_log("selftests")
     command = [
         "make", "-C", str(folder), f"OUTPUT={out}", f"-j{os.cpu_count() or 1}",
         # <lib/...> is the repository's, copied there.

@@ -25,7 +25,8 @@ from lab.errors import LabError
 from lab.kernel import kconfig, variant as variants
 from lab.kernel.source import Source
 from lab.kernel.variant import Variant
-from lab.paths import atomic_dir, cache_dir, disk_full, have, is_full, locked, need_space
+from lab.paths import atomic_dir, cache_dir, disk_full, have, is_full, locked, need_space, \
+    new_log
 from lab.progress import Progress
 
 # Objects of a kernel with base.config, for the first build of a base on a machine: 989 in 6.12.
@@ -122,9 +123,7 @@ def _build(source: Source, variant: Variant, arch: Arch, debug: bool, asked: kco
     """
     need_space(source.tree.parent, _NEEDED_MIB, "building a kernel")
     obj = source.tree.parent / f"obj-{suffix}"
-    log = cache_dir() / "logs" / f"build-{source.version}-{variant.name}-{suffix}.log"
-    log.parent.mkdir(exist_ok=True)
-    log.write_text("", encoding="utf-8")
+    log = new_log(f"build-{source.version}-{variant.name}-{suffix}")
 
     with _trusted(obj) as lock:
         variants.put(source, variant)

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.paths import REPO, cache_dir, have
+from lab.paths import REPO, have, new_log
 from lab.progress import Progress
 from lab.tell import record, rst
 
@@ -29,8 +29,7 @@ def build(out: Path, progress: Progress, documentation: Path = DOCUMENTATION,
     LabError with the first warning where there is any.
     """
     out = out.expanduser().resolve()
-    log = cache_dir() / "logs" / "docs.log"
-    log.parent.mkdir(exist_ok=True)
+    log = new_log("docs")
     progress.step("rendering the documents")
     with tempfile.TemporaryDirectory(prefix="lab-docs-") as folder:
         top, doctrees = Path(folder, "Documentation"), Path(folder, "doctrees")

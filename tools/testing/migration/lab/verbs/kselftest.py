@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from lab.errors import LabError
 from lab.guest import selftest
 from lab.judge.ktap import Reader, Test
 from lab.kernel.source import Source
-from lab.paths import HOME, atomic_dir, cache_dir, have, locked
+from lab.paths import HOME, atomic_dir, cache_dir, copy, have, locked
 from lab.progress import Progress
 
 COLLECTION = "mm"
@@ -134,10 +133,7 @@ def install(arch: Arch, progress: Progress, texts: dict[str, str] | None = None,
         if not have(dest, held):
             with atomic_dir(dest, held) as new:
                 for name, path in files.items():
-                    (new / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(path, new / name)
-                    # Whoever made the cache may have a umask that keeps others out.
-                    (new / name).chmod(0o755 if os.access(path, os.X_OK) else 0o644)
+                    copy(path, new / name)
                 for file, text in (texts or {}).items():
                     (new / COLLECTION / file).write_text(text, encoding="utf-8")
                     (new / COLLECTION / file).chmod(0o755)
