@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from trees import fill
 
 from lab import deps
 from lab.base import Base
@@ -351,12 +352,6 @@ def test_no_package_for_a_base() -> None:
 # ---- the mirror's address ------------------------------------------------------------------
 
 
-def write(top: Path, files: dict[str, str]) -> None:
-    for name, text in files.items():
-        (top / "etc" / name).parent.mkdir(parents=True, exist_ok=True)
-        (top / "etc" / name).write_text(text)
-
-
 @pytest.fixture
 def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(deps, "OS_RELEASE", tmp_path / "os-release")
@@ -366,7 +361,7 @@ def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_deb822_with_comments_and_several_addresses(etc: Path) -> None:
-    write(etc, {"sources.list.d/debian.sources": """\
+    fill(etc / "etc", {"sources.list.d/debian.sources": """\
 Types: deb deb-src
 # http://snapshot.example/debian
 URIs: http://one.example/debian
@@ -388,7 +383,7 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 
 
 def test_one_line_sources(etc: Path) -> None:
-    write(etc, {"sources.list": """\
+    fill(etc / "etc", {"sources.list": """\
 # deb http://comment.example/debian bookworm main
 deb-src http://src.example/debian bookworm main
 deb cdrom:[Debian]/ bookworm main
@@ -402,7 +397,7 @@ deb http://m.example/debian stable contrib
 
 
 def test_what_is_not_debians_by_its_name_is_left_out(etc: Path) -> None:
-    write(etc, {
+    fill(etc / "etc", {
         "sources.list": "deb http://plain.example/debian bookworm main\n",
         "sources.list.d/a.list":
             "deb http://cloud.example/apt cloud-sdk-bookworm main\n"
@@ -424,7 +419,7 @@ def test_what_is_not_debians_by_its_lists_is_left_out(archive: Archive, tmp_path
                                                       keys: Path) -> None:
     archive.publish("bookworm", ["1"], key="other", origin="Vendor")
     archive.publish("bookworm", ["2"])
-    write(tmp_path, {
+    fill(tmp_path / "etc", {
         "sources.list.d/a.list":
             f"deb [signed-by={keys}/other.gpg] file:{tmp_path}/vendor bookworm main\n"
             "deb file:/nowhere/debian bookworm main\n",
@@ -447,7 +442,7 @@ def test_what_is_not_debians_by_its_lists_is_left_out(archive: Archive, tmp_path
 
 
 def test_sources_that_apt_cannot_read(etc: Path) -> None:
-    write(etc, {"sources.list": "deb http://m.example/debian\n"})
+    fill(etc / "etc", {"sources.list": "deb http://m.example/debian\n"})
     with pytest.raises(NoSource, match="apt cannot read its own sources: E: Malformed entry 1"):
         apt.mirrors()
 

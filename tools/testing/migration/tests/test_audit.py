@@ -8,7 +8,6 @@ import functools
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import debian_files, make, refused, taken
 from test_queue import released_tree
+from trees import apply, fill, some
 
 from lab import defect
 from lab.base import load, names
@@ -35,11 +35,7 @@ RELEASED = [name for name in names() if not load(name).package]
 
 def cut_down(tree: Path, dest: Path, more: set[str]) -> Path:
     """The files of `tree` that matter."""
-    for name in [*FILES, *more]:
-        if (tree / name).exists():
-            (dest / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(tree / name, dest / name)
-    return dest
+    return some(tree, dest, [name for name in {*FILES, *more} if (tree / name).exists()])
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +61,7 @@ def changed(tree: Path, copy: Path, diff: str) -> Path:
     """A copy of the cut down `tree` with a diff applied."""
     shutil.copytree(tree, copy)
     if diff:
-        subprocess.run(["git", "apply", "-"], input=diff, text=True, cwd=copy, check=True,
-                       env={"PATH": "/usr/bin:/bin", "GIT_CEILING_DIRECTORIES": str(copy.parent)})
+        apply(copy, "-", diff=diff)
     return copy
 
 
@@ -385,9 +380,7 @@ def test_a_walk_from_where_the_range_starts_is_no_protection(tmp_path: Path) -> 
 
 
 def small_tree(folder: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+    fill(folder, files)
     (folder / "mm").mkdir(exist_ok=True)
     (folder / "Makefile").write_text("VERSION = 4\nPATCHLEVEL = 14\nSUBLEVEL = 113\n")
     return folder

@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+import conftest
 import pytest
 
 from lab import arch, base, defect
@@ -48,17 +49,14 @@ def test_a_boot_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name:
     source = Source(base.load("6.12"), "6.12.1", {}, "k", tmp_path)
     kernel = build.Kernel(tmp_path / "image", tmp_path / "config", {}, True, 0.0)
     made = prove.Prepared(source, (one,), {name: kernel}, tmp_path / "initrd", arch.load())
-    wanted = prove.Wanted(defect=defect.load("exec-temp-stack"), base="6.12", kernel=None, boots=1,
-                          accel="tcg", debug=False, limit=None, tests=(), out=tmp_path, command="x")
-    boot = prove.boot(wanted, made, one, home, 1, "tcg", Progress())
+    boot = prove.boot(wanted(tmp_path), made, one, home, 1, "tcg", Progress())
     assert boot.state == state
     assert graces == [prove.LAST_WORDS]
 
 
 def wanted(tmp_path: Path, name: str = "exec-temp-stack", tests: tuple[str, ...] = ()
            ) -> prove.Wanted:
-    return prove.Wanted(defect=defect.load(name), base="6.12", kernel=None, boots=5, accel="tcg",
-                        debug=False, limit=None, tests=tests, out=tmp_path, command="x")
+    return conftest.wanted(tmp_path, defect=defect.load(name), boots=5, accel="tcg", tests=tests)
 
 
 def test_each_boot_of_a_kernel_that_dies_is_one_tests(tmp_path: Path) -> None:

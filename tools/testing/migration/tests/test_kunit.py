@@ -5,14 +5,13 @@ The functions' own text, out of the patched tree, is compiled in user space with
 (hugetlb_pmd_share_main.c).
 """
 
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import debian_files
+from trees import apply, fill, some
 
 from lab.kernel import variant
 from lab.paths import HOME, REPO
@@ -41,12 +40,9 @@ def functions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     """The text of all the functions in one of Debian's kernels, with the fixes for it."""
     tree, fixed = debian_files(request.param), tmp_path_factory.mktemp("fixed")
     paths = set(FUNCTIONS.values())
-    for name in paths:
-        (fixed / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(tree / name, fixed / name)
+    some(tree, fixed, paths)
     for patch in variant.series(request.param):
-        subprocess.run(["git", "apply", *(f"--include={name}" for name in paths), patch], cwd=fixed,
-                       env={**os.environ, "GIT_CEILING_DIRECTORIES": str(fixed.parent)}, check=True)
+        apply(fixed, *(f"--include={name}" for name in paths), patch)
     texts = {name: (fixed / name).read_text(encoding="utf-8") for name in paths}
     found = "".join(function(name, texts[path]) for name, path in FUNCTIONS.items())
     # The modes that one of them names all at once.
@@ -69,9 +65,7 @@ def function(name: str, source: str) -> str:
 
 def run(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """The KUnit tests on the functions `text`."""
-    for name in HEADERS:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("", encoding="utf-8")
+    fill(folder, dict.fromkeys(HEADERS, ""))
     (folder / "mm/tests").mkdir(exist_ok=True)
     (folder / "functions.inc").write_text(text, encoding="utf-8")
     program = folder / "tests-in-user-space"

@@ -18,6 +18,7 @@ import pytest
 import runs
 from conftest import debian_files, refused, taken, wanted
 from test_queue import released_tree
+from trees import some
 
 from lab import arch, defect
 from lab.base import load as load_base
@@ -87,9 +88,7 @@ def cut_down(base: str, folder: Path) -> Source:
     patched = {name for patch in variant.series(base)
                for name in re.findall(r"(?m)^--- a/(.+)$", patch.read_text(encoding="utf-8"))}
     whole = debian_files(base) if load_base(base).package else released_tree(base)
-    for name in {*FILES, *patched}:
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(whole / name, tree / name)
+    some(whole, tree, {*FILES, *patched})
     return taken(Source(load_base(base), f"{base}.1", {}, "k", tree))
 
 

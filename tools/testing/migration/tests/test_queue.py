@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import NO_TREES, outside_make
+from trees import apply, some
 
 from lab.base import load
 from lab.paths import REPO
@@ -58,16 +59,10 @@ def patched(base: str, folder: Path) -> Path:
     tree, queue = released_tree(base), REPO / "queue" / base
     names = {name for patch in series(queue)
              for name in re.findall(r"(?m)^--- a/(.+)$", parts(queue / patch)[2])}
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(tree / name, folder / name)
-    # Not inside of some repository: there, git would look for other paths.
-    environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
+    some(tree, folder, names)
     for patch in series(queue):
-        done = subprocess.run(["git", "apply", "--verbose", queue / patch], cwd=folder, text=True,
-                              env=environment, capture_output=True, check=False)
-        assert done.returncode == 0, f"{patch}: {done.stderr}"
-        assert "offset" not in done.stderr, f"{patch}: {done.stderr}"
+        said = apply(folder, "--verbose", queue / patch)
+        assert "offset" not in said, f"{patch}: {said}"
     return folder
 
 
@@ -148,8 +143,7 @@ def test_what_the_oldest_touches_compiles(tmp_path: Path) -> None:
     shutil.copytree(tree, copy, symlinks=True)
     out.mkdir()
     for patch in series(REPO / "queue" / "2.6.34"):
-        subprocess.run(["git", "apply", REPO / "queue" / "2.6.34" / patch], cwd=copy, check=True,
-                       env={**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path)})
+        apply(copy, REPO / "queue" / "2.6.34" / patch)
     make = ["make", "-C", copy, f"O={out}", "ARCH=x86", "HOSTCFLAGS=-O2 -fcommon -w",
             f"KCFLAGS={load('2.6.34').cflags} -Werror=implicit-function-declaration"]
     for targets in (["defconfig"], ["mm/rmap.o", "fs/exec.o"]):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import make
+from trees import fill
 
 from lab import arch, paths
 from lab.base import Base
@@ -40,13 +41,10 @@ def tree_at(path: Path, version: str = "6.12.1", harness: str = "FIXTURE_TEARDOW
     (path / "mm").mkdir()
     numbers = zip(("VERSION", "PATCHLEVEL", "SUBLEVEL"), version.split("."))
     (path / "Makefile").write_text("".join(f"{name} = {value}\n" for name, value in numbers))
-    for name, text in {"mm/Makefile": MAKEFILE, "mm/vm_util.c": "", "lib.mk": "# here\n",
-                       "kselftest_harness.h": f"/* {harness} */\n",
-                       "run_kselftest.sh": "#!/bin/sh\n", "mm/settings": "timeout=180\n",
-                       "kselftest/runner.sh": f"# of {version}\n"}.items():
-        file = path / selftest.SELFTESTS / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+    fill(path / selftest.SELFTESTS, {
+        "mm/Makefile": MAKEFILE, "mm/vm_util.c": "", "lib.mk": "# here\n",
+        "kselftest_harness.h": f"/* {harness} */\n", "run_kselftest.sh": "#!/bin/sh\n",
+        "mm/settings": "timeout=180\n", "kselftest/runner.sh": f"# of {version}\n"})
     return path
 
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """make series: mails that git takes, with a cover letter, and words for a tree they do not fit."""
 
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import PARTS, make, refused, taken
 from test_queue import released_tree
+from trees import apply, git, some
 
 from lab import defect
 from lab.base import load
@@ -19,14 +19,6 @@ from lab.paths import REPO
 from lab.verbs import series
 
 BASES = sorted(path.parent.name for path in variant.QUEUE.glob("*.*/series"))
-
-
-def git(folder: Path, *words: str | Path) -> str:
-    environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_AUTHOR_NAME": "A",
-                   "GIT_AUTHOR_EMAIL": "a@invalid", "GIT_COMMITTER_NAME": "A",
-                   "GIT_COMMITTER_EMAIL": "a@invalid"}
-    return subprocess.run(["git", "-C", folder, *words], env=environment, text=True,
-                          capture_output=True, check=True).stdout
 
 
 def body(text: str) -> str:
@@ -251,9 +243,7 @@ def test_git_am_takes_it(base: str, tmp_path: Path) -> None:
     repo = tmp_path / "repo"
     names = {name for path in made.patches
              for name in re.findall(r"(?m)^--- a/(.+)$", path.read_text(encoding="utf-8"))}
-    for name in names:
-        (repo / name).parent.mkdir(parents=True, exist_ok=True)
-        (repo / name).write_bytes((tree / name).read_bytes())
+    some(tree, repo, names)
     git(tmp_path, "init", "-q", repo)
     git(repo, "add", "-A")
     git(repo, "commit", "-qm", "released")
@@ -325,12 +315,9 @@ def test_a_tree_that_has_a_patch_is_told_so(tmp_path: Path) -> None:
     copy = tmp_path / "linux"
     names = {name for path in variant.series("4.14")
              for name in re.findall(r"(?m)^--- a/(.+)$", path.read_text(encoding="utf-8"))}
-    for name in names:
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        (copy / name).write_bytes((tree / name).read_bytes())
+    some(tree, copy, names)
     first = variant.series("4.14")[0]
-    subprocess.run(["git", "apply", first], cwd=copy, check=True,
-                   env={**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path)})
+    apply(copy, first)
     vendor = taken(Source(load("4.14"), "4.14.113", {}, "k", copy), tmp_path / "work")
     with pytest.raises(LabError, match=rf"4.14/{first.name} does not apply to 4.14.113 at "
                                        r"mm/hugetlb.c, hunk \d of \d .*has it already"):

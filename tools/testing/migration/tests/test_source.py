@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from trees import fill, git
 
 from lab import base
 from lab.errors import LabError
@@ -53,17 +54,6 @@ def tree(tmp_path: Path) -> Path:
     (top / "scripts/link-vmlinux.sh").chmod(0o755)
     (top / "arch/x86/kernel/link.S").symlink_to("vmlinux.lds.S")
     return top
-
-
-def fill(top: Path, files: dict[str, str]) -> None:
-    for name, text in files.items():
-        (top / name).parent.mkdir(parents=True, exist_ok=True)
-        (top / name).write_text(text, encoding="utf-8")
-
-
-def git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *arguments],
-                          cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
 def commit(top: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import LATER, debian_tree, make, taken
-from test_series import git
+from trees import git
 
 from lab import arch, defect
 from lab.base import load

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Trees of files for the tests: made up, or as much of a kernel's as is looked at."""
+
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from lab.paths import copy
+
+
+def fill(top: Path, files: dict[str, str]) -> Path:
+    """Write these texts below `top`."""
+    for name, text in files.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(text, encoding="utf-8")
+    return top
+
+
+def some(tree: Path, dest: Path, names: Iterable[str]) -> Path:
+    """A copy of these files of `tree`."""
+    for name in names:
+        copy(tree / name, dest / name)
+    return dest
+
+
+def git(folder: Path, *words: str | Path) -> str:
+    """Run git there, by nobody's configuration."""
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_AUTHOR_NAME": "A",
+                   "GIT_AUTHOR_EMAIL": "a@invalid", "GIT_COMMITTER_NAME": "A",
+                   "GIT_COMMITTER_EMAIL": "a@invalid"}
+    return subprocess.run(["git", "-C", folder, *words], env=environment, text=True,
+                          capture_output=True, check=True).stdout
+
+
+def apply(folder: Path, *words: str | Path, diff: str = "") -> str:
+    """Run git apply in a folder that is in no repository: there, git looks for other paths."""
+    done = subprocess.run(["git", "apply", *words], cwd=folder, input=diff, text=True, check=False,
+                          env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)},
+                          capture_output=True)
+    assert done.returncode == 0, f"{words}: {done.stderr}"
+    return done.stderr
