@@ -50,7 +50,7 @@ def _wanted(args: argparse.Namespace, boots: int = 1) -> prove.Wanted:
     given = [f"{option.variable}={shlex.quote('1' if said(option) is True else str(said(option)))}"
              for option in _REPEATS if said(option)]
     return prove.Wanted(
-        defect=defect.load(said(options.DEFECT) or "pmd-share-migrate"),
+        defect=defect.load(said(options.DEFECT) or options.FIRST),
         base=args.base or None,
         kernel=_path(args.kernel),
         boots=said(options.BOOTS) or boots,

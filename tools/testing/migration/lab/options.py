@@ -101,9 +101,11 @@ class Verb:
     instead: str = ""
 
 
+# The defect that is meant where none is named, and one for examples.
+FIRST, OTHER = "pmd-share-migrate", "pmd-share-flush"
 DEFECT = Option(
     "defect", "DEFECT", "NAME",
-    "the defect, as `list` names it; default: pmd-share-migrate. Example: --defect pmd-share-flush")
+    f"the defect, as `list` names it; default: {FIRST}. Example: --defect {OTHER}")
 BASE = Option(
     "base", "BASE", "VERSION",
     "the kernel, as `list` names it; default: 6.12, or with --kernel what its version says. "
@@ -222,7 +224,7 @@ VERBS = (
          "skips and says so. With --base or --kernel they run in the guest. Standard output is "
          "KTAP. Exit status 0 unless a test failed.",
          (_but(DEFECT, "the tests of this defect; default: all tests. "
-               "Example: --defect pmd-share-flush"),
+               f"Example: --defect {OTHER}"),
           _but(TESTS, "with --defect: arguments for its selftest (-f, -v, -t, -r; its -h explains "
                "them); default: none. Example: --tests='-v munmap_first'"), HARNESS,
           _but(BASE, "run in a guest, with this kernel, as `list` names it; default: run on this "
@@ -231,7 +233,7 @@ VERBS = (
                "run on this machine. Example: --kernel ~/linux"),
           GUEST_VARIANT, *(_but(option, f"with --base or --kernel: {option.help}")
                            for option in (ACCEL, DEBUG, TIMEOUT, FORM, OUT))),
-         ("kselftest", "kselftest --defect pmd-share-flush --tests='-v munmap_first'",
+         ("kselftest", f"kselftest --defect {OTHER} --tests='-v munmap_first'",
           "kselftest --base 7.3 --variant series"), "each test runs once"),
     Verb("selftests", "build the selftests, static, to run on any machine of this kind",
          "", (DEST, HARNESS), ("selftests --dest /tmp/selftests",)),

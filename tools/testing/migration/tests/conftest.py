@@ -25,7 +25,7 @@ import pytest
 
 from lab import arch, base, defect
 from lab.errors import NoSource
-from lab.kernel import apt, source
+from lab.kernel import apt, source, variant
 from lab.kernel.tree import File, Tree
 from lab.paths import REPO
 from lab.progress import Progress
@@ -121,6 +121,12 @@ def taken(given: source.Source, work: Path | None = None, parts: Iterable[str] =
         kept.take(given.tree, files or None, quiet)
         kept.name(given.key)
     return dataclasses.replace(given, tree=kept.path, pristine=kept.pristine())
+
+
+def put(given: source.Source, one: variant.Variant) -> None:
+    """Bring the tree of a source to a variant, under its lock."""
+    with given.kept.lock(Progress(io.StringIO())):
+        variant.put(given, one)
 
 
 def wanted(out: Path, **changes: object) -> prove.Wanted:

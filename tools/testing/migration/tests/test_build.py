@@ -15,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import taken
+from conftest import put, taken
 
 from lab import arch
 from lab.base import Base
 from lab.errors import LabError
-from lab.kernel import build, kconfig, variant
+from lab.kernel import build, kconfig
 from lab.kernel.source import Source
 from lab.kernel.variant import Variant
 from lab.paths import locked
@@ -330,5 +330,5 @@ def test_the_build_is_the_same_on_every_machine(source: Source,
 
 def test_a_tree_can_be_put_back_after_a_build(source: Source) -> None:
     build_it(source, VULNERABLE)
-    variant.put(source, FIXED)
+    put(source, FIXED)
     assert (source.tree / "mm/rmap.c").read_text() == RMAP

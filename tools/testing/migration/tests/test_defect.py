@@ -387,7 +387,8 @@ def test_turns_are_for_what_is_fatal(folder: Path) -> None:
 # ---- what the lab knows of them ------------------------------------------------------------
 
 # A name that the lab's code may have, by file, and why.
-NAMED = {("cli.py", "pmd-share-migrate"): "what DEFECT= is if it is not named"}
+NAMED = {("options.py", "pmd-share-migrate"): "what DEFECT= is if it is not named",
+         ("options.py", "pmd-share-flush"): "an example in the help"}
 
 
 def names_in(lab: Path) -> set[tuple[str, str]]:

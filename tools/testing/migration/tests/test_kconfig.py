@@ -2,6 +2,7 @@
 """Configuration: fragments, what a base changes in them, and the check of what came out."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -283,3 +284,17 @@ def test_every_option_of_the_real_fragments_says_why() -> None:
 def _in_a_named_section(lines: list[str], option: str) -> bool:
     """Whether the option follows a "# --- title ---" line that says what its section is for."""
     return any(line.startswith("# --- ") for line in lines[:lines.index(option)])
+
+
+def test_what_assembly_includes_is_built_anew(tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """As piggy.S, which includes the compressed kernel and does not change itself."""
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "piggy.S").write_text('.incbin "image"\n')
+    objects = []
+    for image in (b"one", b"two"):
+        (tmp_path / "image").write_bytes(image)
+        subprocess.run([kconfig.compiler_wrapper(), "gcc", "-Wp,-MMD,.piggy.d", "-c", "-o",
+                        "piggy.o", "piggy.S"], cwd=tmp_path, env=kconfig.environment(), check=True)
+        objects.append((tmp_path / "piggy.o").read_bytes())
+    assert [image in data for image, data in zip((b"one", b"two"), objects)] == [True, True]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import runs
-from conftest import debian_files, refused, taken, wanted
+from conftest import debian_files, put, refused, taken, wanted
 from test_queue import released_tree
 from trees import some
 
@@ -123,12 +123,12 @@ def test_rules_break_what_they_say(base: str, tmp_path: Path) -> None:
         if made is None:
             continue
         # On top of what is fixed, and no more than some lines.
-        variant.put(source, fixed)
+        put(source, fixed)
         held = text_of(source.tree, one.files)
-        variant.put(source, made)
+        put(source, made)
         broken = text_of(source.tree, one.files)
         assert 0 < sum(line[:1] in "+-" for line in difflib.unified_diff(held, broken, n=0)) < 50
-    variant.put(source, AS_IT_IS)
+    put(source, AS_IT_IS)
     assert before == {path: path.read_bytes() for path in before}
 
 
@@ -228,7 +228,7 @@ def test_a_mutant_is_made_of_the_fixed_tree(tmp_path: Path) -> None:
     assert made is not None
     assert (made.name, made.how) == ("mine", "queue/0.1 (1 patch), and mutants/mine")
     assert made.places == ("mm/rmap.c:3 try_to_unmap_one",)
-    variant.put(source, made)
+    put(source, made)
     text = (source.tree / "mm/rmap.c").read_text()
     assert "/* fixed */" in text and text.count("flush_cache_range") == 1
 
@@ -251,7 +251,7 @@ def test_a_mutant_has_the_files_of_ours_that_the_fixed_kernel_has(tmp_path: Path
         tmp_path, "@@\n@@\ntry_to_unmap_one(...) {\n<...\n- flush_cache_range(...);\n...>\n}\n"))
     assert made is not None and functions_of(made) == UNMAP
     for one, left in ((fixed, 2), (made, 1)):
-        variant.put(source, one)
+        put(source, one)
         text = (source.tree / "mm/rmap.c").read_text()
         assert text.startswith("/* fixed */") and text.count("flush_cache_range") == left
         for name in wanted_files.kernel.add:

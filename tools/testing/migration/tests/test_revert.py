@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import debian_files, taken
+from conftest import debian_files, put, taken
 
 from lab import defect
 from lab.base import Base
@@ -144,7 +144,7 @@ def source_with(tmp_path: Path, text: str) -> Source:
 def vulnerable_text(source: Source) -> tuple[variant.Variant, str]:
     vulnerable, fixed = variant.plan(source, DEFECT)
     assert (fixed.name, fixed.how, fixed.diff) == ("fixed", "as it is", "")
-    variant.put(source, vulnerable)
+    put(source, vulnerable)
     return vulnerable, (source.tree / "mm/rmap.c").read_text()
 
 
@@ -261,7 +261,7 @@ def test_whether_a_page_may_be_moved_is_told_by_the_map_count(tmp_path: Path, na
     vulnerable, fixed = variant.plan(source, defect.load("pmd-share-move-all"))
     assert [place.split()[1] for place in vulnerable.places] == [name]
     assert fixed.diff == ""
-    variant.put(source, vulnerable)
+    put(source, vulnerable)
     made = (source.tree / "mm/mempolicy.c").read_text()
     assert made.endswith(other) and made.count("hugetlb_pmd_shared") == 1
     assert re.search(r"map(count|ped_shared)\((page|folio)\)", made)
@@ -311,7 +311,7 @@ def test_a_fault_that_migrates_a_thp_no_longer_tells_devices(tmp_path: Path) -> 
     vulnerable, fixed = variant.plan(source, notifier)
     assert [place.split()[1] for place in vulnerable.places] == ["do_huge_pmd_numa_page"]
     assert fixed.diff == ""
-    variant.put(source, vulnerable)
+    put(source, vulnerable)
     made = (source.tree / "mm/huge_memory.c").read_text()
     assert made.count("mmu_notifier_invalidate_range(") == 1 and UNMAP in made
     assert "flush_tlb_range(vma, haddr, haddr + HPAGE_PMD_SIZE);" in made
@@ -340,7 +340,7 @@ static bool invalid_migration_vma(struct vm_area_struct *vma, void *arg)
         assert "amplifier.cocci: exec sleeps for 50 ms" in one.how
         assert one.places[-2:] == ("fs/exec.c:6 shift_arg_pages (amplifier.cocci)",
                                    "fs/exec.c:19 setup_arg_pages (amplifier.cocci)")
-        variant.put(source, one)
+        put(source, one)
         text = (source.tree / "fs/exec.c").read_text()
         assert re.search(rf"lru_add_drain.*\n\t{re.escape(NAP)}\n\tif \(length", text)
         assert f"#endif\n\t{LONG_NAP}\n\tif ({lock})\n" in text

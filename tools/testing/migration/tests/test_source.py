@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from trees import fill, git
 
+from conftest import put
 from lab import base
 from lab.errors import LabError
 from lab.kernel import apt, source, tree as trees, variant
@@ -271,19 +272,19 @@ def test_what_a_variant_changed_is_made_pristine(tree: Path) -> None:
     given = copy(tree)
     diff = ("diff --git a/mm/rmap.c b/mm/rmap.c\n--- a/mm/rmap.c\n+++ b/mm/rmap.c\n"
             "@@ -1 +1 @@\n-int rmap;\n+int vulnerable;\n")
-    variant.put(given, variant.Variant("vulnerable", "x", diff, "k", ()))
+    put(given, variant.Variant("vulnerable", "x", diff, "k", ()))
     copy(tree)
     assert "vulnerable" in (given.tree / "mm/rmap.c").read_text(), "an unchanged tree stays"
     (tree / "mm/hugetlb.c").write_text("int edited;\n")
     newer = copy(tree)
     assert contents(given.tree) == contents(tree)
     with pytest.raises(LabError, match="changed and copied anew"):
-        variant.put(given, variant.Variant("vulnerable", "x", diff, "k", ()))
-    variant.put(newer, variant.Variant("vulnerable", "x", diff, "k", ()))
+        put(given, variant.Variant("vulnerable", "x", diff, "k", ()))
+    put(newer, variant.Variant("vulnerable", "x", diff, "k", ()))
     (tree / "mm/rmap.c").write_text("int edited_too;\n")
     newest = copy(tree)
     assert contents(given.tree) == contents(tree)
-    variant.put(newest, variant.Variant("fixed", "as it is", "", "k", ()))
+    put(newest, variant.Variant("fixed", "as it is", "", "k", ()))
     assert contents(given.tree) == contents(tree)
 
 
@@ -324,10 +325,10 @@ def test_bytes_come_out_as_they_went_in(tree: Path, monkeypatch: pytest.MonkeyPa
     diff = "--- a/mm/crlf.c\n+++ b/mm/crlf.c\n@@ -1 +1,2 @@\n int a;\r\n+int more;\r\n"
     # A line that is left has no context after it: git wants all of the file.
     diff = diff.replace("@@ -1 +1,2 @@", "@@ -1,2 +1,3 @@") + " /* $Id$ */\r\n"
-    variant.put(given, variant.make("mine", "x", diff))
+    put(given, variant.make("mine", "x", diff))
     assert (given.tree / "mm/crlf.c").read_bytes() == \
         b"int a;\r\nint more;\r\n/* $Id$ */\r\n\xe9\n"
-    variant.put(given, variant.make("pristine", "as it is", ""))
+    put(given, variant.make("pristine", "as it is", ""))
     assert held(given.tree) == held(tree)
 
 

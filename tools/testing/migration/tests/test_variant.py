@@ -9,7 +9,7 @@ import types
 from pathlib import Path
 
 import pytest
-from conftest import taken
+from conftest import put, taken
 
 from lab.base import Base
 from lab.defect import Defect, Kernel, Queue, Show
@@ -106,7 +106,7 @@ def changed(source: Source, name: str, content: str | bytes | None) -> Source:
 
 
 def pristine(source: Source) -> None:
-    variant.put(source, variant.make("pristine", "as it is", ""))
+    put(source, variant.make("pristine", "as it is", ""))
 
 
 @pytest.fixture
@@ -134,9 +134,9 @@ def test_a_queue_makes_the_fixed_variant(source: Source, queue: Path) -> None:
     assert (fixed.name, fixed.how) == ("fixed", "queue/4.14 (2 patches)")
     assert vulnerable.key != fixed.key
     assert read(source.tree) == FILES, "plan() changed the tree"
-    variant.put(source, fixed)
+    put(source, fixed)
     assert read(source.tree) == fixed_files()
-    variant.put(source, vulnerable)
+    put(source, vulnerable)
     assert read(source.tree) == FILES
 
 
@@ -145,7 +145,7 @@ def test_a_part_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Pa
     vulnerable, fixed = variant.plan(source, part)
     assert vulnerable.how == "queue/4.14 (without 1 of its 2 patches)"
     assert fixed == variant.plan(source, DEFECT)[1]
-    variant.put(source, vulnerable)
+    put(source, vulnerable)
     files = read(source.tree)
     assert "int added;" in files["mm/rmap.c"] and "int added_later;" not in files["mm/rmap.c"]
     with pytest.raises(LabError, match="names third, and queue/4.14/series has no such"):
@@ -218,7 +218,7 @@ def test_what_is_before_its_own_patch_can_be_the_vulnerable_one(source: Source, 
 
 def test_the_plan_is_the_same_whatever_state_the_tree_is_in(source: Source, queue: Path) -> None:
     before = variant.plan(source, DEFECT)
-    variant.put(source, before[1])
+    put(source, before[1])
     assert variant.plan(source, DEFECT) == before
 
 
@@ -319,7 +319,7 @@ def test_a_removed_line_that_looks_like_a_header_is_none(source: Source, queue: 
         changes = source.kept.changes(source.pristine, scratch.state())
     assert [(one.path, one.line, one.removed) for one in changes] == [
         ("mm/rmap.c", 1, ("-- a/etc/passwd",))]
-    variant.put(source, fixed)
+    put(source, fixed)
     assert (source.tree / "mm/rmap.c").read_text() == "int x;\n"
 
 
@@ -330,7 +330,7 @@ def test_bytes_that_are_no_utf8_and_form_feeds_survive(source: Source, queue: Pa
     source = changed(source, "mm/rmap.c", content)
     (queue / "0001-change.patch").write_bytes(CHANGE.encode().replace(b"line 20", b"line \xe9"))
     _vulnerable, fixed = variant.plan(source, DEFECT)
-    variant.put(source, fixed)
+    put(source, fixed)
     assert b"/* \xe9\x0c\x85 \r */" in path.read_bytes() and b"int added;" in path.read_bytes()
     pristine(source)
     assert path.read_bytes() == content
@@ -339,7 +339,7 @@ def test_bytes_that_are_no_utf8_and_form_feeds_survive(source: Source, queue: Pa
 def test_a_repository_above_the_cache_changes_nothing(source: Source, queue: Path) -> None:
     # There git apply would pass over every file in silence.
     subprocess.run(["git", "init", "-q", str(source.tree.parent.parent)], check=True)
-    variant.put(source, variant.plan(source, DEFECT)[1])
+    put(source, variant.plan(source, DEFECT)[1])
     assert read(source.tree) == fixed_files()
 
 
@@ -351,48 +351,48 @@ def test_only_what_differs_gets_a_new_time(source: Source, queue: Path) -> None:
 
     old = times()
     with open(source.tree / "mm/rmap.c", encoding="ascii") as reader:
-        variant.put(source, fixed)
+        put(source, fixed)
         # Whoever reads it just then gets the one or the other, never half of it.
         assert reader.read() == RMAP
     first = times()
     assert first["mm/rmap.c"] > old["mm/rmap.c"]
     assert first["mm/other.c"] == old["mm/other.c"] and first["Makefile"] == old["Makefile"]
-    variant.put(source, fixed)
+    put(source, fixed)
     assert times() == first, "nothing to do, and yet make would rebuild"
     # An object built now from the fixed file must be older than the file that comes back.
     built = source.tree.parent / "rmap.o"
     built.touch()
-    variant.put(source, vulnerable)
+    put(source, vulnerable)
     assert times()["mm/rmap.c"] >= built.stat().st_mtime_ns
     assert times()["mm/other.c"] == old["mm/other.c"]
 
 
 def test_somebody_elses_change_is_not_overwritten(source: Source, queue: Path) -> None:
     vulnerable, fixed = variant.plan(source, DEFECT)
-    variant.put(source, fixed)
+    put(source, fixed)
     (source.tree / "mm/rmap.c").write_text("int mine;\n")
     for wanted in (vulnerable, fixed):
         with pytest.raises(LabError, match="changed by something else"):
-            variant.put(source, wanted)
+            put(source, wanted)
     assert (source.tree / "mm/rmap.c").read_text() == "int mine;\n"
 
 
 def test_a_kill_while_files_are_changed_is_made_good(source: Source, queue: Path) -> None:
     vulnerable, fixed = variant.plan(source, DEFECT)
-    variant.put(source, fixed)
+    put(source, fixed)
     times = {name: (source.tree / name).stat().st_mtime_ns for name in read(source.tree)}
     # As git leaves it, half way from the one to the other.
     (source.tree.parent / "changing").touch()
     (source.tree.parent / "git/index.lock").write_text("half")
     write(source.tree, {"mm/gone.c": "int g", "mm/litter/x.c": "int x;\n"})
     (source.tree / "mm/new/new.c").unlink()
-    variant.put(source, fixed)
+    put(source, fixed)
     assert read(source.tree) == fixed_files()
     assert {name for name, time in times.items()
             if (source.tree / name).stat().st_mtime_ns != time} == {"mm/new/new.c"}
     assert not (source.tree.parent / "changing").exists()
     (source.tree.parent / "changing").touch()
-    variant.put(source, vulnerable)
+    put(source, vulnerable)
     assert read(source.tree) == FILES
 
 
@@ -414,7 +414,7 @@ def killed_after(lines: int, source: Source, wanted: variant.Variant) -> bool:
 
         tree_file = sys.modules[Tree.__module__].__file__
         sys.settrace(trace)
-        variant.put(source, wanted)
+        put(source, wanted)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
@@ -432,11 +432,11 @@ def test_a_kill_at_any_line_is_made_good_by_the_next_put(source: Source, queue: 
                                  (fixed, half, half_files)):
         lines = 0
         while True:
-            variant.put(source, begin)
+            put(source, begin)
             alive = not killed_after(lines, source, wanted)
             if lines % 10 == 0:
                 assert variant.plan(source, DEFECT) == (vulnerable, fixed), lines
-            variant.put(source, wanted)
+            put(source, wanted)
             assert read(source.tree) == files, lines
             if alive:
                 break
@@ -457,9 +457,9 @@ def test_files_of_ours_go_into_both_kernels(source: Source, queue: Path, tmp_pat
     wanted = dataclasses.replace(DEFECT, kernel=Kernel(add=("lib/play.c", "lib/play.h")))
     vulnerable, fixed = variant.plan(source, wanted)
     before = read(source.tree)
-    variant.put(source, vulnerable)
+    put(source, vulnerable)
     assert read(source.tree) == {**FILES, **ours}
-    variant.put(source, fixed)
+    put(source, fixed)
     assert read(source.tree) == {**fixed_files(), **ours}
     pristine(source)
     assert read(source.tree) == before

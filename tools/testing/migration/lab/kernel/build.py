@@ -25,8 +25,7 @@ from lab.errors import LabError
 from lab.kernel import kconfig, variant as variants
 from lab.kernel.source import Source
 from lab.kernel.variant import Variant
-from lab.paths import atomic_dir, cache_dir, disk_full, have, is_full, locked, need_space, \
-    new_log
+from lab.paths import atomic_dir, cache_dir, disk_full, have, is_full, need_space, new_log
 from lab.progress import Progress
 
 # Objects of a kernel with base.config, for the first build of a base on a machine: 989 in 6.12.
@@ -70,16 +69,11 @@ def kernel(source: Source, variant: Variant, arch: Arch, debug: bool,
     compiler = _compiler(arch)
     asked = kconfig.request(source.base, arch, source.tree, debug, options)
     key = _hash(source.key, variant.key, asked.text, arch.name, str(debug), compiler,
-                source.base.cflags)
+                source.base.cflags, kconfig.WRAPPER)
     folder = cache_dir() / "images" / key
 
     if not have(folder, _HOLDS):
-        work = source.tree.parent
-
-        def waiting() -> None:
-            progress.note(f"another run works on {work}: waiting for it")
-
-        with locked(work / "lock", waiting):
+        with source.kept.lock(progress):
             if not have(folder, _HOLDS):
                 # A folder for each configuration: to and fro in one would build it anew each time.
                 suffix = arch.name + ("-debug" if debug else "") \

@@ -133,6 +133,18 @@ def unshared(tree: Path) -> str:
     return f"no PMD table is shared: {_SHARING[0]} depends on {_LOCKS}, which there is not"
 
 
+# ccache must have no part in assembly. Where it takes the list of headers from gcc it does not see
+# .incbin, and a kernel's compressed image is that of arch/x86/boot/compressed/piggy.S: it gave the
+# image of another kernel whose compressed size was the same.
+WRAPPER = """\
+#!/bin/sh
+case " $* " in
+*".S "*) exec "$@" ;;
+esac
+exec ccache "$@"
+"""
+
+
 def environment(obj: Path | None = None) -> dict[str, str]:
     """A kernel build's environment: nothing of the caller's that Kbuild would listen to.
 
@@ -166,10 +178,21 @@ def _temporary(obj: Path) -> str:
     return str(folder)
 
 
+def compiler_wrapper() -> Path:
+    """The program that Kbuild's compiler is started with, in the cache, whose path is plain."""
+    path = cache_dir() / "cc"
+    if not path.exists() or path.read_text("ascii") != WRAPPER:
+        new = path.with_name(f".cc-{os.getpid()}")
+        new.write_text(WRAPPER, "ascii")
+        new.chmod(0o755)
+        new.replace(path)
+    return path
+
+
 def make_command(source: Source, arch: Arch, obj: Path) -> list[str]:
     """The make that configures and the one that builds; the two must be the same to Kbuild."""
     command = ["make", "-C", str(source.tree), f"O={obj}", f"ARCH={arch.kernel_arch}",
-               f"CC=ccache {arch.compiler}"]
+               f"CC={compiler_wrapper()} {arch.compiler}"]
     if arch.cross_compile:
         command.append(f"CROSS_COMPILE={arch.cross_compile}")
     if source.base.cflags:

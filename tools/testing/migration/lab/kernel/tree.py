@@ -25,7 +25,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from lab.progress import Progress
 
 PRISTINE = "refs/pristine"
 _NOTHING = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"      # git's id of a tree with no files
+_HELD: set[Path] = set()        # folders of trees whose lock this process holds
 _REPOSITORY = {
     "HEAD": f"ref: {PRISTINE}\n",
     "info/attributes": "* -text -filter -ident !eol !working-tree-encoding !diff !export-subst\n",
@@ -114,10 +114,16 @@ class Tree:
         self.work, self.path, self.store = work, work / "tree", work / "git"
         self._changing = work / "changing"
 
-    def lock(self, progress: Progress) -> AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def lock(self, progress: Progress) -> Iterator[None]:
         """Hold it while the tree is changed or built from."""
-        return locked(self.work / "lock", lambda: progress.note(
-            f"another run works on {self.work}: waiting for it"))
+        with locked(self.work / "lock", lambda: progress.note(
+                f"another run works on {self.work}: waiting for it")):
+            _HELD.add(self.work)
+            try:
+                yield
+            finally:
+                _HELD.discard(self.work)
 
     def key(self) -> str:
         """Which source the tree is of; "" where it is being made, or there is none."""
@@ -201,8 +207,11 @@ class Tree:
     def switch(self, state: str) -> None:
         """Bring the files to a state.
 
-        LabError where one was changed by something else than the lab.
+        LabError where one was changed by something else than the lab.  RuntimeError without the
+        lock: another run may be building from the tree, and would build this state, not its own.
         """
+        if self.work not in _HELD:
+            raise RuntimeError(f"{self.work} is not locked")
         with self._alone() as hold:
             killed = self._changing.exists() or not self.path.is_dir()
             if not killed:

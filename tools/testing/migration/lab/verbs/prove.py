@@ -107,7 +107,21 @@ def prepare(wanted: Wanted, arch: Arch, progress: Progress,
     kernels = {one.name: build.kernel(source, one, arch, wanted.debug, progress,
                                       wanted.defect.kernel.options)
                for one in variants if one.name in only}
+    _differ(kernels)
     return Prepared(source, variants, kernels, initrd, arch)
+
+
+def _differ(kernels: dict[str, build.Kernel]) -> None:
+    """LabError where two kernels came out the same: whatever they say, no verdict is in it."""
+    images: dict[str, str] = {}
+    for name, kernel in kernels.items():
+        other = images.setdefault(kernel.identity["image_sha256"], name)
+        if other != name:
+            raise LabError(
+                f"the {other} and the {name} kernel came out the same, byte for byte: what differs "
+                "in their source is not built with this configuration, or was not when they were "
+                f"made. For the latter, remove {kernel.image.parent} and "
+                f"{kernels[other].image.parent} and run again")
 
 
 def run(wanted: Wanted, arch: Arch, progress: Progress) -> Summary:
