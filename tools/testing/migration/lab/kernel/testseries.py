@@ -21,9 +21,15 @@ The diff is of what else the patch changes.  It has no index lines: the hash of 
 another one after each change to a patch before it.
 
 So a new test takes three files: the program, a patch after the last one that adds it and registers
-it (in the Makefile, run_vmtests.sh and MAINTAINERS), and a line in `series`.  Where these lines are
-next to those of other tests, the patch is for all bases: its line numbers are those of the newest,
-and git finds the place in the others.
+it (in the Makefile and run_vmtests.sh), and a line in `series`.  Where these lines are next to those
+of other tests, the patch is for all bases: its line numbers are those of the newest, and git finds
+the place in the others.
+
+A test named hugetlb_pmd_*.c is in HUGETLB SUBSYSTEM of the kernel's MAINTAINERS already, and its
+patch leaves that file as it is.  checkpatch then asks if it needs updating; it does not.  Another
+test of hugetlb adds a line there.  A test of migration adds one to MEMORY MANAGEMENT - MIGRATION,
+and one of THP to that of THP.  6.12 has neither: there MEMORY MANAGEMENT has all of
+tools/testing/selftests/mm/, and no line is to be added.
 
 A file that is built into kernels of many versions, and has something for each, is added as one for
 a single version: without what is in `#ifndef IN_TREE`, and with what SINCE_6_6 and its like say of
