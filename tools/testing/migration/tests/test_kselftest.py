@@ -62,6 +62,45 @@ TEST_F_TIMEOUT(hangs, hangs, 600)
 TEST_HARNESS_MAIN
 """
 
+# Two tests that change the same thing, the setup of which ends before the test begins.  Somebody
+# whom the harness does not wait for keeps the guardian from its work for a while.
+ENDS_EARLY = r"""
+#include "kselftest_harness.h"
+#include "migrate_util.h"
+
+FIXTURE(early) { };
+FIXTURE_VARIANT(early) { bool fails; };
+FIXTURE_VARIANT_ADD(early, first) { .fails = FAILS };
+FIXTURE_VARIANT_ADD(early, second) { .fails = FAILS };
+
+FIXTURE_SETUP(early)
+{
+	const char *path = getenv("CHANGED");
+	char before[32];
+
+	ASSERT_EQ(0, guard_start());
+	ASSERT_EQ(0, file_read(path, before, sizeof(before)));
+	ASSERT_EQ(0, guard_undo(path, before));
+	TH_LOG("there was %s", before);
+	ASSERT_EQ(0, file_write(path, "during"));
+	if (!fork()) {
+		setpgid(0, 0);
+		close(1);
+		close(2);
+		usleep(LEAVES ? 60000000 : 500000);
+		_exit(0);
+	}
+	if (LEAVES)
+		guard_leave();
+	ASSERT_FALSE(variant->fails);
+	SKIP(return, "nothing to be done");
+}
+FIXTURE_TEARDOWN(early) { }
+TEST_F(early, ends) { }
+
+TEST_HARNESS_MAIN
+"""
+
 
 def read(text: str) -> tuple[kselftest.Stream, list[str]]:
     stream = kselftest.Stream()
@@ -319,17 +358,44 @@ def test_run_vmtests_of_the_series(tree612: Path, public: Path) -> None:
 # ---- what is left behind -------------------------------------------------------------------
 
 
+def compiled(tree: Path, text: str, program: Path, *options: str) -> Path:
+    """A program of the harness and the helpers of the real tests."""
+    mm = tree / selftest.FOLDER
+    source = program.with_suffix(".c")
+    source.write_text(text)
+    subprocess.run(
+        ["gcc", "-O1", "-Wall", "-D_GNU_SOURCE=", f"-I{REPO / selftest.FOLDER}", f"-I{mm}",
+         f"-I{mm.parent}", f"-isystem{tree}/tools/include/uapi", *options, "-o", program, source,
+         REPO / selftest.FOLDER / "migrate_util.c", mm / "vm_util.c", "-lnuma"], check=True)
+    return program
+
+
+@pytest.mark.parametrize("how, programs", [
+    ("-DFAILS=0 -DLEAVES=0", 1), ("-DFAILS=1 -DLEAVES=0", 1), ("-DFAILS=0 -DLEAVES=1", 1),
+    ("-DFAILS=0 -DLEAVES=0", 2)])
+def test_the_next_test_finds_what_was_there(tree612: Path, public: Path, how: str,
+                                            programs: int) -> None:
+    """Though the harness ends a test whose setup ends early, and does not wait for its guardian."""
+    changed = public / "changed"
+    changed.write_text("before")
+    program = compiled(tree612, ENDS_EARLY, public / "early", *how.split())
+    running = [subprocess.Popen([program], env={**os.environ, "CHANGED": str(changed)}, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+               for _ in range(programs)]
+    for one in running:
+        said = one.communicate(timeout=60)[0]
+        assert said.count("there was before") == 2, said
+        assert ("not ok 1" in said) == ("FAILS=1" in how)
+    # All is as it was when the last program ends, and not some time later.
+    assert changed.read_text() == "before"
+    for pid in alive(f"CHANGED={changed}"):
+        os.kill(pid, signal.SIGKILL)
+
+
 @pytest.fixture
 def hanging(runner: Path, tree612: Path) -> Iterator[Path]:
     """The folder with one program that hangs; what of it is left in the end is killed."""
-    mm = tree612 / selftest.FOLDER
-    source = runner / "hangs.c"
-    source.write_text(HANGS)
-    subprocess.run(
-        ["gcc", "-O1", "-Wall", "-D_GNU_SOURCE=", f"-I{REPO / selftest.FOLDER}", f"-I{mm}",
-         f"-I{mm.parent}", f"-isystem{tree612}/tools/include/uapi", "-o", runner / "mm" / "hangs",
-         source, REPO / selftest.FOLDER / "migrate_util.c", mm / "vm_util.c", "-lnuma"],
-        check=True)
+    compiled(tree612, HANGS, runner / "mm/hangs").with_suffix(".c").unlink()
     (runner / "kselftest-list.txt").write_text("mm:hangs\n")
     yield runner
     for pid in alive(f"CHANGED={runner}"):

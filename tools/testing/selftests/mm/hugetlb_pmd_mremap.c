@@ -231,7 +231,9 @@ FIXTURE_SETUP(hugetlb_pmd_mremap)
 		SKIP(return, "needs CONFIG_NUMA");
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	ASSERT_EQ(0, guard_start());
+	why = guard_lacks();
+	if (why)
+		SKIP(return, "%s", why);
 	why = pool_lacks(nodes, 1, 2 * NR_PAGES);
 	if (why)
 		SKIP(return, "%s", why);
@@ -299,14 +301,18 @@ FIXTURE_TEARDOWN(hugetlb_pmd_mremap)
 	int status;
 
 	/* Whoever is stuck has the lock of the file: leave that alone, too. */
-	if (self->stuck)
+	if (self->stuck) {
+		guard_leave();
 		return;
+	}
 	if (self->pid > 0)
 		kill(self->pid, SIGKILL);
 	if (self->other > 0)
 		kill(self->other, SIGKILL);
-	if (!is_gone(&self->pid, &status) || !is_gone(&self->other, &status))
+	if (!is_gone(&self->pid, &status) || !is_gone(&self->other, &status)) {
+		guard_leave();
 		return;
+	}
 	if (self->fd >= 0)
 		close(self->fd);
 	guard_stop();

@@ -181,7 +181,9 @@ FIXTURE_SETUP(hugetlb_pmd_poison)
 		SKIP(return, "needs CONFIG_NUMA");
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	ASSERT_EQ(0, guard_start());
+	why = guard_lacks();
+	if (why)
+		SKIP(return, "%s", why);
 	why = pool_lacks(nodes, 1, 2 * NR_PAGES);
 	if (why)
 		SKIP(return, "%s", why);

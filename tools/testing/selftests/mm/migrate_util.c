@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -27,10 +28,14 @@
 #include "vm_util.h"
 
 #define GUARD_ENTRIES	128
+/* It is there wherever a test has something to put back. */
+#define GUARD_LOCK	"/sys/kernel/mm"
+#define GUARD_WAIT_MS	20000
 #define NOBODY		65534
 #define SHARE_TRIES	3
 
 struct guard {
+	bool left;	/* by the test: some of its processes will not end */
 	unsigned int nr;
 	struct {
 		char path[112];
@@ -44,11 +49,55 @@ static pid_t guard_pid;
 
 /* The program as the user started it; tests are its children's children. */
 static pid_t program_pid, program_group;
+static bool *program_guarded;	/* shared: one of its tests had a guardian */
 
 static __attribute__((constructor)) void note_program(void)
 {
 	program_pid = getpid();
 	program_group = getpgrp();
+	program_guarded = mmap(NULL, sizeof(*program_guarded),
+			       PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (program_guarded == MAP_FAILED)
+		program_guarded = NULL;
+}
+
+/*
+ * What a test has changed is not to be taken for what was there before, by the
+ * next test or by another program. The harness ends a test whose setup is
+ * skipped or fails as if it were killed, and its guardian is then still at work.
+ * So each guardian has a lock for as long as it lives.
+ *
+ * Returns a descriptor or -errno.
+ */
+static int guard_lock(void)
+{
+	int fd = open(GUARD_LOCK, O_RDONLY | O_DIRECTORY | O_CLOEXEC), ret;
+	uint64_t start = cycles_clock();
+
+	if (fd < 0)
+		return -errno;
+	while (flock(fd, LOCK_EX | LOCK_NB)) {
+		ret = errno == EWOULDBLOCK ? -EBUSY : -errno;
+		if (ret != -EBUSY || ms_since(start) >= GUARD_WAIT_MS) {
+			close(fd);
+			return ret;
+		}
+		usleep(10 * 1000);
+	}
+	return fd;
+}
+
+/* The program does not end before all is as it was. */
+static __attribute__((destructor)) void wait_for_guardian(void)
+{
+	int lock;
+
+	if (getpid() != program_pid || !program_guarded || !*program_guarded)
+		return;
+	lock = guard_lock();
+	if (lock >= 0)
+		close(lock);
 }
 
 int file_read(const char *path, char *buf, size_t len)
@@ -215,6 +264,8 @@ static __noreturn void guard_main(int fd, pid_t test, pid_t test_group,
 	 * one that makes it; do not kill the user's.
 	 */
 	while (poll(&pfd, 1, 200) <= 0) {
+		if (__atomic_load_n(&guard->left, __ATOMIC_ACQUIRE))
+			break;
 		if (!program_is_gone())
 			continue;
 		killed = true;
@@ -228,14 +279,20 @@ int guard_start(void)
 {
 	pid_t test = getpid(), test_group = getpgrp();
 	sigset_t blocked, unblocked;
-	int fds[2], ret;
+	int fds[2], ret, lock;
 
 	guard = mmap(NULL, sizeof(*guard), PROT_READ | PROT_WRITE,
 		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (guard == MAP_FAILED)
 		return -errno;
-	if (pipe2(fds, O_CLOEXEC))
-		return -errno;
+	lock = guard_lock();
+	if (lock < 0)
+		return lock;
+	if (pipe2(fds, O_CLOEXEC)) {
+		ret = -errno;
+		close(lock);
+		return ret;
+	}
 	/* Whoever kills all of the test is not to meet it half ready. */
 	sigfillset(&blocked);
 	sigprocmask(SIG_SETMASK, &blocked, &unblocked);
@@ -246,11 +303,31 @@ int guard_start(void)
 	}
 	ret = guard_pid < 0 ? -errno : 0;
 	sigprocmask(SIG_SETMASK, &unblocked, NULL);
-	if (ret)
-		return ret;
+	/* The guardian has the lock now, and nobody else. */
+	close(lock);
 	close(fds[0]);
+	if (ret) {
+		close(fds[1]);
+		return ret;
+	}
+	if (program_guarded)
+		*program_guarded = true;
 	guard_pipe = fds[1];
 	return 0;
+}
+
+const char *guard_lacks(void)
+{
+	static char why[96];
+	int ret = guard_start();
+
+	if (!ret)
+		return NULL;
+	if (ret == -EBUSY)
+		return "another test has changed settings, and not put them back yet";
+	snprintf(why, sizeof(why), "nobody can put settings back: %s",
+		 strerror(-ret));
+	return why;
 }
 
 int guard_undo(const char *path, const char *value)
@@ -275,6 +352,15 @@ void guard_stop(void)
 	while (waitpid(guard_pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	munmap(guard, sizeof(*guard));
+}
+
+void guard_leave(void)
+{
+	if (guard_pipe < 0)
+		return;
+	__atomic_store_n(&guard->left, true, __ATOMIC_RELEASE);
+	close(guard_pipe);
+	guard_pipe = -1;
 }
 
 long env_long(const char *name, long otherwise)

@@ -20,10 +20,18 @@
  * guard_start() forks it; it sleeps on a pipe whose other end the test and all
  * its children hold, so it wakes when the last of them is gone, however it
  * went. Then it writes back, newest first, what guard_undo() was told.
+ *
+ * There is one at a time: guard_start() waits for that of another test, so no
+ * setting is to be read before it returns. guard_lacks() does the same for
+ * FIXTURE_SETUP, and returns NULL or a line that says why that cannot be.
+ * guard_stop() waits until all is written back. guard_leave() is for a test
+ * whose processes do not end: all is written back without waiting for them.
  */
 int guard_start(void);
+const char *guard_lacks(void);
 int guard_undo(const char *path, const char *value);
 void guard_stop(void);
+void guard_leave(void);
 
 /* One line of a file in sysfs or procfs. Both return 0 or -errno. */
 int file_read(const char *path, char *buf, size_t len);
