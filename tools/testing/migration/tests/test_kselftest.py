@@ -101,6 +101,18 @@ TEST_F(early, ends) { }
 TEST_HARNESS_MAIN
 """
 
+ASKS = r"""
+#include "kselftest_harness.h"
+#include "migrate_util.h"
+
+TEST(asks)
+{
+	TH_LOG("got %ld", env_count("NR_CALLS", 5));
+}
+
+TEST_HARNESS_MAIN
+"""
+
 
 def read(text: str) -> tuple[kselftest.Stream, list[str]]:
     stream = kselftest.Stream()
@@ -390,6 +402,19 @@ def test_the_next_test_finds_what_was_there(tree612: Path, public: Path, how: st
     assert changed.read_text() == "before"
     for pid in alive(f"CHANGED={changed}"):
         os.kill(pid, signal.SIGKILL)
+
+
+def test_a_test_that_would_do_nothing_is_refused(tree612: Path, public: Path) -> None:
+    program = compiled(tree612, ASKS, public / "asks")
+    for value, got in (("", "got 5"), ("7", "got 7"), ("0x10", "got 16"),
+                       ("0", "NR_CALLS=0: a number from 1 to 1000000 is wanted"),
+                       ("-3", "NR_CALLS=-3: a number from 1"), ("1000001", "a number from 1"),
+                       ("3x", "NR_CALLS=3x: a number is wanted"), ("x", "NR_CALLS=x: a number"),
+                       ("99999999999999999999", "a number is wanted")):
+        done = subprocess.run([program], env={**os.environ, "NR_CALLS": value}, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        assert f"{got}" in done.stdout
+        assert (done.returncode == 0) == ("got" in got) == ("not ok" not in done.stdout)
 
 
 @pytest.fixture

@@ -410,7 +410,7 @@ FIXTURE_TEARDOWN(exec_temp_stack)
 
 static bool is_enough(uint64_t began, long migrated)
 {
-	uint64_t seconds = env_long("EXEC_TEMP_STACK_SECONDS", SECONDS);
+	uint64_t seconds = env_count("EXEC_TEMP_STACK_SECONDS", SECONDS);
 
 	if (migrated < MIN_MIGRATIONS)
 		seconds += MORE_SECONDS;

@@ -265,7 +265,7 @@ FIXTURE_TEARDOWN(hugetlb_pmd_busy)
 
 TEST_F_TIMEOUT(hugetlb_pmd_busy, moves, 500)
 {
-	long seconds = env_long("HUGETLB_PMD_BUSY_SECONDS", SECONDS);
+	long seconds = env_count("HUGETLB_PMD_BUSY_SECONDS", SECONDS);
 	struct control *control = self->control;
 	unsigned long start, tries, moved;
 	int died = 0;

@@ -825,8 +825,8 @@ static long seconds_of(const FIXTURE_VARIANT(hugetlb_pmd_churn) * variant)
 
 TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 {
-	long seconds = env_long("HUGETLB_PMD_CHURN_SECONDS",
-				seconds_of(variant));
+	long seconds = env_count("HUGETLB_PMD_CHURN_SECONDS",
+				 seconds_of(variant));
 	struct control *control = self->control;
 	long calls = 0, failed_calls = 0, moves = 0, refused = 0, lost = 0;
 	long holes = 0, missing;

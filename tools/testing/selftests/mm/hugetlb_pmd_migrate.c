@@ -255,9 +255,11 @@ static bool offlines(enum trigger trigger)
 static bool page_moved(const struct setup *setup, const struct place *from,
 		       const struct place *to)
 {
-	if (to->pfn < 0 || from->pfn == to->pfn)
+	if (from->pfn < 0 || to->pfn < 0 || from->pfn == to->pfn)
 		return false;
-	return offlines(setup->trigger) || from->node != to->node;
+	if (offlines(setup->trigger))
+		return true;
+	return from->node >= 0 && to->node >= 0 && from->node != to->node;
 }
 
 /* Map the whole file at @addr, which is inside the reserved area. */
@@ -1029,7 +1031,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 	const struct setup *setup = &variant->setup;
 	struct state *st = &self->state;
 	long calls = 0, failed_calls = 0, moves = 0, lost_moves = 0, lost = 0;
-	long want = env_long("HUGETLB_PMD_MIGRATE_CALLS", setup->calls);
+	long want = env_count("HUGETLB_PMD_MIGRATE_CALLS", setup->calls);
 	int examples = EXAMPLES, error = 0, i, page, target;
 	struct place from[NR_PAGES], to[NR_PAGES];
 	long lost_in[NR_PAGES], got;

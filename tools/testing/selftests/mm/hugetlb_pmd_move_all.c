@@ -364,7 +364,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_move_all, stays, 120)
 			asked += NR_PAGES;
 			ASSERT_EQ(0, ask(variant->trigger, self->addr, from, to,
 					 status));
-			gone = NR_PAGES - pages_on(self->addr, from);
+			gone = pages_on(self->addr, to);
 			moved += gone;
 			for (i = 0; i < NR_PAGES; i++)
 				denied += variant->trigger == MOVE_PAGES &&

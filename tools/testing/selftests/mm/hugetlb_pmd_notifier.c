@@ -789,7 +789,7 @@ FIXTURE_TEARDOWN(hugetlb_pmd_notifier)
 
 TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 {
-	long rounds = env_long("HUGETLB_PMD_NOTIFIER_ROUNDS", ROUNDS);
+	long rounds = env_count("HUGETLB_PMD_NOTIFIER_ROUNDS", ROUNDS);
 	long calls, moves = 0, wrong_moves = 0, failed = 0, min;
 	/* That a sharer takes who finds the tables of another. */
 	long faults = variant->layout == TWO ? 2 : 1;
@@ -803,8 +803,9 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 	int i, error = 0;
 
 	for (calls = 0; moves < rounds && calls < 3 * rounds; calls++) {
-		uint64_t old_pfn, new_pfn = 0;
+		int64_t old_pfn, new_pfn = 0;
 		long wrong = self->wrong;
+		bool moved;
 		int source;
 
 		memset(said, 0, sizeof(said));
@@ -836,8 +837,9 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 		source = said[0].other;
 		ASSERT_GE(source, 0);
 		old_pfn = said[0].pfn;
+		ASSERT_GT(old_pfn, 0);
 		for (i = 1; i < variant->sharers; i++)
-			ASSERT_EQ(old_pfn, said[i].pfn);
+			ASSERT_EQ(old_pfn, (int64_t)said[i].pfn);
 		said[0].node = self->nodes[source == self->nodes[0]];
 		if (variant->trigger == SOFT_OFFLINE) {
 			snprintf(value, sizeof(value), "0x%llx",
@@ -860,6 +862,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 			touch_pages(view + page, 1);
 			new_pfn = page_pfn(0, view + page);
 		}
+		moved = new_pfn > 0 && new_pfn != old_pfn;
 		for (i = 0; i < variant->sharers; i++) {
 			struct sharer *s = &self->sharers[i];
 			uint64_t base = (uintptr_t)s->addr;
@@ -888,7 +891,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 					       (unsigned long long)new_pfn);
 				tell(self, &c);
 			}
-			if (moving && new_pfn == old_pfn)
+			if (moving && !moved)
 				check_pairs(self, &c);
 			/* The others may keep what only one gave up. */
 			else if (moving || !i || variant->trigger == PUNCH_HOLE)
@@ -896,7 +899,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 			else
 				check_pairs(self, &c);
 		}
-		if (!moving || new_pfn != old_pfn) {
+		if (!moving || moved) {
 			moves++;
 			wrong_moves += self->wrong != wrong;
 		}
@@ -905,7 +908,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 		for (i = 0; i < variant->sharers; i++)
 			ASSERT_TRUE(ask(&self->sharers[i], STEP_UNMAP,
 					&said[i]));
-		if (variant->trigger == SOFT_OFFLINE && new_pfn != old_pfn)
+		if (variant->trigger == SOFT_OFFLINE && moved)
 			pfn_unpoison(old_pfn);
 		if (error == EOPNOTSUPP || error == EINVAL)
 			break;

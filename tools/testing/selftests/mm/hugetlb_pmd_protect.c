@@ -308,7 +308,7 @@ static bool few(struct control *control)
 
 TEST_F_TIMEOUT(hugetlb_pmd_protect, denies, 500)
 {
-	long seconds = env_long("HUGETLB_PMD_PROTECT_SECONDS", SECONDS);
+	long seconds = env_count("HUGETLB_PMD_PROTECT_SECONDS", SECONDS);
 	struct control *control = self->control;
 	unsigned long start = cycles_clock(), tries, allowed;
 	int died = 0;

@@ -270,7 +270,7 @@ FIXTURE_TEARDOWN(hugetlb_pmd_split)
 
 static bool is_enough(uint64_t began, long early, long late)
 {
-	uint64_t seconds = env_long("HUGETLB_PMD_SPLIT_SECONDS", SECONDS);
+	uint64_t seconds = env_count("HUGETLB_PMD_SPLIT_SECONDS", SECONDS);
 
 	if (early < MIN_MEETINGS || late < MIN_MEETINGS)
 		seconds += MORE_SECONDS;

@@ -31,6 +31,7 @@
 /* It is there wherever a test has something to put back. */
 #define GUARD_LOCK	"/sys/kernel/mm"
 #define GUARD_WAIT_MS	20000
+#define ENV_MAX		1000000
 #define NOBODY		65534
 #define SHARE_TRIES	3
 
@@ -363,11 +364,37 @@ void guard_leave(void)
 	guard_pipe = -1;
 }
 
+/* The harness takes the exit status for the test's result. */
+static __noreturn void env_refuse(const char *name, const char *val,
+				  const char *wanted)
+{
+	printf("# %s=%s: %s is wanted\n", name, val, wanted);
+	fflush(stdout);
+	_exit(1);
+}
+
 long env_long(const char *name, long otherwise)
 {
 	const char *val = getenv(name);
+	char *end;
+	long nr;
 
-	return val && *val ? strtol(val, NULL, 0) : otherwise;
+	if (!val || !*val)
+		return otherwise;
+	errno = 0;
+	nr = strtol(val, &end, 0);
+	if (errno || *end)
+		env_refuse(name, val, "a number");
+	return nr;
+}
+
+long env_count(const char *name, long otherwise)
+{
+	long nr = env_long(name, otherwise);
+
+	if (nr < 1 || nr > ENV_MAX)
+		env_refuse(name, getenv(name), "a number from 1 to 1000000");
+	return nr;
 }
 
 static long futex(uint32_t *uaddr, int op, uint32_t val,

@@ -38,8 +38,13 @@ int file_read(const char *path, char *buf, size_t len);
 int file_write(const char *path, const char *value);
 long file_read_long(const char *path);
 
-/* A number in the environment, or @otherwise. */
+/*
+ * A number in the environment, or @otherwise. What is no number ends the test: it
+ * fails. So does, for env_count(), a number below 1: nothing would be done, and
+ * the test would pass.
+ */
 long env_long(const char *name, long otherwise);
+long env_count(const char *name, long otherwise);
 
 /*
  * Words in memory that processes share. wait_for_change() returns the new

@@ -292,7 +292,7 @@ static uint64_t settle(FIXTURE_DATA(thp_numa_notifier) * self, int i,
 	struct example example = { .page = i };
 	int64_t pfn = page_pfn(0, page->addr);
 	int node = page_node(0, page->addr);
-	bool moved = pfn != page->pfn;
+	bool moved = page->pfn >= 0 && pfn != page->pfn;
 	long lost;
 
 	lost = compare(self, page, state->nr, &example);
@@ -634,7 +634,7 @@ FIXTURE_TEARDOWN(thp_numa_notifier)
 
 TEST_F_TIMEOUT(thp_numa_notifier, lost_write, 120)
 {
-	long seconds = env_long("THP_NUMA_NOTIFIER_SECONDS", SECONDS);
+	long seconds = env_count("THP_NUMA_NOTIFIER_SECONDS", SECONDS);
 	struct test_mmu_notifier_state state;
 	struct counts sum = { };
 	long calls, migrated = numa_migrated();
