@@ -42,8 +42,9 @@
  *
  * A page counts as migrated if it was on one node before the call and is on
  * the other after it (for offlining, which does not say where to: in another
- * page frame). A run with too few of these proves nothing and is skipped as
- * inconclusive.
+ * page frame). A call counts if it moved a page, and if each writer wrote to all
+ * pages at least once meanwhile: who did not could not lose a write. A run with
+ * too few of these proves nothing and is skipped as inconclusive.
  *
  * Environment:
  *	HUGETLB_PMD_MIGRATE_OFFLINE=1	also run the variants that take memory
@@ -125,6 +126,7 @@ struct sharer {
 	int error;		/* errno of the mapping, 0 if there is one */
 	long faults;		/* to touch all pages the first time */
 	long write_faults;	/* while it wrote */
+	uint64_t now;		/* number of the last write so far */
 	uint64_t first;		/* number of the first write of a round */
 	uint64_t last;		/* number of the last write to each page */
 	uint64_t stamps[JOURNAL_WORDS];	/* when a slot of ring 1.. was written */
@@ -335,6 +337,7 @@ static uint32_t write_pages(struct sharer *me, int writer, uint32_t cmd)
 		n++;
 		for (i = 0; i < NR_PAGES; i++)
 			journal_write(journal[i], writer, n);
+		__atomic_store_n(&me->now, n, __ATOMIC_RELEASE);
 		if (!(n % (1 << JOURNAL_SHIFT))) {
 			journal_stamp(me->stamps, n, cycles());
 			if (me->pause_us)
@@ -608,6 +611,17 @@ static void restore_memory(struct state *st, const struct setup *setup,
 		block_online(block_of_pfn(from->pfn));
 	for (i = 0; i < 2; i++)
 		pool_fill(st->nodes[i], st->spare - NR_PAGES);
+}
+
+/* How many writers have written to all pages since they were at @then. */
+static int nr_wrote_since(struct state *st, const uint64_t *then)
+{
+	int i, nr = 0;
+
+	for (i = 0; i < st->nr_writers; i++)
+		nr += __atomic_load_n(&st->sharers[i].now, __ATOMIC_ACQUIRE) >
+		      then[i];
+	return nr;
 }
 
 struct call {
@@ -1035,7 +1049,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 	int examples = EXAMPLES, error = 0, i, page, target;
 	struct place from[NR_PAGES], to[NR_PAGES];
 	long lost_in[NR_PAGES], got;
-	long moved_calls = 0, hot_calls = 0, hot_moved = 0;
+	long moved_calls = 0, hot_calls = 0, hot_moved = 0, idle_calls = 0;
+	uint64_t then[MAX_WRITERS];
 	int rests = 0;
 	struct call call = {};
 	struct tracepoint share, unshare;
@@ -1052,7 +1067,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 	 * unmaps the page everywhere may not get it moved.
 	 */
 	while (moved_calls < want && calls < 4 * want + 4) {
-		bool moved = false;
+		bool moved = false, wrote;
 
 		page = calls % NR_PAGES;
 		place(st, setup, page, st->nodes[0], st->nodes[1]);
@@ -1100,7 +1115,11 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 		call.nr = ++calls;
 		call.hot = !rests;
 		call.began = cycles();
+		for (i = 0; i < st->nr_writers; i++)
+			then[i] = __atomic_load_n(&st->sharers[i].now,
+						  __ATOMIC_ACQUIRE);
 		got = migrate(st, setup, page, &from[page], target);
+		wrote = nr_wrote_since(st, then) == st->nr_writers;
 		call.ended = cycles();
 		unshares += tracepoint_count(&unshare) - before;
 		if (got) {
@@ -1123,7 +1142,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 			moves++;
 			lost_moves += !!lost_in[i];
 		}
-		moved_calls += moved;
+		moved_calls += moved && wrote;
+		idle_calls += moved && !wrote;
 		if (!rests) {
 			hot_calls++;
 			hot_moved += moved;
@@ -1155,7 +1175,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 		       unshares);
 	tracepoint_close(&share);
 	tracepoint_close(&unshare);
-	printf(" seed=%u\n", st->seed);
+	printf(" idle_calls=%ld seed=%u\n", idle_calls, st->seed);
 
 	EXPECT_EQ(0, lost)
 		TH_LOG("%ld writes lost in %ld of %ld migrations", lost,
@@ -1166,7 +1186,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 		SKIP(return, "%s does not work here: %s",
 		     trigger_name[setup->trigger], strerror(error));
 	if (moved_calls < MIN_MOVES && moved_calls < want)
-		SKIP(return, "inconclusive: only %ld of %ld calls moved a page",
+		SKIP(return, "inconclusive: only %ld of %ld calls moved a page, with all writing",
 		     moved_calls, calls);
 }
 

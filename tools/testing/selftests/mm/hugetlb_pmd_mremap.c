@@ -362,6 +362,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
 	for (i = 0; i < NR_PAGES; i++)
 		EXPECT_EQ(200u + i, __atomic_load_n(word_of(view, i),
 						    __ATOMIC_RELAXED));
+	if (variant->busy && !control->writes && __test_passed(_metadata))
+		SKIP(return, "inconclusive: nobody wrote meanwhile");
 }
 
 TEST_HARNESS_MAIN

@@ -265,10 +265,11 @@ TEST_F_TIMEOUT(hugetlb_punch_private, comes_back, 120)
 		       control->strange);
 	/* Not after a failure: a skip would take its place. */
 	if (!control->strange &&
-	    (control->punches < ENOUGH || control->found < ENOUGH))
+	    (control->punches < ENOUGH || control->found < ENOUGH ||
+	     control->writes < ENOUGH))
 		SKIP(return,
-		     "inconclusive: %lu holes, and %lu reads of what was there before",
-		     control->punches, control->found);
+		     "inconclusive: %lu holes, %lu reads of what was there before, %lu writes",
+		     control->punches, control->found, control->writes);
 }
 
 TEST_HARNESS_MAIN

@@ -435,7 +435,12 @@ void pin_to_cpu(int cpu)
 
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
-	sched_setaffinity(0, sizeof(set), &set);
+	if (!sched_setaffinity(0, sizeof(set), &set))
+		return;
+	/* Elsewhere it could be in the way of those that it is to race with. */
+	printf("# cannot run on CPU %d: %s\n", cpu, strerror(errno));
+	fflush(stdout);
+	_exit(1);
 }
 
 pid_t crew_fork(struct crew *crew)

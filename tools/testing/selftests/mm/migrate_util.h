@@ -54,6 +54,7 @@ void set_and_wake(uint32_t *word, uint32_t val);
 uint32_t wait_for_change(uint32_t *word, uint32_t old);
 bool wait_a_while(uint32_t *word, uint32_t old, int ms);
 
+/* Ends the process, with a line that says why, if that cannot be. */
 void pin_to_cpu(int cpu);
 
 /*
