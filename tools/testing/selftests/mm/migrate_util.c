@@ -668,6 +668,46 @@ static void pool_file(char *path, size_t len, int node, const char *name)
 		 node, pmd_size() >> 10, name);
 }
 
+/*
+ * Huge pages that others have reserved: they count as free until they are
+ * touched, but are not to be had. Of which node they will be nobody knows. To be
+ * asked before the test maps anything, so once for all.
+ */
+static long pool_reserved(void)
+{
+	static long reserved = -1;
+	char path[96];
+
+	if (reserved >= 0)
+		return reserved;
+	snprintf(path, sizeof(path),
+		 "/sys/kernel/mm/hugepages/hugepages-%zukB/resv_hugepages",
+		 pmd_size() >> 10);
+	reserved = file_read_long(path);
+	if (reserved < 0)
+		reserved = 0;
+	return reserved;
+}
+
+/* Returns how many there are beyond what is reserved. */
+static long pool_free(int node)
+{
+	long nr_free, reserved = pool_reserved();
+	char path[112];
+
+	pool_file(path, sizeof(path), node, "free_hugepages");
+	nr_free = file_read_long(path);
+	if (nr_free < 0)
+		return nr_free;
+	return nr_free > reserved ? nr_free - reserved : 0;
+}
+
+/* How many that are free are wanted, for @want to be had. */
+static long pool_needs(long want)
+{
+	return want + pool_reserved();
+}
+
 long pool_fill(int node, long want)
 {
 	char path[112], value[32];
@@ -675,8 +715,8 @@ long pool_fill(int node, long want)
 
 	pool_file(path, sizeof(path), node, "free_hugepages");
 	nr_free = file_read_long(path);
-	if (nr_free < 0 || nr_free >= want)
-		return nr_free;
+	if (nr_free < 0 || nr_free >= pool_needs(want))
+		return pool_free(node);
 
 	pool_file(path, sizeof(path), node, "nr_hugepages");
 	nr = pool_persistent(path);
@@ -687,11 +727,41 @@ long pool_fill(int node, long want)
 		if (guard_undo(path, value))
 			return -ENOSPC;
 	}
-	snprintf(value, sizeof(value), "%ld", nr + want - nr_free);
+	snprintf(value, sizeof(value), "%ld", nr + pool_needs(want) - nr_free);
 	file_write(path, value);
+	return pool_free(node);
+}
 
-	pool_file(path, sizeof(path), node, "free_hugepages");
-	return file_read_long(path);
+static __noreturn void on_sigbus(int sig)
+{
+	_exit(1);
+}
+
+/*
+ * Whether this process can have @nr huge pages. Those that are free may be
+ * reserved meanwhile, or more than its hugetlb cgroup may have: it learns that
+ * when it touches them, by SIGBUS.
+ */
+static bool pool_gives(long nr)
+{
+	size_t i, step = pmd_size(), len = nr * step;
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE |
+		    (ffsl(step) - 1) << MAP_HUGE_SHIFT;
+	struct crew crew = {};
+	pid_t pid = crew_fork(&crew);
+	int status;
+	char *addr;
+
+	if (!pid) {
+		signal(SIGBUS, on_sigbus);
+		addr = mmap(NULL, len, PROT_READ | PROT_WRITE, flags, -1, 0);
+		if (addr == MAP_FAILED)
+			_exit(1);
+		for (i = 0; i < len; i += step)
+			addr[i] = 1;
+		_exit(0);
+	}
+	return pid > 0 && waitpid(pid, &status, 0) == pid && !status;
 }
 
 long pool_used(int node)
@@ -708,7 +778,7 @@ long pool_used(int node)
 
 const char *pool_lacks(const int *nodes, int nr, long want)
 {
-	static char why[96];
+	static char why[128];
 	long nr_free;
 	int i;
 
@@ -724,6 +794,12 @@ const char *pool_lacks(const int *nodes, int nr, long want)
 			snprintf(why, sizeof(why),
 				 "%ld free huge pages on node %d, no more to be had: needs %ld",
 				 nr_free, nodes[i], want);
+		return why;
+	}
+	if (!pool_gives(nr * want)) {
+		snprintf(why, sizeof(why),
+			 "%ld free huge pages, but this process cannot have them: a hugetlb cgroup's limit?",
+			 nr * want);
 		return why;
 	}
 	return NULL;

@@ -130,14 +130,15 @@ void unmap_pud(char *addr);
 long faults_to_share(int fd, char *addr, int prot, int first, int nr);
 
 /*
- * See to it that at least @want huge pages of pmd_size() are free on @node.
- * Returns how many are. The guardian restores the size of the pool.
+ * See to it that at least @want huge pages of pmd_size() are free on @node, and
+ * reserved by nobody. Returns how many are. The guardian restores the size of the
+ * pool.
  */
 long pool_fill(int node, long want);
 
 /*
- * The same for each of @nr nodes. Returns NULL, or a line that says what is
- * missing.
+ * The same for each of @nr nodes, and this process can have them all. Returns
+ * NULL, or a line that says what is missing.
  */
 const char *pool_lacks(const int *nodes, int nr, long want);
 
