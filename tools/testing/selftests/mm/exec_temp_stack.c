@@ -29,6 +29,7 @@
 #include "kselftest_harness.h"
 
 #include <dirent.h>
+#include <limits.h>
 #include <numa.h>
 #include <numaif.h>
 #include <sched.h>
@@ -51,6 +52,10 @@
 #define SECONDS		10
 #define MORE_SECONDS	50	/* where these bring too few migrations */
 #define MIN_MIGRATIONS	100	/* fewer are no evidence */
+#define MIN_EXECS	10	/* of each loop: so are fewer of these */
+/* A new stack may have a quarter of that; 2 MiB are wanted, and some room. */
+#define STACK_LIMIT	(16ul << 20)
+#define EXEC_FAILED	16	/* exit status: and the error number, up to 127 */
 #define STUCK_SECONDS	10
 #define MAX_STACK_PAGES	1024
 
@@ -96,6 +101,8 @@ struct loop {
 	pid_t child;		/* that execs at the moment, 0 for none */
 	long execs;		/* that came to their end */
 	int status;		/* of one that went wrong, as wait() has it */
+	int error;		/* of a fork or an exec that failed */
+	bool over;		/* it had to end for that error */
 	bool wrong;
 	bool stuck;		/* one did not come to its end */
 };
@@ -145,7 +152,8 @@ static __noreturn void exec_program(char **strings)
 	for (i = 0; i < NR_ENV; i++)
 		envp[i] = strings[NR_ARGS + i];
 	execve("/proc/self/exe", argv, envp);
-	_exit(4);
+	/* Not the program's fault: it has not been started. */
+	_exit(EXEC_FAILED + (errno & 127));
 }
 
 /* Returns whether the child came to its end in time. SIGCHLD is blocked. */
@@ -162,9 +170,44 @@ static bool wait_for(struct loop *loop, const sigset_t *sigchld, int *status)
 	return true;
 }
 
+/* A number of /proc/vmstat, or -1 if the kernel does not say. */
+static long vm_event(const char *name)
+{
+	char line[128], key[64];
+	long nr, found = -1;
+	FILE *f;
+
+	f = fopen("/proc/vmstat", "r");
+	while (f && found < 0 && fgets(line, sizeof(line), f))
+		if (sscanf(line, "%63s %ld", key, &nr) == 2 &&
+		    !strcmp(key, name))
+			found = nr;
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* Processes that were killed for want of memory; since 4.13. */
+static long oom_kills(void)
+{
+	return vm_event("oom_kill");
+}
+
+/* Memory may be there again later; any other error will be there again, too. */
+static void give_up(struct loop *loop, int error)
+{
+	loop->error = error;
+	if (error != EAGAIN && error != ENOMEM) {
+		__atomic_store_n(&loop->over, true, __ATOMIC_RELEASE);
+		_exit(0);
+	}
+	usleep(10 * 1000);
+}
+
 static __noreturn void exec_loop(struct shared *sh, struct loop *loop,
 				 char **strings, pid_t parent)
 {
+	long kills = oom_kills();
 	sigset_t sigchld;
 	pid_t child;
 
@@ -178,19 +221,34 @@ static __noreturn void exec_loop(struct shared *sh, struct loop *loop,
 		child = fork();
 		if (!child)
 			exec_program(strings);
-		if (child < 0)
-			_exit(1);
+		if (child < 0) {
+			give_up(loop, errno);
+			continue;
+		}
 		__atomic_store_n(&loop->child, child, __ATOMIC_RELEASE);
 		if (!wait_for(loop, &sigchld, &loop->status)) {
-			loop->stuck = true;
+			__atomic_store_n(&loop->stuck, true, __ATOMIC_RELEASE);
 			_exit(0);
 		}
 		__atomic_store_n(&loop->child, 0, __ATOMIC_RELEASE);
+		if (WIFEXITED(loop->status) &&
+		    WEXITSTATUS(loop->status) >= EXEC_FAILED) {
+			give_up(loop, WEXITSTATUS(loop->status) - EXEC_FAILED);
+			continue;
+		}
+		/* As the kernel does for want of memory: it may be no defect. */
+		if (WIFSIGNALED(loop->status) &&
+		    WTERMSIG(loop->status) == SIGKILL && oom_kills() > kills) {
+			kills = oom_kills();
+			give_up(loop, ENOMEM);
+			continue;
+		}
 		if (loop->status) {
-			loop->wrong = true;
+			__atomic_store_n(&loop->wrong, true, __ATOMIC_RELEASE);
 			_exit(0);
 		}
-		loop->execs++;
+		__atomic_store_n(&loop->execs, loop->execs + 1,
+				 __ATOMIC_RELEASE);
 	}
 	_exit(0);
 }
@@ -312,8 +370,8 @@ static __noreturn void mover(FIXTURE_DATA(exec_temp_stack) * self,
 			done = offline_and_online(&block);
 			break;
 		}
-		sh->calls++;
-		sh->failed_calls += !done;
+		__atomic_fetch_add(&sh->calls, 1, __ATOMIC_RELEASE);
+		__atomic_fetch_add(&sh->failed_calls, !done, __ATOMIC_RELEASE);
 	}
 	_exit(0);
 }
@@ -321,17 +379,7 @@ static __noreturn void mover(FIXTURE_DATA(exec_temp_stack) * self,
 /* Pages that were migrated since the kernel started, or -1 if it does not say. */
 static long pages_migrated(void)
 {
-	char line[128];
-	long nr = -1;
-	FILE *f;
-
-	f = fopen("/proc/vmstat", "r");
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "pgmigrate_success %ld", &nr) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return nr;
+	return vm_event("pgmigrate_success");
 }
 
 /* TAINT_DIE: an oops or a BUG since it started. */
@@ -342,6 +390,7 @@ static bool kernel_has_died(void)
 
 FIXTURE_SETUP(exec_temp_stack)
 {
+	struct rlimit limit = { STACK_LIMIT, STACK_LIMIT };
 	const char *why = NULL;
 	cpu_set_t allowed;
 	int i, nr_cpus;
@@ -373,6 +422,11 @@ FIXTURE_SETUP(exec_temp_stack)
 	/* It only moves what is new to it, where the others want CPU time. */
 	if (variant->trigger == COMPACTION)
 		self->nr_loops *= 2;
+
+	/* Whatever the user has: too low a limit is E2BIG. */
+	if (setrlimit(RLIMIT_STACK, &limit))
+		SKIP(return, "needs a stack of %lu KiB: %s", STACK_LIMIT >> 10,
+		     strerror(errno));
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* It waits for the last process: no more than there is need of it. */
@@ -408,6 +462,11 @@ FIXTURE_TEARDOWN(exec_temp_stack)
 		guard_stop();
 }
 
+static bool is_set(const bool *flag)
+{
+	return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+}
+
 static bool is_enough(uint64_t began, long migrated)
 {
 	uint64_t seconds = env_count("EXEC_TEMP_STACK_SECONDS", SECONDS);
@@ -424,8 +483,9 @@ TEST_F_TIMEOUT(exec_temp_stack, exec, 120)
 	uint64_t began = cycles_clock();
 	pid_t parent = getpid(), pid;
 	long first_ms = 0;
-	bool died = false;
-	int i;
+	bool died = false, over = false;
+	long fewest = LONG_MAX;
+	int i, error = 0;
 
 	for (i = 0; i < self->nr_loops; i++) {
 		pid = fork();
@@ -440,11 +500,14 @@ TEST_F_TIMEOUT(exec_temp_stack, exec, 120)
 		mover(self, variant->trigger, parent);
 	self->mover = pid;
 
-	while (!wrong && !died &&
+	while (!wrong && !died && !over &&
 	       !is_enough(began, pages_migrated() - migrated)) {
 		usleep(20 * 1000);
-		for (i = 0; i < self->nr_loops; i++)
-			wrong += sh->loops[i].wrong || sh->loops[i].stuck;
+		for (i = 0; i < self->nr_loops; i++) {
+			wrong += is_set(&sh->loops[i].wrong) ||
+				 is_set(&sh->loops[i].stuck);
+			over |= is_set(&sh->loops[i].over);
+		}
 		died = kernel_has_died();
 		if (wrong || died)
 			first_ms = (cycles_clock() - began) / 1000000;
@@ -452,8 +515,12 @@ TEST_F_TIMEOUT(exec_temp_stack, exec, 120)
 	__atomic_store_n(&sh->stop, 1, __ATOMIC_RELEASE);
 	for (i = 0; i < self->nr_loops; i++) {
 		struct loop *loop = &sh->loops[i];
+		long nr;
 
-		execs += loop->execs;
+		nr = __atomic_load_n(&loop->execs, __ATOMIC_ACQUIRE);
+		execs += nr;
+		fewest = nr < fewest ? nr : fewest;
+		error = loop->error ? loop->error : error;
 		if (loop->stuck)
 			ksft_print_msg("a program does not end: pid %d\n",
 				       loop->child);
@@ -480,9 +547,13 @@ TEST_F_TIMEOUT(exec_temp_stack, exec, 120)
 	EXPECT_EQ(0, wrong)
 		TH_LOG("after %ld execs and %ld migrations, in %ld ms", execs,
 		       migrated, first_ms);
-	if (!wrong && (!execs || migrated < MIN_MIGRATIONS))
-		SKIP(return, "inconclusive: %ld execs, %ld pages migrated",
-		     execs, migrated);
+	if (!wrong && over)
+		SKIP(return, "inconclusive: a program could not be started: %s",
+		     strerror(error));
+	if (!wrong && (fewest < MIN_EXECS || migrated < MIN_MIGRATIONS))
+		SKIP(return, "inconclusive: %ld execs by the slowest, %ld pages migrated%s%s",
+		     fewest, migrated, error ? ", " : "",
+		     error ? strerror(error) : "");
 }
 
 TEST_HARNESS_MAIN
