@@ -95,6 +95,8 @@
  * was used before, no fault proves nothing.
  */
 #define MAP_ROOM	1024
+/* Address space may be short: an arm64 kernel has 512 PUDs, or less. */
+#define MIN_ROOM	16
 
 enum backing { HUGETLBFS, MEMFD, SYSV };
 
@@ -135,7 +137,7 @@ struct sharer {
 	/* Constant. */
 	pid_t pid;
 	int cpu;
-	char *room;		/* MAP_ROOM PUDs of address space */
+	char *room;		/* some PUDs of address space */
 };
 
 struct place {
@@ -159,6 +161,7 @@ struct state {
 	int nr_writers;
 	char *area;		/* address space of all sharers and the view */
 	size_t area_size;
+	int room;		/* PUDs of it that each writer has */
 	int fd;
 	int shmid;
 	int nodes[2];		/* pages leave from, and go to */
@@ -380,7 +383,7 @@ again:
 			 * again. It cannot take too few.
 			 */
 			for (tries = 0; !mapped && tries < 3; tries++) {
-				me->addr = me->room + me->maps++ % MAP_ROOM *
+				me->addr = me->room + me->maps++ % st->room *
 					   pud_size();
 				me->error = map_file(st, setup, me->addr);
 				if (me->error)
@@ -858,6 +861,48 @@ static long compare(struct state *st, const struct setup *setup,
 	return lost;
 }
 
+/*
+ * A segment that goes with its last user, whoever that is and however it ends:
+ * Linux lets others attach it by its number until then. Attached to the view,
+ * where no child gets it. Returns 0 or an error number.
+ */
+static int attach_segment(struct state *st, const struct setup *setup)
+{
+	unsigned int shift = ffsl(pmd_size()) - 1;
+	int error;
+
+	st->shmid = shmget(IPC_PRIVATE, pud_size(), IPC_CREAT | 0600 |
+			   SHM_HUGETLB | SHM_NORESERVE | shift << HUGE_SHIFT);
+	if (st->shmid < 0)
+		return errno;
+	error = map_file(st, setup, view_addr(st));
+	shmctl(st->shmid, IPC_RMID, NULL);
+	if (!error && madvise(view_addr(st), pud_size(), MADV_DONTFORK))
+		error = errno;
+	return error;
+}
+
+/*
+ * Up to 5.17 shmat() reserves huge pages for all of a segment, whatever
+ * shmget() was told. They are not used, but must be there. Returns 0 or -errno.
+ */
+static int open_segment(struct state *st, const struct setup *setup)
+{
+	long half = pud_size() / pmd_size() / 2;
+	int i, error = attach_segment(st, setup);
+
+	if (error == ENOMEM) {
+		st->spare += half;
+		/* Of a block only pages that nobody has reserved can go. */
+		if (setup->trigger == BLOCK_OFFLINE)
+			st->spare += block_bytes() / pmd_size();
+		for (i = 0; i < 2; i++)
+			pool_fill(st->nodes[i], st->spare);
+		error = attach_segment(st, setup);
+	}
+	return -error;
+}
+
 static int open_backing(struct state *st, const struct setup *setup)
 {
 	unsigned int shift = ffsl(pmd_size()) - 1;
@@ -873,36 +918,9 @@ static int open_backing(struct state *st, const struct setup *setup)
 			return -errno;
 		return 0;
 	case SYSV:
-		st->shmid = shmget(IPC_PRIVATE, pud_size(), IPC_CREAT | 0600 |
-				     SHM_HUGETLB | SHM_NORESERVE |
-				     shift << HUGE_SHIFT);
-		return st->shmid < 0 ? -errno : 0;
+		return open_segment(st, setup);
 	}
 	return -EINVAL;
-}
-
-/*
- * Up to 5.17 shmat() reserves huge pages for all of a segment, whatever
- * shmget() was told. They are not used, but must be there. Returns 0 or an
- * errno.
- */
-static int make_reserve(struct state *st, const struct setup *setup)
-{
-	long half = pud_size() / pmd_size() / 2;
-	int i, ret;
-
-	ret = map_file(st, setup, view_addr(st));
-	if (ret == ENOMEM) {
-		st->spare += half;
-		/* Of a block only pages that nobody has reserved can go. */
-		if (setup->trigger == BLOCK_OFFLINE)
-			st->spare += block_bytes() / pmd_size();
-		for (i = 0; i < 2; i++)
-			pool_fill(st->nodes[i], st->spare);
-		ret = map_file(st, setup, view_addr(st));
-	}
-	unmap_file(setup, view_addr(st));
-	return ret;
 }
 
 FIXTURE_SETUP(hugetlb_pmd_migrate)
@@ -948,27 +966,33 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 	if (why)
 		SKIP(return, "%s", why);
 
-	ret = open_backing(st, setup);
-	if (ret == -EINVAL && setup->backing == MEMFD)
-		SKIP(return, "no MFD_HUGETLB on this kernel (since 4.14)");
-	ASSERT_EQ(0, ret);
-
 	st->seed = env_long("HUGETLB_PMD_MIGRATE_SEED", time(NULL));
 	srandom(st->seed);
 
 	/* One PUD for sharer 0; two for the view, which crosses a border. */
-	puds = 1 + st->nr_writers * MAP_ROOM + 2;
-	st->area_size = puds * pud_size();
-	st->area = reserve_puds(puds);
-	ASSERT_NE(NULL, st->area);
-
-	if (setup->backing == SYSV) {
-		ret = make_reserve(st, setup);
-		if (ret == ENOMEM)
-			SKIP(return, "shmat() reserves it all: needs %ld free huge pages a node",
-			     st->spare);
-		ASSERT_EQ(0, ret);
+	for (st->room = MAP_ROOM; st->room >= MIN_ROOM; st->room /= 2) {
+		puds = 1 + st->nr_writers * st->room + 2;
+		st->area_size = puds * pud_size();
+		st->area = reserve_puds(puds);
+		if (st->area)
+			break;
 	}
+	if (!st->area)
+		SKIP(return, "needs %d times %zu MiB of address space",
+		     1 + st->nr_writers * MIN_ROOM + 2, pud_size() >> 20);
+
+	ret = open_backing(st, setup);
+	if (ret == -EINVAL && setup->backing == MEMFD)
+		SKIP(return, "no MFD_HUGETLB on this kernel (since 4.14)");
+	if (ret == -ENOMEM && setup->backing == SYSV)
+		SKIP(return, "shmat() reserves it all: needs %ld free huge pages a node",
+		     st->spare);
+	if ((ret == -EINVAL || ret == -ENOSPC) && setup->backing == SYSV)
+		SKIP(return, "needs a System V segment of %zu MiB: kernel.shmmax, shmall or shmmni",
+		     pud_size() >> 20);
+	if (ret)
+		SKIP(return, "no %s of huge pages: %s",
+		     backing_name[setup->backing], strerror(-ret));
 
 	st->sharers = mmap(NULL, MAX_WRITERS * sizeof(*st->sharers),
 			   PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
@@ -989,7 +1013,7 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 		/* From the last down: those are on the other node. */
 		s->cpu = cpus[nr_cpus - 1 - i % (nr_cpus - 1)];
 		s->room = own_addr(st, setup) +
-			  (i * MAP_ROOM + 1) * pud_size();
+			  (i * st->room + 1) * pud_size();
 		s->addr = s->room;
 		pid = fork();
 		ASSERT_GE(pid, 0);
@@ -1003,7 +1027,7 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 
 		ASSERT_EQ(0, map_file(st, setup, addr));
 		if (st->shmid >= 0)
-			shmctl(st->shmid, IPC_RMID, NULL);
+			unmap_file(setup, view_addr(st));
 		if (setup->layout != PRIVATE)
 			for (i = 0; i < NR_PAGES; i++)
 				__atomic_store_n(addr + i * pmd_size(), 0,
@@ -1030,8 +1054,6 @@ FIXTURE_TEARDOWN(hugetlb_pmd_migrate)
 			waitpid(st->sharers[i].pid, NULL, 0);
 		}
 	}
-	if (st->shmid >= 0)
-		shmctl(st->shmid, IPC_RMID, NULL);
 	if (st->area)
 		munmap(st->area, st->area_size);
 	/* Huge pages in use would stay in the pool. */

@@ -272,11 +272,15 @@ FIXTURE_SETUP(hugetlb_pmd_move_all)
 	if (why)
 		SKIP(return, "%s", why);
 	self->fd = hugetlbfs_open(pud_size());
-	ASSERT_GE(self->fd, 0);
+	if (self->fd < 0)
+		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
+		     strerror(-self->fd));
 	puds = 2 + MAX_SHARERS * MAP_ROOM;
 	self->area_size = puds * pud_size();
 	self->area = reserve_puds(puds);
-	ASSERT_NE(NULL, self->area);
+	if (!self->area)
+		SKIP(return, "needs more address space: PUDs of %zu MiB",
+		     pud_size() >> 20);
 	self->addr = self->area + offset_of(variant->layout);
 	self->sharers = mmap(NULL, MAX_SHARERS * sizeof(*self->sharers),
 			     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,

@@ -724,11 +724,15 @@ FIXTURE_SETUP(hugetlb_pmd_notifier)
 	if (why)
 		SKIP(return, "%s", why);
 	self->fd = hugetlbfs_open(NR_PUDS * pud_size() + pmd_size());
-	ASSERT_GE(self->fd, 0);
+	if (self->fd < 0)
+		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
+		     strerror(-self->fd));
 	/* A PUD more for each, so that a file can begin within one. */
 	self->area_size = (MAX_SHARERS + 1) * (NR_PUDS + 1) * pud_size();
 	self->area = reserve_puds(self->area_size / pud_size());
-	ASSERT_NE(NULL, self->area);
+	if (!self->area)
+		SKIP(return, "needs more address space: PUDs of %zu MiB",
+		     pud_size() >> 20);
 	self->events = mmap(NULL, sizeof(*self->events), PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->events);
