@@ -113,6 +113,22 @@ TEST(asks)
 TEST_HARNESS_MAIN
 """
 
+LACKS = r"""
+#include "kselftest_harness.h"
+#include "migrate_util.h"
+
+TEST(lacks)
+{
+	const char *why = guard_lacks();
+
+	if (why)
+		SKIP(return, "%s", why);
+	guard_stop();
+}
+
+TEST_HARNESS_MAIN
+"""
+
 
 def read(text: str) -> tuple[kselftest.Stream, list[str]]:
     stream = kselftest.Stream()
@@ -415,6 +431,19 @@ def test_a_test_that_would_do_nothing_is_refused(tree612: Path, public: Path) ->
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         assert f"{got}" in done.stdout
         assert (done.returncode == 0) == ("got" in got) == ("not ok" not in done.stdout)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to have less than that")
+@pytest.mark.parametrize("words, why", [
+    (["setpriv", "--bounding-set=-sys_admin"], "needs root with CAP_SYS_ADMIN"),
+    (["setpriv", "--bounding-set=-sys_nice"], "needs root with CAP_SYS_NICE"),
+    (["unshare", "--pid", "--fork"], "settings would be lost with the PID namespace"),
+])
+def test_what_is_less_than_root_is_told_by_name(tree612: Path, public: Path, words: list[str],
+                                                why: str) -> None:
+    program = compiled(tree612, LACKS, public / "lacks")
+    done = subprocess.run([*words, program], text=True, stdout=subprocess.PIPE, check=True)
+    assert f"ok 1 global.lacks # SKIP {why}" in done.stdout
 
 
 @pytest.fixture

@@ -391,7 +391,7 @@ static bool kernel_has_died(void)
 FIXTURE_SETUP(exec_temp_stack)
 {
 	struct rlimit limit = { STACK_LIMIT, STACK_LIMIT };
-	const char *why = NULL;
+	const char *why;
 	cpu_set_t allowed;
 	int i, nr_cpus;
 
@@ -430,8 +430,7 @@ FIXTURE_SETUP(exec_temp_stack)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* It waits for the last process: no more than there is need of it. */
-	if (variant->trigger == BLOCK_OFFLINE)
-		why = guard_lacks();
+	why = variant->trigger == BLOCK_OFFLINE ? guard_lacks() : rights_lack();
 	if (why)
 		SKIP(return, "%s", why);
 	self->shared = mmap(NULL, sizeof(*self->shared), PROT_READ | PROT_WRITE,

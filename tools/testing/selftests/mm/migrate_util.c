@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/futex.h>
 #include <linux/perf_event.h>
 #include <numa.h>
@@ -31,6 +32,7 @@
 /* It is there wherever a test has something to put back. */
 #define GUARD_LOCK	"/sys/kernel/mm"
 #define GUARD_WAIT_MS	20000
+#define FIRST_PID_NAMESPACE	"pid:[4026531836]"
 #define ENV_MAX		1000000
 #define NOBODY		65534
 #define SHARE_TRIES	3
@@ -317,11 +319,56 @@ int guard_start(void)
 	return 0;
 }
 
+const char *rights_lack(void)
+{
+	static const struct {
+		int nr;
+		const char *why;
+	} wanted[] = {
+		{ CAP_SYS_ADMIN, "needs root with CAP_SYS_ADMIN" },
+		{ CAP_SYS_NICE, "needs root with CAP_SYS_NICE" },
+	};
+	struct __user_cap_header_struct header = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+	size_t i;
+
+	if (syscall(SYS_capget, &header, data))
+		return "cannot tell which capabilities it has";
+	for (i = 0; i < ARRAY_SIZE(wanted); i++)
+		if (!(data[CAP_TO_INDEX(wanted[i].nr)].effective &
+		      CAP_TO_MASK(wanted[i].nr)))
+			return wanted[i].why;
+	return NULL;
+}
+
+/*
+ * All processes of a PID namespace die with its first one, the guardian too. An
+ * inode number that is the same for all kernels tells the one that does not end.
+ */
+static bool in_first_pid_namespace(void)
+{
+	char name[32];
+	ssize_t len = readlink("/proc/self/ns/pid", name, sizeof(name) - 1);
+
+	if (len < 0)
+		return true;
+	name[len] = '\0';
+	return !strcmp(name, FIRST_PID_NAMESPACE);
+}
+
 const char *guard_lacks(void)
 {
+	const char *lack = rights_lack();
 	static char why[96];
-	int ret = guard_start();
+	int ret;
 
+	if (lack)
+		return lack;
+	if (!in_first_pid_namespace())
+		return "settings would be lost with the PID namespace: needs the first one";
+	ret = guard_start();
 	if (!ret)
 		return NULL;
 	if (ret == -EBUSY)

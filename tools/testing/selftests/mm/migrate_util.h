@@ -23,12 +23,14 @@
  *
  * There is one at a time: guard_start() waits for that of another test, so no
  * setting is to be read before it returns. guard_lacks() does the same for
- * FIXTURE_SETUP, and returns NULL or a line that says why that cannot be.
+ * FIXTURE_SETUP, and returns NULL or a line that says why that cannot be, or
+ * which of root's rights are missing.
  * guard_stop() waits until all is written back. guard_leave() is for a test
  * whose processes do not end: all is written back without waiting for them.
  */
 int guard_start(void);
 const char *guard_lacks(void);
+const char *rights_lack(void);
 int guard_undo(const char *path, const char *value);
 void guard_stop(void);
 void guard_leave(void);
