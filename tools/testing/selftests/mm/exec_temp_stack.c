@@ -142,11 +142,15 @@ static bool stopped(struct shared *sh)
 	return __atomic_load_n(&sh->stop, __ATOMIC_ACQUIRE);
 }
 
-static __noreturn void exec_program(char **strings)
+static __noreturn void exec_program(char **strings, pid_t parent)
 {
 	char *argv[NR_ARGS + 2] = { MARKER }, *envp[NR_ENV + 1] = { };
 	int i;
 
+	/* Also of the program: no number of a process has to be kept. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(0);
 	for (i = 0; i < NR_ARGS; i++)
 		argv[1 + i] = strings[i];
 	for (i = 0; i < NR_ENV; i++)
@@ -217,10 +221,11 @@ static __noreturn void exec_loop(struct shared *sh, struct loop *loop,
 	sigemptyset(&sigchld);
 	sigaddset(&sigchld, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &sigchld, NULL);
+	loop->pid = getpid();
 	while (!stopped(sh)) {
 		child = fork();
 		if (!child)
-			exec_program(strings);
+			exec_program(strings, loop->pid);
 		if (child < 0) {
 			give_up(loop, errno);
 			continue;
@@ -446,15 +451,13 @@ FIXTURE_SETUP(exec_temp_stack)
 
 FIXTURE_TEARDOWN(exec_temp_stack)
 {
-	int i;
-
-	/* Without waiting for them: one that is stuck in the kernel stays. */
-	if (self->shared) {
+	/*
+	 * Without waiting for them: one that is stuck in the kernel stays. All
+	 * die with who forked them, so none is killed by a number that may be
+	 * another's by now.
+	 */
+	if (self->shared)
 		__atomic_store_n(&self->shared->stop, 1, __ATOMIC_RELEASE);
-		for (i = 0; i < self->nr_loops; i++)
-			if (self->shared->loops[i].child > 0)
-				kill(self->shared->loops[i].child, SIGKILL);
-	}
 	if (self->wrong)
 		guard_leave();
 	else
@@ -491,7 +494,6 @@ TEST_F_TIMEOUT(exec_temp_stack, exec, 120)
 		ASSERT_GE(pid, 0);
 		if (!pid)
 			exec_loop(sh, &sh->loops[i], self->strings, parent);
-		sh->loops[i].pid = pid;
 	}
 	pid = fork();
 	ASSERT_GE(pid, 0);

@@ -543,17 +543,9 @@ static void locate(struct state *st, const struct setup *setup,
 	}
 }
 
-static long migrate_node(pid_t pid, int from, int to)
-{
-	unsigned long old_mask = 1ul << from, new_mask = 1ul << to;
-
-	return migrate_pages(pid, sizeof(old_mask) * 8, &old_mask, &new_mask);
-}
-
 static int migrate(struct state *st, const struct setup *setup,
 		   int page, const struct place *from, int target)
 {
-	unsigned long new_mask = 1ul << target;
 	pid_t pid = owner_pid(st, setup);
 	char *addr = own_addr(st, setup);
 	int nodes[NR_PAGES], status[NR_PAGES];
@@ -574,8 +566,7 @@ static int migrate(struct state *st, const struct setup *setup,
 		break;
 	case MBIND:
 		/* The whole mapping: a part would be split off and unshared. */
-		ret = mbind(addr, pud_size(), MPOL_BIND, &new_mask,
-			    sizeof(new_mask) * 8, MPOL_MF_MOVE_ALL);
+		ret = bind_range(addr, pud_size(), target, MPOL_MF_MOVE_ALL);
 		break;
 	case SOFT_OFFLINE:
 		ret = madvise(addr + page * pmd_size(), psize(),

@@ -197,7 +197,6 @@ static bool next_step(struct sharer *sharers, int nr_sharers)
  */
 static int ask(enum trigger trigger, char *addr, int from, int to, int *status)
 {
-	unsigned long old_mask = 1ul << from, new_mask = 1ul << to;
 	void *pages[NR_PAGES];
 	int nodes[NR_PAGES];
 	long ret = 0;
@@ -206,12 +205,10 @@ static int ask(enum trigger trigger, char *addr, int from, int to, int *status)
 	switch (trigger) {
 	case MBIND:
 		/* The whole mapping: a part would be split off and unshared. */
-		ret = mbind(addr, pud_size(), MPOL_BIND, &new_mask,
-			    sizeof(new_mask) * 8, MPOL_MF_MOVE);
+		ret = bind_range(addr, pud_size(), to, MPOL_MF_MOVE);
 		break;
 	case MIGRATE_PAGES:
-		ret = migrate_pages(0, sizeof(old_mask) * 8, &old_mask,
-				    &new_mask);
+		ret = migrate_node(0, from, to);
 		break;
 	case MOVE_PAGES:
 		for (i = 0; i < NR_PAGES; i++) {

@@ -162,10 +162,10 @@ static void write_meanwhile(struct control *control, char *addr)
 		for (i = 0; i < NR_PAGES; i++) {
 			word = word_of(addr, i) + BUSY_WORD;
 			if (__atomic_load_n(word, __ATOMIC_RELAXED) != n - 1)
-				control->lost++;
+				count_up(&control->lost, 1);
 			__atomic_store_n(word, n, __ATOMIC_RELAXED);
 		}
-		control->writes = n * NR_PAGES;
+		count_up(&control->writes, NR_PAGES);
 	}
 }
 

@@ -100,10 +100,8 @@ static int pages_on(char *addr, int node)
 
 static int bind_to(char *addr, int node, unsigned int flags)
 {
-	unsigned long mask = 1ul << node;
-
-	return mbind(addr, NR_PAGES * pmd_size(), MPOL_BIND, &mask,
-		     sizeof(mask) * 8, flags) < 0 ? -errno : 0;
+	return bind_range(addr, NR_PAGES * pmd_size(), node, flags) < 0 ?
+	       -errno : 0;
 }
 
 /* Have all pages moved to @node. Returns -errno or 0, moved or not. */

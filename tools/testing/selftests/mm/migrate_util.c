@@ -599,6 +599,35 @@ int two_nodes(int nodes[2], int cpu)
 	return found;
 }
 
+static struct bitmask *mask_of(int node)
+{
+	struct bitmask *mask = numa_allocate_nodemask();
+
+	return numa_bitmask_setbit(mask, node);
+}
+
+long bind_range(void *addr, size_t len, int node, unsigned int flags)
+{
+	struct bitmask *mask = mask_of(node);
+	long ret;
+
+	/* The kernel looks at one bit less than it is told of. */
+	ret = mbind(addr, len, MPOL_BIND, mask->maskp, mask->size + 1, flags);
+	numa_free_nodemask(mask);
+	return ret;
+}
+
+long migrate_node(pid_t pid, int from, int to)
+{
+	struct bitmask *old = mask_of(from), *new = mask_of(to);
+	long ret;
+
+	ret = migrate_pages(pid, old->size + 1, old->maskp, new->maskp);
+	numa_free_nodemask(old);
+	numa_free_nodemask(new);
+	return ret;
+}
+
 long touch_pages(char *addr, int nr)
 {
 	struct rusage before, after;

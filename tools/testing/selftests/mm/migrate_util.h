@@ -102,6 +102,13 @@ static inline void count_up(unsigned long *counter, unsigned long nr)
  */
 int two_nodes(int nodes[2], int cpu);
 
+/*
+ * mbind(2) to one node, and migrate_pages(2) from one to another, whatever their
+ * numbers. They return what these do, with errno.
+ */
+long bind_range(void *addr, size_t len, int node, unsigned int flags);
+long migrate_node(pid_t pid, int from, int to);
+
 /* Read from @nr huge pages; returns the number of page faults that it took. */
 long touch_pages(char *addr, int nr);
 

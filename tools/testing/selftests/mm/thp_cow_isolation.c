@@ -389,7 +389,6 @@ static const char *fill(FIXTURE_DATA(thp_cow_isolation) * self,
 			enum trigger trigger)
 {
 	size_t bytes = MAX_THPS * pmd_size();
-	unsigned long mask = 1ul << self->node;
 	long cma_before = meminfo_kib("CmaFree");
 	int nr, placed = 0;
 	char *at;
@@ -404,7 +403,7 @@ static const char *fill(FIXTURE_DATA(thp_cow_isolation) * self,
 		munmap(at, self->area - at);
 	munmap(self->area + bytes, at + pmd_size() - self->area);
 	if (madvise(self->area, bytes, MADV_HUGEPAGE) ||
-	    mbind(self->area, bytes, MPOL_BIND, &mask, sizeof(mask) * 8, 0))
+	    bind_range(self->area, bytes, self->node, 0))
 		return "madvise() or mbind() failed";
 
 	for (nr = 0; nr < MAX_THPS; nr++) {

@@ -309,7 +309,7 @@ static uint64_t settle(FIXTURE_DATA(thp_numa_notifier) * self, int i,
 	/* A device that wrote nothing meanwhile could not lose anything. */
 	if (lost || (moved && state->nr > page->nr &&
 		     state->end - state->start <= pmd_size()))
-		counts->migrations++;
+		__atomic_fetch_add(&counts->migrations, 1, __ATOMIC_RELAXED);
 	if (lost) {
 		example.nodes[0] = page->node;
 		example.nodes[1] = node;
