@@ -129,6 +129,38 @@ TEST(lacks)
 TEST_HARNESS_MAIN
 """
 
+# The kernel's files are in a folder of the test's.
+FILLS = r"""
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "migrate_util.h"
+
+int __real_open(const char *path, int flags, ...);
+
+int __wrap_open(const char *path, int flags, ...)
+{
+	char other[512];
+
+	snprintf(other, sizeof(other), "%s%s", strncmp(path, "/sys/dev", 8) &&
+		 strncmp(path, "/sys/kernel/mm/huge", 19) ? "" : getenv("FILES"), path);
+	return __real_open(other, flags, 0600);
+}
+
+int main(void)
+{
+	if (guard_start())
+		return 1;
+	printf("%ld", pool_fill(1, 10));
+	fflush(stdout);
+	system("cat $FILES/sys/devices/system/node/node1/hugepages/*/nr_hugepages >&2");
+	guard_stop();
+	return 0;
+}
+"""
+
 
 def read(text: str) -> tuple[kselftest.Stream, list[str]]:
     stream = kselftest.Stream()
@@ -444,6 +476,27 @@ def test_what_is_less_than_root_is_told_by_name(tree612: Path, public: Path, wor
     program = compiled(tree612, LACKS, public / "lacks")
     done = subprocess.run([*words, program], text=True, stdout=subprocess.PIPE, check=True)
     assert f"ok 1 global.lacks # SKIP {why}" in done.stdout
+
+
+@pytest.mark.parametrize("free, reserved, asked, has", [
+    (12, 0, 20, 12), (12, 2, 20, 10), (12, 7, 25, 5), (3, 0, 27, 3), (3, 8, 35, 0)])
+def test_pages_that_others_reserved_are_not_there(tree612: Path, public: Path, free: int,
+                                                  reserved: int, asked: int, has: int) -> None:
+    """Of 20 in the pool; a kernel that obeys would have as many more free as it was asked for."""
+    node = public / "sys/devices/system/node/node1/hugepages/hugepages-2048kB"
+    every = public / "sys/kernel/mm/hugepages/hugepages-2048kB"
+    for folder, numbers in ((node, {"nr": 20, "free": free, "surplus": 0}),
+                            (every, {"resv": reserved})):
+        folder.mkdir(parents=True)
+        for name, number in numbers.items():
+            (folder / f"{name}_hugepages").write_text(f"{number}\n")
+    program = compiled(tree612, FILLS, public / "fills", "-Wl,--wrap=open", "-D_GNU_SOURCE",
+                       "-Wno-unused-result")
+    done = subprocess.run([program], env={**os.environ, "FILES": str(public)}, text=True,
+                          capture_output=True, check=True)
+    assert (int(done.stderr), int(done.stdout)) == (asked, has)
+    # And back again.
+    assert (node / "nr_hugepages").read_text().strip() == "20"
 
 
 @pytest.fixture
