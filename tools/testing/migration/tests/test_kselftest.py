@@ -161,6 +161,29 @@ int main(void)
 }
 """
 
+# The test itself, without its processes: what they have counted is given.
+BUSY = r"""
+#define main harness_main
+#include "hugetlb_pmd_busy.c"
+#undef main
+
+int main(int argc, char **argv)
+{
+	static struct __test_results results;
+	static struct control control;
+	struct __test_metadata m = { .results = &results };
+	FIXTURE_DATA(hugetlb_pmd_busy) self = { .control = &control, .fd = -1 };
+	FIXTURE_VARIANT(hugetlb_pmd_busy) variant = { .writers = 2 };
+
+	shared = &control;
+	control.tries = control.moved = strtol(argv[1], NULL, 0);
+	control.writes = strtol(argv[2], NULL, 0);
+	control.lost = strtol(argv[3], NULL, 0);
+	hugetlb_pmd_busy_moves(&m, &self, &variant);
+	return m.exit_code;
+}
+"""
+
 
 def read(text: str) -> tuple[kselftest.Stream, list[str]]:
     stream = kselftest.Stream()
@@ -490,13 +513,28 @@ def test_pages_that_others_reserved_are_not_there(tree612: Path, public: Path, f
         folder.mkdir(parents=True)
         for name, number in numbers.items():
             (folder / f"{name}_hugepages").write_text(f"{number}\n")
-    program = compiled(tree612, FILLS, public / "fills", "-Wl,--wrap=open", "-D_GNU_SOURCE",
+    program = compiled(tree612, FILLS, public / "fills", "-Wl,--wrap=open",
                        "-Wno-unused-result")
     done = subprocess.run([program], env={**os.environ, "FILES": str(public)}, text=True,
                           capture_output=True, check=True)
     assert (int(done.stderr), int(done.stdout)) == (asked, has)
     # And back again.
     assert (node / "nr_hugepages").read_text().strip() == "20"
+
+
+PASS, FAIL, SKIP = 0, 1, 4
+
+
+@pytest.mark.parametrize("tries, writes, lost, result", [
+    (1000, 1000, 0, PASS), (1000, 1000, 1, FAIL), (10, 1000, 0, SKIP), (10, 1000, 1, FAIL),
+    (1000, 0, 0, SKIP)])
+def test_a_loss_is_not_hidden_by_a_skip(tree612: Path, public: Path, tries: int, writes: int,
+                                        lost: int, result: int) -> None:
+    program = compiled(tree612, BUSY, public / "busy")
+    done = subprocess.run([program, *map(str, (tries, writes, lost))], text=True,
+                          env={**os.environ, "HUGETLB_PMD_BUSY_SECONDS": "1"}, check=False,
+                          capture_output=True)
+    assert done.returncode == result, done.stdout + done.stderr
 
 
 @pytest.fixture
