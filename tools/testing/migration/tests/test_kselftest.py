@@ -184,6 +184,39 @@ int main(int argc, char **argv)
 }
 """
 
+# A loop of programs, with as much room for their arguments as it is told.
+EXECS = r"""
+#define main harness_main
+#include "exec_temp_stack.c"
+#undef main
+
+int main(int argc, char **argv)
+{
+	struct rlimit limit = { strtoul(argv[1], NULL, 0) << 10 };
+	struct shared *sh = mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	char *strings[NR_ARGS + NR_ENV];
+	pid_t parent = getpid();
+	int i;
+
+	for (i = 0; i < NR_ARGS + NR_ENV; i++) {
+		strings[i] = malloc(STRING_BYTES);
+		memset(strings[i], letter(i), STRING_BYTES - 1);
+		strings[i][STRING_BYTES - 1] = 0;
+	}
+	limit.rlim_max = limit.rlim_cur;
+	setrlimit(RLIMIT_STACK, &limit);
+	if (!fork())
+		exec_loop(sh, &sh->loops[0], strings, parent);
+	usleep(1000 * 1000);
+	sh->stop = 1;
+	wait(NULL);
+	printf("%d %d %s\n", sh->loops[0].execs > 0, sh->loops[0].wrong,
+	       strerror(sh->loops[0].error));
+	return 0;
+}
+"""
+
 
 def read(text: str) -> tuple[kselftest.Stream, list[str]]:
     stream = kselftest.Stream()
@@ -535,6 +568,15 @@ def test_a_loss_is_not_hidden_by_a_skip(tree612: Path, public: Path, tries: int,
                           env={**os.environ, "HUGETLB_PMD_BUSY_SECONDS": "1"}, check=False,
                           capture_output=True)
     assert done.returncode == result, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kib, said", [("16384", "1 0 Success\n"),
+                                       ("4096", "0 0 Argument list too long\n")])
+def test_what_cannot_be_started_has_not_failed(tree612: Path, public: Path, kib: str,
+                                               said: str) -> None:
+    program = compiled(tree612, EXECS, public / "execs")
+    done = subprocess.run([program, kib], text=True, check=True, capture_output=True)
+    assert done.stdout == said
 
 
 @pytest.fixture
