@@ -291,7 +291,7 @@ def protected(debians: Callable[[str], Path], state: str, folder: Path) -> Path:
     tree = debians(base)
     if not form:
         return tree
-    source = Source(load(base), "1.2.3", {}, "k", tree)
+    source = taken(Source(load(base), "1.2.3", {}, "k", tree), folder.with_name("work"), ("*",))
     return changed(tree, folder, variant.queue_diff(source, variant.series(base, form)))
 
 
