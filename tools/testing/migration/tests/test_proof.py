@@ -116,9 +116,9 @@ def test_the_isolation_of_thps_is_proved(tmp_path: Path) -> None:
 @PROOF
 @pytest.mark.usefixtures("tree612")
 @pytest.mark.parametrize("defect", [
-    # A minute each: what needs no race is left to the long run.
-    pytest.param("pmd-share-move-pages", marks=FULL), "hugetlb-punch-private", "hugetlb-mremap-hang",
-    "pmd-share-protect"])
+    # Some minutes each: what needs no race is left to the long run.
+    pytest.param("pmd-share-move-pages", marks=FULL),
+    pytest.param("hugetlb-mremap-hang", marks=FULL), "hugetlb-punch-private", "pmd-share-protect"])
 def test_what_nobody_has_fixed_is_proved(defect: str, tmp_path: Path) -> None:
     """6.12 as it is released has it, and with its queue it has not."""
     status, report = run_prove(tmp_path / "out", f"DEFECT={defect}")
