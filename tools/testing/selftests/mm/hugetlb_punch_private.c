@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Can a hole be punched into a hugetlb file while somebody uses a private
- * mapping of it?
+ * Can a hole be punched into a hugetlb file, or its end cut off, while somebody
+ * uses a private mapping of it?
  *
  * A page of a hole is unmapped from each mapping, with its hugetlb VMA lock
  * held. A private mapping has a lock of another kind: it is in the reservation
@@ -18,11 +18,12 @@
  *					unlocks, looks at its reservations:
  *					spins for good, or worse
  *
- * Here one process fills page 0 of a file and punches a hole there, in a loop.
- * Another one has a private mapping. A thread of it reads page 0, and others
- * write to the other pages and give them back, so that its lock is busy. No one
- * may be stuck, and whoever reads page 0 must find what was written there, or
- * nothing.
+ * Here one process fills the last page of a file and punches a hole there, or
+ * truncates the file and makes it as long as before, in a loop. Another one has
+ * a private mapping. A thread of it reads the last page, and others write to the
+ * other pages and give them back, so that its lock is busy. No one may be stuck,
+ * and whoever reads the last page must find what was written there, or nothing,
+ * or get SIGBUS while the file is short.
  *
  * Environment:
  *	HUGETLB_PMD_CHURN=1		run it at all: a kernel that has the
@@ -36,6 +37,7 @@
 #include <numa.h>
 #include <pthread.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +49,7 @@
 #include "vm_util.h"
 
 #define NR_PAGES	8
+#define LAST		(NR_PAGES - 1)	/* the page that goes */
 #define NR_WRITERS	2
 #define SPARE		6	/* free pages, for what is copied and filled */
 #define SECONDS		10
@@ -61,6 +64,7 @@ struct control {
 	unsigned long found;	/* reads that found what was written */
 	unsigned long writes;
 	unsigned long strange;	/* what was read and never written */
+	unsigned long sigbus;	/* reads beyond the end of the file */
 	int error;		/* of a call that failed */
 };
 
@@ -72,8 +76,19 @@ FIXTURE(hugetlb_punch_private)
 	bool stuck;
 };
 
+FIXTURE_VARIANT(hugetlb_punch_private)
+{
+	bool truncate;
+};
+
+FIXTURE_VARIANT_ADD(hugetlb_punch_private, hole) {
+	.truncate = false };
+FIXTURE_VARIANT_ADD(hugetlb_punch_private, truncate) {
+	.truncate = true };
+
 static struct control *shared;
 static char *mapping;		/* of the process that runs */
+static sigjmp_buf beyond;
 
 static bool stopped(void)
 {
@@ -85,13 +100,22 @@ static __noreturn void give_up(int error)
 	crew_give_up(&shared->error, error);
 }
 
-/* Fill page 0 and punch a hole there. */
-static __noreturn void punch_main(int fd)
+static bool take_page(int fd, bool truncate)
+{
+	if (!truncate)
+		return !fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				  LAST * pmd_size(), pmd_size());
+	return !ftruncate(fd, LAST * pmd_size()) &&
+	       !ftruncate(fd, NR_PAGES * pmd_size());
+}
+
+/* Fill the last page and take it from the file. */
+static __noreturn void punch_main(int fd, bool truncate)
 {
 	uint64_t *word;
 
 	mapping = mmap(NULL, pmd_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		       0);
+		       LAST * pmd_size());
 	if (mapping == MAP_FAILED)
 		give_up(errno);
 	word = (uint64_t *)mapping;
@@ -99,8 +123,7 @@ static __noreturn void punch_main(int fd)
 		__atomic_store_n(word, MAGIC, __ATOMIC_RELEASE);
 		/* So that somebody maps it meanwhile. */
 		sched_yield();
-		if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-			      pmd_size()))
+		if (!take_page(fd, truncate))
 			give_up(errno);
 		count_up(&shared->punches, 1);
 	}
@@ -110,7 +133,7 @@ static __noreturn void punch_main(int fd)
 static void *write_others(void *arg)
 {
 	long nr = (long)arg;
-	int page = 1;
+	int page = 0;
 
 	while (!stopped()) {
 		char *addr = mapping + page * pmd_size();
@@ -118,35 +141,65 @@ static void *write_others(void *arg)
 		__atomic_store_n(addr + nr * 64, 1, __ATOMIC_RELAXED);
 		if (madvise(addr, pmd_size(), MADV_DONTNEED))
 			give_up(errno);
-		page = page % (NR_PAGES - 1) + 1;
+		page = (page + 1) % LAST;
 		count_up(&shared->writes, 1);
 	}
 	return NULL;
 }
 
-static __noreturn void private_main(int fd)
+static void on_sigbus(int sig)
 {
+	siglongjmp(beyond, 1);
+}
+
+/*
+ * Returns whether there is a page. siglongjmp(3) may forget what is in registers,
+ * so nothing here is kept over it.
+ */
+static bool read_last(uint64_t *found)
+{
+	if (sigsetjmp(beyond, 1))
+		return false;
+	*found = __atomic_load_n((uint64_t *)(mapping + LAST * pmd_size()),
+				 __ATOMIC_ACQUIRE);
+	return true;
+}
+
+static __noreturn void private_main(int fd, bool truncate)
+{
+	struct sigaction act = { .sa_handler = on_sigbus };
 	pthread_t threads[NR_WRITERS];
-	uint64_t *word, found;
+	uint64_t found;
+	sigset_t set;
 	long i;
 
 	mapping = mmap(NULL, NR_PAGES * pmd_size(), PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE, fd, 0);
 	if (mapping == MAP_FAILED)
 		give_up(errno);
+	/* It is for the thread that reads: the others touch what is always there. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGBUS);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	for (i = 0; i < NR_WRITERS; i++)
 		if (pthread_create(&threads[i], NULL, write_others, (void *)i))
 			give_up(EAGAIN);
-	word = (uint64_t *)mapping;
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	if (truncate)
+		sigaction(SIGBUS, &act, NULL);
 	while (!stopped()) {
-		found = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+		count_up(&shared->reads, 1);
+		if (!read_last(&found)) {
+			count_up(&shared->sigbus, 1);
+			continue;
+		}
 		if (found == MAGIC)
 			count_up(&shared->found, 1);
 		else if (found)
 			count_up(&shared->strange, 1);
-		count_up(&shared->reads, 1);
 		/* In a hole it has got a page of its own: give that back. */
-		if (!found && madvise(mapping, pmd_size(), MADV_DONTNEED))
+		if (!found && madvise(mapping + LAST * pmd_size(), pmd_size(),
+				      MADV_DONTNEED))
 			give_up(errno);
 	}
 	for (i = 0; i < NR_WRITERS; i++)
@@ -201,8 +254,8 @@ FIXTURE_SETUP(hugetlb_punch_private)
 		if (pid)
 			continue;
 		if (i)
-			private_main(self->fd);
-		punch_main(self->fd);
+			private_main(self->fd, variant->truncate);
+		punch_main(self->fd, variant->truncate);
 	}
 }
 
@@ -252,8 +305,8 @@ TEST_F_TIMEOUT(hugetlb_punch_private, comes_back, 120)
 	ksft_print_msg("hugetlb_punch_private: control=no");
 	printf(" calls=%lu failed_calls=0 migrations=%lu lost_migrations=%d",
 	       control->punches, control->punches, self->stuck);
-	printf(" reads=%lu found=%lu writes=%lu\n", control->reads,
-	       control->found, control->writes);
+	printf(" reads=%lu found=%lu writes=%lu sigbus=%lu\n", control->reads,
+	       control->found, control->writes, control->sigbus);
 	ASSERT_FALSE(self->stuck)
 		TH_LOG("stuck: %lu holes, %lu reads, %lu writes, first no more %s",
 		       control->punches, control->reads, control->writes,
