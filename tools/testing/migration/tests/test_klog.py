@@ -157,3 +157,16 @@ def test_last_lines_without_a_complaint_are_the_tail() -> None:
     lines = klog.last_lines(golden("clean.console") + "\n\n\r\n", 2)
     assert [line.split("] ")[1] for line in lines] == \
         ["ACPI: PM: Preparing to enter system sleep state S5", "reboot: Power down"]
+
+
+def test_several_cpus_die_at_once() -> None:
+    """Each says where to cut before any says why: 5.10.262 did, of one freed page table."""
+    cut, bug, end = ("------------[ cut here ]------------", "kernel BUG at mm/hugetlb.c:5555!",
+                     "---[ end trace ca801b7a9dfd5a60 ]---")
+    lines = [cut, cut, cut, bug, bug, "invalid opcode: 0000 [#1] SMP", bug, end]
+    text = "".join(f"[    5.50{number:04}] {line}\n" for number, line in enumerate(lines))
+    found = klog.read(text)
+    assert [(one.kind, one.line) for one in found] == [("BUG", 4), ("BUG", 5), ("BUG", 7)]
+    assert all(any(bug in line for line in one.context) for one in found)
+    # One that is never named is a complaint all the same.
+    assert [one.kind for one in klog.read(text.replace(bug, "x", 1))] == ["BUG", "BUG", "WARNING"]

@@ -123,18 +123,18 @@ def _kind(message: str) -> str | None:
 def _headers(messages: list[str]) -> list[tuple[str, int, int]]:
     """(kind, line that names it, line where it begins) of each complaint; lines count from 0."""
     found: list[tuple[str, int, int]] = []
-    cut: int | None = None          # a "cut here" whose complaint has not been named yet
+    # Each "cut here" whose complaint has not been named yet: several if several CPUs begin at once.
+    cuts: list[int] = []
     open_kind: str | None = None    # the kind of the complaint that has not ended yet
     for index, message in enumerate(messages):
         if open_kind and (_END.search(message) or index - found[-1][1] > _CONTEXT):
             open_kind = None
-        if cut is not None and index - cut > _CONTEXT:
-            found.append(("WARNING", cut, cut))
-            cut = None
+        if cuts and index - cuts[-1] > _CONTEXT or \
+                cuts and _CUT_HERE in message and cuts[-1] != index - 1:
+            found += [("WARNING", cut, cut) for cut in cuts]
+            cuts = []
         if _CUT_HERE in message:
-            if cut is not None:
-                found.append(("WARNING", cut, cut))
-            cut = index
+            cuts.append(index)
             # list_del corruption is told before the "cut here" of its BUG, from 4.10 on.
             open_kind = open_kind if open_kind == "memory corruption" else None
             continue
@@ -143,17 +143,17 @@ def _headers(messages: list[str]) -> list[tuple[str, int, int]]:
             continue
         if (open_kind, kind) in _SAME_EVENT and not (
                 open_kind == "memory corruption" and "list_" not in messages[found[-1][1]]):
-            open_kind, cut = kind, None
+            # What was cut since it began is of the same event, what before it of another.
+            open_kind, cuts = kind, [cut for cut in cuts if cut < found[-1][1]]
             continue
-        if cut is not None:
-            begin = cut
+        if cuts:
+            begin = cuts.pop(0)
         else:
             begin = index - 1 if index and _RULE.search(messages[index - 1]) else index
         found.append((kind, index, begin))
-        open_kind, cut = kind, None
-    if cut is not None:
-        # The log ends between "cut here" and the line that says what it was.
-        found.append(("WARNING", cut, cut))
+        open_kind = kind
+    # The log ends between "cut here" and the line that says what it was.
+    found += [("WARNING", cut, cut) for cut in cuts]
     return found
 
 
@@ -164,7 +164,8 @@ def read(text: str) -> list[Complaint]:
     headers = _headers(messages)
     complaints = []
     for number, (kind, index, begin) in enumerate(headers):
-        limit = headers[number + 1][2] if number + 1 < len(headers) else len(lines)
+        # The next may have begun before this one was named.
+        limit = max(headers[number + 1][2], index + 1) if number + 1 < len(headers) else len(lines)
         end = min(limit, begin + _CONTEXT)
         for at in range(index, end):
             if _END.search(messages[at]):
