@@ -25,6 +25,7 @@ from lab.kernel.source import Source
 from lab.kernel.variant import Variant
 from lab.paths import locked
 from lab.progress import Progress
+from lab.verbs import prove
 
 X86 = arch.load("x86_64")
 IMAGE = "arch/x86/boot/bzImage"
@@ -333,3 +334,10 @@ def test_a_tree_can_be_put_back_after_a_build(source: Source) -> None:
     build_it(source, VULNERABLE)
     put(source, FIXED)
     assert (source.tree / "mm/rmap.c").read_text() == RMAP
+
+
+def test_two_kernels_that_are_the_same_are_an_error(source: Source) -> None:
+    kernels = {"vulnerable": build_it(source, VULNERABLE), "fixed": build_it(source, FIXED)}
+    prove.differ(kernels)
+    with pytest.raises(LabError, match="the vulnerable and the fixed kernel came out the same"):
+        prove.differ({**kernels, "fixed": kernels["vulnerable"]})

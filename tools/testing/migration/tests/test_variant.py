@@ -476,3 +476,15 @@ def test_a_file_of_ours_never_takes_the_place_of_the_kernels(source: Source, que
     monkeypatch.setattr(variant, "REPO", tmp_path / "repo")
     with pytest.raises(LabError, match="has a mm/other.c of its own"):
         variant.plan(source, dataclasses.replace(DEFECT, kernel=Kernel(add=("mm/other.c",))))
+
+
+@pytest.mark.usefixtures("queue")
+def test_no_tree_is_changed_without_its_lock(source: Source) -> None:
+    """Another run may be building from it."""
+    _vulnerable, fixed = variant.plan(source, DEFECT)
+    before = read(source.tree)
+    with pytest.raises(RuntimeError, match="is not locked"):
+        variant.put(source, fixed)
+    assert read(source.tree) == before
+    put(source, fixed)
+    assert read(source.tree) != before

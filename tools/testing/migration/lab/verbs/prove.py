@@ -107,11 +107,11 @@ def prepare(wanted: Wanted, arch: Arch, progress: Progress,
     kernels = {one.name: build.kernel(source, one, arch, wanted.debug, progress,
                                       wanted.defect.kernel.options)
                for one in variants if one.name in only}
-    _differ(kernels)
+    differ(kernels)
     return Prepared(source, variants, kernels, initrd, arch)
 
 
-def _differ(kernels: dict[str, build.Kernel]) -> None:
+def differ(kernels: dict[str, build.Kernel]) -> None:
     """LabError where two kernels came out the same: whatever they say, no verdict is in it."""
     images: dict[str, str] = {}
     for name, kernel in kernels.items():
