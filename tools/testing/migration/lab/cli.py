@@ -25,6 +25,7 @@ from lab.paths import REPO, replace
 from lab.progress import Progress
 from lab.tell import docs, record, report, rst, text
 from lab.verbs import audit, bench, guestrun, kselftest, model, mutants, prove, series
+from lab.wanted import BOOTS, DEFECT, MUTANT_BOOTS, ROUNDS, SERIES, Wanted
 
 # Exit status: 0 only for PROVED, and where each mutant was killed that can be; another verdict; an
 # error of the user's or the machine's.
@@ -43,20 +44,20 @@ def _path(path: Path | None) -> Path | None:
     return path.expanduser() if path else None
 
 
-def _wanted(args: argparse.Namespace, boots: int = 1) -> prove.Wanted:
+def _wanted(args: argparse.Namespace, boots: int = BOOTS) -> Wanted:
     def said(option: options.Option) -> Any:
         # A verb that does not take an option has none of its name.
         return getattr(args, option.name, option.default)
     given = [f"{option.variable}={shlex.quote('1' if said(option) is True else str(said(option)))}"
              for option in _REPEATS if said(option)]
-    return prove.Wanted(
-        defect=defect.load(said(options.DEFECT) or options.FIRST),
+    return Wanted(
+        defect=defect.load(said(options.DEFECT) or DEFECT),
         base=args.base or None,
         kernel=_path(args.kernel),
         boots=said(options.BOOTS) or boots,
         accel=args.accel or None,
         debug=said(options.DEBUG),
-        limit=said(options.TIMEOUT),
+        timeout=said(options.TIMEOUT),
         tests=tuple(said(options.TESTS).split()),
         out=_folder(said(options.OUT), REPO / "out"),
         command=" ".join(["make", args.verb, *given]),
@@ -76,7 +77,7 @@ def _prove(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def _bench(args: argparse.Namespace, progress: Progress) -> int:
-    rounds = args.rounds or bench.ROUNDS
+    rounds = args.rounds or ROUNDS
     wanted = _wanted(args, rounds)
     wanted = dataclasses.replace(wanted, command=f"{wanted.command} ROUNDS={rounds}")
     file = _path(args.output)
@@ -117,7 +118,7 @@ def _took(progress: Progress) -> str:
 def _mutants(args: argparse.Namespace, progress: Progress) -> int:
     if args.mutant:
         mutants.load(args.mutant)
-    wanted = _wanted(args, mutants.BOOTS)
+    wanted = _wanted(args, MUTANT_BOOTS)
     if args.mutant:
         wanted = dataclasses.replace(wanted, command=f"{wanted.command} MUTANT={args.mutant}")
     deps.ensure(progress)
@@ -239,7 +240,7 @@ def _kselftest_guest(args: argparse.Namespace, names: tuple[str, ...], progress:
                      ) -> kselftest.Stream:
     variant = args.variant or "fixed"
     wanted = _wanted(args)
-    deps.ensure(progress, (*deps.BUILD, *(deps.SERIES_GUEST if variant == guestrun.SERIES else ())))
+    deps.ensure(progress, (*deps.BUILD, *(deps.SERIES_GUEST if variant == SERIES else ())))
     return guestrun.run(wanted, variant, names, arch.load(), progress,
                         lambda line: print(line, flush=True))
 

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lab import base
+from lab import base, wanted
 from lab.errors import LabError
 from lab.guest import qemu
-from lab.verbs import bench, guestrun, mutants, prove
 
 PROGRAM = "migration.py"
 VARIABLE = re.compile(r"(?s)([A-Z]+)(\??)=(.*)")
@@ -101,22 +100,23 @@ class Verb:
     instead: str = ""
 
 
-# The defect that is meant where none is named, and one for examples.
-FIRST, OTHER = "pmd-share-migrate", "pmd-share-flush"
+# A defect for examples.
+OTHER = "pmd-share-flush"
 DEFECT = Option(
     "defect", "DEFECT", "NAME",
-    f"the defect, as `list` names it; default: {FIRST}. Example: --defect {OTHER}")
+    f"the defect, as `list` names it; default: {wanted.DEFECT}. Example: --defect {OTHER}")
 BASE = Option(
     "base", "BASE", "VERSION",
-    "the kernel, as `list` names it; default: 6.12, or with --kernel what its version says. "
-    "Example: --base 6.1", _base)
+    f"the kernel, as `list` names it; default: {wanted.BASE}, or with --kernel what its version "
+    "says. Example: --base 6.1", _base)
 KERNEL = Option(
     "kernel", "KERNEL", "DIR",
     "a kernel tree, of which the lab makes a copy; it is only read. Default: Debian's source "
     "package of --base. Example: --kernel ~/linux", _path, None)
 BOOTS = Option(
     "boots", "BOOTS", "N",
-    "how often each kernel is booted, 1 or more; default: 1. Example: --boots 20", _number, None)
+    f"how often each kernel is booted, 1 or more; default: {wanted.BOOTS}. Example: --boots 20",
+    _number, None)
 ACCEL = Option(
     "accel", "ACCEL", "{kvm,tcg}",
     "how QEMU runs the guest; default: kvm if a guest comes up with it, else tcg. "
@@ -127,8 +127,8 @@ DEBUG = Option(
     "default: 0. Example: --debug 1", _flag, False, True)
 TIMEOUT = Option(
     "timeout", "TIMEOUT", "SECONDS",
-    f"how long a boot may take, in seconds; default: {prove.LIMIT}, with --debug "
-    f"{prove.DEBUG_LIMIT}. Example: --timeout 600", _number, None)
+    f"how long a boot may take, in seconds; default: {wanted.LIMIT}, with --debug "
+    f"{wanted.DEBUG_LIMIT}. Example: --timeout 600", _number, None)
 TESTS = Option(
     "tests", "TESTS", "ARGS",
     "arguments for the selftest (-f, -v, -t, -r; its -h explains them); default: none. "
@@ -149,12 +149,12 @@ OUT = Option(
 VARIANT = Option(
     "variant", "VARIANT", "{vulnerable,fixed}",
     "which of the two kernels; default: vulnerable. Example: --variant fixed",
-    _one_of("vulnerable", "fixed", text="vulnerable or fixed"))
+    _one_of(*wanted.KERNELS, text="vulnerable or fixed"))
 GUEST_VARIANT = Option(
     "variant", "VARIANT", "{vulnerable,fixed,series}",
     "with --base or --kernel: which kernel the guest boots. series is the base with all that "
     "`series` adds to it, and KUnit; default: fixed. Example: --variant series",
-    _one_of(*guestrun.VARIANTS, text="vulnerable, fixed or series"))
+    _one_of(*wanted.KERNELS, wanted.SERIES, text="vulnerable, fixed or series"))
 MUTANT = Option(
     "mutant", "MUTANT", "NAME",
     "this mutant alone, as `list` names it; default: all. Example: --mutant no-tlb-flush")
@@ -164,7 +164,7 @@ RESUME = Option(
     "Example: --resume 1", _flag, False, True)
 ROUNDS = Option(
     "rounds", "ROUNDS", "N",
-    f"how often each kernel is booted, in turn; default: {bench.ROUNDS}. Example: --rounds 5",
+    f"how often each kernel is booted, in turn; default: {wanted.ROUNDS}. Example: --rounds 5",
     _number, None)
 SCHEME = Option(
     "scheme", "SCHEME", "NAME",
@@ -243,7 +243,7 @@ VERBS = (
          ("shell --variant fixed --base 6.1",), "it boots one kernel, once, to a prompt"),
     Verb("mutants", "break the fix in one way at a time, and say whether a test sees it",
          "Exit status 0 only if everything was seen that can be.",
-         (_but(BOOTS, f"how often each kernel is booted, 1 or more; default: {mutants.BOOTS}. "
+         (_but(BOOTS, f"how often each kernel is booted, 1 or more; default: {wanted.MUTANT_BOOTS}. "
                "Example: --boots 1"), MUTANT, RESUME,
           *(option for option in _WANTED if option not in (DEFECT, TESTS, BOOTS))),
          ("mutants", "mutants --mutant no-tlb-flush --boots 1", "mutants --resume 1"),

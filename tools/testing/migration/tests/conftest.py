@@ -30,6 +30,7 @@ from lab.kernel.tree import File, Tree
 from lab.paths import REPO
 from lab.progress import Progress
 from lab.verbs import prove
+from lab.wanted import Wanted
 
 FULL, FAST = (os.environ.get(lane) == "1" for lane in ("FULL", "FAST"))
 # Of Debian's sources, what tests look at.
@@ -129,13 +130,13 @@ def put(given: source.Source, one: variant.Variant) -> None:
         variant.put(given, one)
 
 
-def wanted(out: Path, **changes: object) -> prove.Wanted:
+def wanted(out: Path, **changes: object) -> Wanted:
     """What `make prove` with no variables asks for."""
     values: dict[str, object] = {
         "defect": defect.load("pmd-share-migrate"), "base": "6.12", "kernel": None, "boots": 1,
-        "accel": None, "debug": False, "limit": None, "tests": (), "out": out,
+        "accel": None, "debug": False, "timeout": None, "tests": (), "out": out,
         "command": "make prove"}
-    return prove.Wanted(**(values | changes))      # type: ignore[arg-type]
+    return Wanted(**(values | changes))      # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from lab.kernel import build, variant
 from lab.kernel.source import Source
 from lab.progress import Progress
 from lab.verbs import prove
+from lab.wanted import Wanted
 
 BUG = "[    4.1] kernel BUG at include/linux/swapops.h:505!\n"
 OOPS = "[    4.2] Oops: invalid opcode: 0000 [#2] SMP\n[    4.2] ---[ end trace 0 ]---\n"
@@ -55,7 +56,7 @@ def test_a_boot_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name:
 
 
 def wanted(tmp_path: Path, name: str = "exec-temp-stack", tests: tuple[str, ...] = ()
-           ) -> prove.Wanted:
+           ) -> Wanted:
     return conftest.wanted(tmp_path, defect=defect.load(name), boots=5, accel="tcg", tests=tests)
 
 

@@ -33,6 +33,7 @@ from lab.paths import REPO
 from lab.progress import Progress
 from lab.tell import record, rst
 from lab.verbs import mutants, prove
+from lab.wanted import Wanted
 
 ALL = [mutants.load(name) for name in mutants.names()]
 DEFECT = defect.load("pmd-share-migrate")
@@ -462,7 +463,7 @@ def boot_of(folder: Path, body: str, base: str = "6.12", enough: prove.Enough | 
     source = Source(load_base(base), f"{base}.1", {}, "k", folder)
     made = prove.Prepared(source, (AS_IT_IS,), {}, folder,
                           dataclasses.replace(arch.load(), qemu=str(script)))
-    return prove.boot(wanted(folder, limit=20), made, variant.make("mine", "", ""), home, 1, "tcg",
+    return prove.boot(wanted(folder, timeout=20), made, variant.make("mine", "", ""), home, 1, "tcg",
                       Progress(open("/dev/null", "w")), enough)
 
 
@@ -544,7 +545,7 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Said], 
         return build.Kernel(tmp_path, tmp_path, {"compiler": "gcc 12"}, False, 1.0)
 
     def set_up(said: Said) -> list[str]:
-        def boot(wanted: prove.Wanted, _made: prove.Prepared, one: variant.Variant, _home: Path,
+        def boot(wanted: Wanted, _made: prove.Prepared, one: variant.Variant, _home: Path,
                  number: int, _accel: str, _progress: Progress, enough: prove.Enough | None
                  ) -> Boot:
             asked.append(f"boot {one.name}")

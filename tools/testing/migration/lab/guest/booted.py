@@ -18,6 +18,7 @@ from lab.judge import summary
 from lab.judge.verdict import Boot
 from lab.kernel.variant import Variant
 from lab.verbs import prove
+from lab.wanted import Wanted
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Booted:
                 "runs": [summary.boot_report(boot) for boot in self.boots]}
 
 
-def identity(wanted: prove.Wanted, made: prove.Prepared, one: Variant, accel: str
+def identity(wanted: Wanted, made: prove.Prepared, one: Variant, accel: str
              ) -> dict[str, str]:
     """All that decides what the boots of a kernel show.
 
@@ -48,7 +49,7 @@ def identity(wanted: prove.Wanted, made: prove.Prepared, one: Variant, accel: st
         "initrd_sha256": hashlib.sha256(made.initrd.read_bytes()).hexdigest(),
         "qemu": qemu.version(made.arch),
         "qemu_command": shlex.join(qemu.command(guest, "console.log", "ktap.log")),
-        "seconds_a_boot": str(prove.limit_of(wanted)),
+        "seconds_a_boot": str(wanted.limit()),
         "boots": str(wanted.boots),
     }
 
@@ -70,7 +71,7 @@ def earlier(out: Path, name: str) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def take_over(rows: list[dict[str, Any]], like: dict[str, str], wanted: prove.Wanted,
+def take_over(rows: list[dict[str, Any]], like: dict[str, str], wanted: Wanted,
               made: prove.Prepared, one: Variant) -> Booted | None:
     """The boots of the first of `rows` that has the identity `like` and still has its logs."""
     for row in rows:

@@ -17,8 +17,8 @@ from lab.judge import timeline
 from lab.judge.klog import Complaint
 from lab.judge.ktap import Test
 from lab.judge.verdict import Boot, keeps_writes, loses_writes, suffers_from_it, worst
+from lab.wanted import KERNELS
 
-KERNELS = ("vulnerable", "fixed")
 _COUNTED = ("calls", "migrations", "lost_migrations", "hot_calls", "hot_moved")
 # What some tests have done besides migrating: programs run, THPs that were in the way and those
 # that were moved, writes of a device.

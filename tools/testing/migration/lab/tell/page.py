@@ -12,10 +12,11 @@ from pathlib import Path
 
 from lab.defect import Defect
 from lab.judge import timeline
-from lab.judge.summary import KERNELS, Summary
+from lab.judge.summary import Summary
 from lab.tell import figure, tables
 from lab.tell.figure import Picture
 from lab.tell.html import box, element, table, text
+from lab.wanted import KERNELS
 from lab.words import plural
 
 STYLE = Path(__file__).with_suffix(".css")

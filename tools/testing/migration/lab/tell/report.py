@@ -10,10 +10,11 @@ from pathlib import Path
 
 from lab import base, defect
 from lab.errors import LabError
-from lab.judge.summary import KERNELS, Summary
+from lab.judge.summary import Summary
 from lab.paths import replace
 from lab.tell import page, record
 from lab.tell.page import Proof
+from lab.wanted import KERNELS
 
 
 @dataclass(frozen=True)

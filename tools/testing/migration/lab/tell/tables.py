@@ -4,7 +4,8 @@
 from datetime import datetime, timezone
 from typing import Any
 
-from lab.judge.summary import KERNELS, KernelSummary, Said, Summary, TestSummary
+from lab.judge.summary import KernelSummary, Said, Summary, TestSummary
+from lab.wanted import KERNELS
 from lab.words import share, wrap
 
 Row = tuple[str, ...]

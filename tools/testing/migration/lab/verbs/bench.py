@@ -32,9 +32,9 @@ from lab.paths import HOME, replace
 from lab.progress import Progress
 from lab.tell import rst
 from lab.verbs import prove
+from lab.wanted import Wanted
 
 PROGRAM = HOME / "lab" / "guest" / "hugetlb_pmd_bench.c"
-ROUNDS = 3
 
 # Of one line: its figures by name; None is what that machine does not count.
 Figures = dict[str, int | None]
@@ -133,7 +133,7 @@ def variants(source: Source) -> tuple[Variant, ...]:
     return tuple(made)
 
 
-def run(wanted: prove.Wanted, arch: Arch, progress: Progress) -> dict[str, Any]:
+def run(wanted: Wanted, arch: Arch, progress: Progress) -> dict[str, Any]:
     """Build, boot each kernel wanted.boots times in turn, and write bench.json to wanted.out."""
     started = datetime.now(timezone.utc)
     shown = dataclasses.replace(wanted.defect.show, selftests=(PROGRAM.stem,))

@@ -18,10 +18,8 @@ from lab.kernel import build, testseries, variant
 from lab.kernel.source import Source
 from lab.progress import Progress
 from lab.verbs import kselftest, prove
+from lab.wanted import LIMIT, SERIES, Wanted
 
-# Beside the two of a defect: with the whole series, the tests included.
-SERIES = "series"
-VARIANTS = ("vulnerable", "fixed", SERIES)
 # What run_vmtests.sh finds on most machines.  That of 6.12 has put the pool of huge pages back to
 # what it was when it comes to migration, whose own tests take theirs from there.
 SCRIPT_CMDLINE = "hugepages=16 transparent_hugepage=madvise"
@@ -31,11 +29,11 @@ SCRIPT_NODE = 512
 SCRIPT_LIMIT = 900
 
 
-def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
+def run(wanted: Wanted, name: str, names: tuple[str, ...], arch: Arch,
         progress: Progress, tell: Callable[[str], None]) -> kselftest.Stream:
     """Boot one kernel and run the programs `names` there, all of them for none.
 
-    `name` is of VARIANTS: one of the two that wanted.defect is about, or the series, whose KUnit
+    `name` is one of the two that wanted.defect is about, or the series, whose KUnit
     tests must pass then, and whose run_vmtests.sh runs the programs where none is named.  Each line
     of the output goes to `tell` as it comes, and console.log and qemu.sh of the boot are in
     wanted.out/kselftest afterwards.  LabError where a result is missing, where the kernel
@@ -44,7 +42,7 @@ def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
     source, one, kernel = _kernel(wanted, name, arch, progress)
     # The kernel's own way to its tests of mm, with what the series adds there.
     env = defect.environment(names or None)
-    texts, arguments, limit = {}, wanted.tests or wanted.defect.arguments(), prove.LIMIT
+    texts, arguments, limit = {}, wanted.tests or wanted.defect.arguments(), LIMIT
     if name == SERIES and not names:
         texts = {file: variant.text_of(source, one, str(selftest.FOLDER / file))
                  for file in kselftest.SCRIPT_FILES}
@@ -69,7 +67,7 @@ def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
                       machine)
     progress.note(f"booting the {name} kernel {source.version} ({one.how}; {accel.upper()})")
     reader = _Reader(tell)
-    limit = wanted.limit or (prove.DEBUG_LIMIT if wanted.debug else limit)
+    limit = wanted.limit(limit)
     ended = qemu.boot(what, home, limit, lambda _log, said: reader.more(said))
     reader.more((home / "ktap.log").read_text("utf-8", "replace"))
     console = (home / "console.log").read_text("utf-8", "replace")
@@ -85,7 +83,7 @@ def run(wanted: prove.Wanted, name: str, names: tuple[str, ...], arch: Arch,
     return reader.stream
 
 
-def _kernel(wanted: prove.Wanted, name: str, arch: Arch, progress: Progress
+def _kernel(wanted: Wanted, name: str, arch: Arch, progress: Progress
             ) -> tuple[Source, variant.Variant, build.Kernel]:
     if name != SERIES:
         made = prove.prepare(wanted, arch, progress, only=(name,))

@@ -48,12 +48,12 @@ from lab.kernel.variant import Variant
 from lab.paths import HOME, replace
 from lab.progress import Progress
 from lab.verbs import prove
+from lab.wanted import Wanted
 from lab.words import wrap
 
 MUTANTS = HOME / "mutants"
 _FILE = "mutant.toml"
 _REPORT = "mutants.json"
-BOOTS = 5
 
 KILLED, SURVIVED, NO_RESULT = "killed", "survived", "no result"
 NOT_OBSERVABLE, NOT_THERE, NOT_RUN = "not observable", "not there", "not run"
@@ -244,7 +244,7 @@ def trouble(boot: Boot, tests: Sequence[str]) -> str:
 class Run:
     """A whole run."""
 
-    wanted: prove.Wanted
+    wanted: Wanted
     source: Source
     fixed: Variant
     arch: str
@@ -262,7 +262,7 @@ class Run:
         return all(row.status in (KILLED, NOT_OBSERVABLE, NOT_THERE) for row in self.rows)
 
 
-def run(wanted: prove.Wanted, only: str, arch: Arch, progress: Progress, resume: bool = False
+def run(wanted: Wanted, only: str, arch: Arch, progress: Progress, resume: bool = False
         ) -> Run:
     """Break, build, boot and judge; write the results under wanted.out, anew after each mutant.
 

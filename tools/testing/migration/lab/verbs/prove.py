@@ -25,10 +25,8 @@ from lab.kernel.variant import Variant
 from lab.paths import need_plain_cache
 from lab.progress import Progress
 from lab.tell import result
+from lab.wanted import BASE, KERNELS, Wanted
 
-# Seconds a boot may take. A boot takes 15 to 20 s on an idle machine with TCG; KASAN and lockdep
-# make it several times that.
-LIMIT, DEBUG_LIMIT = 300, 1500
 # MiB a node more: KASAN's shadow of all memory, an eighth of it, cannot be in movable memory.
 DEBUG_MIB = 512
 
@@ -38,24 +36,6 @@ LAST_WORDS = 20.0
 
 # Whether a boot has shown all that it is asked for, from its results and complaints so far.
 Enough = Callable[[ktap.Transcript, list[klog.Complaint]], bool]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the user asked for; None is the default of the lab."""
-
-    defect: Defect
-    base: str | None
-    kernel: Path | None
-    boots: int
-    accel: str | None
-    debug: bool
-    limit: int | None           # seconds a boot
-    tests: tuple[str, ...]      # arguments for the selftests, such as "-t" "name"
-    out: Path
-    command: str                # how to repeat this
-    harness: Path | None = None     # kernel tree whose harness the selftests are built with
-    form: str = ""              # the form of the queue that is the fixed one, "" for the usual one
 
 
 @dataclass(frozen=True)
@@ -74,7 +54,7 @@ def find_source(base: str | None, kernel: Path | None, progress: Progress) -> So
     need_plain_cache()
     if kernel is not None:
         return from_tree(kernel, base, progress)
-    chosen: Base = load_base(base or "6.12")
+    chosen: Base = load_base(base or BASE)
     if chosen.package is None:
         raise LabError(f"no package has the source of {chosen.name}: name a tree with "
                        "KERNEL=/path/to/linux")
@@ -96,7 +76,7 @@ def image(wanted: Wanted, source: Source, named: dict[str, str], arch: Arch, pro
 
 
 def prepare(wanted: Wanted, arch: Arch, progress: Progress,
-            only: tuple[str, ...] = ("vulnerable", "fixed")) -> Prepared:
+            only: tuple[str, ...] = KERNELS) -> Prepared:
     """Source, variants, kernels and the guest's file system."""
     source = find_source(wanted.base, wanted.kernel, progress)
     progress.step(f"making the variants of {source.version}")
@@ -221,11 +201,6 @@ def guest_of(wanted: Wanted, made: Prepared, accel: str, tests: tuple[str, ...] 
                       " ".join(word for word in words if word), machine)
 
 
-def limit_of(wanted: Wanted) -> int:
-    """Seconds that a boot may take."""
-    return wanted.limit or (DEBUG_LIMIT if wanted.debug else LIMIT)
-
-
 def boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int, accel: str,
          progress: Progress, enough: Enough | None = None) -> verdict.Boot:
     """One boot in a folder of its own.  The caller ends the step with what came of it.
@@ -255,7 +230,7 @@ def boot(wanted: Wanted, made: Prepared, one: Variant, home: Path, number: int, 
             return bool(verdict.sort_out(symptoms, wanted.defect.show.fatal)[1])
         return enough(seen, complaints)
 
-    ended = qemu.boot(guest_of(wanted, made, accel, tests), folder, limit_of(wanted), watch,
+    ended = qemu.boot(guest_of(wanted, made, accel, tests), folder, wanted.limit(), watch,
                       LAST_WORDS if enough is None else qemu.GRACE)
     return read(wanted, made, one, number, folder, accel, ended)
 
