@@ -19,9 +19,8 @@ own.
 import re
 from dataclasses import dataclass
 
-from lab import schema
+from lab import fragment, schema
 from lab.errors import LabError
-from lab.kernel import fragment
 from lab.paths import HOME
 
 BASES = HOME / "bases"

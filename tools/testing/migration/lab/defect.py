@@ -79,9 +79,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import schema
+from lab import fragment, schema
 from lab.errors import LabError
-from lab.kernel import fragment
 from lab.paths import HOME, REPO
 
 DEFECTS = HOME / "defects"

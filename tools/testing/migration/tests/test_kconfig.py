@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lab import arch, base as bases, defect
+from lab import arch, base as bases, defect, fragment
 from lab.base import Base
 from lab.errors import LabError
-from lab.kernel import fragment, kconfig
+from lab.kernel import kconfig
 from lab.kernel.source import Source
 from lab.paths import HOME
 

@@ -12,10 +12,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import fragment
 from lab.arch import Arch
 from lab.base import Base
 from lab.errors import LabError
-from lab.kernel import fragment
 from lab.kernel.source import Source
 from lab.paths import HOME, cache_dir, disk_full, is_full
 

@@ -43,10 +43,10 @@ import subprocess
 import tempfile
 from pathlib import Path, PurePosixPath
 
-from lab import base as bases, defect
+from lab import base as bases, defect, fragment
 from lab.arch import Arch
 from lab.errors import LabError
-from lab.kernel import fragment, kconfig, variant
+from lab.kernel import kconfig, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
 
