@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import arch, base, defect, deps, options
+from lab import arch, base, defect, deps, options, trial
 from lab.errors import LabError
 from lab.guest import qemu, selftest
 from lab.kernel import source, testseries
@@ -135,15 +135,12 @@ def _shell(args: argparse.Namespace, progress: Progress) -> int:
     name = args.variant or "vulnerable"
     wanted = _wanted(args)
     deps.ensure(progress)
-    row = arch.load()
-    made = prove.prepare(wanted, row, progress, only=(name,))
-    image = made.kernels[name].image
-    accel = qemu.choose_accel(wanted.accel, row, image, made.initrd, progress)
-    machine = wanted.defect.guest
-    what = qemu.Guest(row, accel, image, made.initrd, " ".join(
-        ["lab.shell", "quiet", made.source.base.cmdline,
-         wanted.defect.kernel.cmdline]), machine)
-    progress.note(f"the {name} kernel {made.source.version}, {accel.upper()}; Ctrl-A X ends it")
+    [made] = trial.prepare(wanted, arch.load(), progress, only=(name,))
+    what = qemu.Guest(made.arch, made.accel, made.kernel.image, made.initrd, " ".join(
+        ["lab.shell", "quiet", made.source.base.cmdline, made.defect.kernel.cmdline]),
+        made.defect.guest)
+    progress.note(f"the {name} kernel {made.source.version}, {made.accel.upper()}; "
+                  "Ctrl-A X ends it")
     with tempfile.TemporaryDirectory(prefix="lab-shell-") as folder:
         os.chdir(folder)
         # In the foreground of the terminal, and Ctrl-C is the guest's.

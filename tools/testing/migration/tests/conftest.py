@@ -29,7 +29,7 @@ from lab.kernel import apt, source, variant
 from lab.kernel.tree import File, Tree
 from lab.paths import REPO
 from lab.progress import Progress
-from lab.verbs import prove
+from lab.trial import Trial, prepare
 from lab.wanted import Wanted
 
 FULL, FAST = (os.environ.get(lane) == "1" for lane in ("FULL", "FAST"))
@@ -145,10 +145,10 @@ def tree612() -> Path:
 
 
 @pytest.fixture(scope="session")
-def prepared() -> prove.Prepared:
-    """6.12, both variants, built or from the cache."""
+def fixed() -> Trial:
+    """6.12, as it is, built or from the cache."""
     debian_tree("6.12")
-    return prove.prepare(wanted(REPO / "out"), arch.load(), Progress())
+    return prepare(wanted(REPO / "out"), arch.load(), Progress())[-1]
 
 
 # ---- what a run sets out to do, and what came of it ------------------------------------------
@@ -180,7 +180,7 @@ class _Run:
         items.sort(key=lambda item: item.get_closest_marker("first") is None)
         for item in items:
             if FAST and (item.get_closest_marker("slow") or item.get_closest_marker("proof")
-                         or {"tree612", "prepared"} & set(getattr(item, "fixturenames", ()))):
+                         or {"tree612", "fixed"} & set(getattr(item, "fixturenames", ()))):
                 item.add_marker(pytest.mark.skip(reason=NOT_FAST))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:

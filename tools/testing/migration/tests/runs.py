@@ -6,9 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+from conftest import wanted
+
+from lab import arch, base
 from lab.judge import klog, ktap, summary
 from lab.judge.summary import Summary
 from lab.judge.verdict import Boot, boot_state, decide
+from lab.kernel.build import Kernel
+from lab.kernel.source import Source
+from lab.kernel.variant import make
+from lab.trial import Trial
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 
@@ -26,6 +33,19 @@ def boot(variant: str, number: int = 1, text: str | None = None, log: str = "",
     made = Boot(variant, number, f"out/{variant}-{number}", 11.26, "tcg", transcript, complaints,
                 late, status, boot_state(transcript, complaints, late, status))
     return dataclasses.replace(made, **changes)
+
+
+def trial(folder: Path, name: str, on: str = "6.12", qemu: str = "", **asked: object) -> Trial:
+    """A kernel that was not built, and in folder/<name> what its boots are made of."""
+    home = folder / name
+    home.mkdir()
+    for file in ("config", "identity.json"):
+        (home / file).write_text("")
+    source = Source(base.load(on), f"{on}.1", {}, "k", folder)
+    kernel = Kernel(folder / "image", folder / "config", {}, True, 0.0)
+    machine = dataclasses.replace(arch.load(), **({"qemu": qemu} if qemu else {}))
+    return Trial(wanted(folder, **asked), source, make(name, "as it is", ""), kernel,
+                 folder / "initrd", machine, "tcg")
 
 
 def run(left: list[Boot], right: list[Boot], wanted: int = 1, **changes: Any) -> Summary:

@@ -25,7 +25,7 @@ from lab.kernel.source import Source
 from lab.kernel.variant import Variant
 from lab.paths import locked
 from lab.progress import Progress
-from lab.verbs import prove
+from lab.trial import differ
 
 X86 = arch.load("x86_64")
 IMAGE = "arch/x86/boot/bzImage"
@@ -338,6 +338,6 @@ def test_a_tree_can_be_put_back_after_a_build(source: Source) -> None:
 
 def test_two_kernels_that_are_the_same_are_an_error(source: Source) -> None:
     kernels = {"vulnerable": build_it(source, VULNERABLE), "fixed": build_it(source, FIXED)}
-    prove.differ(kernels)
+    differ(kernels)
     with pytest.raises(LabError, match="the vulnerable and the fixed kernel came out the same"):
-        prove.differ({**kernels, "fixed": kernels["vulnerable"]})
+        differ({**kernels, "fixed": kernels["vulnerable"]})

@@ -387,7 +387,7 @@ def test_turns_are_for_what_is_fatal(folder: Path) -> None:
 # ---- what the lab knows of them ------------------------------------------------------------
 
 # A name that the lab's code may have, by file, and why.
-NAMED = {("options.py", "pmd-share-migrate"): "what DEFECT= is if it is not named",
+NAMED = {("wanted.py", "pmd-share-migrate"): "what DEFECT= is if it is not named",
          ("options.py", "pmd-share-flush"): "an example in the help"}
 
 

@@ -20,11 +20,11 @@ from conftest import debian_files, put, refused, taken, wanted
 from test_queue import released_tree
 from trees import some
 
-from lab import arch, defect
+from lab import arch, defect, trial
 from lab.base import load as load_base
+from lab.booted import Booted
 from lab.errors import LabError
 from lab.guest import initramfs, qemu, selftest
-from lab.guest.booted import Booted
 from lab.judge import klog, ktap
 from lab.judge.verdict import Boot
 from lab.kernel import build, variant
@@ -32,8 +32,8 @@ from lab.kernel.source import Source
 from lab.paths import REPO
 from lab.progress import Progress
 from lab.tell import record, rst
-from lab.verbs import mutants, prove
-from lab.wanted import Wanted
+from lab.trial import Enough, Trial
+from lab.verbs import mutants
 
 ALL = [mutants.load(name) for name in mutants.names()]
 DEFECT = defect.load("pmd-share-migrate")
@@ -450,21 +450,14 @@ TODO = "lab: start p\n1..2\nnot ok 1 p.a # TODO one day\n"
 REST = "ok 2 p.b\nlab: exit p 0\nlab: done\n"
 
 
-def boot_of(folder: Path, body: str, base: str = "6.12", enough: prove.Enough | None = mutants.seen
+def boot_of(folder: Path, body: str, base: str = "6.12", enough: Enough | None = mutants.seen
             ) -> Boot:
     """A real boot, with a shell script for QEMU."""
     script = folder / "qemu"
     script.write_text(f"#!/bin/sh\n{body}\n")
     script.chmod(0o755)
-    home = folder / "mine"
-    home.mkdir()
-    for name in ("config", "identity.json"):
-        (home / name).write_text(name)
-    source = Source(load_base(base), f"{base}.1", {}, "k", folder)
-    made = prove.Prepared(source, (AS_IT_IS,), {}, folder,
-                          dataclasses.replace(arch.load(), qemu=str(script)))
-    return prove.boot(wanted(folder, timeout=20), made, variant.make("mine", "", ""), home, 1, "tcg",
-                      Progress(open("/dev/null", "w")), enough)
+    return runs.trial(folder, "mine", base, str(script), timeout=20).boot(
+        folder / "mine", 1, Progress(open("/dev/null", "w")), enough)
 
 
 def says(ktap_line: str = "", log: str = "") -> str:
@@ -522,7 +515,7 @@ def test_other_boots_are_not_ended(tmp_path: Path) -> None:
 # ---- a run ---------------------------------------------------------------------------------
 
 Said = dict[str, tuple[str, str]]       # by kernel: KTAP and log
-REAL_BOOT, REAL_KEEP = prove.boot, prove.keep
+REAL_BOOT, REAL_KEEP = Trial.boot, Trial.keep
 
 
 @pytest.fixture
@@ -545,21 +538,20 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Said], 
         return build.Kernel(tmp_path, tmp_path, {"compiler": "gcc 12"}, False, 1.0)
 
     def set_up(said: Said) -> list[str]:
-        def boot(wanted: Wanted, _made: prove.Prepared, one: variant.Variant, _home: Path,
-                 number: int, _accel: str, _progress: Progress, enough: prove.Enough | None
+        def boot(one: Trial, _home: Path, number: int, _progress: Progress, enough: Enough | None
                  ) -> Boot:
             asked.append(f"boot {one.name}")
             assert (enough is None) == (one.name == "fixed")
-            assert wanted.defect.show.symptoms == ()
+            assert one.defect.show.symptoms == ()
             text, log = said.get(one.name, ("", ""))
             every = "".join(PASS.removesuffix("lab: done\n").replace("p", test)
-                            for test in wanted.defect.show.selftests)
+                            for test in one.defect.show.selftests)
             return booted(text or every + "lab: done\n", log, number, one.name)
 
-        monkeypatch.setattr(prove, "boot", boot)
+        monkeypatch.setattr(Trial, "boot", boot)
         return asked
 
-    monkeypatch.setattr(prove, "find_source", lambda *_: source)
+    monkeypatch.setattr(trial, "find_source", lambda *_: source)
     monkeypatch.setattr(variant, "plan", lambda *_: (fixed, fixed))
     monkeypatch.setattr(mutants, "make", made)
     monkeypatch.setattr(build, "kernel", kernel)
@@ -569,7 +561,7 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Said], 
     monkeypatch.setattr(initramfs, "initramfs", lambda _programs: tmp_path / "initrd")
     monkeypatch.setattr(qemu, "choose_accel", lambda *_: "tcg")
     monkeypatch.setattr(qemu, "version", lambda _arch: "QEMU 7.2")
-    monkeypatch.setattr(prove, "keep", lambda *_: {})
+    monkeypatch.setattr(Trial, "keep", lambda *_: {})
     return set_up
 
 
@@ -695,13 +687,13 @@ def test_what_qemu_is_asked_for(guests: Callable[[Said], list[str]], tmp_path: P
                                 monkeypatch: pytest.MonkeyPatch) -> None:
     """The real boot, but for QEMU: each mutant's own tests, and a folder for each boot."""
     guests({})
-    monkeypatch.setattr(prove, "boot", REAL_BOOT)
+    monkeypatch.setattr(Trial, "boot", REAL_BOOT)
     for name in ("image", "config", "initrd"):
         (tmp_path / name).write_text(name)
     kernel = build.Kernel(tmp_path / "image", tmp_path / "config", {"compiler": "gcc"}, False, 1.0)
     monkeypatch.setattr(build, "kernel", lambda *_: kernel)
     monkeypatch.setattr(initramfs, "initramfs", lambda _programs: tmp_path / "initrd")
-    monkeypatch.setattr(prove, "keep", REAL_KEEP)
+    monkeypatch.setattr(Trial, "keep", REAL_KEEP)
     lines: dict[str, str] = {}
 
     def qemu_boot(what: qemu.Guest, folder: Path, _limit: float, _watch: object,
@@ -743,8 +735,8 @@ class Machine:
         self.hours = 0
         for name in ("image", "config", "initrd"):
             (folder / name).write_text(name)
-        monkeypatch.setattr(prove, "boot", REAL_BOOT)
-        monkeypatch.setattr(prove, "keep", REAL_KEEP)
+        monkeypatch.setattr(Trial, "boot", REAL_BOOT)
+        monkeypatch.setattr(Trial, "keep", REAL_KEEP)
         monkeypatch.setattr(build, "kernel", self.kernel)
         monkeypatch.setattr(qemu, "boot", self.boot)
         monkeypatch.setattr(mutants, "datetime", self)
@@ -869,7 +861,7 @@ def test_nothing_is_taken_over_that_differs(machine: Machine, what: str,
     elif what == "command line":
         monkeypatch.setattr(qemu, "CPUS", 8)
     elif what == "limit":
-        changes["limit"] = 7
+        changes["timeout"] = 7
     elif what == "boots":
         changes["boots"] = 3
     elif what == "accel":

@@ -18,7 +18,7 @@ from lab.guest import initramfs, qemu, selftest
 from lab.judge import klog, ktap, verdict
 from lab.paths import REPO
 from lab.progress import Progress
-from lab.verbs import prove
+from lab.trial import Trial
 
 FULL = pytest.mark.skipif(os.environ.get("FULL") != "1",
                           reason="takes long: make check FULL=1 runs it")
@@ -167,7 +167,7 @@ def test_a_queue_is_proved(base: str, defect: str, tmp_path: Path) -> None:
     assert fixed["how"].startswith(f"queue/{base} (")
 
 
-def boot(prepared: prove.Prepared, tmp_path: Path, text: str, limit: float = 60
+def boot(fixed: Trial, tmp_path: Path, text: str, limit: float = 60
          ) -> tuple[str, ktap.Transcript, str]:
     """Boot the fixed kernel with a shell script in place of the selftest, the selftest beside it.
 
@@ -176,8 +176,8 @@ def boot(prepared: prove.Prepared, tmp_path: Path, text: str, limit: float = 60
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\n" + text)
     programs = {"script": script}
-    programs |= selftest.build(prepared.arch, Progress(), prepared.source).programs
-    what = qemu.Guest(prepared.arch, "tcg", prepared.kernels["fixed"].image,
+    programs |= selftest.build(fixed.arch, Progress(), fixed.source).programs
+    what = qemu.Guest(fixed.arch, "tcg", fixed.kernel.image,
                       initramfs.initramfs(programs), "lab.run=script")
     folder = tmp_path / "boot"
     folder.mkdir()
@@ -192,20 +192,20 @@ def boot(prepared: prove.Prepared, tmp_path: Path, text: str, limit: float = 60
 class TestGuestThatGoesWrong:
     """Each way of going wrong has its name, and none is a pass."""
 
-    def test_panic(self, prepared: prove.Prepared, tmp_path: Path) -> None:
-        state, _, _ = boot(prepared, tmp_path, "echo 1..1; echo c > /proc/sysrq-trigger; sleep 9\n")
+    def test_panic(self, fixed: Trial, tmp_path: Path) -> None:
+        state, _, _ = boot(fixed, tmp_path, "echo 1..1; echo c > /proc/sysrq-trigger; sleep 9\n")
         assert state == "CRASHED"
 
-    def test_silence(self, prepared: prove.Prepared, tmp_path: Path) -> None:
-        state, _, _ = boot(prepared, tmp_path, "echo 1..2; echo ok 1 a; poweroff -f\n")
+    def test_silence(self, fixed: Trial, tmp_path: Path) -> None:
+        state, _, _ = boot(fixed, tmp_path, "echo 1..2; echo ok 1 a; poweroff -f\n")
         assert state == "INCOMPLETE"
 
-    def test_hang(self, prepared: prove.Prepared, tmp_path: Path) -> None:
-        state, _, _ = boot(prepared, tmp_path, "echo 1..2; echo ok 1 a; sleep 1000\n", limit=15)
+    def test_hang(self, fixed: Trial, tmp_path: Path) -> None:
+        state, _, _ = boot(fixed, tmp_path, "echo 1..2; echo ok 1 a; sleep 1000\n", limit=15)
         assert state == "TIMEOUT"
 
-    def test_all_well(self, prepared: prove.Prepared, tmp_path: Path) -> None:
-        state, seen, _ = boot(prepared, tmp_path, "echo TAP version 13; echo 1..1; echo ok 1 a\n")
+    def test_all_well(self, fixed: Trial, tmp_path: Path) -> None:
+        state, seen, _ = boot(fixed, tmp_path, "echo TAP version 13; echo 1..1; echo ok 1 a\n")
         assert state == "DONE" and [test.outcome for test in seen.tests()] == ["pass"]
 
 
@@ -226,10 +226,10 @@ def pools(said: str, when: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["INT", "TERM", "KILL"])
-def test_a_killed_selftest_puts_the_pool_back(prepared: prove.Prepared, tmp_path: Path,
+def test_a_killed_selftest_puts_the_pool_back(fixed: Trial, tmp_path: Path,
                                               name: str) -> None:
     """Also memory that went offline, and no process, mount or file stays behind."""
-    _, _, said = boot(prepared, tmp_path, POOL + f"""
+    _, _, said = boot(fixed, tmp_path, POOL + f"""
 export HUGETLB_PMD_MIGRATE_OFFLINE=1 HUGETLB_PMD_MIGRATE_CALLS=100000
 for variant in hugetlbfs_migrate_pages_4 hugetlbfs_soft_offline_2 sysv_block_offline_2; do
 	(for i in 1 2 3 4 5; do
@@ -255,8 +255,8 @@ echo left $(ps | grep -c '[h]ugetlb_pmd_migrate') $(grep -c hugetlbfs- /proc/mou
     assert pools(said, "left") == ["0 0 0 0 0"]
 
 
-def test_the_selftest_puts_the_pool_back(prepared: prove.Prepared, tmp_path: Path) -> None:
-    _, _, said = boot(prepared, tmp_path, POOL + """
+def test_the_selftest_puts_the_pool_back(fixed: Trial, tmp_path: Path) -> None:
+    _, _, said = boot(fixed, tmp_path, POOL + """
 /tests/hugetlb_pmd_migrate -v memfd_mbind_2 > /dev/null 2>&1
 echo after $(pools)
 """)
@@ -269,9 +269,9 @@ echo after $(pools)
     ("$test", "sysv_soft_offline_2", "takes memory offline"),
     ("umount /sys/kernel/debug; umount /sys; $test", "sysv_mbind_2", "needs two NUMA nodes"),
 ])
-def test_what_is_missing_is_said(prepared: prove.Prepared, tmp_path: Path, command: str,
+def test_what_is_missing_is_said(fixed: Trial, tmp_path: Path, command: str,
                                  variant: str, reason: str) -> None:
-    _, seen, _ = boot(prepared, tmp_path, f"""
+    _, seen, _ = boot(fixed, tmp_path, f"""
 mkdir /etc
 echo 'nobody:x:65534:65534:nobody:/:/bin/sh' > /etc/passwd
 test="/tests/hugetlb_pmd_migrate -v {variant}"

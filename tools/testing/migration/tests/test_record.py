@@ -13,7 +13,7 @@ import pytest
 from conftest import make, wanted
 from runs import boot, golden, run, told
 
-from lab import arch, base, defect, provenance
+from lab import arch, base, defect, provenance, trial
 from lab.errors import LabError
 from lab.guest import qemu, selftest
 from lab.judge.summary import Said, Summary
@@ -93,10 +93,11 @@ def test_what_make_prove_leaves_can_be_recorded(tmp_path: Path, monkeypatch: pyt
     source = Source(base.load("6.12"), "6.12.117", identity, "k", tmp_path)
     kernel = build.Kernel(tmp_path / "image", tmp_path / "config", {"compiler": "gcc 12"}, True,
                           0.0)
-    kernels = {"vulnerable": kernel, "fixed": kernel}
     both = (variant.make("vulnerable", "queue/4.18/series.unshare (11 patches)", "-", ("a:1 b",)),
             variant.make("fixed", "queue/4.18 (28 patches)", "+"))
-    ready = prove.Prepared(source, both, kernels, tmp_path / "initrd", arch.load())
+    asked = wanted(tmp_path / "out", boots=2)
+    ready = [trial.Trial(asked, source, one, kernel, tmp_path / "initrd", arch.load(), "tcg")
+             for one in both]
 
     def qemu_boot(_what: qemu.Guest, folder: Path, *_rest: object) -> qemu.Outcome:
         (folder / "console.log").write_text("")
@@ -104,10 +105,8 @@ def test_what_make_prove_leaves_can_be_recorded(tmp_path: Path, monkeypatch: pyt
         (folder / "ktap.log").write_text(text)
         return qemu.Outcome(0, False, 9.0, False)
 
-    monkeypatch.setattr(prove, "prepare", lambda *_: ready)
-    monkeypatch.setattr(qemu, "choose_accel", lambda *_: "tcg")
+    monkeypatch.setattr(trial, "prepare", lambda *_: ready)
     monkeypatch.setattr(qemu, "boot", qemu_boot)
-    asked = wanted(tmp_path / "out", boots=2)
     whole = prove.run(asked, arch.load(), Progress(io.StringIO()))
     assert whole.verdict == "PROVED" and Summary.load(told(whole)) == whole
     [home] = (path for path in (tmp_path / "out").iterdir() if path.is_dir())

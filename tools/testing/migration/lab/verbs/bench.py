@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from lab import provenance
+from lab import provenance, trial
 from lab.arch import Arch
 from lab.errors import LabError
 from lab.guest import qemu
@@ -31,7 +31,7 @@ from lab.kernel.variant import Variant
 from lab.paths import HOME, replace
 from lab.progress import Progress
 from lab.tell import rst
-from lab.verbs import prove
+from lab.trial import Trial
 from lab.wanted import Wanted
 
 PROGRAM = HOME / "lab" / "guest" / "hugetlb_pmd_bench.c"
@@ -138,25 +138,26 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> dict[str, Any]:
     started = datetime.now(timezone.utc)
     shown = dataclasses.replace(wanted.defect.show, selftests=(PROGRAM.stem,))
     wanted = dataclasses.replace(wanted, defect=dataclasses.replace(wanted.defect, show=shown))
-    source = prove.find_source(wanted.base, wanted.kernel, progress)
+    source = trial.find_source(wanted, progress)
     progress.step(f"making the variants of {source.version}")
     ones = variants(source)
     progress.done("; ".join(f"{one.name}: {one.how}" for one in ones))
-    initrd = prove.image(wanted, source, {}, arch, progress, PROGRAM)
-    kernels = {one.name: build.kernel(source, one, arch, wanted.debug, progress) for one in ones}
-    made = prove.Prepared(source, ones, kernels, initrd, arch)
-    accel = qemu.choose_accel(wanted.accel, arch, kernels[ones[0].name].image, initrd, progress)
+    initrd = trial.image(wanted, source, {}, arch, progress, PROGRAM)
+    made = [build.kernel(source, one, arch, wanted.debug, progress) for one in ones]
+    accel = qemu.choose_accel(wanted.accel, arch, made[0].image, initrd, progress)
+    kernels = [Trial(wanted, source, one, kernel, initrd, arch, accel)
+               for one, kernel in zip(ones, made)]
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-bench-{source.version}"
     origin = provenance.of_run(arch, (), [one.how for one in ones], (PROGRAM,))
     rounds: dict[str, list[dict[Key, Figures]]] = {one.name: [] for one in ones}
     try:
-        for one in ones:
-            prove.keep(made, one, home / one.name)
+        for kernel in kernels:
+            kernel.keep(home / kernel.name)
         for number in range(1, wanted.boots + 1):
-            for one in ones:
-                boot = prove.boot(wanted, made, one, home / one.name, number, accel, progress)
+            for kernel in kernels:
+                boot = kernel.boot(home / kernel.name, number, progress)
                 progress.done(boot.state)
-                rounds[one.name].append(measures(boot))
+                rounds[kernel.name].append(measures(boot))
     except KeyboardInterrupt:
         shutil.rmtree(home, ignore_errors=True)
         raise
@@ -168,7 +169,7 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> dict[str, Any]:
                     for what, state, sharers in keys]
     report = {
         "command": wanted.command, "source": source.identity, "arch": arch.name, "accel": accel,
-        "compiler": kernels[ones[0].name].identity["compiler"], "started": started.isoformat(),
+        "compiler": made[0].identity["compiler"], "started": started.isoformat(),
         "rounds": wanted.boots, "variants": {one.name: one.how for one in ones},
         "provenance": dataclasses.asdict(origin), "measurements": measurements,
         "tables": tables(measurements)}

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import defect
+from lab import defect, trial
 from lab.arch import Arch
 from lab.errors import LabError
 from lab.guest import initramfs, qemu, selftest
@@ -17,7 +17,7 @@ from lab.judge import klog, verdict
 from lab.kernel import build, testseries, variant
 from lab.kernel.source import Source
 from lab.progress import Progress
-from lab.verbs import kselftest, prove
+from lab.verbs import kselftest
 from lab.wanted import LIMIT, SERIES, Wanted
 
 # What run_vmtests.sh finds on most machines.  That of 6.12 has put the pool of huge pages back to
@@ -48,7 +48,8 @@ def run(wanted: Wanted, name: str, names: tuple[str, ...], arch: Arch,
                  for file in kselftest.SCRIPT_FILES}
         names, arguments = (kselftest.SCRIPT,), kselftest.SCRIPT_ARGUMENTS
         limit = SCRIPT_LIMIT
-    initrd = initramfs.initramfs({}, kselftest.install(arch, progress, texts, source, wanted.harness), bash=bool(texts))
+    installed = kselftest.install(arch, progress, texts, source, wanted.harness)
+    initrd = initramfs.initramfs({}, installed, bash=bool(texts))
     accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
     machine = wanted.defect.guest
     if texts:
@@ -86,10 +87,9 @@ def run(wanted: Wanted, name: str, names: tuple[str, ...], arch: Arch,
 def _kernel(wanted: Wanted, name: str, arch: Arch, progress: Progress
             ) -> tuple[Source, variant.Variant, build.Kernel]:
     if name != SERIES:
-        made = prove.prepare(wanted, arch, progress, only=(name,))
-        return made.source, next(one for one in made.variants if one.name == name), \
-            made.kernels[name]
-    source = prove.find_source(wanted.base, wanted.kernel, progress)
+        [made] = trial.prepare(wanted, arch, progress, only=(name,))
+        return made.source, made.variant, made.kernel
+    source = trial.find_source(wanted, progress)
     progress.step(f"applying the series to {source.version}")
     one = testseries.applied(source)
     progress.done(one.how)

@@ -32,11 +32,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from lab import arch as arches, defect, provenance, schema
+from lab import arch as arches, booted, defect, provenance, schema, trial
 from lab.arch import Arch
+from lab.booted import Booted
 from lab.errors import LabError
-from lab.guest import booted, qemu
-from lab.guest.booted import Booted
+from lab.guest import qemu
 from lab.judge import summary as summaries
 from lab.judge.klog import Complaint
 from lab.judge.ktap import Transcript
@@ -47,7 +47,7 @@ from lab.kernel.source import Source
 from lab.kernel.variant import Variant
 from lab.paths import HOME, replace
 from lab.progress import Progress
-from lab.verbs import prove
+from lab.trial import Trial
 from lab.wanted import Wanted
 from lab.words import wrap
 
@@ -273,7 +273,7 @@ def run(wanted: Wanted, only: str, arch: Arch, progress: Progress, resume: bool 
     """
     started, began = datetime.now(timezone.utc), time.monotonic()
     rows = [Row(load(name)) for name in ([only] if only else names())]
-    source = prove.find_source(wanted.base, wanted.kernel, progress)
+    source = trial.find_source(wanted, progress)
     progress.step(f"making the mutants of {source.version}")
     # For the tests of all mutants, whichever is asked for: all kernels find each other's objects.
     needs = defect.together(wanted.defect, {test for name in names() for test in load(name).tests})
@@ -287,7 +287,7 @@ def run(wanted: Wanted, only: str, arch: Arch, progress: Progress, resume: bool 
     progress.done(f"{sum(row.made is not None for row in rows)} of {len(rows)}")
 
     tests = tuple(dict.fromkeys(test for row in rows for test in row.mutant.tests))
-    initrd = prove.image(wanted, source, dict.fromkeys(tests, "a mutant"), arch, progress)
+    initrd = trial.image(wanted, source, dict.fromkeys(tests, "a mutant"), arch, progress)
     kernel = build.kernel(source, fixed, arch, wanted.debug, progress, needs.kernel.options)
     accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-mutants-{source.version}"
@@ -296,21 +296,21 @@ def run(wanted: Wanted, only: str, arch: Arch, progress: Progress, resume: bool 
     def boots(one: Variant, some: tuple[str, ...], tell: Callable[[Boot], str]) -> Booted:
         image = kernel if one is fixed else build.kernel(source, one, arch, wanted.debug, progress,
                                                          needs.kernel.options)
-        made = prove.Prepared(source, (fixed, one), {one.name: image}, initrd, arch)
         # The defect's own symptoms are what a mutant is to show.
         asked = dataclasses.replace(wanted, defect=dataclasses.replace(
             needs, show=dataclasses.replace(needs.show, selftests=some, symptoms=())))
-        identity = booted.identity(asked, made, one, accel)
-        taken = booted.take_over(there.get(one.name, []), identity, asked, made, one)
+        it = Trial(asked, source, one, image, initrd, arch, accel)
+        identity = booted.identity(it)
+        taken = booted.take_over(there.get(one.name, []), identity, it)
         if taken and any(kills(boot) or boot.state == "DONE" for boot in taken.boots):
             told = "; ".join(dict.fromkeys(tell(boot) for boot in taken.boots))
             progress.note(f"the {one.name} kernel was booted in the run of {taken.ran}: {told}")
             return taken
         new = Booted(identity, str(home / one.name), _utc(started))
-        prove.keep(made, one, home / one.name)
+        it.keep(home / one.name)
         for number in range(1, wanted.boots + 1):
-            new.boots.append(prove.boot(asked, made, one, home / one.name, number, accel, progress,
-                                        None if one is fixed else seen))
+            new.boots.append(it.boot(home / one.name, number, progress,
+                                     None if one is fixed else seen))
             progress.done(tell(new.boots[-1]))
         return new
 

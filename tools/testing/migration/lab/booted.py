@@ -16,9 +16,7 @@ from typing import Any
 from lab.guest import qemu
 from lab.judge import summary
 from lab.judge.verdict import Boot
-from lab.kernel.variant import Variant
-from lab.verbs import prove
-from lab.wanted import Wanted
+from lab.trial import Trial
 
 
 @dataclass
@@ -36,21 +34,20 @@ class Booted:
                 "runs": [summary.boot_report(boot) for boot in self.boots]}
 
 
-def identity(wanted: Wanted, made: prove.Prepared, one: Variant, accel: str
-             ) -> dict[str, str]:
+def identity(one: Trial) -> dict[str, str]:
     """All that decides what the boots of a kernel show.
 
     Of the kernel: its source, the diff, the configuration, the compiler, the image.  Of the guest:
     its file system with the selftests and init, and QEMU with all that it is told.
     """
-    guest = prove.guest_of(wanted, made, accel, wanted.tests)
+    guest = one.guest(one.wanted.tests)
     return {
-        **made.kernels[one.name].identity,
-        "initrd_sha256": hashlib.sha256(made.initrd.read_bytes()).hexdigest(),
-        "qemu": qemu.version(made.arch),
+        **one.kernel.identity,
+        "initrd_sha256": hashlib.sha256(one.initrd.read_bytes()).hexdigest(),
+        "qemu": qemu.version(one.arch),
         "qemu_command": shlex.join(qemu.command(guest, "console.log", "ktap.log")),
-        "seconds_a_boot": str(wanted.limit()),
-        "boots": str(wanted.boots),
+        "seconds_a_boot": str(one.wanted.limit()),
+        "boots": str(one.wanted.boots),
     }
 
 
@@ -71,16 +68,15 @@ def earlier(out: Path, name: str) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def take_over(rows: list[dict[str, Any]], like: dict[str, str], wanted: Wanted,
-              made: prove.Prepared, one: Variant) -> Booted | None:
+def take_over(rows: list[dict[str, Any]], like: dict[str, str], kernel: Trial) -> Booted | None:
     """The boots of the first of `rows` that has the identity `like` and still has its logs."""
     for row in rows:
         folders = [Path(run["folder"]) for run in row["runs"]]
-        if row["identity"] != like or len(folders) != wanted.boots or not all(
+        if row["identity"] != like or len(folders) != kernel.wanted.boots or not all(
                 (folder / log).is_file() for folder in folders
                 for log in ("console.log", "ktap.log")):
             continue
-        boots = [prove.read(wanted, made, one, number, folder, run["accel"], qemu.Outcome(
+        boots = [kernel.read(number, folder, qemu.Outcome(
             run["guest_exit"], run["timed_out"], run["seconds"], run["ended_early"]))
             for number, (folder, run) in enumerate(zip(folders, row["runs"]), 1)]
         return Booted(like, row["folder"], row["ran"], boots)
