@@ -5,6 +5,7 @@ import pytest
 import runs
 
 from lab.judge import klog, ktap
+from lab.judge.summary import kernel
 from lab.judge.verdict import Boot, boot_state, decide, keeps_writes, sort_out
 from lab.words import plural
 
@@ -170,6 +171,20 @@ def test_the_test_that_a_kernel_died_in_showed_the_defect() -> None:
         assert "the fixed one lost writes in none of 20 migrations" in why
         other = fixed(1, test(SPARE, "pass", "migrations=10"))
         assert verdict([dead], [other]) == "INCONCLUSIVE"
+
+
+def test_a_try_that_never_comes_back_is_one() -> None:
+    """The test has not counted it when the kernel dies, and says that it is lost."""
+    stuck = vulnerable(1, test(MAIN, "fail", "migrations=0 lost_migrations=1"))
+    dead = vulnerable(2, test(MAIN, "error"), state="ENDED")
+    dead.symptoms = SWAPOPS
+    word, why = decide([stuck, dead], [fixed(1), fixed(2)], 2, "got stuck", "holes")
+    assert word == "PROVED" and "the vulnerable kernel got stuck in 1 of 1 hole, in each" in why
+    sums = kernel("", (), [stuck, dead])
+    assert (sums.lost_migrations, sums.migrations, sums.by_test[MAIN].of()) == (1, 1, 1)
+    bad = fixed(1, test(MAIN, "fail", "migrations=0 lost_migrations=1"))
+    assert decide([vulnerable()], [bad], 1, "got stuck", "holes")[1].endswith(
+        "got stuck in 1 of 1 hole")
 
 
 def test_a_kernel_may_suffer_from_its_defect_and_live() -> None:

@@ -61,6 +61,11 @@ class Test:
         value = self.figures.get(key, "")
         return int(value) if re.fullmatch(r"[0-9]+", value) else 0
 
+    def tries(self) -> int:
+        """How many migrations it made.  A test counts those that came back; one that it never came
+        back from it says to be lost, though the kernel died before the first of them was done."""
+        return max(self.count("migrations"), self.count("lost_migrations"))
+
 
 @dataclass
 class Program:

@@ -19,7 +19,7 @@ from lab.judge.ktap import Test
 from lab.judge.verdict import Boot, keeps_writes, loses_writes, suffers_from_it, worst
 from lab.wanted import KERNELS
 
-_COUNTED = ("calls", "migrations", "lost_migrations", "hot_calls", "hot_moved")
+_COUNTED = ("calls", "lost_migrations", "hot_calls", "hot_moved")
 # What some tests have done besides migrating: programs run, THPs that were in the way and those
 # that were moved, writes of a device.
 _ALSO = ("execs", "thps", "moved", "device_writes")
@@ -348,8 +348,8 @@ def _counts(tests: Sequence[Test]) -> dict[str, Any]:
               "skipped": outcomes.count("skip"), "inconclusive": outcomes.count("inconclusive")}
     for key in _COUNTED:
         counts[key] = sum(test.count(key) for test in tests if not test.is_control())
-    counts["control_migrations"] = sum(test.count("migrations") for test in tests
-                                       if test.is_control())
+    for key, control in (("migrations", False), ("control_migrations", True)):
+        counts[key] = sum(test.tries() for test in tests if test.is_control() == control)
     # What cannot happen, and must be seen if it does.
     counts["lost_migrations"] += sum(test.count("lost_migrations") for test in tests
                                      if test.is_control())

@@ -153,7 +153,7 @@ def _regression(boot: Boot, harm: str, counts: str) -> str:
     """The worst that a test of a fixed boot shows; "" for nothing."""
     for test in boot.tests():
         if lost := test.count("lost_migrations"):
-            return f"{test.name} {harm} in {lost} of {plural(test.count('migrations'), counts)}"
+            return f"{test.name} {harm} in {lost} of {plural(test.tries(), counts)}"
     for test in boot.tests():
         # A failure in a kernel that has crashed may be the crash's doing.
         if test.outcome == "fail" and _clean(boot):
@@ -263,21 +263,21 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
         return "INCONCLUSIVE", f"{open_tests[0]} shows it on the vulnerable kernel, and " \
                                f"counted no {counts} on the fixed one"
 
-    def summed(kernel: list[Boot], key: str) -> int:
-        return sum(test.count(key) for boot in kernel for test in boot.tests()
-                   if not test.is_control())
+    def told(kernel: list[Boot]) -> list[Test]:
+        return [test for boot in kernel for test in boot.tests() if not test.is_control()]
 
+    lost = sum(test.count("lost_migrations") for test in told(vulnerable))
+    tries = [sum(test.tries() for test in told(kernel)) for kernel in (vulnerable, fixed)]
     untold = sum(suffers_from_it(boot) and not loses_writes(boot) for boot in vulnerable)
     if untold == wanted:
         return "PROVED", (
             f"the vulnerable kernel died of it in {_every(wanted)}, before a test could say more; "
-            f"the fixed one {harm} in none of {plural(summed(fixed, 'migrations'), counts)}, "
+            f"the fixed one {harm} in none of {plural(tries[1], counts)}, "
             "and no log has a complaint")
     died = f" (and died of it before a test could say so in {untold} of these)" if untold else ""
     return "PROVED", (
-        f"the vulnerable kernel {harm} in {summed(vulnerable, 'lost_migrations')} of "
-        f"{plural(summed(vulnerable, 'migrations'), counts)}, in {_every(wanted)}{died}; "
-        f"the fixed one in none of {summed(fixed, 'migrations')}, and no log has a complaint")
+        f"the vulnerable kernel {harm} in {lost} of {plural(tries[0], counts)}, in "
+        f"{_every(wanted)}{died}; the fixed one in none of {tries[1]}, and no log has a complaint")
 
 
 def _every(wanted: int) -> str:
