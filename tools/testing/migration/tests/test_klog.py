@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The kernel log reader against golden logs of kernels from 4.4 to 7.x."""
 
+import re
+
 import pytest
 from runs import GOLDEN, golden
 
@@ -38,6 +40,22 @@ def test_every_golden_log_is_tested() -> None:
     names = {path.stem for path in GOLDEN.glob("*.console")}
     mark = test_golden.pytestmark[0]            # type: ignore[attr-defined]
     assert names == {name for name, _ in mark.args[1]}
+
+
+@pytest.mark.parametrize("name, lines", [
+    ("warning-7", 6), ("oops-4.4", 7), ("oops-arm64", 7), ("kasan", 16), ("lockdep", 21)])
+def test_an_excerpt_says_what_happened(name: str, lines: int) -> None:
+    complaint = klog.read(golden(f"{name}.console"))[0]
+    said = klog.excerpt(complaint)
+    assert len(said) == lines and klog.excerpt(complaint, 5) == [*said[:4], "..."]
+    assert complaint.text in said
+    assert not [line for line in said if re.search(r"RSP: |^\[ |Code: |cut here|\? |^$", line)]
+    assert any("+0x" in line for line in said)
+
+
+def test_an_excerpt_holds_no_control_characters() -> None:
+    [one] = klog.read("[    1.2] BUG: Bad page \x1b[31mred\x07\t1\n")
+    assert klog.excerpt(one) == ["BUG: Bad page ?[31mred? 1"]
 
 
 def test_empty() -> None:

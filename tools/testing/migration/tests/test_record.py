@@ -16,6 +16,7 @@ from runs import boot, golden, run, told
 from lab import arch, base, defect, provenance, trial
 from lab.errors import LabError
 from lab.guest import qemu, selftest
+from lab.judge import klog
 from lab.judge.summary import Said, Summary
 from lab.kernel import build, variant
 from lab.kernel.source import Source
@@ -117,6 +118,21 @@ def test_what_make_prove_leaves_can_be_recorded(tmp_path: Path, monkeypatch: pyt
     one = record.load(record.write(tmp_path / "out", tmp_path / "records"))
     assert record.stale(one) == "" and one.provenance == whole.provenance
     assert one.provenance.series == ["queue/4.18/series", "queue/4.18/series.unshare"]
+
+
+def test_a_record_shows_the_trace(tmp_path: Path) -> None:
+    """The first that the vulnerable kernel said of itself; nothing of a fixed one's noise."""
+    said = klog.read(golden("bug.console").replace("kernel BUG at ", "kernel BUG at /my/6.1/tree/"))
+    left = [boot("vulnerable", 1), boot("vulnerable", 2, symptoms=said)]
+    whole = run(left, [boot("fixed", number, symptoms=said) for number in (1, 2)], 2)
+    assert whole.verdict == "PROVED"
+    one = whole.variants["vulnerable"].trace
+    assert one and one.folder == "out/vulnerable-2" and not whole.variants["fixed"].trace
+    recorded(tmp_path, whole)
+    [text] = rst.pages(tmp_path / "records").values()
+    assert "the vulnerable kernel said first, without its registers::\n\n    kernel BUG at inc" in text
+    assert " Call Trace:\n" in text and "RAX: " not in text and "/my/" not in text
+    assert "out/vulnerable" not in text and text.count("said first") == 1
 
 
 @pytest.mark.parametrize("given, kept", [

@@ -166,6 +166,9 @@ def test_what_went_wrong_is_told(tmp_path: Path) -> None:
     assert "fixed kernel: CRASHED in 1 of 1 boots, see out/fixed-1: BUG: " \
            "kernel BUG at include/linux/swapops.h:129!" in found.all("li")
     assert any(line.startswith("fixed kernel: INCOMPLETE in 1 of") for line in found.all("li"))
+    head = "What the fixed kernel said first, without its registers"
+    assert head in found.all("h4")
+    assert any(said.startswith("of boot out/fixed-1 kernel BUG at inc") for said in found.all("div"))
 
 
 def test_the_newest_run_is_what_the_cell_says(tmp_path: Path) -> None:

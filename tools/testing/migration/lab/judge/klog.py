@@ -86,6 +86,14 @@ _SAME_EVENT = {("BUG", "oops"), ("oops", "oops"), ("memory corruption", "BUG"),
 # Kinds after which a kernel is not what it was: panic_on_oops makes most of them a panic anyway.
 FATAL = frozenset({"panic", "oops", "BUG", "KASAN", "bad page", "memory corruption"})
 _CONTEXT = 60
+# Where the lab builds: __FILE__ of a kernel before 5.x names it.
+_BUILT_IN = re.compile(r"(?<=at )/\S+/tree/(?=\w)")
+# Lines of a splat that say where and how it was, but not what happened: registers, code, stack,
+# frames that the unwinder only guesses, and marks.
+_ASIDE = re.compile(
+    r"\s*(?:$|R(?:[A-D]X|[SD]I|[SB]P|\d\d|IP): (?!0010:)|RIP  |RSP <|[CDEFGS]S: |[CD]R\d: |PKRU: "
+    r"|IP: |x\d+ ?: |(?:sp|pmr_save|pstate|task|Code|Stack|Modules linked in|Tainted|Hardware name)\s?: ?"
+    r"|PGD |(?:[0-9a-f]{16} ?)+$|(?:\[<\S+>\] )?\? |</?\w+>$|-+\[ (?:cut here|end )|=+$)")
 
 
 @dataclass(frozen=True)
@@ -172,8 +180,18 @@ def read(text: str) -> list[Complaint]:
                 end = at + 1
                 break
         context = tuple(line for line in lines[begin:end] if line)
-        complaints.append(Complaint(kind, index + 1, messages[index].strip(), context))
+        text = _BUILT_IN.sub("", messages[index].strip())
+        complaints.append(Complaint(kind, index + 1, text, context))
     return complaints
+
+
+def excerpt(complaint: Complaint, most: int = 25) -> list[str]:
+    """What a complaint says, to be shown where its log is not: no time stamps, no registers."""
+    messages = [_BUILT_IN.sub("", line[_LEAD.match(line).end():])     # type: ignore[union-attr]
+                for line in complaint.context]
+    lines = ["".join(char if char.isprintable() else "?" for char in line.expandtabs())
+             for line in messages if not _ASIDE.match(line)]
+    return lines if len(lines) <= most else [*lines[:most - 1], "..."]
 
 
 def last_lines(text: str, count: int = 20) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from lab.judge import timeline
+from lab.judge import klog, timeline
 from lab.judge.klog import Complaint
 from lab.judge.ktap import Test
 from lab.judge.verdict import Boot, keeps_writes, loses_writes, suffers_from_it, worst
@@ -51,6 +51,14 @@ class Trouble:
     text: str
     boots: int
     folder: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a kernel said of itself first, without registers, and the boot in which it did."""
+
+    lines: list[str]
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,7 @@ class KernelSummary:
     those with writers at full speed, before any call that had to be made again.  `boot_seconds` and
     `first_seconds`, until the defect was seen, are the least and the most of a boot.  `symptoms` is
     what it said of itself that was to be expected of it: of each boot the first, as what comes
-    after that is often its consequence.
+    after that is often its consequence.  `trace` is the first of these, or what was wrong, in full.
     """
 
     how: str
@@ -165,6 +173,7 @@ class KernelSummary:
     trouble: list[Trouble] = field(default_factory=list)
     skips: list[Said] | None = None
     example: dict[str, Any] | None = None
+    trace: Trace | None = None
     timelines: list[dict[str, Any]] = field(default_factory=list)
     runs: list[BootSummary] = field(default_factory=list)
 
@@ -230,8 +239,9 @@ class Summary:
         for variant in told["variants"].values():
             for key in ("diff", "image", "initrd", "config", "runs", "trouble", "timelines"):
                 del variant[key]
-            if variant["example"]:
-                variant["example"].pop("folder", None)
+            for key in ("example", "trace"):
+                if variant[key]:
+                    variant[key].pop("folder", None)
         return told
 
     @classmethod
@@ -269,7 +279,8 @@ def kernel(how: str, places: Sequence[str], boots: Sequence[Boot],
                  for name, same in by_name.items()},
         skips=_each((test.reason, test.reason) for one in boots for test in
                     {test.reason: test for test in one.tests() if test.outcome == "skip"}.values()),
-        example=example(boots), timelines=timeline.report(boots), **_of_boots(runs),
+        example=example(boots), trace=_trace(boots), timelines=timeline.report(boots),
+        **_of_boots(runs),
         **dict[str, Any]({name: str(path) for name, path in files.items()}))
 
 
@@ -312,6 +323,13 @@ def example(boots: Iterable[Boot]) -> dict[str, Any] | None:
                         float(value) if key == "ms_after" else value
                         for key, value in (match.groupdict() if match else {}).items()}
     return None
+
+
+def _trace(boots: Sequence[Boot]) -> Trace | None:
+    """The first complaint of all boots, or else the first symptom of a vulnerable kernel."""
+    said = [(worst(one.complaints), one) for one in boots if one.complaints] \
+        + [(one.symptoms[0], one) for one in boots if one.symptoms and one.variant == "vulnerable"]
+    return next((Trace(klog.excerpt(first), one.folder) for first, one in said if first), None)
 
 
 def _of_boots(runs: Sequence[BootSummary]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from lab.judge.summary import Summary
 from lab.tell import figure, tables
 from lab.tell.figure import Picture
 from lab.tell.html import box, element, table, text
-from lab.wanted import KERNELS
 from lab.words import plural
 
 STYLE = Path(__file__).with_suffix(".css")
@@ -207,11 +206,9 @@ def _article(anchor: str, proof: Proof) -> str:
     head, *rows = tables.figures(run)
     parts.append(table(head, rows, f"Figures of {run.name()}", class_="figures"))
     parts.append(_facts(tables.facts(run.report(), tables.kernels(run))))
-    for name in KERNELS:
-        if lost := run.variants[name].example:
-            head_line, *lines = tables.evidence(lost, name)
-            parts.append(f"<h4>{text(head_line)}</h4>\n"
-                         + box(element("pre", text("\n".join(lines))), head_line))
+    for title, *lines in tables.shown(run):
+        parts.append(f"<h4>{text(title)}</h4>\n"
+                     + box(element("pre", text("\n".join(lines))), title))
     head, *rows = tables.by_test(run)
     if rows:
         parts.append(f"<details><summary>{text(run.counts.capitalize())} that {text(run.harm)}, of "

@@ -30,10 +30,8 @@ def proof(run: Summary) -> str:
     """The record of a proof."""
     lines = [*_head(run.defect, run.report(), f"{run.verdict}: {run.why}.", record.stale(run),
                     tables.kernels(run, "``")), "", *table(*_rows(tables.figures(run)))]
-    for name, one in run.variants.items():
-        if one.example:
-            head, *rest = tables.evidence(one.example, name)
-            lines += ["", f"{head}::", "", *(f"    {line}" for line in rest)]
+    for head, *rest in tables.shown(run):
+        lines += ["", f"{head}::", "", *(f"    {line}" for line in rest)]
     hot = f" {_HOT}" if any(one.hot_calls for one in run.both()) else ""
     lines += ["", *wrap(f"By test, {run.counts} that {run.harm}, of all.{hot}"), "",
               *table(*_rows(tables.by_test(run)))]
@@ -82,7 +80,8 @@ def bench(told: dict[str, Any]) -> str:
                   "Documentation/bench/index.rst."
                   + (" Times are those of TCG, and say little." if told["accel"] == "tcg" else ""),
                   record.stale_bench(told),
-                  [*told["variants"].items(), ("Boots", f"{told['rounds']} of each kernel, in turn")])
+                  [*told["variants"].items(),
+                   ("Boots", f"{told['rounds']} of each kernel, in turn")])
     for one in told["tables"]:
         lines += ["", *wrap(f"{one['title']}."), "",
                   *table(tuple(one["head"]), [tuple(row) for row in one["rows"]])]

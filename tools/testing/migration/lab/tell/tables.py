@@ -4,7 +4,7 @@
 from datetime import datetime, timezone
 from typing import Any
 
-from lab.judge.summary import KernelSummary, Said, Summary, TestSummary
+from lab.judge.summary import KernelSummary, Said, Summary, TestSummary, Trace
 from lab.wanted import KERNELS
 from lab.words import share, wrap
 
@@ -118,6 +118,19 @@ def evidence(told: dict[str, Any], kernel: str) -> list[str]:
         f"but {told['ms_after']} ms after the call there was found",
         f"    {told['found']}",
         "No error was reported: the write is simply gone."]
+
+
+def trace(said: Trace, kernel: str) -> list[str]:
+    """What a kernel said of itself; its first line is its head."""
+    return [f"What the {kernel} kernel said first, without its registers",
+            *([f"of boot  {said.folder}"] if said.folder else []), *said.lines]
+
+
+def shown(run: Summary) -> list[list[str]]:
+    """What the boots of both kernels have to show: lost writes, and what the kernels said."""
+    return [lines for name, one in run.variants.items() for lines in (
+        *([evidence(one.example, name)] if one.example else []),
+        *([trace(one.trace, name)] if one.trace else []))]
 
 
 def facts(told: dict[str, Any], own: list[tuple[str, str]]) -> list[tuple[str, str]]:
