@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import arch, base, defect, deps, options, trial
+from lab import arch, base, defect, deps, mutant, options, trial
 from lab.errors import LabError
 from lab.guest import qemu, selftest
 from lab.kernel import source, testseries
@@ -117,7 +117,7 @@ def _took(progress: Progress) -> str:
 
 def _mutants(args: argparse.Namespace, progress: Progress) -> int:
     if args.mutant:
-        mutants.load(args.mutant)
+        mutant.load(args.mutant)
     wanted = _wanted(args, MUTANT_BOOTS)
     if args.mutant:
         wanted = dataclasses.replace(wanted, command=f"{wanted.command} MUTANT={args.mutant}")
@@ -179,8 +179,8 @@ def _list(_args: argparse.Namespace, _progress: Progress) -> int:
     for kind, done in (("mutants", "tried"), ("bench", "measured")):
         print(f"\n{done.capitalize()} by make {kind}: {', '.join(record.versions(kind)) or 'nothing'}")
     print("\nMutants (MUTANT=)")
-    for name in mutants.names():
-        print(f"  {name}\n      {mutants.load(name).breaks}")
+    for name in mutant.names():
+        print(f"  {name}\n      {mutant.load(name).breaks}")
     return 0
 
 

@@ -22,7 +22,8 @@ T = TypeVar("T")
 # What a value may be, in words.
 _WORDS: dict[Any, str] = {
     str: "a string", bool: "true or false", int: "a whole number",
-    tuple[str, ...]: "a list of strings", tuple[int, int]: "two whole numbers"}
+    tuple[str, ...]: "a list of strings", tuple[int, int]: "two whole numbers",
+    dict[str, str]: "a table of strings"}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -53,6 +54,13 @@ def fill(cls: type[T], path: Path, table: str, said: object, **given: object) ->
     values = {name: _value(hints[name], value, f"{where} {name}") for name, value in said.items()}
     make: Callable[..., T] = cls
     return make(**values, **given)
+
+
+def tables(cls: type[T], path: Path, table: str, said: object) -> tuple[T, ...]:
+    """A `cls` from each table of the list `said`, which is [[`table`]] of the file `path`."""
+    if not isinstance(said, list):
+        raise LabError(f"{path}: [{table}] must be a list of tables, [[{table}]]")
+    return tuple(fill(cls, path, table, one) for one in said)
 
 
 def _value(kind: Any, value: Any, where: str) -> object:

@@ -20,7 +20,7 @@ from conftest import debian_files, put, refused, taken, wanted
 from test_queue import released_tree
 from trees import some
 
-from lab import arch, defect, trial
+from lab import arch, defect, mutant, trial
 from lab.base import load as load_base
 from lab.booted import Booted
 from lab.errors import LabError
@@ -35,7 +35,7 @@ from lab.tell import record, rst
 from lab.trial import Enough, Trial
 from lab.verbs import mutants
 
-ALL = [mutants.load(name) for name in mutants.names()]
+ALL = [mutant.load(name) for name in mutant.names()]
 DEFECT = defect.load("pmd-share-migrate")
 FILES = sorted({name for one in ALL for name in one.files} | {"Makefile"})
 
@@ -106,7 +106,7 @@ def functions_of(made: variant.Variant | None) -> set[str]:
 
 
 def test_every_mutant_is_expected_somewhere() -> None:
-    assert set(THERE) == set(mutants.names())
+    assert set(THERE) == set(mutant.names())
     for one in ALL:
         missing = any(not there for there in THERE[one.name])
         assert bool(one.absent) or not missing, one.name
@@ -177,10 +177,10 @@ def small(folder: Path, text: str = TREE) -> Source:
     return taken(Source(load_base("6.12"), "6.12.1", {}, "k", tree))
 
 
-def rule(folder: Path, body: str, **changes: object) -> mutants.Mutant:
+def rule(folder: Path, body: str, **changes: object) -> mutant.Mutant:
     path = folder / "mine.cocci"
     path.write_text(body)
-    one = dataclasses.replace(mutants.load("no-cache-flush"), name="mine", rule=path)
+    one = dataclasses.replace(mutant.load("no-cache-flush"), name="mine", rule=path)
     return dataclasses.replace(one, **changes)                      # type: ignore[arg-type]
 
 
@@ -297,7 +297,7 @@ why = "both"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(mutants, "MUTANTS", tmp_path)
+    monkeypatch.setattr(mutant, "MUTANTS", tmp_path)
     made = tmp_path / "mine"
     made.mkdir()
     (made / "rule.cocci").write_text("")
@@ -306,13 +306,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_its_file_is_read(folder: Path) -> None:
     (folder / "mutant.toml").write_text(HEAD)
-    one = mutants.load("mine")
+    one = mutant.load("mine")
     assert (one.breaks, one.places, one.absent) == ("something", ("f", "g|h"), "")
     assert one.rule == folder / "rule.cocci"
     assert one.unseen == (
-        mutants.Unseen("it was otherwise then", ("before 4.20",)), mutants.Unseen("no", ("tcg",)),
-        mutants.Unseen("nobody looks", ("without DEBUG=1",)),
-        mutants.Unseen("both", ("kvm", "before 6.6")))
+        mutant.Unseen("it was otherwise then", ("before 4.20",)), mutant.Unseen("no", ("tcg",)),
+        mutant.Unseen("nobody looks", ("without DEBUG=1",)),
+        mutant.Unseen("both", ("kvm", "before 6.6")))
 
 
 @pytest.mark.parametrize(("old", "new", "says"), [
@@ -327,7 +327,7 @@ def test_its_file_is_read(folder: Path) -> None:
 def test_a_wrong_file_is_named(folder: Path, old: str, new: str, says: str) -> None:
     (folder / "mutant.toml").write_text(HEAD.replace(old, new))
     with pytest.raises(LabError, match=says) as caught:
-        mutants.load("mine")
+        mutant.load("mine")
     assert str(folder / "mutant.toml") in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -336,12 +336,12 @@ def test_a_mutant_has_a_rule(folder: Path) -> None:
     (folder / "rule.cocci").unlink()
     (folder / "mutant.toml").write_text(HEAD)
     with pytest.raises(LabError, match="no rule.cocci beside it"):
-        mutants.load("mine")
+        mutant.load("mine")
 
 
 def test_an_unknown_mutant_lists_the_known_ones() -> None:
     with pytest.raises(LabError, match="no mutant nosuch: there are continue-for-break, "):
-        mutants.load("nosuch")
+        mutant.load("nosuch")
 
 
 @pytest.mark.parametrize(("version", "accel", "debug", "why"), [
@@ -355,15 +355,15 @@ def test_an_unknown_mutant_lists_the_known_ones() -> None:
 def test_where_it_cannot_be_seen(folder: Path, version: str, accel: str, debug: bool,
                                  why: str) -> None:
     (folder / "mutant.toml").write_text(HEAD)
-    assert mutants.unseen(mutants.load("mine"), version, "x86_64", accel, debug) == why
+    assert mutant.unseen(mutant.load("mine"), version, "x86_64", accel, debug) == why
 
 
 def test_no_cache_flush_cannot_be_seen_on_x86() -> None:
-    one = mutants.load("no-cache-flush")
+    one = mutant.load("no-cache-flush")
     for version in ("4.18.0", "5.10.262", "6.12.117"):
         for accel in qemu.ACCELS:
-            assert mutants.unseen(one, version, "x86_64", accel, True)
-    assert not mutants.unseen(one, "6.12.117", "aarch64", "kvm", True)
+            assert mutant.unseen(one, version, "x86_64", accel, True)
+    assert not mutant.unseen(one, "6.12.117", "aarch64", "kvm", True)
 
 
 # ---- what boots say ------------------------------------------------------------------------
@@ -386,7 +386,7 @@ def booted(said: str, log: str = "", number: int = 1, name: str = "mine") -> Boo
 
 
 def judged(*boots: Boot, here: str = "", survives: str = "") -> tuple[str, str]:
-    one = dataclasses.replace(mutants.load("no-unshare"), survives=survives)
+    one = dataclasses.replace(mutant.load("no-unshare"), survives=survives)
     return mutants.judge(mutants.Row(one, booted=Booted(boots=list(boots))), here)
 
 
@@ -526,7 +526,7 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Said], 
                     "k", tmp_path)
     fixed = variant.make("fixed", "as it is", "")
 
-    def made(_source: Source, _fixed: variant.Variant, one: mutants.Mutant
+    def made(_source: Source, _fixed: variant.Variant, one: mutant.Mutant
              ) -> variant.Variant | None:
         if one.name == "uses-changed-address":
             return None
@@ -587,7 +587,7 @@ def test_a_run_whose_mutants_are_all_killed_passes(
     assert asked[:3] == ["build fixed", "boot fixed", "boot fixed"]
     # What cannot be seen is neither built nor booted; what changes the same file is in a row.
     assert "build no-cache-flush" not in asked
-    order = [mutants.load(name.split()[1]).files[-1] for name in asked[3:]
+    order = [mutant.load(name.split()[1]).files[-1] for name in asked[3:]
              if name.startswith("build")]
     assert order == sorted(order)
     assert asked.count("boot no-unshare") == 2
@@ -633,8 +633,8 @@ def test_all_kernels_have_what_some_selftest_needs(
     asked = guests(EVERY_ONE)
     needs = defect.load("thp-numa-notifier")
     assert needs.kernel.add and needs.kernel.options
-    one = dataclasses.replace(mutants.load("seed-loop"), tests=needs.show.selftests)
-    load, kernel, plan = mutants.load, build.kernel, variant.plan
+    one = dataclasses.replace(mutant.load("seed-loop"), tests=needs.show.selftests)
+    load, kernel, plan = mutant.load, build.kernel, variant.plan
     options, added = [], []
     monkeypatch.setattr(mutants, "load", lambda name: one if name == one.name else load(name))
 
@@ -659,8 +659,8 @@ def test_selftests_that_need_another_guest_are_named(
         guests: Callable[[Said], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ) -> None:
     asked = guests(EVERY_ONE)
-    one = dataclasses.replace(mutants.load("seed-loop"), tests=("thp_cow_isolation",))
-    load = mutants.load
+    one = dataclasses.replace(mutant.load("seed-loop"), tests=("thp_cow_isolation",))
+    load = mutant.load
     monkeypatch.setattr(mutants, "load", lambda name: one if name == one.name else load(name))
     with pytest.raises(LabError, match=r"thp_cow_isolation cannot run in the same guest as the "
                        r"other selftests: .* differ in \[guest\]"):
@@ -879,7 +879,7 @@ def test_one_kernel_that_differs_is_booted_alone(machine: Machine,
     machine.run()
     make = mutants.make
 
-    def another(source: Source, fixed: variant.Variant, one: mutants.Mutant
+    def another(source: Source, fixed: variant.Variant, one: mutant.Mutant
                 ) -> variant.Variant | None:
         made = make(source, fixed, one)
         return variant.make(one.name, "", "other") if made and one.name == "no-unshare" else made
@@ -922,7 +922,7 @@ def test_the_report_and_the_record(
     report = json.loads((tmp_path / "out" / "mutants.json").read_text())
     assert (report["boots"], report["whole"], report["passed"]) == (2, True, False)
     rows = {row["name"]: row for row in report["mutants"]}
-    assert list(rows) == mutants.names()
+    assert list(rows) == mutant.names()
     assert rows["no-tlb-flush"]["by"] == ["the kernel (BUG)"]
     assert rows["no-tlb-flush"]["complaint"] == BUG.strip()
     assert (rows["no-unshare"]["killed"], rows["no-unshare"]["boots"]) == (2, 2)
@@ -970,7 +970,7 @@ def test_a_record_of_other_mutants_is_stale(
     guests(EVERY_ONE)
     go(tmp_path / "out")
     told = record.read(record.write_mutants(tmp_path / "out", tmp_path / "docs"))
-    shutil.copytree(mutants.MUTANTS, tmp_path / "lab" / "mutants")
+    shutil.copytree(mutant.MUTANTS, tmp_path / "lab" / "mutants")
     monkeypatch.setattr(record, "HOME", tmp_path / "lab")
     assert record.stale_mutants(told) == ""
     (tmp_path / "lab" / "mutants" / "new.cocci").write_text("@@\n")

@@ -1,23 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """Breaks a fixed kernel in one way at a time, and says whether anything sees it.
 
-A mutant is a folder, mutants/<name>/.  It has a rule of coccinelle, rule.cocci, and mutant.toml
-with these keys; a list is one of strings:
-
-    breaks    what it breaks, in words
-    files     a list: files of a kernel tree that the rule is run on
-    places    a list: functions that it must change, each that exists; "a|b" where b took over
-              from a
-    tests     a list: the selftests to run; what they need in the kernel is said by the defects that
-              they show, and all mutants and the kernel that they are compared with have all of it
-    absent    why it finds nothing in some versions, where that is so
-    survives  what it takes to see it that is not there, where that is known
-
-    [[unseen]]    any number of these, where nothing can see it, however good the tests
-    where     a list: conditions that must all hold, each an architecture, an accelerator,
-              "before 4.20" or "without DEBUG=1"; without it, everywhere
-    why       the reason
-
 A mutant is killed by a boot in which a selftest fails or the kernel complains.  Such a boot is
 ended soon after that: kernels with half a fix like to hang.  A boot that gives no result kills
 nothing: the machine may have been slow.
@@ -25,14 +8,13 @@ nothing: the machine may have been slow.
 
 import dataclasses
 import json
-import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from lab import arch as arches, booted, defect, provenance, schema, trial
+from lab import booted, defect, provenance, trial
 from lab.arch import Arch
 from lab.booted import Booted
 from lab.errors import LabError
@@ -45,44 +27,17 @@ from lab.judge.verdict import Boot
 from lab.kernel import build, variant
 from lab.kernel.source import Source
 from lab.kernel.variant import Variant
-from lab.paths import HOME, replace
+from lab.mutant import MUTANTS, Mutant, load, names, unseen
+from lab.paths import replace
 from lab.progress import Progress
 from lab.trial import Trial
 from lab.wanted import Wanted
 from lab.words import wrap
 
-MUTANTS = HOME / "mutants"
-_FILE = "mutant.toml"
 _REPORT = "mutants.json"
 
 KILLED, SURVIVED, NO_RESULT = "killed", "survived", "no result"
 NOT_OBSERVABLE, NOT_THERE, NOT_RUN = "not observable", "not there", "not run"
-
-_BEFORE = re.compile(r"before (\d+(?:\.\d+)+)")
-_NO_DEBUG = "without DEBUG=1"
-
-
-@dataclass(frozen=True)
-class Unseen:
-    """Where nothing can see a mutant."""
-
-    why: str
-    where: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One way to break the fix."""
-
-    name: str
-    rule: Path
-    breaks: str
-    files: tuple[str, ...]
-    places: tuple[str, ...]
-    tests: tuple[str, ...]
-    absent: str = ""
-    survives: str = ""
-    unseen: tuple[Unseen, ...] = ()
 
 
 @dataclass
@@ -99,48 +54,6 @@ class Row:
     def boots(self) -> list[Boot]:
         """Its boots, none where it was not booted."""
         return self.booted.boots
-
-
-def names() -> list[str]:
-    """The names of all mutants, sorted."""
-    return sorted(path.parent.name for path in MUTANTS.glob(f"*/{_FILE}"))
-
-
-def load(name: str) -> Mutant:
-    """The mutant `name`; LabError where there is none or its file says too little or too much."""
-    if name not in names():
-        raise LabError(f"no mutant {name}: there are {', '.join(names()) or 'none'}")
-    path = MUTANTS / name / _FILE
-    said = schema.read(path)
-    tables = said.pop("unseen", [])
-    if not isinstance(tables, list):
-        raise LabError(f"{path}: [unseen] must be a list of tables, [[unseen]]")
-    unseen = tuple(schema.fill(Unseen, path, "unseen", table) for table in tables)
-    for one in unseen:
-        for where in one.where:
-            if where not in {_NO_DEBUG, *qemu.ACCELS, *arches.names()} \
-                    and not _BEFORE.fullmatch(where):
-                raise LabError(f"{path}: [unseen] where: {where}: where is that?")
-    rule = path.parent / "rule.cocci"
-    if not rule.is_file():
-        raise LabError(f"{path}: there is no {rule.name} beside it")
-    return schema.fill(Mutant, path, "", said, name=name, rule=rule, unseen=unseen)
-
-
-def unseen(mutant: Mutant, version: str, arch: str, accel: str, debug: bool) -> str:
-    """Why nothing can see the mutant in such a guest; "" where something can."""
-    def numbers(text: str) -> tuple[int, ...]:
-        return tuple(int(part) for part in text.split("."))
-
-    def holds(where: str) -> bool:
-        before = _BEFORE.fullmatch(where)
-        return where in (arch, accel) or where == _NO_DEBUG and not debug \
-            or before is not None and numbers(version) < numbers(before[1])
-
-    for one in mutant.unseen:
-        if all(map(holds, one.where)):
-            return one.why
-    return ""
 
 
 def make(source: Source, fixed: Variant, mutant: Mutant) -> Variant | None:

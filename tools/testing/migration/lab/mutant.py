@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Loads mutants/<name>/: a way to break a fix, and what is to see it.
+
+The folder has a rule of coccinelle, rule.cocci, and mutant.toml with these keys; a list is one of
+strings:
+
+    breaks    what it breaks, in words
+    files     a list: files of a kernel tree that the rule is run on
+    places    a list: functions that it must change, each that exists; "a|b" where b took over
+              from a
+    tests     a list: the selftests to run; what they need in the kernel is said by the defects that
+              they show, and all mutants and the kernel that they are compared with have all of it
+    absent    why it finds nothing in some versions, where that is so
+    survives  what it takes to see it that is not there, where that is known
+
+    [[unseen]]    any number of these, where nothing can see it, however good the tests
+    where     a list: conditions that must all hold, each an architecture, an accelerator,
+              "before 4.20" or "without DEBUG=1"; without it, everywhere
+    why       the reason
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import arch as arches, schema
+from lab.errors import LabError
+from lab.guest import qemu
+from lab.paths import HOME
+
+MUTANTS = HOME / "mutants"
+_FILE = "mutant.toml"
+
+_BEFORE = re.compile(r"before (\d+(?:\.\d+)+)")
+_NO_DEBUG = "without DEBUG=1"
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Where nothing can see a mutant."""
+
+    why: str
+    where: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One way to break the fix."""
+
+    name: str
+    rule: Path
+    breaks: str
+    files: tuple[str, ...]
+    places: tuple[str, ...]
+    tests: tuple[str, ...]
+    absent: str = ""
+    survives: str = ""
+    unseen: tuple[Unseen, ...] = ()
+
+
+def names() -> list[str]:
+    """The names of all mutants, sorted."""
+    return sorted(path.parent.name for path in MUTANTS.glob(f"*/{_FILE}"))
+
+
+def load(name: str) -> Mutant:
+    """The mutant `name`; LabError where there is none or its file says too little or too much."""
+    if name not in names():
+        raise LabError(f"no mutant {name}: there are {', '.join(names()) or 'none'}")
+    path = MUTANTS / name / _FILE
+    said = schema.read(path)
+    unseen = schema.tables(Unseen, path, "unseen", said.pop("unseen", []))
+    for one in unseen:
+        for where in one.where:
+            if where not in {_NO_DEBUG, *qemu.ACCELS, *arches.names()} \
+                    and not _BEFORE.fullmatch(where):
+                raise LabError(f"{path}: [unseen] where: {where}: where is that?")
+    rule = path.parent / "rule.cocci"
+    if not rule.is_file():
+        raise LabError(f"{path}: there is no {rule.name} beside it")
+    return schema.fill(Mutant, path, "", said, name=name, rule=rule, unseen=unseen)
+
+
+def unseen(mutant: Mutant, version: str, arch: str, accel: str, debug: bool) -> str:
+    """Why nothing can see the mutant in such a guest; "" where something can."""
+    def numbers(text: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in text.split("."))
+
+    def holds(where: str) -> bool:
+        before = _BEFORE.fullmatch(where)
+        return where in (arch, accel) or where == _NO_DEBUG and not debug \
+            or before is not None and numbers(version) < numbers(before[1])
+
+    for one in mutant.unseen:
+        if all(map(holds, one.where)):
+            return one.why
+    return ""
