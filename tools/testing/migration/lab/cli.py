@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import arch, base, defect, deps, mutant, options, trial
+from lab import arch, base, defect, deps, mutant, options, scheme, trial
 from lab.errors import LabError
 from lab.guest import qemu, selftest
 from lab.kernel import source, testseries
@@ -94,7 +94,7 @@ def _bench(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def _model(args: argparse.Namespace, progress: Progress) -> int:
-    schemes = model.load()
+    schemes = scheme.load()
     if args.scheme:
         names = [one.name for one in schemes]
         if args.scheme not in names:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from conftest import FULL, debian_files
+from lab import mutant, scheme
 from lab.errors import LabError
 from lab.kernel import spatch
 from lab.verbs import model
 
-SCHEMES = model.load()
+SCHEMES = scheme.load()
 RUNS = [run for scheme in SCHEMES for run in scheme.runs]
 # A bug each, by the scheme in which it takes the least, and both forms of the queue that leave
 # tables shared.
@@ -22,18 +23,18 @@ SMALL = {("released-4", "LOST_WRITE"), ("unshare-5.4", "COUNT"), ("unshare-write
 CLEAN = {"UNMAP=1", "PUNCH=1"}
 
 
-def small(run: model.Run) -> bool:
+def small(run: scheme.Run) -> bool:
     return (run.scheme, run.bug) in SMALL or " with " in run.scheme or \
         run.scheme.startswith("flush") and run.what in CLEAN
 
 
-def name(run: model.Run) -> str:
+def name(run: scheme.Run) -> str:
     return f"{run.scheme}-{run.bug or 'anything'}-{run.what}".replace(" ", "-")
 
 
 def test_each_bug_is_found_in_a_scheme() -> None:
     """A check that nothing fails might check nothing."""
-    bugs = set(re.findall(r"(?m)^#define BUG_(\w+)\s+\d", model.MODEL.read_text("utf-8")))
+    bugs = set(re.findall(r"(?m)^#define BUG_(\w+)\s+\d", scheme.MODEL.read_text("utf-8")))
     assert bugs == {run.bug for run in RUNS if run.found}
 
 
@@ -44,13 +45,12 @@ def test_the_small_runs_are_there() -> None:
 
 def test_mutants_are_those_of_the_lab() -> None:
     mutants = {one.name.split(" with ")[1] for one in SCHEMES if " with " in one.name}
-    assert mutants <= {path.name.removesuffix(".cocci") for path in
-                       (model.HOME / "mutants").iterdir()}
+    assert mutants <= set(mutant.names())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", [run for run in RUNS if small(run)], ids=name)
-def test_it_comes_out_as_it_has_to(run: model.Run) -> None:
+def test_it_comes_out_as_it_has_to(run: scheme.Run) -> None:
     outcome = model.check(run)
     assert outcome.right(), outcome
     assert bool(outcome.story) == run.found
@@ -58,7 +58,7 @@ def test_it_comes_out_as_it_has_to(run: model.Run) -> None:
 
 @pytest.mark.skipif(not FULL, reason="takes minutes: with FULL=1")
 @pytest.mark.parametrize("run", [run for run in RUNS if not small(run)], ids=name)
-def test_it_comes_out_as_it_has_to_in_the_long_run(run: model.Run) -> None:
+def test_it_comes_out_as_it_has_to_in_the_long_run(run: scheme.Run) -> None:
     assert model.check(run).right()
 
 
@@ -78,16 +78,18 @@ def test_the_story_names_who_does_what() -> None:
     ("[x]\nversions = '1'\nset = {WALKS = '1'}\nmoves = true\n", "no parameter WALKS"),
     ("[x]\nversions = '1'\nset = {}\n[x.finds]\nLOSS = {}\n", "no bug LOSS"),
     ("[mutants.m]\nscheme = 'y'\nset = {}\nfinds = 'COUNT'\n", "there is no scheme y"),
+    ("[x]\nversions = '1'\nset = {}\nclaims = {}\n", "[x.claims] must be a list of tables"),
+    ("[x]\nversions = '1'\nset = {}\n[[x.claims]]\nfile = 'f'\n", "[x.claims] base is missing"),
     ("[x\n", "x.toml"),
 ])
 def test_a_wrong_file_is_told(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "x.toml"
     path.write_text(text)
     with pytest.raises(LabError, match=re.escape(says)):
-        model.load(path)
+        scheme.load(path)
 
 
-def called(tree: Path, claim: model.Claim, call: str, folder: Path) -> bool:
+def called(tree: Path, claim: scheme.Claim, call: str, folder: Path) -> bool:
     rule = folder / "call.cocci"
     rule.write_text(f"""@found@
 position p;
@@ -109,7 +111,7 @@ print("called")
 @pytest.mark.parametrize(("claim", "call", "wanted"), [
     (claim, call, wanted) for scheme in SCHEMES for claim in scheme.claims
     for calls, wanted in ((claim.calls, True), (claim.never, False)) for call in calls],
-    ids=lambda value: value.function if isinstance(value, model.Claim) else str(value))
-def test_what_is_said_of_a_version_is_so(claim: model.Claim, call: str, wanted: bool,
+    ids=lambda value: value.function if isinstance(value, scheme.Claim) else str(value))
+def test_what_is_said_of_a_version_is_so(claim: scheme.Claim, call: str, wanted: bool,
                                          tmp_path: Path) -> None:
     assert called(debian_files(claim.base), claim, call, tmp_path) == wanted

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """Has spin try every order of the steps of each locking scheme, and says what it found.
 
-model/pmd_sharing.pml is the model.  model/schemes.toml says which schemes there are, which
-parameters each has, and what must be found in it and what must not.  model/README explains both.
+model/README explains the model, model/pmd_sharing.pml, and what is looked for.
 
 A bug is looked for by a run of its own, breadth first, so that its story is the shortest.  A scheme
-that has to be clean is searched to the end, for all bugs and for deadlocks at once.  Starvation is a
-cycle in which a migration gives up again and again, though nobody waits for ever.
+that has to be clean is searched to the end, for all bugs and for deadlocks at once.  Starvation is
+a cycle in which a migration gives up again and again, though nobody waits for ever.
 """
 
 import re
@@ -14,22 +13,14 @@ import shutil
 import subprocess
 import tempfile
 import time
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lab.errors import LabError
-from lab.paths import HOME
 from lab.progress import Progress
+from lab.scheme import DEADLOCK, MODEL, STARVED, Run, Scheme
 
-FOLDER = HOME / "model"
-MODEL = FOLDER / "pmd_sharing.pml"
-SCHEMES = FOLDER / "schemes.toml"
-
-# What spin itself finds, not an assertion of the model.
-DEADLOCK, STARVED = "DEADLOCK", "STARVED"
 # Seconds and MiB of a run, and of one that is said to be long.
 _LIMIT, _LONG_LIMIT = 300, 3600
 _MEMORY, _LONG_MEMORY = 2048, 8192
@@ -37,39 +28,6 @@ _MEMORY, _LONG_MEMORY = 2048, 8192
 _DEPTH = 2_000_000
 # Of the story of a cycle: it goes round after that.
 _STORY = 16
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What a version's source has to look like for the parameters of a scheme to be right."""
-
-    base: str
-    file: str
-    function: str
-    calls: tuple[str, ...]
-    never: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One search: of `bug`, or of all bugs and of deadlocks where it is ""."""
-
-    scheme: str
-    bug: str
-    found: bool                 # what is to come out
-    parameters: dict[str, str]
-    what: str                   # what is switched on, in words
-    long: bool
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """A way in which kernels lock."""
-
-    name: str
-    versions: str
-    runs: tuple[Run, ...]
-    claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,65 +45,6 @@ class Outcome:
     def right(self) -> bool:
         """Whether it is what schemes.toml says."""
         return self.found if self.run.found else not self.found and self.whole
-
-
-def load(path: Path = SCHEMES) -> list[Scheme]:
-    """The schemes, and after them those with a mutation; LabError where the file is wrong."""
-    try:
-        text = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as err:
-        raise LabError(f"{path}: {err}") from err
-    bugs = set(re.findall(r"(?m)^#define BUG_(\w+)\s+\d", MODEL.read_text(encoding="utf-8")))
-    known = set(re.findall(r"(?m)^#ifndef (\w+)$", MODEL.read_text(encoding="utf-8")))
-    mutants = text.pop("mutants", {})
-    schemes = [_scheme(path, name, table, bugs, known) for name, table in text.items()]
-    for name, table in mutants.items():
-        where = f"{path}, mutants.{name}"
-        _keys(where, table, {"scheme", "set", "finds"}, {"scheme", "set", "finds"})
-        if table["scheme"] not in text:
-            raise LabError(f"{where}: there is no scheme {table['scheme']}")
-        schemes.append(_scheme(path, f"{table['scheme']} with {name}", {
-            "versions": f"the mutant {name}",
-            "set": text[table["scheme"]]["set"],
-            "finds": {table["finds"]: table["set"]}}, bugs, known))
-    return schemes
-
-
-def _keys(where: str, table: dict[str, Any], wanted: set[str], allowed: set[str]) -> None:
-    if wrong := sorted((wanted - set(table)) | (set(table) - allowed)):
-        raise LabError(f"{where}: missing or unknown: {', '.join(wrong)}")
-
-
-def _scheme(path: Path, name: str, table: dict[str, Any], bugs: set[str], known: set[str]
-            ) -> Scheme:
-    where = f"{path}, {name}"
-    _keys(where, table, {"versions", "set"},
-          {"versions", "set", "finds", "clean", "moves", "claims"})
-
-    def run(bug: str, found: bool, extra: dict[str, Any]) -> Run:
-        options = {key: str(value) for key, value in extra.items() if key != "long"}
-        parameters = {**table["set"], **options}
-        if strange := sorted(set(parameters) - known):
-            raise LabError(f"{where}: the model has no parameter {', '.join(strange)}")
-        if bug and bug not in bugs:
-            raise LabError(f"{where}: the model has no bug {bug}")
-        if bug == STARVED:
-            parameters["RETRIES"] = "1"
-        return Run(name, bug, found, parameters,
-                   " ".join(f"{key}={value}" for key, value in options.items()),
-                   bool(extra.get("long")))
-
-    runs = [run(bug, True, extra) for bug, extra in table.get("finds", {}).items()]
-    runs += [run("", False, extra) for extra in table.get("clean", [])]
-    if table.get("moves"):
-        runs.append(run(STARVED, False, {}))
-    claims = []
-    for claim in table.get("claims", []):
-        _keys(f"{where}, claims", claim, {"base", "file", "function", "calls"},
-              {"base", "file", "function", "calls", "never"})
-        claims.append(Claim(claim["base"], claim["file"], claim["function"], tuple(claim["calls"]),
-                            tuple(claim.get("never", ()))))
-    return Scheme(name, table["versions"], tuple(runs), tuple(claims))
 
 
 def check(run: Run) -> Outcome:
