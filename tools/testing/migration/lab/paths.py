@@ -63,8 +63,8 @@ def need_space(path: Path, mib: int, what: str) -> None:
 
 def disk_full(path: Path) -> LabError:
     """What to tell the user where `path` is on a file system that is full."""
-    return LabError(f"the disk is full at {path}: free some space, or set LAB_CACHE to a larger "
-                    "disk")
+    name = "TMPDIR" if path == Path(tempfile.gettempdir()) else "LAB_CACHE"
+    return LabError(f"the disk is full at {path}: free some space, or set {name} to a larger disk")
 
 
 def is_full(path: Path) -> bool:
@@ -155,7 +155,8 @@ def replace(path: Path, text: str) -> None:
                 os.fchmod(stream.fileno(), 0o644)
             os.replace(name, path)
         except BaseException:
-            os.unlink(name)
+            # Not there any more where it was a Ctrl-C that came at the end.
+            Path(name).unlink(missing_ok=True)
             raise
     except OSError as err:
         raise LabError(f"cannot write {path} ({err.strerror}): "

@@ -37,6 +37,10 @@ FILES = {
 }
 
 
+DIFF = ("diff --git a/mm/rmap.c b/mm/rmap.c\n--- a/mm/rmap.c\n+++ b/mm/rmap.c\n"
+        "@@ -1 +1 @@\n-int rmap;\n+int vulnerable;\n")
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
@@ -270,21 +274,19 @@ def test_files_that_go_and_change_kind(tree: Path) -> None:
 
 def test_what_a_variant_changed_is_made_pristine(tree: Path) -> None:
     given = copy(tree)
-    diff = ("diff --git a/mm/rmap.c b/mm/rmap.c\n--- a/mm/rmap.c\n+++ b/mm/rmap.c\n"
-            "@@ -1 +1 @@\n-int rmap;\n+int vulnerable;\n")
-    put(given, variant.Variant("vulnerable", "x", diff, "k", ()))
+    put(given, variant.make("vulnerable", "x", DIFF))
     copy(tree)
     assert "vulnerable" in (given.tree / "mm/rmap.c").read_text(), "an unchanged tree stays"
     (tree / "mm/hugetlb.c").write_text("int edited;\n")
     newer = copy(tree)
     assert contents(given.tree) == contents(tree)
     with pytest.raises(LabError, match="changed and copied anew"):
-        put(given, variant.Variant("vulnerable", "x", diff, "k", ()))
-    put(newer, variant.Variant("vulnerable", "x", diff, "k", ()))
+        put(given, variant.make("vulnerable", "x", DIFF))
+    put(newer, variant.make("vulnerable", "x", DIFF))
     (tree / "mm/rmap.c").write_text("int edited_too;\n")
     newest = copy(tree)
     assert contents(given.tree) == contents(tree)
-    put(newest, variant.Variant("fixed", "as it is", "", "k", ()))
+    put(newest, variant.make("fixed", "as it is", ""))
     assert contents(given.tree) == contents(tree)
 
 
@@ -677,6 +679,16 @@ def test_a_full_disk(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert contents(copy(tree).tree) == contents(tree)
 
 
+@pytest.mark.parametrize("full", ["TMPDIR", "LAB_CACHE"])
+def test_it_is_said_which_disk_is_full(tree: Path, cache: Path, tmp_path: Path, full: str,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    given = copy(tree)
+    monkeypatch.setattr(trees, "is_full", lambda path: (cache in path.parents) == (
+        full == "LAB_CACHE"))
+    with pytest.raises(LabError, match=f"the disk is full at .*, or set {full} to a larger disk"):
+        given.kept.diff("nothing", "at all")
+
+
 def test_too_little_space(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "_NEEDED_MIB", 1 << 30)
     with pytest.raises(LabError, match="needs 1073741824 MiB"):
@@ -709,8 +721,11 @@ def test_a_package(tarball: Path, tree: Path) -> None:
     (given.tree / "mark").write_text("kept")
     assert unpack() == given
     assert (given.tree / "mark").exists(), "unpacked once"
+    put(given, variant.make("vulnerable", "x", DIFF))
     shutil.rmtree(given.tree)
     assert unpack() == given
+    assert contents(given.tree) == contents(tree)
+    put(given, variant.make("fixed", "as it is", ""))
     assert contents(given.tree) == contents(tree)
 
 

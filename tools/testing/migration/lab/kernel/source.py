@@ -58,6 +58,8 @@ def from_base(base: Base, progress: Progress) -> Source:
         with kept.lock(progress):
             if not kept.path.is_dir():
                 need_space(kept.work, _NEEDED_MIB, f"unpacking {package}")
+                # The index may be that of a variant, of which these files are none.
+                (kept.work / "key").unlink(missing_ok=True)
                 progress.step(f"unpacking {package} {version}")
                 with atomic_dir(kept.path) as new:
                     _unpack(tarball, new, progress)

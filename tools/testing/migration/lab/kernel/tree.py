@@ -127,9 +127,11 @@ class Tree:
 
     def key(self) -> str:
         """Which source the tree is of; "" where it is being made, or there is none."""
-        path = self.work / "key"
-        return path.read_text(encoding="ascii").strip() if path.exists() and self.path.is_dir() \
-            else ""
+        try:
+            said = (self.work / "key").read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            return ""
+        return said if self.path.is_dir() else ""
 
     def name(self, key: str) -> None:
         """Say which source it is, now that it is there."""
@@ -327,8 +329,10 @@ class Tree:
         return done.stdout.decode("utf-8", "surrogateescape")
 
     def _failed(self, word: str, said: str) -> LabError:
-        if "No space left" in said or "Disk quota" in said or is_full(self.work):
-            return disk_full(self.work)
+        # A state is made in a temporary folder.
+        full = [path for path in (self.work, Path(tempfile.gettempdir())) if is_full(path)]
+        if full or "No space left" in said or "Disk quota" in said:
+            return disk_full((*full, self.work)[0])
         return Damaged(f"git {word} fails in {self.store} ({first_line(said)}): remove "
                        f"{self.work} and run again")
 
