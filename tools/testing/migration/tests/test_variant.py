@@ -184,7 +184,7 @@ def test_another_form_of_the_queue_can_be_the_vulnerable_one(source: Source, que
                                upstream=("b" * 12 + " mm: third",))
     (queue / "series.other").write_text("0001-change.patch\n")
     vulnerable, fixed = variant.plan(source, form)
-    assert (vulnerable.how, fixed.how) == ("queue/4.14/series.other (1 patches)",
+    assert (vulnerable.how, fixed.how) == ("queue/4.14/series.other (1 patch)",
                                            "queue/4.14 (2 patches)")
     (queue / "series.other").write_text("0003-none.patch\n")
     with pytest.raises(LabError, match="queue/4.14/series.other names 0003-none.patch"):

@@ -262,8 +262,7 @@ class Reader:
     def _check_count(self) -> None:
         planned, numbers = self.program.planned, self._numbers
         if planned is not None and planned != len(numbers):
-            came = "1 came" if len(numbers) == 1 else f"{len(numbers)} came"
-            self._problem(f"{plural(planned, 'tests')} planned, {came}")
+            self._problem(f"{plural(planned, 'tests')} planned, {len(numbers)} came")
         if numbers != list(range(1, len(numbers) + 1)):
             missing = sorted(set(range(1, max(numbers) + 1)) - set(numbers))
             twice = sorted({n for n in numbers if numbers.count(n) > 1})

@@ -18,6 +18,7 @@ from lab.base import Base
 from lab.errors import LabError
 from lab.kernel.source import Source
 from lab.paths import HOME, cache_dir, disk_full, is_full
+from lab.words import plural
 
 CONFIGS = HOME / "configs"
 # In a build folder, for temporary files.
@@ -220,7 +221,7 @@ def make(source: Source, obj: Path, asked: Request, arch: Arch, log: Path) -> No
     _run([*command, "olddefconfig"], obj, log)
     text = config.read_text(encoding="utf-8")
     if lost := missing(asked, text, sharing_option(source.tree, arch)):
-        raise LabError(f"{len(lost)} option{'s' if len(lost) != 1 else ''} did not stick in the "
+        raise LabError(f"{plural(len(lost), 'options')} did not stick in the "
                        f"configuration of {source.version}: {', '.join(lost)} (a base that has "
                        f"no such option says so in bases/{source.base.name}.toml)", str(log))
     stamp.write_text(_stamp(source, asked, config), encoding="utf-8")

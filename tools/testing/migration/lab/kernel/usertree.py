@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.kernel.tree import File
+from lab.words import plural
 
 # What Kbuild takes as the sign of a tree that was built in place, and then refuses `make O=`.
 _UNCLEAN_FILES = re.compile(r"\.config(\.old)?")
@@ -190,4 +191,4 @@ class _Git:
                          "--ignore-submodules=all", "--", ".")
         if said is None:
             return "unknown"
-        return f"{len(said)} changed file{'s' if len(said) != 1 else ''}" if said else "no"
+        return plural(len(said), "changed files") if said else "no"

@@ -21,6 +21,7 @@ from lab.kernel import kconfig, spatch
 from lab.kernel.source import Source, check
 from lab.kernel.tree import Change, Scratch, first_line
 from lab.paths import REPO
+from lab.words import plural
 
 QUEUE = REPO / "queue"
 
@@ -39,7 +40,7 @@ class Variant:
 def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Variant]:
     """The vulnerable and the fixed variant of `source` for `defect`.  Changes no tree.
 
-    `form` is another form of the queue to be the fixed one: "unshare" for series.unshare.  Where the
+    `form` is another form of the queue to be the fixed one: "unshare" for series.unshare. Where the
     released tree has a protection, the vulnerable one is still the tree without that.
     LabError where the rule or the amplifier does not change exactly the places that the defect
     names, where a patch of the queue does not apply as it is (no fuzz), where there is neither
@@ -65,29 +66,30 @@ def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Varia
         if defect.shares_tables and (why := kconfig.unshared(source.tree)):
             raise LabError(f"nothing to compare for {defect.name} in {source.version}: {why}")
         diff, places = reverted
-        count = f"{len(places)} place" + ("s" if len(places) != 1 else "")
-        fixed = made("fixed", f"{queue} ({len(patches)} patches)", queue_diff(source, patches)) \
-            if form else made("fixed", "as it is", "")
-        return made("vulnerable", f"revert.cocci ({count})", diff, places), fixed
+        fixed = made("fixed", f"{queue} ({plural(len(patches), 'patches')})",
+                     queue_diff(source, patches)) if form else made("fixed", "as it is", "")
+        return made("vulnerable", f"revert.cocci ({plural(len(places), 'places')})", diff,
+                    places), fixed
     other = series(source.base.name, defect.queue.form) if defect.queue.form else []
     if not (patches and other or mending(patches, defect)):
         raise LabError(
             f"nothing to compare for {defect.name} in {source.version}: revert.cocci finds no "
             f"protection in {' '.join(defect.revert.files) if defect.revert else 'it'}, and {queue}"
             " has no patches that would add it")
-    count = f"{len(patches)} patch" + ("es" if len(patches) != 1 else "")
-    fixed = made("fixed", f"{queue} ({count})", queue_diff(source, patches))
+    fixed = made("fixed", f"{queue} ({plural(len(patches), 'patches')})",
+                 queue_diff(source, patches))
     if defect.queue.form:
         # Where the queue has no such form of the fix, the tree was released with it.
-        how = f"queue/{source.base.name}/{defect.queue.form} ({len(other)} patches)" if other \
-            else "as it is"
-        return (made("vulnerable", how, queue_diff(source, other) if other else ""), fixed)
+        if not other:
+            return made("vulnerable", "as it is", ""), fixed
+        how = f"queue/{source.base.name}/{defect.queue.form} ({plural(len(other), 'patches')})"
+        return made("vulnerable", how, queue_diff(source, other)), fixed
     part = _with_it(patches, defect)
     if not part:
         return made("vulnerable", "as it is", ""), fixed
     how = f"without {len(patches) - len(part)} of its {len(patches)} patches" \
         if defect.queue.without else f"patches 1 to {len(part)}"
-    return (made("vulnerable", f"{queue} ({how})", queue_diff(source, part)), fixed)
+    return made("vulnerable", f"{queue} ({how})", queue_diff(source, part)), fixed
 
 
 def put(source: Source, variant: Variant) -> None:
@@ -169,6 +171,9 @@ class Place(Change):
 
     function: str               # "no function" outside of any
 
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line} {self.function}"
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -177,6 +182,17 @@ class Edit:
     diff: str                   # against the pristine tree, what was there before the rule included
     places: tuple[Place, ...]   # what the rule changed itself
     functions: frozenset[str]   # all that are there in its files
+
+    def wanted(self, places: tuple[str, ...]) -> dict[str, bool]:
+        """Whether the rule must change it, for each function named in `places`, or must not.
+
+        Of "a|b", b took the job over from a: in a tree that has both, a must have nothing of it.
+        """
+        wanted = {name: False for names in places for name in names.split("|")}
+        for names in places:
+            if there := [name for name in names.split("|") if name in self.functions]:
+                wanted[there[-1]] = True
+        return wanted
 
 
 def edit(source: Source, rule: Path, files: tuple[str, ...], about: str, before: str = ""
@@ -207,18 +223,6 @@ def edit(source: Source, rule: Path, files: tuple[str, ...], about: str, before:
         for change in source.kept.changes(old, new)]
     return Edit(source.kept.diff(source.pristine, new), tuple(places),
                 frozenset(name for _path, name, _first, _last in defined))
-
-
-def wanted_places(places: tuple[str, ...], exist: frozenset[str]) -> dict[str, bool]:
-    """Whether a rule must change it, for each function named in `places`, or must not.
-
-    Of "a|b", b took the job over from a: in a tree that has both, a must have nothing of it.
-    """
-    wanted = {name: False for names in places for name in names.split("|")}
-    for names in places:
-        if there := [name for name in names.split("|") if name in exist]:
-            wanted[there[-1]] = True
-    return wanted
 
 
 def _reverted(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | None:
@@ -253,7 +257,7 @@ def _reverted(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | N
                            f"{rule.removes}(): a kernel made so proves nothing; the rule needs "
                            "a look")
 
-    wanted = wanted_places(rule.places, made.functions)
+    wanted = made.wanted(rule.places)
     wrong = [f"{name}: {len(changed.get(name, []))} in place of {int(wanted.get(name, False))}"
              for name in sorted(wanted.keys() | changed.keys() | labels.keys())
              if len(changed.get(name, [])) != wanted.get(name, False)
@@ -274,15 +278,13 @@ def _amplified(source: Source, defect: Defect, amplifier: Amplifier, before: str
                ) -> tuple[str, tuple[str, ...]]:
     """The diff `before` and the amplifier's, and the places that it changed."""
     made = edit(source, amplifier.rule, amplifier.files, f"the amplifier of {defect.name}", before)
-    exist = made.functions if made else frozenset()
-    wanted = sorted(name for name, must in wanted_places(amplifier.places, exist).items() if must)
+    wanted = made.wanted(amplifier.places) if made else {}
     have = sorted(place.function for place in made.places) if made else []
-    if not made or not have or have != wanted:
+    if not made or not have or have != sorted(name for name in wanted if wanted[name]):
         raise LabError(f"{defect.name}/amplifier.cocci changes {', '.join(have) or 'nothing'} in "
                        f"{source.version}, and not each of {' '.join(amplifier.places)} once: the "
                        "rule needs a look")
-    return made.diff, tuple(f"{place.path}:{place.line} {place.function}"
-                            for place in made.places)
+    return made.diff, tuple(map(str, made.places))
 
 
 # ---- queue ---------------------------------------------------------------------------------
@@ -307,8 +309,8 @@ def series(base: str, form: str = "series") -> list[Path]:
 
 def mending(patches: list[Path], defect: Defect) -> list[Path]:
     """Those patches of a series that say they are a commit which fixes `defect`: there are several
-    defects, and a queue may be about others.  Where there is no such commit, those that say they fix
-    the one that brought it.  All of them for a defect that names neither.
+    defects, and a queue may be about others.  Where there is no such commit, those that say they
+    fix the one that brought it.  All of them for a defect that names neither.
 
     To mention a commit is not to be it.
     """

@@ -33,6 +33,7 @@ from lab.progress import Progress
 from lab.tell import rst
 from lab.trial import Trial
 from lab.wanted import Wanted
+from lab.words import plural
 
 PROGRAM = HOME / "lab" / "guest" / "hugetlb_pmd_bench.c"
 
@@ -126,7 +127,8 @@ def variants(source: Source) -> tuple[Variant, ...]:
     made = []
     for form in forms:
         patches = variant.series(source.base.name, form)
-        made.append(variant.make(form, f"queue/{source.base.name}/{form} ({len(patches)} patches)",
+        made.append(variant.make(form, f"queue/{source.base.name}/{form} "
+                                       f"({plural(len(patches), 'patches')})",
                                  variant.queue_diff(source, patches)))
     if len(made) == 1:
         made.insert(0, variant.make("released", "as it is", ""))

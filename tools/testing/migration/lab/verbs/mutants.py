@@ -69,15 +69,13 @@ def make(source: Source, fixed: Variant, mutant: Mutant) -> Variant | None:
         raise LabError(f"mutants/{mutant.name} finds nothing in {source.version}, and does "
                        "not say why that may be: check the rule")
     changed = {place.function for place in made.places}
-    wanted = {name for name, must in
-              variant.wanted_places(mutant.places, made.functions).items() if must}
+    wanted = {name for name, must in made.wanted(mutant.places).items() if must}
     if changed != wanted:
         raise LabError(f"mutants/{mutant.name} changes {', '.join(sorted(changed))} of "
                        f"{source.version} in place of {', '.join(sorted(wanted)) or 'nothing'}: "
                        "check the rule")
-    places = dict.fromkeys(f"{place.path}:{place.line} {place.function}" for place in made.places)
     return variant.make(mutant.name, f"{fixed.how}, and mutants/{mutant.name}", made.diff,
-                        tuple(places))
+                        tuple(dict.fromkeys(map(str, made.places))))
 
 
 # ---- what a boot says ----------------------------------------------------------------------
