@@ -33,7 +33,7 @@ def main(command: list[str]) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
-    # Handlers, which a program that is started does not inherit, in place of SIG_IGN, which it
+    # Handlers, which a program that is started does not inherit, instead of SIG_IGN, which it
     # would: then all would look like guardians.  A Ctrl-C comes by the lifeline.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: None)

@@ -25,8 +25,8 @@ from lab.wanted import BASE, KERNELS, Wanted
 # MiB a node more: KASAN's shadow of all memory, an eighth of it, cannot be in movable memory.
 DEBUG_MIB = 512
 
-# Seconds that a vulnerable kernel gets to come to its end once it has died of the defect: locks that
-# the dead hold may keep it from that for good.
+# Seconds that a vulnerable kernel gets to come to its end once it has died of the defect: locks
+# that the dead hold may keep it from that for good.
 LAST_WORDS = 20.0
 
 # Whether a boot has shown all that it is asked for, from its results and complaints so far.

@@ -176,10 +176,10 @@ AS_IT_IS = variant.make("fixed", "as it is", "")
 @pytest.mark.parametrize(("body", "places", "says"), [
     # Also in a function that the mutant does not name.
     ("@@\n@@\n- flush_cache_range(...);\n", ("try_to_unmap_one",),
-     r"mutants/mine changes another, try_to_unmap_one of 6.12.1 in place of try_to_unmap_one:"),
+     r"mutants/mine changes another, try_to_unmap_one of 6.12.1 instead of try_to_unmap_one:"),
     # Not in one that it does.
     ("@@\n@@\nanother(...) {\n- flush_cache_range(...);\n}\n", ("try_to_unmap_one", "another"),
-     "changes another of 6.12.1 in place of another, try_to_unmap_one:"),
+     "changes another of 6.12.1 instead of another, try_to_unmap_one:"),
 ])
 def test_another_place_stops_the_run(tmp_path: Path, body: str, places: tuple[str, ...],
                                      says: str) -> None:

@@ -169,7 +169,7 @@ def test_a_queue_is_proved(base: str, defect: str, tmp_path: Path) -> None:
 
 def boot(fixed: Trial, tmp_path: Path, text: str, limit: float = 60
          ) -> tuple[str, ktap.Transcript, str]:
-    """Boot the fixed kernel with a shell script in place of the selftest, the selftest beside it.
+    """Boot the fixed kernel with a shell script instead of the selftest, the selftest beside it.
 
     Returns the boot's state, what came over the KTAP line, and the kernel's log.
     """

@@ -238,7 +238,7 @@ def test_a_record_that_cannot_be_read(tmp_path: Path) -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of what records speak of, in place of the repository's."""
+    """A copy of what records speak of, instead of the repository's."""
     for name in ("queue/4.14", str(selftest.FOLDER), "lib"):
         shutil.copytree(REPO / name, tmp_path / "copy" / name)
     for module in (selftest, provenance):

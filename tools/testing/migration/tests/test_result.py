@@ -125,7 +125,8 @@ def test_example() -> None:
 
 def test_an_example_of_another_form_is_still_told() -> None:
     text = "lab: start p\n1..1\n# lost: something else\nnot ok 1 a\nlab: exit p 1\nlab: done\n"
-    assert summary.example([boot("vulnerable", text=text)]) == {"folder": "out/vulnerable-1", "test": "a", "text": "lost: something else"}
+    assert summary.example([boot("vulnerable", text=text)]) == {
+        "folder": "out/vulnerable-1", "test": "a", "text": "lost: something else"}
     made = run([boot("vulnerable", text=text)], [boot("fixed")])
     assert "lost: something else" in terminal.summary(made)
 
@@ -346,8 +347,8 @@ BUG = "kernel BUG at include/linux/swapops.h:505!"
 def deaths() -> Summary:
     """Of three boots two die of a BUG that is to be expected, one of a lockup; each in a test."""
     left = []
-    for number, log in enumerate((f"{BUG}\n", f"{BUG}\n",
-                                  "watchdog: BUG: soft lockup - CPU#1 stuck for 23s! [exec:9]\n"), 1):
+    stuck = "watchdog: BUG: soft lockup - CPU#1 stuck for 23s! [exec:9]\n"
+    for number, log in enumerate((f"{BUG}\n", f"{BUG}\n", stuck), 1):
         one = boot("vulnerable", number, "lab: start p\n1..1\n# p: migrations=7 lost_migrations=1\n"
                    "not ok 1 a\nlab: exit p 1\nlab: done\n", log)
         one.symptoms, one.complaints, one.state = one.complaints, [], "ENDED"
@@ -395,7 +396,8 @@ def test_all_forms_say_what_went_wrong(name: str) -> None:
 def test_a_regression_names_the_harm() -> None:
     text = "lab: start p\n1..1\n# p: migrations=9 lost_migrations=2\nnot ok 1 a\nlab: exit p 1\n" \
            "lab: done\n"
-    made = run([boot("vulnerable", text=text)], [boot("fixed", text=text)], harm=HARM, counts=COUNTS)
+    made = run([boot("vulnerable", text=text)], [boot("fixed", text=text)], harm=HARM,
+               counts=COUNTS)
     for said in forms(made).values():
         assert f"REGRESSED: fixed boot 1: a {HARM} in 2 of 9 {COUNTS}" in said \
             or f"Fixed boot 1: a {HARM} in 2 of 9 {COUNTS}" in said

@@ -199,11 +199,11 @@ def test_a_rule_that_matches_nothing_stops_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "says"), [
     # One function of two is protected.
     (V5_10 + "\n" + without_branch(NEW % {"name": "try_to_migrate_one", "also": ""}),
-     "try_to_migrate_one: 0 in place of 1"),
+     "try_to_migrate_one: 0 instead of 1"),
     # Twice in one function.
     (V5_10.replace("		pteval = ", "		if (huge_pmd_unshare(a)) {\n			b();\n		}\n"
                    "		pteval = "),
-     "try_to_unmap_one: 2 in place of 1"),
+     "try_to_unmap_one: 2 instead of 1"),
 ])
 def test_another_number_of_places_stops_the_run(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(LabError, match=says):

@@ -20,9 +20,9 @@ class Boot:
     `variant` is "vulnerable" or "fixed", `number` counts from 1 in it, `folder` is where its logs
     are, `seconds` its wall-clock time, `accel` what QEMU used ("kvm" or "tcg").  `guest_exit` is
     the status QEMU ended with: 0 after a guest that powered itself off, None where QEMU had to be
-    killed.  `state` is what boot_state() says: DONE, CRASHED, ENDED, INCOMPLETE or TIMEOUT.  `symptoms`
-    are complaints that the defect itself makes, in a vulnerable kernel's log; they are not among
-    `complaints`.  `ended_early` is a boot that the lab ended, since it had shown what it was to.
+    killed.  `state` is what boot_state() says.  `symptoms` are complaints that the defect itself
+    makes, in a vulnerable kernel's log; they are not among `complaints`.  `ended_early` is a boot
+    that the lab ended, since it had shown what it was to.
     """
 
     variant: str
@@ -44,7 +44,7 @@ class Boot:
 
 def sort_out(complaints: list[Complaint], symptoms: Sequence[str]
              ) -> tuple[list[Complaint], list[Complaint]]:
-    """The complaints that none of the expressions in `symptoms` matches, and those that one does."""
+    """The complaints that no expression in `symptoms` matches, and those that one does."""
     expected = [complaint for complaint in complaints
                 if any(re.search(symptom, complaint.text) for symptom in symptoms)]
     return [complaint for complaint in complaints if complaint not in expected], expected

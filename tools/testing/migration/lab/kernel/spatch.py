@@ -13,7 +13,7 @@ _PATCH_TIMEOUT, _FIND_TIMEOUT = 300, 60
 
 
 class Failed(LabError):
-    """What coccinelle did in place of its work, and on what."""
+    """What coccinelle did instead of its work, and on what."""
 
     def __init__(self, did: str, rule: Path, files: Sequence[str]) -> None:
         super().__init__(f"coccinelle {did}, with {rule} on {' '.join(files)}")

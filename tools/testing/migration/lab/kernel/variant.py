@@ -258,7 +258,7 @@ def _reverted(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | N
                            "a look")
 
     wanted = made.wanted(rule.places)
-    wrong = [f"{name}: {len(changed.get(name, []))} in place of {int(wanted.get(name, False))}"
+    wrong = [f"{name}: {len(changed.get(name, []))} instead of {int(wanted.get(name, False))}"
              for name in sorted(wanted.keys() | changed.keys() | labels.keys())
              if len(changed.get(name, [])) != wanted.get(name, False)
              or name in labels and name not in changed]

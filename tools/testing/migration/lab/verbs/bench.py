@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What it costs to migrate a huge page of a shared PMD table, on each form of a queue, side by side.
+"""What it costs to migrate a huge page of a shared PMD table, on each form of a queue.
 
 The forms are queue/<base>/series and those beside it, such as series.flush; where there is only
 one, it stands beside the kernel as released.  All are built from one source and booted in turn, A B
@@ -67,7 +67,8 @@ def _counts(per: str) -> tuple[Column, ...]:
 
 _MORE = (Column("faults", "faults", "moved"), Column("switches", "switches", "moved"))
 TABLES = {
-    "call": Table("A page is moved: calls that moved it, time of a call; the rest for each page moved", (
+    "call": Table("A page is moved: calls that moved it, time of a call; the rest for each page "
+                  "moved", (
         Column("moved %", "moved", "calls", 0.01), Column("ms", "us", "calls", 1000),
         *_counts("moved"), *_MORE)),
     "fork": Table("A child is forked, joins the table, and exits: for each child", (
@@ -111,7 +112,8 @@ def measures(boot: Boot) -> dict[Key, Figures]:
                        + (f", {problems[0]}" if problems else ""), console)
     tests = boot.tests()
     if bad := [test for test in tests if test.outcome not in ("pass", "skip")]:
-        raise LabError(f"boot {boot.number} of the {boot.variant} kernel: {bad[0].name} failed", console)
+        raise LabError(f"boot {boot.number} of the {boot.variant} kernel: {bad[0].name} failed",
+                       console)
     made = dict(measure(test.figures) for test in tests if test.outcome == "pass")
     if not made:
         raise LabError(f"the {boot.variant} kernel measured nothing: {tests[0].reason}", console)
@@ -213,8 +215,8 @@ def tables(measurements: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def summary(report: dict[str, Any]) -> str:
     """What is told on the terminal."""
-    lines = [f"{report['source']['version']}, {report['arch']}, QEMU with {report['accel']}; median of "
-             f"{report['rounds']} boots (least..most)", ""]
+    lines = [f"{report['source']['version']}, {report['arch']}, QEMU with {report['accel']}; "
+             f"median of {report['rounds']} boots (least..most)", ""]
     for one in report["tables"]:
         lines += [f"{one['title']}.", "",
                   *rst.table(tuple(one["head"]), [tuple(row) for row in one["rows"]]), ""]

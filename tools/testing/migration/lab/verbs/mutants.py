@@ -72,7 +72,7 @@ def make(source: Source, fixed: Variant, mutant: Mutant) -> Variant | None:
     wanted = {name for name, must in made.wanted(mutant.places).items() if must}
     if changed != wanted:
         raise LabError(f"mutants/{mutant.name} changes {', '.join(sorted(changed))} of "
-                       f"{source.version} in place of {', '.join(sorted(wanted)) or 'nothing'}: "
+                       f"{source.version} instead of {', '.join(sorted(wanted)) or 'nothing'}: "
                        "check the rule")
     return variant.make(mutant.name, f"{fixed.how}, and mutants/{mutant.name}", made.diff,
                         tuple(dict.fromkeys(map(str, made.places))))
