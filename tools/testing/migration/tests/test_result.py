@@ -393,6 +393,13 @@ def test_all_forms_say_what_went_wrong(name: str) -> None:
     assert "out/fixed-3: BUG" not in said
 
 
+def test_a_test_that_the_kernel_died_in_has_failed() -> None:
+    dead = boot("vulnerable", text="lab: start p\n1..1\n#  RUN           p.a ...\n", log=BUG)
+    alive = boot("fixed", text="lab: start p\n1..1\n# p: migrations=9\nok 1 p.a\n"
+                 "lab: exit p 0\nlab: done\n")
+    assert tables.by_test(run([dead], [alive]))[1] == ("p.a", "failed in 1 of 1 boots", "0 of 9")
+
+
 def test_a_regression_names_the_harm() -> None:
     text = "lab: start p\n1..1\n# p: migrations=9 lost_migrations=2\nnot ok 1 a\nlab: exit p 1\n" \
            "lab: done\n"

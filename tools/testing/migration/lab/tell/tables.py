@@ -75,7 +75,8 @@ def _cell(test: TestSummary | None, counts: bool) -> str:
         return "not run"
     if test.idle():
         return "skipped"
-    if not counts:
+    # The kernel may have died in it before anything was counted.
+    if not counts or test.failed and not test.of():
         return f"failed in {test.failed} of {test.runs} boots"
     return f"{test.lost_migrations} of {test.of()}"
 
