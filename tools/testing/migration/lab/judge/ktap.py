@@ -9,6 +9,8 @@ the plan, in the numbering and in the program's exit status.
 The format is Documentation/dev-tools/ktap.rst and tools/testing/selftests/kselftest_harness.h.
 Results within a result are indented, as those of KUnit, or behind a "# " for each level, as
 run_kselftest.sh and run_vmtests.sh pass on what a program prints.
+
+The kernel's kunit_parser.py knows no figures, no frame and no exit status, and old trees lack it.
 """
 
 import re
