@@ -55,6 +55,16 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
     exist             a list: functions without which a tree is not affected
     see               a list: functions that the rules must see where a tree has them
 
+    [binary]          what tells from the code of an image; goes with [audit]
+    unaffected        a list of forms, as lab/binary/rules.py says: an image that fits one of them
+                      cannot have the defect
+    protected         a list of forms: one that fits one of them is protected
+    vulnerable        a list of forms: one that fits one of them is vulnerable
+    names             a list: "NAME = functions" for forms that name the same ones often
+    look              what to look at where no form fits, or forms of two kinds do
+    undecided         in words, why the code of an image cannot tell that it is protected; where it
+                      says so, there is no `protected`
+
     [queue]           where not the released tree is the vulnerable one, one of these
     before_own        true: the queue up to the first patch that mends the defect
     without           a list: the queue without these patches, which are named without number
@@ -80,6 +90,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import fragment, schema
+from lab.binary import rules
 from lab.errors import LabError
 from lab.paths import HOME, REPO
 
@@ -132,6 +143,18 @@ class Audit:
 
 
 @dataclass(frozen=True)
+class Binary:
+    """What finds the defect in the code of a kernel image: forms, as lab/binary/rules.py says."""
+
+    look: str
+    unaffected: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
+    vulnerable: tuple[str, ...] = ()
+    undecided: str = ""
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Queue:
     """What of a queue is in the vulnerable kernel: nothing of it by default."""
 
@@ -181,6 +204,7 @@ class Defect:
     revert: Revert | None = None
     amplifier: Amplifier | None = None
     audit: Audit | None = None
+    binary: Binary | None = None
     queue: Queue = Queue()
     kernel: Kernel = Kernel()
     guest: Machine = Machine()
@@ -205,8 +229,9 @@ class Defect:
 # Tables that go with a rule of the same name, and those that do not.
 _RULES: dict[str, type[Revert | Amplifier | Audit]] = {
     "revert": Revert, "amplifier": Amplifier, "audit": Audit}
-_FREE: dict[str, type[Show | Queue | Kernel | Machine]] = {
-    "show": Show, "queue": Queue, "kernel": Kernel, "guest": Machine}
+_FREE: dict[str, type[Show | Queue | Kernel | Machine | Binary]] = {
+    "show": Show, "queue": Queue, "kernel": Kernel, "guest": Machine,
+    "binary": Binary}
 
 
 def names() -> list[str]:
@@ -236,6 +261,8 @@ def load(name: str) -> Defect:
         if table in said:
             tables[table] = schema.fill(rule_of, path, table, said.pop(table), rule=rule)
     for table, part in _FREE.items():
+        if part is Binary and table not in said:
+            continue
         given = {"options": fragment.lines(folder / "config")} if part is Kernel else {}
         tables[table] = schema.fill(part, path, table, said.pop(table, {}), **given)
     report = folder / "report"
@@ -260,6 +287,11 @@ def _check(path: Path, one: Defect) -> None:
                        "[show] means anything")
     if not show.selftests and not one.audit:
         raise LabError(f"{path}: there is no [show] and no [audit]: nothing finds the defect")
+    if one.binary and not one.audit:
+        raise LabError(f"{path}: there is [binary] and no [audit]: what finds the "
+                       "defect in an image goes with what finds it in a source")
+    if one.binary:
+        _check_binary(path, one.binary)
     schema.expressions(path, "[show] fatal", show.fatal)
     schema.expressions(path, "[show] symptoms", show.symptoms)
     if show.turns and not show.fatal:
@@ -277,6 +309,17 @@ def _check(path: Path, one: Defect) -> None:
         if not re.fullmatch(r"\w+=[^\s,]+", variable):
             raise LabError(f"{path}: [guest] env: {variable} is not NAME=value, without a blank or "
                            "a comma")
+
+
+def _check_binary(path: Path, binary: Binary) -> None:
+    if bool(binary.protected) == bool(binary.undecided):
+        raise LabError(f"{path}: [binary] must have protected, or undecided that says why it has "
+                       "none")
+    for form in binary.unaffected + binary.protected + binary.vulnerable:
+        try:
+            rules.parse(form, binary.names)
+        except LabError as err:
+            raise LabError(f"{path}: [binary] {err}") from err
 
 
 def environment(tests: Iterable[str] | None = None) -> tuple[str, ...]:

@@ -1,0 +1,525 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Reads the code of single functions of a kernel image: what calls what, and in which order.
+
+A function is disassembled when somebody asks for it, so that an image costs a second and not a
+minute.  It consists of all that the compiler made of it: `f`, `f.isra.0`, `f.constprop.0`, and the
+pieces `f.part.0` and `f.cold`, which it split off.  What it made of a function that it inlined is
+in the one that calls it.
+
+What can run is what can be reached from the first instruction.  The rest is padding, or code that
+is entered by other ways: alternatives, which the kernel patches when it boots, jump tables, fixups
+of faults, and static branches, if the image does not say where their table is.  Such code counts
+where the question is whether a function does *not* do something, and it does not count as proof
+that it does.
+"""
+
+import bisect
+import dataclasses
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from lab.binary.image import Image, Symbol
+from lab.errors import LabError
+
+# What a compiler adds to the name of a function, or of a piece of it.
+_SUFFIX = re.compile(r"(?:\.(?:isra|constprop|part|cold|unlikely|llvm|cfi|lto_priv)(?:\.\d+)*)+$")
+_PIECE = re.compile(r"\.(?:part|cold|unlikely)\b")
+# After a call to one of these nothing is run.
+_NEVER_RETURN = frozenset((
+    "panic", "nmi_panic", "do_exit", "make_task_dead", "rewind_stack_and_make_dead",
+    "__stack_chk_fail", "__ubsan_handle_builtin_unreachable", "fortify_panic", "__fortify_panic"))
+# How x86 writes what returns, and what goes where a register says.
+_RETURNS = ("__x86_return_thunk", "srso_", "retbleed_", "its_return_thunk")
+_INDIRECT = ("__x86_indirect_", "its_indirect_", "__llvm_retpoline_")
+# Bytes of code without a name that are looked at.
+_ASIDE = 512
+# A function of mm/ that is larger than this is none: its end was not found.
+_LARGEST = 256 << 10
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction, and where it leads."""
+
+    address: int
+    size: int
+    text: str                       # "lock inc dword ptr [rax + 0x34]"
+    name: str                       # its first word that is no prefix
+    operands: str
+    target: int | None = None       # of a direct call or jump
+    calls: bool = False
+    falls: bool = True              # the next instruction can come after it
+    indirect: bool = False          # it jumps to where a register says
+    traps: bool = False             # ud2, brk: a BUG() or a WARN()
+
+
+@dataclass(frozen=True)
+class Call:
+    """A direct call, or a jump to another function, which is its tail."""
+
+    address: int
+    names: frozenset[str]           # of the function, without suffixes; several for an alias
+    displacement: int | None        # of the first argument from some pointer, where it is known
+
+
+@dataclass
+class Function:
+    """The code of a function: all that goes by its name."""
+
+    name: str
+    entries: tuple[int, ...]
+    code: dict[int, Instruction]
+    calls: dict[int, Call]
+    reached: frozenset[int]         # what can run, for certain
+    hidden: frozenset[int]          # the rest, less padding
+    whole: bool                     # all of it could be read
+    into: dict[int, int] = field(default_factory=dict)      # calls of own pieces
+
+    def later(self, starts: Iterable[int]) -> set[int]:
+        """What can be run after one of `starts`, in the same round of the loops that it is in.
+
+        What each way to it has passed before is a new round.
+        """
+        seen: set[int] = set()
+        for start in starts:
+            stop = frozenset(self._dominators(start))
+            seen |= _reach(self.code, [to for to in _next(self.code, start, self.calls, self.into)
+                                       if to not in stop],
+                           self.calls, self.into, stop) - stop
+        return seen
+
+    def _dominators(self, address: int) -> Iterator[int]:
+        """What each way to an instruction passes, but for itself."""
+        while (before := self._passed.get(address, address)) != address:
+            yield before
+            address = before
+
+    @cached_property
+    def _passed(self) -> dict[int, int]:
+        """Of each instruction the last one that each way to it passes; an entry has itself."""
+        order: list[int] = []
+        seen = set(self.entries)
+        stack = [(entry, _next(self.code, entry, self.calls, self.into)) for entry in self.entries]
+        while stack:
+            address, steps = stack[-1]
+            to = next(steps, None)
+            if to is None:
+                order.append(address)
+                stack.pop()
+            elif to not in seen:
+                seen.add(to)
+                stack.append((to, _next(self.code, to, self.calls, self.into)))
+        order.reverse()
+        rank = {address: number for number, address in enumerate(order)}
+        before: dict[int, list[int]] = {}
+        for address in order:
+            for to in _next(self.code, address, self.calls, self.into):
+                before.setdefault(to, []).append(address)
+        passed = {entry: entry for entry in self.entries}
+        changed = True
+        while changed:
+            changed = False
+            for address in order:
+                if address in self.entries:
+                    continue
+                known = [one for one in before[address] if one in passed]
+                common = known[0]
+                for other in known[1:]:
+                    while common != other:
+                        if rank[common] > rank[other]:
+                            common = passed[common]
+                        else:
+                            other = passed[other]
+                if passed.get(address) != common:
+                    passed[address] = common
+                    changed = True
+        return passed
+
+
+# What an architecture's instructions are, as Capstone writes them.
+@dataclass(frozen=True)
+class _Set:
+    arch: str                       # Capstone's words for it
+    mode: str
+    first: frozenset[str]           # registers of the first argument
+    decode: Callable[[int, int, str, str], Instruction]
+    padding: frozenset[str]
+
+
+_HEX = re.compile(r"#?(0x[0-9a-f]+|\d+)")
+_MEMORY = re.compile(r"\[(\w+)(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
+
+
+_LOADED = re.compile(r"\[([a-z]\w*)[^]]*\]$")
+
+
+def _number(text: str) -> int | None:
+    match = _HEX.fullmatch(text)
+    return int(match[1], 0) if match else None
+
+
+def _x86(address: int, size: int, name: str, operands: str) -> Instruction:
+    text = f"{name} {operands}".strip()
+    *_prefixes, base = name.split()
+    target = _number(operands)
+    if base == "call":
+        return Instruction(address, size, text, base, operands, target, calls=True)
+    if base == "jmp":
+        return Instruction(address, size, text, base, operands, target, falls=False,
+                           indirect=target is None)
+    if base.startswith("j") or base.startswith("loop"):
+        return Instruction(address, size, text, base, operands, target)
+    if base in ("ret", "retf", "iretq", "sysretq", "hlt"):
+        return Instruction(address, size, text, base, operands, falls=False)
+    return Instruction(address, size, text, base, operands, traps=base in ("ud2", "ud1", "ud0"))
+
+
+def _arm64(address: int, size: int, name: str, operands: str) -> Instruction:
+    text = f"{name} {operands}".strip()
+    last = _number(operands.rpartition(",")[2].strip())
+    if name == "bl":
+        return Instruction(address, size, text, name, operands, last, calls=True)
+    if name in ("blr", "blraa", "blraaz", "blrab", "blrabz"):
+        return Instruction(address, size, text, name, operands, calls=True)
+    if name == "b":
+        return Instruction(address, size, text, name, operands, last, falls=False)
+    if name.startswith("b.") or name in ("cbz", "cbnz", "tbz", "tbnz"):
+        return Instruction(address, size, text, name, operands, last)
+    if name in ("br", "braa", "braaz", "brab", "brabz"):
+        return Instruction(address, size, text, name, operands, falls=False, indirect=True)
+    if name in ("ret", "retaa", "retab", "eret"):
+        return Instruction(address, size, text, name, operands, falls=False)
+    return Instruction(address, size, text, name, operands, traps=name in ("brk", "udf"))
+
+
+_SETS = {
+    "x86_64": _Set("CS_ARCH_X86", "CS_MODE_64",
+                   frozenset(("rdi", "edi")), _x86,
+                   frozenset(("int3", "nop", "ud2"))),
+    "arm64": _Set("CS_ARCH_ARM64", "CS_MODE_ARM",
+                  frozenset(("x0", "w0")), _arm64,
+                  frozenset(("nop", "udf"))),
+}
+
+
+def base_name(symbol: str) -> str:
+    """The name of the function that `symbol` is, or is a piece of."""
+    return _SUFFIX.sub("", symbol) if "." in symbol else symbol
+
+
+class Code:
+    """The functions of an image, disassembled as they are asked for."""
+
+    def __init__(self, image: Image) -> None:
+        """LabError where the image's instructions cannot be read."""
+        self.image = image
+        if image.arch not in _SETS:
+            raise LabError(f"{image.path}: the code of {image.arch} cannot be read, only that of "
+                           f"{' and '.join(sorted(_SETS))}: audit its source with KERNEL=")
+        # Only who disassembles needs it.
+        try:
+            import capstone  # type: ignore[import]
+        except ImportError as err:
+            raise LabError("python3-capstone is not installed: apt install python3-capstone") \
+                from err
+        self._set = _SETS[image.arch]
+        self._reader = capstone.Cs(getattr(capstone, self._set.arch),
+                                   getattr(capstone, self._set.mode))
+        # Data between code: what it cannot read is then a ".byte".
+        self._reader.skipdata = True
+        self._known: dict[str, list[Function]] = {}
+
+    @cached_property
+    def _executable(self) -> list[tuple[int, int, bytes]]:
+        return sorted((one.address, one.address + len(one.data), one.data)
+                      for one in self.image.sections if one.executable and one.data)
+
+    @cached_property
+    def _symbols(self) -> dict[str, list[Symbol]]:
+        """The symbols of code, by the name of the function that each belongs to."""
+        found: dict[str, list[Symbol]] = {}
+        for one in self.image.symbols:
+            if one.kind in "tTwW" and "cfi_jt" not in one.name:
+                found.setdefault(base_name(one.name), []).append(one)
+        return found
+
+    @cached_property
+    def _names_at(self) -> dict[int, frozenset[str]]:
+        found: dict[int, set[str]] = {}
+        for name, symbols in self._symbols.items():
+            for one in symbols:
+                found.setdefault(one.address, set()).add(name)
+        return {address: frozenset(names) for address, names in found.items()}
+
+    @cached_property
+    def _addresses(self) -> list[int]:
+        return sorted(self._names_at)
+
+    @cached_property
+    def config(self) -> dict[str, str]:
+        """The options that the image says that it was made with; {} where it does not say."""
+        lines = (self.image.config or "").splitlines()
+        return {name: value for name, is_, value in (line.partition("=") for line in lines)
+                if is_ and name.startswith("CONFIG_")}
+
+    @cached_property
+    def inlines_across_files(self) -> bool:
+        """Whether the compiler may have inlined a function of one file into another."""
+        if any(name.startswith("CONFIG_LTO") and name != "CONFIG_LTO_NONE" and value == "y"
+               for name, value in self.config.items()):
+            return True
+        return any(".llvm." in one.name or ".lto_priv" in one.name for one in self.image.symbols)
+
+    @cached_property
+    def _branches(self) -> dict[int, int]:
+        """Where static branches are, which the kernel patches as it runs, and where they lead.
+
+        Each has an entry in a table: two addresses, and that of the key; since 4.19 they are
+        relative to where they are.  {} where the image does not say where the table is.
+        """
+        ends = {one.name: one.address for one in self.image.symbols
+                if one.name in ("__start___jump_table", "__stop___jump_table")}
+        if len(ends) < 2:
+            return {}
+        start, stop = ends["__start___jump_table"], ends["__stop___jump_table"]
+        section = next((one for one in self.image.sections
+                        if one.address <= start and stop <= one.address + len(one.data)), None)
+        if section is None or stop <= start:
+            return {}
+        table = section.data[start - section.address:stop - section.address]
+        for layout, relative in (("<iiq", True), ("<QQQ", False)):
+            size = struct.calcsize(layout)
+            if len(table) % size:
+                continue
+            found = {}
+            for number, (at, to, _key) in enumerate(struct.iter_unpack(layout, table)):
+                here = start + number * size if relative else 0
+                # The second follows the first.
+                found[here + at] = to + (here + 4 if relative else 0)
+            if all(self._bytes(at, 1) and self._bytes(to, 1) for at, to in found.items()):
+                return found
+        return {}
+
+    def has(self, name: str) -> bool:
+        """Whether the image has a function `name`, or a piece of it."""
+        return name in self._symbols
+
+    def address(self, name: str) -> set[int]:
+        """Where a function begins; each of its copies."""
+        return {one.address for one in self._symbols.get(name, ()) if not _PIECE.search(one.name)}
+
+    def functions(self, name: str) -> list[Function]:
+        """The copies of a function, each with its pieces; [] where the image has none."""
+        if name not in self._known:
+            symbols = self._symbols.get(name, [])
+            starts = sorted({one.address for one in symbols if not _PIECE.search(one.name)})
+            pieces = {one.address for one in symbols} - set(starts)
+            # Of a function that is there only in pieces, the callers have the rest.
+            self._known[name] = [self._read(name, start, pieces) for start in starts or pieces]
+        return self._known[name]
+
+    def _bytes(self, start: int, size: int) -> bytes:
+        index = bisect.bisect_right(self._executable, (start, 1 << 65, b"")) - 1
+        if index < 0:
+            return b""
+        at, end, data = self._executable[index]
+        return data[start - at:start - at + size] if start < end else b""
+
+    def _end(self, start: int) -> int:
+        index = bisect.bisect_right(self._addresses, start)
+        after = self._addresses[index] if index < len(self._addresses) else start + _LARGEST
+        return min(after, start + _LARGEST)
+
+    def _sweep(self, start: int) -> Iterator[Instruction]:
+        """What is between a symbol and the next."""
+        code = self._bytes(start, self._end(start) - start)
+        for address, size, name, operands in self._reader.disasm_lite(code, start):
+            one = self._set.decode(address, size, name, operands)
+            if address in self._branches:
+                # Whether it jumps is not for the image to say.
+                one = dataclasses.replace(one, target=self._branches[address], falls=True,
+                                          name="jump")
+            yield one
+
+    def _read(self, name: str, start: int, pieces: set[int]) -> Function:
+        code = {one.address: one for one in self._sweep(start)}
+        spans = [(start, self._end(start))]
+        for piece in sorted(pieces):
+            code |= {one.address: one for one in self._sweep(piece)}
+            spans.append((piece, self._end(piece)))
+
+        def inside(address: int) -> bool:
+            return any(first <= address < end for first, end in spans)
+
+        def thunk(one: Instruction, prefixes: tuple[str, ...]) -> bool:
+            assert one.target is not None
+            return any(other.startswith(prefixes) for other in self._names_at.get(one.target, ()))
+
+        calls: dict[int, Call] = {}
+        into: dict[int, int] = {}
+        whole = bool(code)
+        waiting = sorted(code)
+        while waiting:
+            address = waiting.pop()
+            one = code[address]
+            if one.target is None:
+                continue
+            if thunk(one, _RETURNS):
+                code[address] = dataclasses.replace(one, name="ret", target=None, calls=False)
+            elif thunk(one, _INDIRECT):
+                code[address] = dataclasses.replace(one, target=None, indirect=not one.calls)
+            elif one.target in code and not one.calls:
+                continue
+            elif one.target in pieces:
+                into[address] = one.target
+            elif names := self._called(one.target):
+                calls[address] = Call(address, names, None)
+            elif one.calls or inside(one.target):
+                # Of its own, it calls its beginning or none; a jump goes to an instruction.
+                whole = False
+            elif aside := self._aside(one.target, len(code)):
+                code |= aside
+                waiting += aside
+            else:
+                whole = False
+        reached = _reach(code, [start], calls, into)
+        # A cold piece that nothing reached by a direct jump belongs to code that is entered by
+        # other ways.
+        hidden = {address for address, one in code.items()
+                  if address not in reached and one.name not in self._set.padding
+                  and not one.text.startswith("endbr")}
+        if hidden:
+            more = _reach(code, _heads(code, hidden), calls, into)
+            hidden = {address for address in more if address not in reached}
+        if any(code[address].text.startswith(".byte") for address in reached):
+            whole = False
+        function = Function(name, (start,), code, calls, frozenset(reached), frozenset(hidden),
+                            whole, into)
+        for address, displacement in self._first_arguments(function).items():
+            calls[address] = Call(address, calls[address].names, displacement)
+        return function
+
+    def _aside(self, start: int, size: int) -> dict[int, Instruction]:
+        """Code without a name that a function jumps to, up to where it jumps back or ends.
+
+        That is where the kernel asks what the CPU can do, until alternatives are applied, and where
+        old compilers put what is unlikely.  {} where there is none.
+        """
+        found: dict[int, Instruction] = {}
+        for address, length, name, operands in self._reader.disasm_lite(
+                self._bytes(start, _ASIDE), start):
+            one = self._set.decode(address, length, name, operands)
+            found[address] = one
+            if not one.falls:
+                return found if size < _LARGEST else {}
+        return {}
+
+    def _called(self, target: int) -> frozenset[str] | None:
+        """The names of what is called.  A call may pass over the mark where jumps may come in."""
+        for address in (target, target - 4):
+            if names := self._names_at.get(address):
+                return names
+        return None
+
+    def _first_arguments(self, function: Function) -> dict[int, int]:
+        """The displacement of the first argument of calls, as far as a look along the code says."""
+        found: dict[int, int] = {}
+        targets = {one.target for one in function.code.values() if one.target is not None}
+        known: dict[str, int] = {}
+        for address in sorted(function.code):
+            one = function.code[address]
+            if address in targets:
+                # Others come here with other registers.  What was put there just before is for
+                # this way only.
+                known = {}
+            if address in function.calls:
+                for register in self._set.first:
+                    if register in known:
+                        found[address] = known[register]
+                        break
+            if one.calls:
+                # Of the registers that outlive a call nothing is forgotten.
+                known = {name: value for name, value in known.items()
+                         if name in ("rbx", "rbp", "r12", "r13", "r14", "r15")
+                         or re.fullmatch(r"x(19|2\d)", name)}
+                continue
+            if not one.falls:
+                known = {}
+                continue
+            _track(one, known)
+        return found
+
+
+def _track(one: Instruction, known: dict[str, int]) -> None:
+    """Note what an instruction makes of the register that it writes to."""
+    parts = [part.strip() for part in one.operands.split(",")]
+    if not parts or not re.fullmatch(r"[a-z]\w*", parts[0]):
+        return
+    to = parts[0]
+    value: int | None = None
+    if one.name == "lea" and (match := _MEMORY.fullmatch(one.operands.partition(",")[2].strip())):
+        offset = int(match[3] or "0", 0) * (-1 if match[2] == "-" else 1)
+        value = offset + known.get(match[1], 0)
+    elif one.name == "mov" and len(parts) == 2 and parts[1] in known:
+        value = known[parts[1]]
+    elif one.name in ("mov", "ldr") and (match := _LOADED.search(one.operands)) \
+            and match[1] not in ("rsp", "rbp", "rip", "sp", "x29"):
+        # A pointer that is kept in some struct.  On the stack can be any address.
+        value = 0
+    elif one.name == "add" and len(parts) == 2 and (by := _number(parts[1])) is not None:
+        value = known.get(to, 0) + by
+    elif one.name == "add" and len(parts) == 3 and (by := _number(parts[2])) is not None:
+        value = known.get(parts[1], 0) + by
+    elif one.name in ("cmp", "test", "push", "nop", "str", "stp", "cmn", "tst", "cbz", "cbnz"):
+        return
+    known.pop(to, None)
+    if value is not None:
+        known[to] = value
+
+
+def _heads(code: dict[int, Instruction], hidden: Iterable[int]) -> list[int]:
+    """The first instruction of each run of `hidden` ones."""
+    lot = set(hidden)
+    follows = {one.address + one.size for one in code.values() if one.address in lot and one.falls}
+    return [address for address in lot if address not in follows]
+
+
+def _next(code: dict[int, Instruction], address: int, calls: dict[int, Call],
+          into: dict[int, int]) -> Iterator[int]:
+    """Where the run of a function may go on after an instruction."""
+    one = code[address]
+    if address in into:
+        yield into[address]
+    if address in calls and calls[address].names & _NEVER_RETURN:
+        return
+    if one.target is not None and not one.calls and one.target in code and address not in calls:
+        yield one.target
+    if one.falls and one.address + one.size in code:
+        yield one.address + one.size
+
+
+def _reach(code: dict[int, Instruction], starts: Iterable[int], calls: dict[int, Call],
+           into: dict[int, int],
+           stop: frozenset[int] = frozenset(), traps_end: bool = False) -> set[int]:
+    """What can be run from `starts`.  What is in `stop` is, and nothing after it."""
+    seen: set[int] = set()
+    todo = [start for start in starts if start in code]
+    while todo:
+        address = todo.pop()
+        if address in seen:
+            continue
+        seen.add(address)
+        if address in stop or traps_end and code[address].traps:
+            continue
+        todo += _next(code, address, calls, into)
+    return seen
+
+
+def after(function: Function, starts: Iterable[int], stop: frozenset[int] = frozenset(),
+          traps_end: bool = False) -> set[int]:
+    """What of a function can be run from its instructions `starts`, and after none of `stop`."""
+    return _reach(function.code, starts, function.calls, function.into, stop,
+                  traps_end)

@@ -1,0 +1,505 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Decides by an image's code whether it has a defect: the [binary] section of a defect.toml.
+
+`unaffected`, `protected` and `vulnerable` are lists of forms.  A form is what must all be seen,
+separated by semicolons, to say so of an image.  What no form fits is unknown, and so is what fits
+both a form of `protected` and one of `vulnerable`: a rule that was not seen to be true is not a
+rule that is false.
+
+F and G stand for functions; "a|b" is the first of them that the image has for F, and any of them
+for G, which may be a pattern of the shell.  A function that was inlined is looked for in the one
+that it was inlined into: name that last.
+
+    there is F              one of them is there
+    there is no F           none of them is
+    F calls G               there is a direct call, or a jump as its last act, that can be reached
+    F calls none of G       nor in code that is entered by other ways, and all of it could be read
+    F calls G then H        a call of H can come after one of G, in the same round of a loop
+    F calls no H after G    none can, of all that could be read; and G is called
+    F calls G before H      whoever comes to H has passed G
+    F calls H without G     there is a way to H that does not pass G
+    F calls nothing         it is there, and calls nothing at all
+    each G in F comes to H  all of F that are there, not just the first: where they call G, H can
+                            come after it; and some of them do
+    F refers to G           it takes the address of G
+    F uses N                a number that is an operand of an instruction
+    F uses none of N        and all of it could be read; "a|b" as above
+    F counts what G counts  both add to or subtract from an int, by a locked instruction, at the
+                            same offset of some struct
+    F counts other than G   both do so, and at no common offset
+    F counts before H       whoever comes to H has passed such an instruction
+    F counts nothing        there is no such instruction, and all of it could be read
+    F sets what G tests     it stores to a place that G loads or compares, at the same offset of
+                            some struct
+    F reads what G counts   it loads or compares an int at such an offset
+    F reads nothing that G counts
+    F runs straight on      it has no loop
+    it is for ARCH          the architecture; "it is not for ARCH"
+    the config has OPTION   of those that an image can hold; "the config has none of A|B"
+
+G may be "f@g", a call of f whose first argument is at the same offset of some struct as that of a
+call of f, or of another function that begins like it up to "_", in g: that says which lock is
+taken.  For g, "a/b" is the first that is there and calls one.
+"""
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from lab.binary import code
+from lab.binary.code import Call, Code, Function
+from lab.errors import LabError
+
+# What an x86 instruction that counts looks like, and where.  Other architectures have none of these:
+# what asks for them is not seen there.
+_AT = r"(?: \+ [a-z]\w*(?:\*\d)?)?(?: \+ (0x[0-9a-f]+|\d+))?\]"
+_LOCKED = re.compile(rf"lock (?:inc|dec|add|sub|xadd) dword ptr \[[a-z]\w*{_AT}")
+# Of some struct: not of the stack, and not of a variable.
+_LOADS = re.compile(rf"dword ptr \[(?!rsp|rbp|rip)[a-z]\w*{_AT}")
+_MEMORY = re.compile(rf"(byte|word|dword) ptr \[(?!rsp|rbp|rip)[a-z]\w*{_AT}")
+_WIDTHS = {"byte": 1, "word": 2, "dword": 4}
+_NUMBER = re.compile(r"(?<![\w])(-?)(0x[0-9a-f]+|\d+)(?![\w])")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Whether something was seen, and where."""
+
+    true: bool
+    places: tuple[str, ...] = ()
+
+
+NOT_SEEN = Seen(False)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One of the lines above."""
+
+    text: str
+    look: Callable[[Code], Seen]
+
+
+def parse(form: str, names: Sequence[str] = ()) -> list[Condition]:
+    """The conditions of a form.  LabError for one that is none.
+
+    `names` are lines "NAME = what stands for it", a word of capitals each.
+    """
+    for line in names:
+        name, equals, meaning = line.partition(" = ")
+        if not equals or not re.fullmatch(r"[A-Z][A-Z_]+", name) or not meaning.strip():
+            raise LabError(f"{line}: that is no name; NAME = what stands for it")
+        form = re.sub(rf"\b{name}\b", meaning.strip().replace("\\", r"\\"), form)
+    return [_condition(" ".join(part.split())) for part in form.split(";")]
+
+
+def fits(form: str, image: Code, names: Sequence[str] = ()) -> Seen:
+    """Whether all that a form asks for is to be seen in an image."""
+    places: list[str] = []
+    for condition in parse(form, names):
+        seen = condition.look(image)
+        if not seen.true:
+            return NOT_SEEN
+        places += seen.places
+    return Seen(True, tuple(dict.fromkeys(places)))
+
+
+# What a call is named by.
+_F, _G, _H = (rf"(?P<{name}>[\w|]+)" if name == "f" else rf"(?P<{name}>[\w|*@/]+)"
+              for name in "fgh")
+
+
+def _condition(text: str) -> Condition:
+    for pattern, make in _FORMS:
+        if match := re.fullmatch(pattern, text):
+            words = match.groupdict()
+            return Condition(text, lambda image: make(image, **words))
+    raise LabError(f"{text}: that is no condition; see lab/binary/rules.py")
+
+
+def _split(names: str) -> list[str]:
+    return names.split("|")
+
+
+def _functions(image: Code, names: str) -> list[Function]:
+    """The copies of the first function that is there."""
+    for name in _split(names):
+        if image.has(name):
+            return image.functions(name)
+    return []
+
+
+def _all(image: Code, f: str, look: Callable[[Function], Seen]) -> Seen:
+    """What is seen in each copy of a function: one that lacks it is enough to say no."""
+    copies = _functions(image, f)
+    if not copies:
+        return NOT_SEEN
+    seen = [look(one) for one in copies]
+    if not all(one.true for one in seen):
+        return NOT_SEEN
+    return Seen(True, tuple(place for one in seen for place in one.places))
+
+
+def _calls(image: Code, function: Function, g: str, maybe: bool = False) -> list[int]:
+    """Where a function calls one of g, in what can be reached or not.
+
+    With `maybe`, also where it may be that call: what is said to be called nowhere must not be
+    called there either.
+    """
+    found: set[int] = set()
+    for one in _split(g):
+        name, _, like = one.partition("@")
+        offsets = _offsets(image, name, like) if like else set()
+        found |= {address for address, call in function.calls.items() if _named(call, name)
+                  and (not like or call.displacement in offsets
+                       or maybe and (call.displacement is None or not offsets))}
+    return sorted(found)
+
+
+def _named(call: Call, name: str) -> bool:
+    if "*" in name:
+        return any(fnmatch.fnmatchcase(one, name) for one in call.names)
+    return name in call.names
+
+
+def _offsets(image: Code, name: str, like: str) -> set[int]:
+    kind = name.partition("_")[0]
+    for where in like.split("/"):
+        if found := {call.displacement for one in image.functions(where)
+                     for call in one.calls.values() if call.displacement is not None
+                     and any(other.startswith(f"{kind}_") for other in call.names)}:
+            return found
+    return set()
+
+
+def _place(function: Function, address: int) -> str:
+    """Where it is, and what is called there."""
+    where = f"{function.name}+{address - function.entries[0]:#x}"
+    call = function.calls.get(address)
+    return f"{where} calls {min(call.names)}" if call else where
+
+
+def _reached(function: Function, addresses: Iterable[int]) -> list[int]:
+    return [one for one in addresses if one in function.reached]
+
+
+def _first(function: Function, addresses: Sequence[int]) -> Seen:
+    reached = _reached(function, addresses)
+    return Seen(True, (_place(function, reached[0]),)) if reached else NOT_SEEN
+
+
+def _there_is(image: Code, f: str) -> Seen:
+    return Seen(any(image.has(name) for name in _split(f)))
+
+
+def _there_is_no(image: Code, f: str) -> Seen:
+    # Where all of a kernel is optimized together, a function may be gone by being inlined.
+    return Seen(not image.inlines_across_files and image.has("handle_mm_fault")
+                and not any(image.has(name) for name in _split(f)))
+
+
+def _calls_it(image: Code, f: str, g: str) -> Seen:
+    return _all(image, f, lambda one: _first(one, _calls(image, one, g)))
+
+
+def _calls_none(image: Code, f: str, g: str) -> Seen:
+    def look(one: Function) -> Seen:
+        if image.inlines_across_files or not one.whole or _calls(image, one, g, True):
+            return NOT_SEEN
+        return Seen(True, (f"{one.name} calls no {g.replace('|', ', ')}",))
+    return _all(image, f, look)
+
+
+def _calls_then(image: Code, f: str, g: str, h: str) -> Seen:
+    def look(one: Function) -> Seen:
+        firsts, seconds = (_reached(one, _calls(image, one, names)) for names in (g, h))
+        later = one.later(firsts)
+        found = [call for call in seconds if call in later]
+        return Seen(True, (_place(one, firsts[0]), _place(one, found[0]))) if found else NOT_SEEN
+    return _all(image, f, look)
+
+
+def _calls_not_after(image: Code, f: str, h: str, g: str) -> Seen:
+    def look(one: Function) -> Seen:
+        firsts, seconds = _calls(image, one, g), _calls(image, one, h, True)
+        if not firsts or not one.whole or image.inlines_across_files or one.into or \
+                one.later([*firsts, *one.hidden]) & set(seconds):
+            return NOT_SEEN
+        return Seen(True, (_place(one, firsts[0]),))
+    return _all(image, f, look)
+
+
+def _each_comes_to(image: Code, g: str, f: str, h: str) -> Seen:
+    places: list[str] = []
+    for one in [copy for name in _split(f) for copy in image.functions(name)]:
+        firsts, seconds = (_calls(image, one, names) for names in (g, h))
+        for call in firsts:
+            if not one.later([call]) & set(seconds):
+                return NOT_SEEN
+            places.append(_place(one, call))
+        if not one.whole:
+            return NOT_SEEN
+    return Seen(bool(places), tuple(places))
+
+
+def _following(function: Function, call: int) -> list[int]:
+    after = call + function.code[call].size
+    return [after] if function.code[call].falls and after in function.code else []
+
+
+def _calls_before(image: Code, f: str, g: str, h: str) -> Seen:
+    def look(one: Function) -> Seen:
+        firsts, seconds = (_calls(image, one, names) for names in (g, h))
+        if not _reached(one, firsts) or not _reached(one, seconds):
+            return NOT_SEEN
+        # Code that is entered by other ways may be entered at any time.
+        starts = [*one.entries, *one.hidden]
+        early = code.after(one, starts, frozenset(firsts))
+        if not one.whole or early & set(seconds) - set(firsts):
+            return NOT_SEEN
+        return Seen(True, (_place(one, firsts[0]), _place(one, seconds[0])))
+    return _all(image, f, look)
+
+
+def _calls_without(image: Code, f: str, h: str, g: str) -> Seen:
+    def look(one: Function) -> Seen:
+        firsts, seconds = _calls(image, one, g, True), _calls(image, one, h)
+        # A piece that it calls may do what is looked for, and come back.
+        if not one.whole or image.inlines_across_files or one.into:
+            return NOT_SEEN
+        early = code.after(one, one.entries, frozenset(firsts), traps_end=True)
+        found = [call for call in seconds if call in early and call not in firsts]
+        return Seen(True, (_place(one, found[0]),)) if found else NOT_SEEN
+    return _all(image, f, look)
+
+
+def _calls_nothing(image: Code, f: str) -> Seen:
+    def look(one: Function) -> Seen:
+        # Nor does it do anything of its own.
+        other = [part for part in one.code.values() if part.calls]
+        marks = {"__fentry__", "mcount", "_mcount", "ftrace_caller", "__cyg_profile_func_enter"}
+        if not one.whole or any(call.names - marks for call in one.calls.values()) or \
+                any(part.address not in one.calls and part.name != "ret" for part in other) or \
+                any(part.indirect for part in one.code.values()) or len(one.reached) > 24:
+            return NOT_SEEN
+        return Seen(True, (f"{one.name} calls nothing",))
+    return _all(image, f, look)
+
+
+def _refers(image: Code, f: str, g: str) -> Seen:
+    addresses = {address for name in _split(g) for address in image.address(name)}
+
+    def look(one: Function) -> Seen:
+        found = [at for at in sorted(one.reached) if addresses & _values(one.code[at])]
+        return Seen(True, (f"{_place(one, found[0])} takes the address of "
+                           f"{g.partition('|')[0]}",)) if found else NOT_SEEN
+    return _all(image, f, look)
+
+
+def _values(one: code.Instruction) -> set[int]:
+    """The numbers of an instruction, and the address that it makes of its own."""
+    found: set[int] = set()
+    for sign, digits in _NUMBER.findall(one.operands):
+        value = int(digits, 0) * (-1 if sign else 1)
+        found |= {value, value % (1 << 64)}
+        # What it adds to its own address, and what is extended by its sign.
+        if "rip" in one.operands:
+            back = "rip - " in one.operands
+            found.add(one.address + one.size + (-value if back else value))
+        if value >> 31 == 1:
+            found.add(value | 0xffffffff << 32)
+    return found
+
+
+def _uses(image: Code, f: str, n: str) -> Seen:
+    numbers = {int(text, 0) for text in _split(n)}
+
+    def look(one: Function) -> Seen:
+        found = [at for at in sorted(one.reached) if numbers & _values(one.code[at])]
+        return Seen(True, (f"{_place(one, found[0])} uses {n}",)) if found else NOT_SEEN
+    return _all(image, f, look)
+
+
+def _uses_none(image: Code, f: str, n: str) -> Seen:
+    numbers = {int(text, 0) for text in _split(n)}
+
+    def look(one: Function) -> Seen:
+        if not one.whole or any(numbers & _values(part) for part in one.code.values()):
+            return NOT_SEEN
+        return Seen(True, (f"{one.name} does not use {n}",))
+    return _all(image, f, look)
+
+
+def _counted(one: Function) -> set[int]:
+    """The offsets at which a function counts."""
+    return {int(match[1] or "0", 0) for part in one.code.values()
+            if (match := _LOCKED.match(part.text))}
+
+
+def _counted_by(image: Code, g: str) -> set[int]:
+    return {offset for one in _functions(image, g) for offset in _counted(one)}
+
+
+def _counts_what(image: Code, f: str, g: str) -> Seen:
+    theirs = _counted_by(image, g)
+
+    def look(one: Function) -> Seen:
+        common = _counted(one) & theirs
+        return Seen(True, (f"{one.name} counts at offset {min(common):#x}, as {g} does",)) \
+            if common else NOT_SEEN
+    return _all(image, f, look)
+
+
+def _counts_other(image: Code, f: str, g: str) -> Seen:
+    theirs = _counted_by(image, g)
+
+    def look(one: Function) -> Seen:
+        own = _counted(one)
+        if not theirs or not own or own & theirs or not one.whole:
+            return NOT_SEEN
+        return Seen(True, (f"{one.name} counts at offset {min(own):#x}, {g} elsewhere",))
+    return _all(image, f, look)
+
+
+def _counts_before(image: Code, f: str, h: str) -> Seen:
+    def look(one: Function) -> Seen:
+        counts = {at for at, part in one.code.items() if _LOCKED.match(part.text)}
+        seconds = _calls(image, one, h)
+        early = code.after(one, [*one.entries, *one.hidden], frozenset(counts))
+        if not one.whole or not _reached(one, seconds) or early & set(seconds):
+            return NOT_SEEN
+        return Seen(True, (_place(one, min(counts)), _place(one, seconds[0])))
+    return _all(image, f, look)
+
+
+def _counts_nothing(image: Code, f: str) -> Seen:
+    def look(one: Function) -> Seen:
+        if not one.whole or _counted(one):
+            return NOT_SEEN
+        return Seen(True, (f"{one.name} counts nothing",))
+    return _all(image, f, look)
+
+
+def _touched(one: Function, stores: bool) -> dict[int, int]:
+    """The bytes of structs that a function stores to, or else loads; and where it does."""
+    found: dict[int, int] = {}
+    for at, part in one.code.items():
+        match = _MEMORY.search(part.operands)
+        if not match or part.name in ("lea", "nop", "call", "jmp"):
+            continue
+        to_it = part.operands.startswith(match[0]) and part.name not in ("cmp", "test", "push",
+                                                                         "bt")
+        if to_it == stores or part.name in ("or", "and"):
+            first = int(match[2] or "0", 0)
+            for byte in range(first, first + _WIDTHS[match[1]]):
+                found.setdefault(byte, at)
+    return found
+
+
+def _sets_what(image: Code, f: str, g: str) -> Seen:
+    theirs = {byte for one in _functions(image, g) for byte in _touched(one, False)}
+
+    def look(one: Function) -> Seen:
+        common = sorted(at for byte, at in _touched(one, True).items()
+                        if byte in theirs and at in one.reached)
+        return Seen(True, (f"{_place(one, common[0])} sets what {g} tests",)) \
+            if common else NOT_SEEN
+    return _all(image, f, look)
+
+
+def _read_offsets(one: Function) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for at, part in one.code.items():
+        if part.text.startswith("lock"):
+            continue
+        if part.name in ("mov", "cmp", "test", "add", "sub") and \
+                (match := _LOADS.search(part.operands)) and \
+                (part.name in ("cmp", "test") or not part.operands.startswith("dword")):
+            found.setdefault(int(match[1] or "0", 0), at)
+    return found
+
+
+def _reads_what(image: Code, f: str, g: str) -> Seen:
+    theirs = _counted_by(image, g)
+
+    def look(one: Function) -> Seen:
+        common = sorted(at for offset, at in _read_offsets(one).items()
+                        if offset in theirs and at in one.reached)
+        return Seen(True, (f"{_place(one, common[0])} reads what {g} counts",)) \
+            if common else NOT_SEEN
+    return _all(image, f, look)
+
+
+def _reads_nothing(image: Code, f: str, g: str) -> Seen:
+    theirs = _counted_by(image, g)
+
+    def look(one: Function) -> Seen:
+        if not theirs or not one.whole or theirs & _read_offsets(one).keys():
+            return NOT_SEEN
+        return Seen(True, (f"{one.name} does not read what {g} counts",))
+    return _all(image, f, look)
+
+
+def _straight(image: Code, f: str) -> Seen:
+    def look(one: Function) -> Seen:
+        # Where nothing can come back to where it was, each instruction runs once.
+        loops = any(at in code.after(one, _steps(one, at)) for at in one.code)
+        if not one.whole or loops:
+            return NOT_SEEN
+        return Seen(True, (f"{one.name} has no loop",))
+    return _all(image, f, look)
+
+
+def _steps(one: Function, at: int) -> list[int]:
+    part = one.code[at]
+    found = [part.target] if part.target in one.code and not part.calls else []
+    found += _following(one, at)
+    return [to for to in found if to is not None]
+
+
+def _for(image: Code, arch: str) -> Seen:
+    return Seen(image.image.arch == arch)
+
+
+def _not_for(image: Code, arch: str) -> Seen:
+    return Seen(bool(image.image.arch) and image.image.arch != arch)
+
+
+def _config(image: Code, option: str) -> Seen:
+    return Seen(image.config.get(f"CONFIG_{option}") in ("y", "m"))
+
+
+def _config_none(image: Code, option: str) -> Seen:
+    return Seen(bool(image.config)
+                and not any(_config(image, one).true for one in _split(option)))
+
+
+_N = r"(?P<n>-?\w+(?:\|-?\w+)*)"
+_FORMS: tuple[tuple[str, Callable[..., Seen]], ...] = (
+    (rf"there is no {_F}", _there_is_no),
+    (rf"there is {_F}", _there_is),
+    (rf"{_F} calls nothing", _calls_nothing),
+    (rf"{_F} calls none of {_G}", _calls_none),
+    (rf"{_F} calls {_G} then {_H}", _calls_then),
+    (rf"{_F} calls no {_H} after {_G}", _calls_not_after),
+    (rf"each {_G} in {_F} comes to {_H}", _each_comes_to),
+    (rf"{_F} calls {_G} before {_H}", _calls_before),
+    (rf"{_F} calls {_H} without {_G}", _calls_without),
+    (rf"{_F} calls {_G}", _calls_it),
+    (rf"{_F} refers to {_G}", _refers),
+    (rf"{_F} uses none of {_N}", _uses_none),
+    (rf"{_F} uses {_N}", _uses),
+    (rf"{_F} counts what {_G} counts", _counts_what),
+    (rf"{_F} counts other than {_G}", _counts_other),
+    (rf"{_F} counts before {_H}", _counts_before),
+    (rf"{_F} counts nothing", _counts_nothing),
+    (rf"{_F} sets what {_G} tests", _sets_what),
+    (rf"{_F} reads what {_G} counts", _reads_what),
+    (rf"{_F} reads nothing that {_G} counts", _reads_nothing),
+    (rf"{_F} runs straight on", _straight),
+    (r"it is for (?P<arch>\w+)", _for),
+    (r"it is not for (?P<arch>\w+)", _not_for),
+    (r"the config has none of (?P<option>[\w|]+)", _config_none),
+    (r"the config has (?P<option>\w+)", _config),
+)

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What an audit says of a defect, whatever it was decided from."""
+
+from dataclasses import dataclass
+
+VULNERABLE, PROTECTED = "VULNERABLE", "protected"
+NOT_AFFECTED, UNKNOWN = "not affected", "unknown"
+
+SOURCE, BINARY, BOTH = "source", "binary", "both"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a kernel says about one defect."""
+
+    defect: str
+    status: str                     # one of the four above
+    why: str                        # in words
+    places: tuple[str, ...]         # "mm/rmap.c:1336 try_to_unmap_one"
+    apply: tuple[str, ...]          # what mends it: patches of a queue, or upstream commits; none
+                                    # where it is vulnerable: nobody has fixed it yet
+    source: str = SOURCE            # what it was decided from
