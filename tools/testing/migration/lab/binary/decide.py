@@ -9,7 +9,7 @@ from lab.defect import Binary, Defect
 from lab.finding import NOT_AFFECTED, PROTECTED, UNKNOWN, VULNERABLE
 
 # Without these no kernel shares PMD tables, and what stands for the function then does nothing.
-_NO_SHARING = (
+NO_SHARING = (
     ("the config has none of ARCH_WANT_HUGE_PMD_SHARE|HUGETLB_PMD_PAGE_TABLE_SHARING",
      "it was made without the sharing of PMD tables"),
     ("huge_pmd_share calls nothing", "its huge_pmd_share() does nothing: no PMD table is shared"),
@@ -36,7 +36,7 @@ def decide(image: Code, defect: Defect) -> Decision:
         if rules.fits(form, image, binary.names).true:
             return Decision(NOT_AFFECTED, _sentence(form, binary))
     if defect.shares_tables:
-        for form, why in _NO_SHARING:
+        for form, why in NO_SHARING:
             if rules.fits(form, image).true:
                 return Decision(NOT_AFFECTED, why)
     bad = [seen for form in binary.vulnerable

@@ -105,9 +105,10 @@ def fits(form: str, image: Code, names: Sequence[str] = ()) -> Seen:
     return Seen(True, tuple(dict.fromkeys(places)))
 
 
-# What a call is named by.
-_F, _G, _H = (rf"(?P<{name}>[\w|]+)" if name == "f" else rf"(?P<{name}>[\w|*@/]+)"
-              for name in "fgh")
+# Of functions, and of calls of them.
+_ONE = r"[\w*]+(?:@\w+(?:/\w+)*)?"
+_F = r"(?P<f>\w+(?:\|\w+)*)"
+_G, _H = (rf"(?P<{name}>{_ONE}(?:\|{_ONE})*)" for name in "gh")
 
 
 def _condition(text: str) -> Condition:
