@@ -64,12 +64,21 @@ BUILD = (
     Need("qemu-system-x86", ("qemu-system-x86_64",)),
 )
 
+# To read the code of a kernel image.
+IMAGE = (
+    Need("python3-capstone", files=("/usr/lib/python3*/dist-packages/capstone",)),
+    Need("python3-pyelftools", files=("/usr/lib/python3*/dist-packages/elftools",)),
+    Need("zstd", ("zstd",)),
+    Need("lz4", ("lz4",)),
+)
+
 # To compose the patches of queue/tests/.
 SERIES = (Need("unifdef", ("unifdef",)),)
 
 # Beyond that for the project's own tests.
 CHECK = (
     *SERIES,
+    *IMAGE,
     Need("spin", ("spin",)),
     Need("python3-pytest", files=("/usr/lib/python3*/dist-packages/pytest",)),
     Need("mypy", ("mypy",)),
