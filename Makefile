@@ -10,6 +10,8 @@ LAB := $(PYTHON) -B tools/testing/migration/migration.py
 DEFECT ?=
 BASE ?=
 KERNEL ?=
+IMAGE ?=
+SYMBOLS ?=
 BOOTS ?=
 ACCEL ?=
 DEBUG ?=
@@ -32,7 +34,7 @@ SCHEME ?=
 
 # All of these go to each verb, which refuses what means nothing to it. What comes from the
 # environment is marked with `?`, and a verb that does not know it does without.
-VARIABLES := DEFECT BASE KERNEL BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
+VARIABLES := DEFECT BASE KERNEL IMAGE SYMBOLS BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
 	     AUDIT HARNESS FORM ROUNDS SCHEME FULL
 quoted = '$(subst ','\'',$(1))'
 words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
@@ -43,6 +45,7 @@ words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
 help:
 	@echo 'Without building anything'
 	@echo '  make audit KERNEL=DIR        say which defects a kernel has, and what to apply'
+	@echo '  make audit IMAGE=/boot       the same of kernels of which there is no source'
 	@echo '  make series KERNEL=DIR O=DIR write the patches that fix it; BASE=4.14 without a tree'
 	@echo '  make list                    name the defects, the bases and the mutants'
 	@echo '  make model                   try every order of the steps of each locking scheme, with spin'
@@ -78,7 +81,8 @@ help:
 	@echo '  MUTANT=name  RESUME=1        of mutants: this one; continue an interrupted run'
 	@echo '  ROUNDS=3                     of bench: boots of each kernel'
 	@echo '  SCHEME=flush-6.12  FULL=1    of model: this one; also what takes long'
-	@echo '  AUDIT=json                   of audit: for machines'
+	@echo '  AUDIT=json|nrpe|prometheus   of audit: for programs, Nagios, Prometheus'
+	@echo '  SYMBOLS=FILE                 of audit IMAGE=FILE: its System.map, where it has no names'
 	@echo '  DEST=DIR   HARNESS=DIR       of selftests: where they go; whose harness they use'
 	@echo
 	@echo 'A verb takes the variables that mean something to it. In full, with defaults and examples:'

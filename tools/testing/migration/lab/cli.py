@@ -23,7 +23,8 @@ from lab.guest import qemu, selftest
 from lab.kernel import source, testseries
 from lab.paths import REPO, replace
 from lab.progress import Progress
-from lab.tell import docs, record, report, rst, text
+from lab.tell import audited, docs, record, report, rst, text
+from lab.tell.audited import Audited
 from lab.verbs import audit, bench, guestrun, kselftest, model, mutants, prove, series
 from lab.wanted import BOOTS, DEFECT, MUTANT_BOOTS, ROUNDS, SERIES, Wanted
 
@@ -272,25 +273,52 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
+_AUDITS = """name a kernel:
+  make audit KERNEL=DIR    who builds one: has this source a defect, and what is to be applied?
+  make audit IMAGE=FILE    who runs one: has /boot/vmlinuz-..., of which there is no source?
+  make audit IMAGE=/boot   who keeps machines: which of the kernels of this one have any?"""
+
+
 def _audit(args: argparse.Namespace, _progress: Progress) -> int:
-    if not args.kernel:
-        raise LabError("name a kernel tree with KERNEL=")
-    tree = args.kernel.expanduser().resolve()
+    if not args.kernel and not args.image:
+        raise LabError(_AUDITS)
     # The findings alone go to standard output.
     progress = Progress(sys.stderr)
-    deps.ensure(progress, (deps.COCCINELLE,))
-    if sys.stderr.isatty():
-        progress.step(f"reading {tree}")
+    if args.symbols and not args.image:
+        raise LabError("SYMBOLS= is of an image: name it with IMAGE=")
+    deps.ensure(progress, (*((deps.COCCINELLE,) if args.kernel else ()),
+                           *(deps.IMAGE if args.image else ())))
+    kernels: list[Audited] = []
     try:
-        version, findings = audit.audit(tree)
+        if args.kernel:
+            tree = args.kernel.expanduser().resolve()
+            if sys.stderr.isatty():
+                progress.step(f"reading {tree}")
+            version, findings = audit.audit(tree)
+            kernels.append(Audited(str(tree), version, findings))
+        if args.image:
+            kernels = audit.of_images(args.image, _path(args.symbols), *kernels)
     finally:
         progress.stop()
-    if args.format == "json":
-        print(json.dumps(audit.report(tree, version, findings), indent=2))
+    return _told(kernels, args.format)
+
+
+def _told(kernels: Sequence[Audited], form: str) -> int:
+    """Tell what was found of `kernels`, and the exit status."""
+    if form == "nrpe":
+        line, status = audited.nrpe(kernels)
+        print(line)
+        return status
+    if form == "prometheus":
+        print(audited.prometheus(kernels))
+    elif form == "json":
+        reports = [audited.report(one) for one in kernels]
+        print(json.dumps(reports[0] if len(reports) == 1 else {"kernels": reports}, indent=2))
     else:
-        print(audit.summary(version, findings))
-    safe = all(one.status in (audit.PROTECTED, audit.NOT_AFFECTED) for one in findings)
-    return 0 if safe else NOT_PROVED
+        print(audited.summary(kernels[0]) if len(kernels) == 1 else audited.table(kernels))
+    if any(one.error for one in kernels):
+        return ERROR
+    return 0 if all(one.safe for one in kernels) else NOT_PROVED
 
 
 def _record(args: argparse.Namespace, _progress: Progress) -> int:

@@ -179,9 +179,18 @@ DEST = Option(
     "the folder that the programs go to; must be named. Example: --dest /tmp/selftests",
     _path, None)
 FORMAT = Option(
-    "format", "AUDIT", "{json}",
-    "json for machines; default: text. Example: --format json",
-    _one_of("json", text="json or nothing"))
+    "format", "AUDIT", "{json,nrpe,prometheus}",
+    "json for programs, nrpe for Nagios and its kin (then the exit status is theirs: 0, 2 for "
+    "critical, 3 for unknown), prometheus for the textfile collector of its node exporter; "
+    "default: text. Example: --format json", _one_of("json", "nrpe", "prometheus"))
+IMAGE = Option(
+    "image", "IMAGE", "FILES",
+    "a kernel image, several with blanks between them, or a folder of them; nothing of them is "
+    "executed. Default: none. Example: --image /boot")
+SYMBOLS = Option(
+    "symbols", "SYMBOLS", "FILE",
+    "with --image, of one kernel: its System.map, or its vmlinux with symbols; default: the table "
+    "that the image has. Example: --symbols /boot/System.map-6.1.0-56-amd64", _path, None)
 
 
 def _but(option: Option, text: str) -> Option:
@@ -200,12 +209,15 @@ VERBS = (
          "Says whether the protection decides if migration loses writes. Exit status 0 only for "
          "PROVED.", _WANTED,
          ("prove", "prove --kernel ~/linux --boots 20", "prove --base 6.1 --debug 1")),
-    Verb("audit", "say from the source of a kernel which defects it has, and what to apply",
-         "Builds nothing. Exit status 0 only if the tree has none of the defects for certain.",
-         (_but(KERNEL, "the kernel tree, which is only read; must be named. "
-               "Example: --kernel ~/linux"), FORMAT),
-         ("audit --kernel ~/linux", "audit --kernel ~/linux --format json"),
-         "it reads the tree that KERNEL= names, and nothing else"),
+    Verb("audit", "say from the source of a kernel, or its image, which defects it has",
+         "And what to apply. Builds nothing. With both a tree and the image made from it, each row "
+         "is decided from both. Exit status 0 only if the kernel has none of the defects for "
+         "certain.",
+         (_but(KERNEL, "the kernel tree, which is only read; default: none. "
+               "Example: --kernel ~/linux"), IMAGE, SYMBOLS, FORMAT),
+         ("audit --kernel ~/linux", "audit --image /boot",
+          "audit --image /boot/vmlinuz-6.1.0-56-amd64 --format json"),
+         "it reads what KERNEL= and IMAGE= name, and nothing else"),
     Verb("series", "write the patches that fix a kernel, for git am and git send-email",
          "For 6.12 and 7.3, patches that add the tests follow. With --kernel it first checks "
          "whether they apply. Beside them it writes report-<defect>.txt, the mail to the "

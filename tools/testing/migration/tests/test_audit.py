@@ -589,10 +589,20 @@ def test_the_front_door(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words, reason", [
-    ([], "name a kernel tree with KERNEL="),
+    (["SYMBOLS=/boot/System.map", f"KERNEL={REPO}"], "SYMBOLS= is of an image"),
+    (["IMAGE=/nonexistent"], "there is no /nonexistent"),
+    (["IMAGE=/etc/passwd"], "/etc/passwd is no kernel image"),
     (["KERNEL=/nonexistent"], "no such folder: /nonexistent"),
     (["KERNEL=/usr"], "/usr is not a kernel tree"),
-    (["KERNEL=/usr", "AUDIT=xml"], "AUDIT=xml: json or nothing is wanted"),
+    (["KERNEL=/usr", "AUDIT=xml"], "AUDIT=xml: one of json, nrpe, prometheus is wanted"),
 ])
 def test_errors_are_one_line(words: list[str], reason: str) -> None:
     assert reason in refused("audit", *words)
+
+
+def test_no_kernel_says_which_question_is_answered_for_whom() -> None:
+    done = make("audit")
+    assert done.returncode != 0 and done.stdout == ""
+    head, *lines = [line for line in done.stderr.splitlines() if not line.startswith("make:")]
+    assert head == "error: name a kernel:" and len(lines) == 3
+    assert all("make audit " in line and "who" in line for line in lines)

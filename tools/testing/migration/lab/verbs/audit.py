@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Says from a kernel's source alone which of the defects it has.  Builds nothing.
+"""Says from a kernel's source, or from its image, which of the defects it has.  Builds nothing.
 
 A defect's audit.cocci is run on the files that its [audit] section names, and prints what it finds,
 a line each:
@@ -12,37 +12,31 @@ a line each:
 A rule that matches nothing may be one that coccinelle could not parse the code for, and silence
 must not pass for safety.  So what the rules do not find is looked for in the text as well: a
 function that is there in the text and that coccinelle does not see makes the answer "unknown".
+
+An image is disassembled, and the [binary] section of a defect says what must be seen in its code:
+lab/binary/rules.py.
 """
 
+import dataclasses
 import re
+import shlex
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from lab import base as bases, defect as defects
+from lab.binary import code, decide, image
+from lab.binary.image import Image
 from lab.defect import Defect
 from lab.errors import LabError
+from lab.finding import BINARY, BOTH, NOT_AFFECTED, PROTECTED, UNKNOWN, VULNERABLE, Finding
 from lab.kernel import kconfig, spatch, variant
 from lab.kernel.source import kernel_version
 from lab.paths import REPO
-
-VULNERABLE, PROTECTED = "VULNERABLE", "protected"
-NOT_AFFECTED, UNKNOWN = "not affected", "unknown"
+from lab.tell import audited
+from lab.tell.audited import Audited
 
 _LINE = re.compile(r"(EXISTS|SEEN|NEEDS|HAS) (\w+) (\S+):(\d+)")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a tree's source says about one defect."""
-
-    defect: str
-    status: str                     # one of the four above
-    why: str                        # in words
-    places: tuple[str, ...]         # "mm/rmap.c:1336 try_to_unmap_one"
-    apply: tuple[str, ...]          # what mends it: patches of a queue, or upstream commits; none
-                                    # where it is vulnerable: nobody has fixed it yet
 
 
 def audit(tree: Path) -> tuple[str, list[Finding]]:
@@ -99,28 +93,124 @@ def look(tree: Path, version: str, defect: Defect) -> Finding:
                          if name in found["NEEDS"]), ())
 
 
+# What images in a folder are called, in /boot and in the lab's cache.
+_IMAGES = ("vmlinu[xz]*", "Image*", "bzImage*", "kernel*", "*/image")
+# A kernel in /boot that is kept for rescue is one as well; what comes with it is none.
+_NO_IMAGES = re.compile(r"\.(?:hmac|sig|efi\.extra\.d|txt|map|old\.sig)$")
+
+
+def of_images(named: str, symbols: Path | None, tree: Audited | None = None) -> list[Audited]:
+    """A finding a defect of each image that `named` names; of `tree`, too, if there is one.
+
+    One image of several that cannot be read does not keep the others from being told.  LabError
+    where there is none, and where there is one, which cannot be read.
+    """
+    paths = images(named)
+    if len(paths) > 1 and (symbols or tree):
+        raise LabError(f"{'SYMBOLS' if symbols else 'KERNEL'}= is of one kernel, and IMAGE={named} "
+                       f"names {len(paths)}: name one of them")
+    found = []
+    for path in paths:
+        try:
+            one = of_image(image.load(path, symbols))
+            found.append(both(tree, one) if tree else one)
+        except LabError as err:
+            if len(paths) == 1:
+                raise
+            found.append(Audited(str(path), error=str(err), tree=False))
+    return found
+
+
+def images(named: str) -> list[Path]:
+    """The files that IMAGE= names: one, several, or those of a folder."""
+    whole = Path(named).expanduser()
+    paths = [whole] if whole.exists() else [Path(one).expanduser() for one in shlex.split(named)]
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise LabError(f"IMAGE={named}: there is no {path}")
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted({one for pattern in _IMAGES for one in path.glob(pattern)
+                         if one.is_file() and not _NO_IMAGES.search(one.name)
+                         # A link to another of them would be told twice.
+                         and not (one.is_symlink() and one.resolve().parent == path.resolve())})
+        if not inside:
+            raise LabError(f"{path} has no kernel image: nothing in it is named vmlinuz*, "
+                           "vmlinux*, Image* or kernel*; name the file")
+        found += inside
+    return found
+
+
+def of_image(kernel: Image) -> Audited:
+    """A finding a defect, decided from the code of an image.
+
+    LabError where its code cannot be read.
+    """
+    read = code.Code(kernel)
+    release = kernel.release
+    found = [binary(read, release, one) for one in map(defects.load, defects.names()) if one.audit]
+    return Audited(kernel.path, release, found, tree=False,
+                   also={"banner": kernel.banner, "build_id": kernel.build_id,
+                         "symbols": kernel.symbols_from})
+
+
+def binary(read: code.Code, version: str, defect: Defect) -> Finding:
+    """What the code of a kernel `version` says about `defect`."""
+    said = decide.decide(read, defect)
+    apply = tuple(_remedy(version, defect)) if said.status == VULNERABLE else ()
+    return Finding(defect.name, said.status, said.why, said.places, apply, BINARY)
+
+
+def both(source: Audited, made: Audited) -> Audited:
+    """What a tree and an image that is said to be made from it say together.
+
+    LabError where their versions differ: then it was not.
+    """
+    if not _same_version(source.version, made.version):
+        raise LabError(f"{made.path} is Linux {made.version} and {source.path} is "
+                       f"{source.version}: name the tree that it was made from")
+    return Audited(f"{source.path} and {made.path}", made.version,
+                   [_together(one, other) for one, other in
+                    zip(source.findings, made.findings, strict=True)], also=made.also)
+
+
+def _together(source: Finding, made: Finding) -> Finding:
+    """One of the two where the other does not know, and never the better one of two."""
+    if made.status == UNKNOWN:
+        return source
+    if source.status == UNKNOWN:
+        return made
+    if source.status == made.status:
+        return dataclasses.replace(source, places=source.places + made.places, source=BOTH)
+    if made.status == NOT_AFFECTED:
+        # A tree says what its kernels may be; of this one it is known how it was made.
+        return dataclasses.replace(made, why=f"{made.why}; of its source: {source.status}")
+    why = f"the source says {source.status} and the image {made.status}: it was made from " \
+          "another source"
+    if source.status == VULNERABLE or made.status == VULNERABLE:
+        worse = source if source.status == VULNERABLE else made
+        return dataclasses.replace(worse, why=why, places=(*worse.places, why), source=BOTH)
+    return Finding(source.defect, UNKNOWN, why, source.places + made.places, (), BOTH)
+
+
+def _same_version(source: str, image: str) -> bool:
+    """Whether an image's release can be that of a tree: Debian's says 6.1.0 of all 6.1."""
+    tree, made = (re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text) for text in (source, image))
+    if not tree or not made or tree.group(1, 2) != made.group(1, 2):
+        return False
+    return made[3] in (None, "0") or (tree[3] or "0") == made[3]
+
+
 def report(tree: Path, version: str, findings: Sequence[Finding]) -> dict[str, object]:
-    """What `make audit AUDIT=json` prints."""
-    return {"tree": str(tree), "version": version,
-            "defects": [{"defect": one.defect, "status": one.status, "why": one.why,
-                         "places": list(one.places), "apply": list(one.apply)}
-                        for one in findings]}
+    """What `make audit AUDIT=json` prints of a tree."""
+    return audited.report(Audited(str(tree), version, findings))
 
 
 def summary(version: str, findings: Sequence[Finding]) -> str:
     """The same for a person."""
-    lines = [f"Linux {version}", ""]
-    for one in findings:
-        lines.append(f"{one.status:12}  {one.defect}")
-        lines += [f"{'':14}{place}" for place in one.places]
-        if one.status in (UNKNOWN, NOT_AFFECTED):
-            lines.append(f"{'':14}{one.why}")
-        if one.apply:
-            lines.append(f"{'':14}to apply:")
-            lines += [f"{'':16}{what}" for what in one.apply]
-        elif one.status == VULNERABLE:
-            lines.append(f"{'':14}nobody has fixed it yet")
-    return "\n".join(lines)
+    return audited.summary(Audited("", version, findings))
 
 
 def _unknown(defect: Defect, why: str) -> Finding:

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Tells what audits found: for a person, for programs, for NRPE and for Prometheus."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lab.finding import NOT_AFFECTED, PROTECTED, SOURCE, UNKNOWN, VULNERABLE, Finding
+
+# What a check of Nagios says with its exit status, and with its first word.
+NRPE_OK, NRPE_CRITICAL, NRPE_UNKNOWN = 0, 2, 3
+_NRPE = {NRPE_OK: "OK", NRPE_CRITICAL: "CRITICAL", NRPE_UNKNOWN: "UNKNOWN"}
+_METRIC = "linux_page_migration_defect"
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A kernel that was looked at; with `error`, one that could not be."""
+
+    path: str                       # of the tree or the image
+    version: str = ""
+    findings: Sequence[Finding] = ()
+    error: str = ""
+    tree: bool = True               # it is a tree, or a tree and an image
+    also: dict[str, str] = field(default_factory=dict)      # banner, build id and the like
+
+    @property
+    def safe(self) -> bool:
+        """Whether it has none of the defects for certain."""
+        return not self.error and all(one.status in (PROTECTED, NOT_AFFECTED)
+                                      for one in self.findings)
+
+
+def report(one: Audited) -> dict[str, object]:
+    """A kernel, for `make audit AUDIT=json`."""
+    said: dict[str, object] = {"tree" if one.tree else "image": one.path}
+    if one.error:
+        return said | {"error": one.error}
+    return said | {"version": one.version, **one.also,
+                   "defects": [{"defect": found.defect, "status": found.status, "why": found.why,
+                                "places": list(found.places), "apply": list(found.apply),
+                                "from": found.source} for found in one.findings]}
+
+
+def summary(one: Audited) -> str:
+    """A kernel, for a person."""
+    if one.error:
+        return f"{one.path}\n\n{one.error}"
+    lines = [f"Linux {one.version}", ""]
+    # A column that would say the same in each row is none.
+    column = any(found.source != SOURCE for found in one.findings)
+    for found in one.findings:
+        lines.append(f"{found.status:12}  "
+                     + (f"{found.source:6}  " if column else "") + found.defect)
+        lines += [f"{'':14}{place}" for place in found.places]
+        if found.status in (UNKNOWN, NOT_AFFECTED):
+            lines.append(f"{'':14}{found.why}")
+        if found.apply:
+            lines.append(f"{'':14}to apply:")
+            lines += [f"{'':16}{what}" for what in found.apply]
+        elif found.status == VULNERABLE:
+            lines.append(f"{'':14}nobody has fixed it yet")
+    return "\n".join(lines)
+
+
+def table(kernels: Sequence[Audited]) -> str:
+    """Several kernels in one table, a column each."""
+    lines = []
+    for number, one in enumerate(kernels, 1):
+        said = one.error or f"Linux {one.version}"
+        lines.append(f"[{number}]  {one.path}\n{'':5}{said}")
+    read = [(number, one) for number, one in enumerate(kernels, 1) if not one.error]
+    if read:
+        lines.append("")
+        lines.append(f"{'':26}" + "".join(f"{f'[{number}]':14}" for number, _one in read).rstrip())
+        for row in range(len(read[0][1].findings)):
+            name = read[0][1].findings[row].defect
+            lines.append(f"{name:26}" + "".join(
+                f"{one.findings[row].status:14}" for _number, one in read).rstrip())
+        sources = sorted({found.source for _number, one in read for found in one.findings})
+        lines.append(f"\nDecided from: {', '.join(sources)}. For places and patches, audit one of "
+                     "them alone.")
+    return "\n".join(lines)
+
+
+def nrpe(kernels: Sequence[Audited]) -> tuple[str, int]:
+    """The line of a Nagios plugin, and its exit status: 0, 2 for critical, 3 for unknown."""
+    bad, blind, parts = 0, 0, []
+    for one in kernels:
+        name = one.version or one.path
+        names = {status: [found.defect for found in one.findings if found.status == status]
+                 for status in (VULNERABLE, UNKNOWN)}
+        if one.error:
+            blind += 1
+            parts.append(f"{one.path} cannot be read")
+        for status, defects in names.items():
+            if defects:
+                parts.append(f"{name} {status}: {' '.join(defects)}")
+        bad += len(names[VULNERABLE])
+        blind += len(names[UNKNOWN])
+    exits = NRPE_CRITICAL if bad else NRPE_UNKNOWN if blind else NRPE_OK
+    text = "; ".join(parts) or \
+        f"{', '.join(one.version for one in kernels)} has none of the defects"
+    # What follows the bar is for graphs.
+    line = f"MIGRATION {_NRPE[exits]} - {text.replace('|', '/')} | vulnerable={bad} unknown={blind}"
+    return line, exits
+
+
+def prometheus(kernels: Sequence[Audited]) -> str:
+    """For the textfile collector of Prometheus' node exporter: 1 for the status that is true."""
+    lines = [f"# HELP {_METRIC} Status of a defect of page migration in a kernel.",
+             f"# TYPE {_METRIC} gauge"]
+    for one in kernels:
+        for found in one.findings:
+            labels = {"kernel": one.version, "path": one.path, "defect": found.defect,
+                      "status": found.status.lower().replace(" ", "_"), "from": found.source}
+            said = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+            lines.append(f"{_METRIC}{{{said}}} 1")
+    lines += [f"# HELP {_METRIC}_read Whether a kernel could be read.",
+              f"# TYPE {_METRIC}_read gauge"]
+    lines += [f'{_METRIC}_read{{path="{_escaped(one.path)}"}} {0 if one.error else 1}'
+              for one in kernels]
+    return "\n".join(lines)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

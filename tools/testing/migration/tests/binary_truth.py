@@ -1,0 +1,317 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Compares the audit of images with that of the sources that they were made from.
+
+    LAB_CACHE=... tests/binary_truth.py [--trees DIR] [--debian DIR] [--work DIR] [--rst]
+
+The images are those of the lab's cache.  Each says which base it was made from and how: "as it is",
+by so many patches of a queue, or by a rule.  Patches are taken from the repository's history, as
+they were when the image was made.  A base that Debian has no source of is looked for in
+--trees: DIR/4.14 and so on.  With --debian, also images of Debian's packages in that folder,
+vmlinuz-6.1.0-56-amd64, with config-6.1.0-56-amd64 beside it: their source is the base as it is.
+
+It writes a table of how often each rule was right, unknown and wrong.  An image that was made
+without what the defect is in is "not affected" whatever its source says; that counts as right
+only if its .config says so, which the audit of an image does not read.  The exit status is 0 if
+nothing was wrong.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from lab import base as bases, defect as defects     # noqa: E402
+from lab.binary import code, decide, image            # noqa: E402
+from lab.defect import Defect                         # noqa: E402
+from lab.errors import LabError, NoSource             # noqa: E402
+from lab.finding import NOT_AFFECTED, UNKNOWN         # noqa: E402
+from lab.kernel import apt, kconfig, spatch           # noqa: E402
+from lab.kernel.source import kernel_version          # noqa: E402
+from lab.paths import REPO, cache_dir                 # noqa: E402
+from lab.progress import Progress                     # noqa: E402
+from lab.verbs import audit                           # noqa: E402
+
+KNOWN = [one for one in map(defects.load, defects.names()) if one.audit]
+RIGHT, WITHOUT, BLIND, UNTOLD, WRONG = "right", "made without", "unknown", "source unknown", "wrong"
+COLUMNS = (RIGHT, WITHOUT, BLIND, UNTOLD, WRONG)
+_HOW = re.compile(r"queue/([\d.]+)(?:/(series[.\w]*))? \((.*)\)")
+
+
+@dataclass(frozen=True)
+class Made:
+    """An image, and the source that it was made from."""
+
+    image: Path
+    config: str
+    what: str                   # in words
+    tree: Path                  # the files of it that the audit reads
+
+
+def git(*words: str) -> str:
+    return subprocess.run(["git", "-C", str(REPO), *words], capture_output=True, text=True,
+                          check=False).stdout
+
+
+def series(commit: str, base: str, name: str) -> list[str]:
+    lines = git("show", f"{commit}:queue/{base}/{name}").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def history(base: str, when: float) -> list[str]:
+    """The commits that changed a queue, the last before `when` first, then those after it."""
+    before, after = (git("log", "--format=%H", f"--{side}=@{int(when) + 60}", "--",
+                         f"queue/{base}").split() for side in ("before", "after"))
+    return before + after[::-1]
+
+
+def patches(how: str, when: float) -> tuple[str, list[str]] | None:
+    """The commit and the patches that make a variant; None where the history has none."""
+    how = how.split(", and amplifier.cocci")[0]     # it makes a race wider, and takes nothing away
+    if how == "as it is":
+        return "", []
+    match = _HOW.fullmatch(how)
+    if not match:
+        return None
+    base, name, said = match[1], match[2] or "series", match[3]
+    part = re.fullmatch(r"patches 1 to (\d+)", said)
+    count = re.fullmatch(r"(?:without (\d+) of its )?(\d+) patch(?:es)?", said)
+    for commit in history(base, when):
+        names = series(commit, base, name)
+        if part:
+            names = names[:int(part[1])]
+        elif not count or len(names) != int(count[2]):
+            continue
+        elif count[1] and (left := without(commit, names, int(count[1]))) is None:
+            return None
+        elif count[1]:
+            names = left or []
+        return commit, [git("show", f"{commit}:queue/{base}/{one}") for one in names]
+    return None
+
+
+def without(commit: str, names: list[str], less: int) -> list[str] | None:
+    """A queue without the patches that a defect of that time leaves out; None for several."""
+    found = set()
+    for path in git("ls-tree", "--name-only", "-r", commit,
+                    "tools/testing/migration/defects").split():
+        match = re.search(r'(?m)^without = \[([^]]*)\]', git("show", f"{commit}:{path}")) \
+            if path.endswith("defect.toml") else None
+        if match:
+            out = re.findall(r'"([^"]+)"', match[1])
+            left = tuple(name for name in names if not any(one in name for one in out))
+            if len(names) - len(left) == less:
+                found.add(left)
+    return list(found.pop()) if len(found) == 1 else None
+
+
+def reverted(how: str, places: str, tree: Path) -> Defect | None:
+    """The defect whose rule took its protection out of an image's source, a base in `tree`."""
+    if not re.match(r"(?:revert|control)\.cocci", how):
+        return None
+    changed = re.findall(r"(\S+):(\d+) (\w+)", places)
+    fits = [one for one in KNOWN if one.revert and all(
+        name in {name for place in one.revert.places for name in place.split("|")}
+        # What it took out stood there.
+        and re.search(one.revert.removes, (tree / file).read_text(encoding="utf-8", errors="replace")
+                      .splitlines()[int(line) - 1])
+        for file, line, name in changed)]
+    return fits[0] if len(fits) == 1 else None
+
+
+class Sources:
+    """Trees of which only what the audit reads is kept."""
+
+    def __init__(self, work: Path, trees: Path | None) -> None:
+        self._work, self._trees = work, trees
+        self._files = sorted({file for one in KNOWN if one.audit for file in one.audit.files}
+                             | {file for one in KNOWN if one.revert for file in one.revert.files}
+                             | {"Makefile", *map(str, kconfig.KCONFIGS)})
+        self._found: dict[Path, dict[str, str]] = {}
+        self._packages: dict[str, tuple[Path, str]] = {}
+
+    def pristine(self, base: str) -> Path:
+        """The tree of a base.  NoSource where there is none."""
+        row = bases.load(base)
+        if row.package is None:
+            if self._trees is None or not (self._trees / base).is_dir():
+                raise NoSource(f"no tree of {base}: name a folder that has one with --trees")
+            return self._trees / base
+        if base not in self._packages:
+            self._packages[base] = apt.source_package(row, Progress(sys.stderr))
+        tarball, version = self._packages[base]
+        tree = self._work / f"pristine-{base}-{version}"
+        if not tree.is_dir():
+            new = Path(tempfile.mkdtemp(dir=self._work))
+            with tarfile.open(tarball) as packed:
+                for member in packed:
+                    member.name = member.name.partition("/")[2]
+                    if member.isfile() and re.match(
+                            r"(?:mm|fs|include|arch/\w+/(?:mm|include)|lib|kernel)/|Makefile$|"
+                            r"(?:.*/)?Kconfig$", member.name):
+                        packed.extract(member, new)
+            new.rename(tree)
+        return tree
+
+    def made(self, base: str, diffs: Sequence[str], revert: Defect | None) -> Path:
+        """A base with patches, or without a protection.  LabError where a patch does not apply."""
+        key = hashlib.sha256("\0".join((base, *diffs, revert.name if revert else "")).encode())
+        tree = self._work / key.hexdigest()[:12]
+        if tree.is_dir():
+            return tree
+        pristine, new = self.pristine(base), Path(tempfile.mkdtemp(dir=self._work))
+        touched = {name for one in diffs for name in re.findall(r"(?m)^(?:---|\+\+\+) [ab]/(\S+)",
+                                                                one)}
+        for name in {*self._files, *touched}:
+            if (pristine / name).is_file():
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(pristine / name, new / name)
+        for one in diffs:
+            done = subprocess.run(["patch", "-sp1", "--fuzz=0"], cwd=new, input=one, text=True,
+                                  capture_output=True, check=False)
+            if done.returncode:
+                raise LabError(f"a patch does not apply to {base}: {done.stdout.strip()}")
+        if revert and revert.revert:
+            spatch.patch(revert.revert.rule, new,
+                         [file for file in revert.revert.files if (new / file).is_file()])
+        new.rename(tree)
+        return tree
+
+    def findings(self, tree: Path) -> dict[str, str]:
+        """What the audit says of a tree, and said of the same files before."""
+        if tree not in self._found:
+            version = kernel_version(tree)
+            self._found[tree] = {one.name: self._finding(tree, version, one) for one in KNOWN}
+        return self._found[tree]
+
+    def _finding(self, tree: Path, version: str, defect: Defect) -> str:
+        assert defect.audit
+        key = hashlib.sha256((defect.name + version).encode())
+        key.update(defect.audit.rule.read_bytes())
+        for name in (*defect.audit.files, *map(str, kconfig.KCONFIGS)):
+            key.update((tree / name).read_bytes() if (tree / name).is_file() else b"-")
+            key.update(name.encode())
+        kept = self._work / f"{key.hexdigest()}.status"
+        if not kept.exists():
+            kept.write_text(audit.look(tree, version, defect).status, encoding="utf-8")
+        return kept.read_text(encoding="utf-8")
+
+
+def of_cache(sources: Sources) -> Iterator[Made]:
+    """The images of the lab's cache.  What cannot be made again is said on stderr."""
+    seen = set()
+    for file in sorted(cache_dir().glob("images/*/identity.json")):
+        said = json.loads(file.read_text(encoding="utf-8"))
+        what = f"{said['version']} {said['how']}"
+        try:
+            revert = reverted(said["how"], said["places"], sources.pristine(said["base"]))
+            found = ("", []) if revert else patches(said["how"], file.stat().st_mtime)
+            if found is None:
+                raise LabError("its patches are not in the history")
+            tree = sources.made(said["base"], found[1], revert)
+        except LabError as err:
+            print(f"left out: {file.parent.name} {what}: {err}", file=sys.stderr)
+            continue
+        config = (file.parent / "config").read_text(encoding="utf-8")
+        if (tree, config) not in seen:
+            seen.add((tree, config))
+            yield Made(file.parent / "image", config, what, tree)
+
+
+def of_debian(folder: Path, sources: Sources) -> Iterator[Made]:
+    """Images of Debian's packages."""
+    for file in sorted(folder.glob("vmlinu*-*")):
+        release = file.name.partition("-")[2]
+        config = folder / f"config-{release}"
+        try:
+            tree = sources.made(bases.for_version(release).name, [], None)
+        except LabError as err:
+            print(f"left out: {file}: {err}", file=sys.stderr)
+            continue
+        yield Made(file, config.read_text(encoding="utf-8") if config.exists() else "", release,
+                   tree)
+
+
+def judged(status: str, source: str, defect: Defect, config: str, arch: str) -> str:
+    """Which column a row of an image is counted in."""
+    if status == source:
+        return RIGHT
+    if status == UNKNOWN:
+        return BLIND
+    if status == NOT_AFFECTED and made_without(defect, config, arch):
+        return WITHOUT
+    return UNTOLD if source == UNKNOWN else WRONG
+
+
+def made_without(defect: Defect, config: str, arch: str) -> bool:
+    """Whether a .config, or the architecture, says that a kernel cannot have a defect."""
+    assert defect.binary
+    on = set(re.findall(r"(?m)^CONFIG_(\w+)=[ym]$", config))
+    forms = [*defect.binary.unaffected,
+             *(form for form, _why in decide.NO_SHARING if defect.shares_tables)]
+    return any((match := re.fullmatch(r"the config has none of ([\w|]+)", form)) and on
+               and not on & set(match[1].split("|"))
+               or (match := re.fullmatch(r"it is not for (\w+)", form)) and arch != match[1]
+               for form in forms)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("trees", "debian", "work"):
+        parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--rst", action="store_true", help="the table as reStructuredText")
+    args = parser.parse_args()
+    work = args.work or Path(tempfile.mkdtemp(prefix="lab-truth-"))
+    work.mkdir(parents=True, exist_ok=True)
+    sources = Sources(work.resolve(), args.trees)
+    counts: Counter[tuple[str, str]] = Counter()
+    kernels: Counter[str] = Counter()
+    wrong = []
+    for made in [*of_cache(sources), *(of_debian(args.debian, sources) if args.debian else ())]:
+        try:
+            kernel = image.load(made.image)
+            read = code.Code(kernel)
+        except LabError as err:
+            print(f"left out: {made.image}: {err}", file=sys.stderr)
+            continue
+        truth = sources.findings(made.tree)
+        kernels[kernel.arch] += 1
+        for defect in KNOWN:
+            said = decide.decide(read, defect)
+            column = judged(said.status, truth[defect.name], defect, made.config, kernel.arch)
+            counts[defect.name, column] += 1
+            if column == WRONG:
+                wrong.append(f"{defect.name}: {made.image} ({made.what}) is {said.status}, its "
+                             f"source {truth[defect.name]}: {said.why} {'; '.join(said.places)}")
+    print("\n".join(table(counts, args.rst)))
+    print(f"\n{', '.join(f'{number} images for {arch}' for arch, number in kernels.items())}")
+    for line in wrong:
+        print(f"WRONG {line}", file=sys.stderr)
+    return 1 if wrong or not kernels else 0
+
+
+def table(counts: Counter[tuple[str, str]], rst: bool) -> list[str]:
+    lines = [f"{one.name:26} " + " ".join(f"{counts[one.name, column]:>14}" for column in COLUMNS)
+             for one in KNOWN]
+    head = f"{'':26} " + " ".join(f"{column:>14}" for column in COLUMNS)
+    rule = " ".join(("=" * 26, *("=" * 14 for _column in COLUMNS)))
+    if rst:
+        head = f"{'defect':26} " + head[27:]
+        return [rule, head, rule, *lines, rule]
+    return [head, *lines]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,407 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is read from the code of an image, what the rules make of it, and how it is told."""
+
+import dataclasses
+import json
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from lab import defect as defects
+from lab.binary import decide, rules
+from lab.binary.code import Code, base_name
+from lab.binary.image import Image, Section, Symbol
+from lab.errors import LabError
+from lab.finding import (BINARY, BOTH, NOT_AFFECTED, PROTECTED, SOURCE, UNKNOWN, VULNERABLE,
+                         Finding)
+from lab.tell import audited
+from lab.tell.audited import Audited
+from lab.verbs import audit
+
+pytest.importorskip("capstone")
+
+# What every kernel has.
+KERNEL = """
+fn handle_mm_fault; ret
+fn g; ret
+fn h; ret
+fn other; ret
+fn down_write; ret
+"""
+START = 0xffffffff81000000
+
+
+@cache
+def assembled(text: str, kind: str = "x86_64") -> Image:
+    """An image of functions in assembler, one after the other: "fn name; ...", a line each."""
+    lines = [".text"]
+    for line in text.strip().splitlines():
+        for part in line.split(";"):
+            word, _, name = part.strip().partition(" ")
+            if word == "fn":
+                # As the compiler aligns them, with what traps between.
+                lines += [".balign 16, 0xcc" if kind == "x86_64" else ".balign 16",
+                          f'.globl "{name}"', f'"{name}":']
+            else:
+                lines.append(part.strip())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        (path / "a.s").write_text("\n".join(lines) + "\n")
+        subprocess.run(["gcc", "-nostdlib", "-static", "-x", "assembler", "a.s", "-o", "a",
+                        f"-Wl,-Ttext={START:#x},-e,{START:#x},--build-id=none,-z,norelro"],
+                       cwd=path, check=True, capture_output=True)
+        subprocess.run(["objcopy", "-O", "binary", "-j", ".text", "a", "b"], cwd=path, check=True)
+        names = subprocess.run(["nm", "a"], cwd=path, check=True, capture_output=True, text=True)
+        symbols = [Symbol(name, int(address, 16), kind)
+                   for address, kind, name in map(str.split, names.stdout.splitlines())
+                   if kind in "tT"]
+        return Image("vmlinuz", "x86_64", "Linux version 6.1.0-1-test", "",
+                     (Section(START, (path / "b").read_bytes(), True),),
+                     tuple(sorted(symbols, key=lambda one: one.address)), "symbol table", None)
+
+
+def seen(text: str, form: str, config: str | None = None) -> bool:
+    image = dataclasses.replace(assembled(KERNEL + text), config=config)
+    return rules.fits(form, Code(image)).true
+
+
+def test_names_of_pieces() -> None:
+    for name in ("f", "f.isra.0", "f.constprop.12", "f.part.0.isra.1", "f.cold", "f.cold.7",
+                 "f.llvm.123456"):
+        assert base_name(name) == "f", name
+    assert base_name("__already_done.0") == "__already_done.0"
+
+
+@pytest.mark.parametrize("form, code, true", [
+    ("f calls g", "call g; ret", True),
+    ("f calls g", "jmp g", True),
+    ("f calls g", "ret; call g; ret", False),                   # nothing comes there
+    ("f calls g", "call h; ret", False),
+    ("f calls g|h", "call h; ret", True),
+    ("f calls none of g", "call h; ret", True),
+    ("f calls none of g", "ret; call g; ret", False),           # it may be entered some other way
+    ("f calls none of *", "ret", True),
+    ("f calls none of *th*", "call other; ret", False),
+    ("f calls none of g", "jmp 0f; .byte 6; 0: ret", True),     # what is no code is not run
+    ("f calls none of g", ".byte 6; ret", False),
+    ("f calls nothing", "xor %eax, %eax; ret", True),
+    ("f calls nothing", "jmp *%rax", False),
+    ("f calls nothing", "call *%rax; ret", False),
+    ("f calls g then h", "call g; call h; ret", True),
+    ("f calls g then h", "call h; call g; ret", False),
+    ("f calls g then h", "test %eax, %eax; je 1f; call g; 1: call h; ret", True),
+    ("f calls g then h", "0: call h; call g; test %eax, %eax; jne 0b; ret", False),     # anew
+    ("f calls g then h", "0: test %eax, %eax; je 1f; call g; call h; jmp 0b; 1: ret", True),
+    ("f calls no h after g", "0: call h; call g; test %eax, %eax; jne 0b; ret", True),
+    ("f calls no h after g", "call g; call h; ret", False),
+    ("f calls no h after g", "call h; ret", False),
+    ("f calls g before h", "call g; call h; ret", True),
+    ("f calls g before h", "test %eax, %eax; je 1f; call g; 1: call h; ret", False),
+    ("f calls g before h", "test %eax, %eax; je 1f; call g; jmp 2f; 1: call g; 2: call h; ret",
+     True),
+    ("f calls g before h", "call g; ret", False),
+    ("f calls h without g", "test %eax, %eax; je 1f; call g; 1: call h; ret", True),
+    ("f calls h without g", "call g; call h; ret", False),
+    ("f calls h without g", "test %eax, %eax; je 1f; call g; 1: jne 2f; ud2; 2: ret; call h; ret",
+     False),
+    ("f refers to g", "lea g(%rip), %rax; ret", True),
+    ("f refers to g", "movq $g, -8(%rsp); ret", True),
+    ("f refers to g", "lea h(%rip), %rax; ret", False),
+    ("f uses 0x18000", "and $0x18000, %eax; ret", True),
+    ("f uses 0xffffffffc0000000", "and $-0x40000000, %rax; ret", True),
+    ("f uses none of 0x18000", "and $0x8000, %eax; ret", True),
+    ("f uses none of 0x18000", "and $0x18000, %eax; ret", False),
+    ("f runs straight on", "test %eax, %eax; je 1f; nop; 1: ret", True),
+    ("f runs straight on", "0: test %eax, %eax; je 0b; ret", False),
+    ("f counts nothing", "incl 8(%rax); ret", True),
+    ("f counts nothing", "lock incl 8(%rax); ret", False),
+    ("f counts before h", "lock incl 8(%rax); call h; ret", True),
+    ("f counts before h", "je 1f; lock incl 8(%rax); 1: call h; ret", False),
+])
+def test_conditions(form: str, code: str, true: bool) -> None:
+    assert seen(f"fn f; {code}", form) is true
+
+
+def test_pieces_belong_to_a_function() -> None:
+    text = "fn f; test %eax, %eax; je f.cold; ret\nfn f.cold; call g; ret"
+    assert seen(text, "f calls g")
+    assert not seen(text, "f calls none of g")
+    part = "fn f; call f.part.0; call h; ret\nfn f.part.0; call g; ret"
+    assert seen(part, "f calls g")
+    # Whether the piece always does it is not known.
+    assert not seen(part, "f calls h without g")
+    assert not seen(part, "f calls g before h")
+
+
+def test_each_copy_of_a_function_counts() -> None:
+    text = "fn f.constprop.0; call g; ret\nfn f.constprop.1; call h; ret"
+    assert not seen(text, "f calls g")
+    assert not seen(text, "f calls none of g")
+    assert seen(text.replace("call h", "call g"), "f calls g")
+
+
+def test_code_without_a_name_that_a_function_jumps_to() -> None:
+    text = "fn f; jmp 1f; 0: ret\nfn x; ret; 1: call g; jmp 0b"
+    assert seen(text, "f calls g") and not seen(text, "x calls g")
+
+
+def test_of_names_the_first_that_is_there_is_meant() -> None:
+    text = "fn f; call g; ret\nfn e; call h; ret"
+    assert seen(text, "nil|f|e calls g") and not seen(text, "e|f calls g")
+    assert not seen(text, "nil calls g") and not seen(text, "nil calls none of g")
+
+
+def test_what_is_not_there() -> None:
+    assert seen("fn f; ret", "there is no e") and not seen("fn f; ret", "there is no e|f")
+    assert seen("fn f; ret", "there is e|f")
+    # The table of symbols has nothing that every kernel has: it is not whole.
+    image = assembled("fn f; ret")
+    assert not rules.fits("there is no e", Code(image)).true
+
+
+@pytest.mark.parametrize("config, name", [("CONFIG_LTO_CLANG_THIN=y\n", "f"),
+                                          (None, "f.llvm.123")])
+def test_what_may_be_inlined_anywhere_is_not_said_to_be_missing(config: str | None, name: str
+                                                                 ) -> None:
+    text = f"fn {name}; call h; ret"
+    assert seen(text, "f calls h", config)
+    for form in ("f calls none of g", "there is no e"):
+        assert not seen(text, form, config), form
+    assert seen("fn f; call h; ret", "f calls none of g", "CONFIG_LTO_NONE=y\n")
+
+
+def test_which_lock() -> None:
+    like = "fn like; lea 0x30(%rax), %rdi; call down_write; ret\n"
+    lock = "f calls down_write@like"
+    assert seen(like + "fn f; lea 0x30(%rbx), %rdi; call down_write; ret", lock)
+    assert seen(like + "fn f; lea 0x30(%rbx), %rax; mov %rax, %rdi; call down_write; ret", lock)
+    assert not seen(like + "fn f; lea 0x8(%rbx), %rdi; call down_write; ret", lock)
+    none = "f calls none of down_write@like"
+    assert seen(like + "fn f; mov 0x8(%rbx), %rdi; call down_write; ret", none)
+    # Which one it is, nobody knows.
+    hidden = like + "fn f; mov 0x8(%rsp), %rdi; call down_write; ret"
+    assert not seen(hidden, none) and not seen(hidden, lock)
+
+
+def test_what_is_counted_and_read() -> None:
+    text = "fn count; lock incl 0x20(%rdx,%rcx); ret\nfn put; lock decl 0x34(%rdi); ret\n"
+    assert seen(text, "count counts other than put")
+    assert not seen(text, "count counts what put counts")
+    reads = text + "fn f; mov 0x20(%rax), %eax; test %eax, %eax; ret"
+    assert seen(reads, "f reads what count counts")
+    assert seen(reads, "f reads nothing that put counts")
+    assert not seen(reads, "f reads nothing that nil counts")
+    assert not seen(text + "fn f; mov 0x20(%rsp), %eax; ret", "f reads what count counts")
+
+
+def test_a_flag_that_is_set_and_tested() -> None:
+    text = "fn f; orb $8, 0x21(%rdi); ret\nfn flush; testw $0x8f4, 0x20(%rdi); ret\n"
+    assert seen(text, "f sets what flush tests")
+    assert not seen(text, "flush sets what f tests")
+    assert not seen(text.replace("0x21", "0x28"), "f sets what flush tests")
+
+
+def test_each_call_must_be_followed() -> None:
+    form = "each g in f|e|nil comes to h"
+    good = "fn f; call g; call h; ret\nfn e; ret\n"
+    assert seen(good, form)
+    assert not seen(good.replace("fn e; ret", "fn e; call g; ret"), form)
+    assert not seen("fn f; ret\nfn e; ret", form)
+
+
+def test_static_branches() -> None:
+    """Where they lead is read from the table of the kernel."""
+    image = assembled(KERNEL + "fn f; 0: .byte 0x0f, 0x1f, 0x44, 0, 0; ret; call g; ret")
+    at = next(one.address for one in image.symbols if one.name == "f")
+    table = START + 0x10000
+    entry = b"".join(value.to_bytes(size, "little", signed=True) for value, size in (
+        (at - table, 4), (at + 6 - (table + 4), 4), (0, 8)))
+    assert not rules.fits("f calls g", Code(image)).true
+    told = dataclasses.replace(
+        image, sections=(*image.sections, Section(table, entry, False)),
+        symbols=(*image.symbols, Symbol("__start___jump_table", table, "D"),
+                 Symbol("__stop___jump_table", table + len(entry), "D")))
+    assert rules.fits("f calls g", Code(told)).true
+
+
+def test_config_and_architecture() -> None:
+    config = "CONFIG_NUMA=y\n# CONFIG_MIGRATION is not set\n"
+    assert seen("", "the config has NUMA", config)
+    assert seen("", "the config has none of MIGRATION|KSM", config)
+    assert not seen("", "the config has none of MIGRATION|NUMA", config)
+    assert not seen("", "the config has none of MIGRATION", None)       # it says nothing
+    assert seen("", "it is for x86_64") and seen("", "it is not for arm64")
+
+
+@pytest.mark.parametrize("form", ["f call g", "f calls", "", "f calls g; ", "f calls g and h",
+                                  "f calls g@", "there are f"])
+def test_a_form_that_says_nothing_is_refused(form: str) -> None:
+    with pytest.raises(LabError, match="no condition"):
+        rules.parse(form)
+
+
+def test_names_in_forms() -> None:
+    names = ("LOCK = g|h",)
+    assert rules.parse("f calls LOCK", names)[0].text == "f calls g|h"
+    assert rules.parse("f calls BLOCK", names)[0].text == "f calls BLOCK"
+    with pytest.raises(LabError, match="that is no name"):
+        rules.parse("f calls g", ("lock: g",))
+
+
+def test_code_that_cannot_be_read_is_one_clear_line() -> None:
+    image = dataclasses.replace(assembled(KERNEL), arch="riscv64")
+    with pytest.raises(LabError, match="vmlinuz: the code of riscv64 cannot be read.*KERNEL="):
+        Code(image)
+
+
+def astray(**binary: object) -> defects.Defect:
+    one = defects.load("pmd-share-migrate")
+    return dataclasses.replace(one, shares_tables=False, binary=defects.Binary(
+        look="f()", **binary))      # type: ignore[arg-type]
+
+
+def test_decisions() -> None:
+    image = Code(assembled(KERNEL + "fn f; call g; ret"))
+
+    def say(**binary: object) -> str:
+        return decide.decide(image, astray(**binary)).status
+    yes, no = ("f calls g",), ("f calls h",)
+    assert say(protected=yes, vulnerable=no) == PROTECTED
+    assert say(protected=no, vulnerable=yes) == VULNERABLE
+    assert say(protected=no, vulnerable=no) == UNKNOWN
+    assert say(protected=yes, vulnerable=yes) == UNKNOWN
+    assert say(protected=yes, unaffected=yes) == NOT_AFFECTED
+    assert say(undecided="flags") == UNKNOWN
+    said = decide.decide(image, astray(undecided="flags decide"))
+    assert said.why == "flags decide; look at f()"
+    assert decide.decide(image, dataclasses.replace(astray(), binary=None)).status == UNKNOWN
+    places = decide.decide(image, astray(protected=yes)).places
+    assert places == ("f+0x0 calls g",)
+
+
+def test_a_kernel_that_shares_no_table() -> None:
+    one = dataclasses.replace(astray(vulnerable=("f calls g",), undecided="flags"),
+                              shares_tables=True)
+    text = KERNEL + "fn f; call g; ret\nfn hugetlb_fault; ret\nfn huge_pmd_share; "
+    assert decide.decide(Code(assembled(text + "xor %eax, %eax; ret")), one).status \
+        == NOT_AFFECTED
+    assert decide.decide(Code(assembled(text + "call h; ret")), one).status == VULNERABLE
+
+
+def test_all_defects_say_what_code_tells_of_them() -> None:
+    known = [defects.load(name) for name in defects.names()]
+    assert [one.name for one in known if one.audit and not one.binary] == []
+    # None of them is protected by what is missing, or by what is just there.
+    for one in known:
+        for form in one.binary.protected if one.binary else ():
+            conditions = [each.text for each in rules.parse(form, one.binary.names)] \
+                if one.binary else []
+            assert any(" calls " in text and "none of" not in text and " no " not in text
+                       or " counts " in text or " reads what " in text or " uses " in text
+                       for text in conditions), (one.name, form)
+
+
+def test_an_empty_kernel_is_safe_of_nothing() -> None:
+    """One of which nothing is known but that it is a kernel: no row may be protected."""
+    image = Code(assembled(KERNEL))
+    for name in defects.names():
+        assert decide.decide(image, defects.load(name)).status != PROTECTED, name
+    bare = Code(dataclasses.replace(assembled(KERNEL), symbols=()))
+    for name in defects.names():
+        if name != "pmd-share-arm64-flush":
+            assert decide.decide(bare, defects.load(name)).status == UNKNOWN, name
+
+
+def finding(status: str, source: str) -> Finding:
+    return Finding("d", status, "why", (f"{source}:1",), ("a patch",) if status == VULNERABLE
+                   else (), source)
+
+
+@pytest.mark.parametrize("source, image, status, origin", [
+    (PROTECTED, PROTECTED, PROTECTED, BOTH),
+    (VULNERABLE, VULNERABLE, VULNERABLE, BOTH),
+    (PROTECTED, UNKNOWN, PROTECTED, SOURCE),
+    (UNKNOWN, PROTECTED, PROTECTED, BINARY),
+    (UNKNOWN, UNKNOWN, UNKNOWN, SOURCE),
+    (PROTECTED, VULNERABLE, VULNERABLE, BOTH),
+    (VULNERABLE, PROTECTED, VULNERABLE, BOTH),
+    (NOT_AFFECTED, PROTECTED, UNKNOWN, BOTH),
+    (VULNERABLE, NOT_AFFECTED, NOT_AFFECTED, BINARY),
+    (PROTECTED, NOT_AFFECTED, NOT_AFFECTED, BINARY),
+])
+def test_a_tree_and_its_image(source: str, image: str, status: str, origin: str) -> None:
+    tree = Audited("tree", "6.1.192", [finding(source, SOURCE)])
+    made = Audited("vmlinuz", "6.1.0-56-amd64", [finding(image, BINARY)], tree=False)
+    both = audit.both(tree, made).findings[0]
+    assert (both.status, both.source) == (status, origin)
+    if source != image and status != NOT_AFFECTED and UNKNOWN not in (source, image):
+        assert f"the source says {source} and the image {image}" in both.why
+
+
+def test_a_tree_of_another_version() -> None:
+    tree = Audited("tree", "6.12.117", [])
+    for release in ("6.1.0-56-amd64", "6.12.116", "5.10.0-46-amd64"):
+        with pytest.raises(LabError, match="name the tree that it was made from"):
+            audit.both(tree, Audited("vmlinuz", release, [], tree=False))
+    assert audit.both(tree, Audited("vmlinuz", "6.12.117+deb12-amd64", [], tree=False))
+
+
+KERNELS = [Audited("/boot/a", "6.1.0-1", [finding(PROTECTED, BINARY)], tree=False),
+           Audited("/boot/b", "6.1.0-2", [finding(VULNERABLE, BINARY)], tree=False),
+           Audited("/boot/c", error="/boot/c is no kernel", tree=False)]
+
+
+def test_nrpe() -> None:
+    assert audited.nrpe(KERNELS[:1]) == (
+        "MIGRATION OK - 6.1.0-1 has none of the defects | vulnerable=0 unknown=0", 0)
+    line, status = audited.nrpe(KERNELS)
+    assert status == 2 and line == (
+        "MIGRATION CRITICAL - 6.1.0-2 VULNERABLE: d; /boot/c cannot be read | "
+        "vulnerable=1 unknown=1")
+    assert audited.nrpe([KERNELS[0], KERNELS[2]])[1] == 3
+    blind = [Audited("t", "6.1", [finding(UNKNOWN, SOURCE)])]
+    assert audited.nrpe(blind) == (
+        "MIGRATION UNKNOWN - 6.1 unknown: d | vulnerable=0 unknown=1", 3)
+
+
+def test_prometheus() -> None:
+    lines = audited.prometheus(KERNELS).splitlines()
+    assert ('linux_page_migration_defect{kernel="6.1.0-2",path="/boot/b",defect="d",'
+            'status="vulnerable",from="binary"} 1') in lines
+    assert 'linux_page_migration_defect_read{path="/boot/c"} 0' in lines
+    odd = audited.prometheus([Audited('a"\\\n', "1", [finding(NOT_AFFECTED, BINARY)])])
+    assert r'path="a\"\\\n"' in odd and 'status="not_affected"' in odd
+
+
+def test_one_table_for_several() -> None:
+    said = audited.table(KERNELS)
+    assert "/boot/c is no kernel" in said and "Linux 6.1.0-2" in said
+    row = next(line for line in said.splitlines() if line.startswith("d "))
+    assert row.split() == ["d", "protected", "VULNERABLE"]
+
+
+def test_what_a_row_was_decided_from() -> None:
+    assert "protected     binary  d" in audited.summary(KERNELS[0])
+    # A tree's has no column that says the same in each row.
+    assert "protected     d" in audited.summary(Audited("t", "6.1", [finding(PROTECTED, SOURCE)]))
+    report = json.loads(json.dumps(audited.report(KERNELS[1])))
+    assert report["image"] == "/boot/b" and report["defects"][0]["from"] == "binary"
+    assert audited.report(KERNELS[2]) == {"image": "/boot/c", "error": "/boot/c is no kernel"}
+
+
+def test_which_images_are_meant(tmp_path: Path) -> None:
+    for name in ("vmlinuz-1", "vmlinuz-2", "config-1", "System.map-1", "vmlinuz-1.hmac"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "vmlinuz").symlink_to("vmlinuz-2")
+    named = [path.name for path in audit.images(str(tmp_path))]
+    assert named == ["vmlinuz-1", "vmlinuz-2"]
+    pair = f"{tmp_path}/vmlinuz-2 {tmp_path}/config-1"
+    assert [path.name for path in audit.images(pair)] == ["vmlinuz-2", "config-1"]
+    with pytest.raises(LabError, match="there is no"):
+        audit.images(f"{tmp_path}/none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LabError, match="has no kernel image"):
+        audit.images(str(tmp_path / "empty"))
