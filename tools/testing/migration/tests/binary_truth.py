@@ -10,6 +10,9 @@ they were when the image was made.  A base that Debian has no source of is looke
 --trees: DIR/4.14 and so on.  With --debian, also images of Debian's packages in that folder,
 vmlinuz-6.1.0-56-amd64, with config-6.1.0-56-amd64 beside it: their source is the base as it is.
 
+With --break, each call that a form of `protected` asks for is taken out of the code, all those of
+one function by another at a time, and the form must not fit any more: that is what a mutant does.
+
 It writes a table of how often each rule was right, unknown and wrong.  An image that was made
 without what the defect is in is "not affected" whatever its source says; that counts as right
 only if its .config says so, which the audit of an image does not read.  The exit status is 0 if
@@ -17,6 +20,7 @@ nothing was wrong.
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import re
@@ -33,7 +37,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from lab import base as bases, defect as defects     # noqa: E402
-from lab.binary import code, decide, image            # noqa: E402
+from lab.binary import code, decide, image, rules     # noqa: E402
 from lab.defect import Defect                         # noqa: E402
 from lab.errors import LabError, NoSource             # noqa: E402
 from lab.finding import NOT_AFFECTED, UNKNOWN         # noqa: E402
@@ -266,11 +270,43 @@ def made_without(defect: Defect, config: str, arch: str) -> bool:
                for form in forms)
 
 
+def broken(kernel: image.Image, read: code.Code) -> Iterator[tuple[str, str, bool]]:
+    """Each call that a form of `protected` asks for and finds, and whether it fits without."""
+    for defect in KNOWN:
+        assert defect.binary
+        for form in defect.binary.protected:
+            for place in rules.fits(form, read, defect.binary.names).places:
+                match = re.fullmatch(r"(\w+)\+0x[0-9a-f]+ calls (\w+)", place)
+                if match:
+                    spared = code.Code(without_calls(kernel, read, *match.groups()))
+                    yield defect.name, place, rules.fits(form, spared, defect.binary.names).true
+
+
+def without_calls(kernel: image.Image, read: code.Code, caller: str, callee: str) -> image.Image:
+    """The same code, with nothing where a function calls another."""
+    sections = list(kernel.sections)
+    for function in read.functions(caller):
+        for address, call in function.calls.items():
+            if callee not in call.names:
+                continue
+            size = function.code[address].size
+            at = next(number for number, one in enumerate(sections)
+                      if one.address <= address < one.address + len(one.data))
+            section = sections[at]
+            data = bytearray(section.data)
+            start = address - section.address
+            data[start:start + size] = b"\x90" * size       # nop
+            sections[at] = dataclasses.replace(section, data=bytes(data))
+    return dataclasses.replace(kernel, sections=tuple(sections))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("trees", "debian", "work"):
         parser.add_argument(f"--{name}", type=Path)
+    parser.add_argument("--break", action="store_true", dest="spoil",
+                        help="also take calls out, of images for x86_64")
     parser.add_argument("--rst", action="store_true", help="the table as reStructuredText")
     args = parser.parse_args()
     work = args.work or Path(tempfile.mkdtemp(prefix="lab-truth-"))
@@ -279,6 +315,7 @@ def main() -> int:
     counts: Counter[tuple[str, str]] = Counter()
     kernels: Counter[str] = Counter()
     wrong = []
+    spoilt = {False: 0, True: 0}
     for made in [*of_cache(sources), *(of_debian(args.debian, sources) if args.debian else ())]:
         try:
             kernel = image.load(made.image)
@@ -288,6 +325,11 @@ def main() -> int:
             continue
         truth = sources.findings(made.tree)
         kernels[kernel.arch] += 1
+        for name, place, fits in broken(kernel, read) if args.spoil and \
+                kernel.arch == "x86_64" else ():
+            spoilt[fits] += 1
+            if fits:
+                wrong.append(f"{name}: {made.image} ({made.what}): a form fits without {place}")
         for defect in KNOWN:
             said = decide.decide(read, defect)
             column = judged(said.status, truth[defect.name], defect, made.config, kernel.arch)
@@ -297,6 +339,9 @@ def main() -> int:
                              f"source {truth[defect.name]}: {said.why} {'; '.join(said.places)}")
     print("\n".join(table(counts, args.rst)))
     print(f"\n{', '.join(f'{number} images for {arch}' for arch, number in kernels.items())}")
+    if args.spoil:
+        print(f"{sum(spoilt.values())} times calls were taken out, and {spoilt[True]} times the "
+              "form of protected fitted all the same")
     for line in wrong:
         print(f"WRONG {line}", file=sys.stderr)
     return 1 if wrong or not kernels else 0

@@ -236,9 +236,10 @@ def _each_comes_to(image: Code, g: str, f: str, h: str) -> Seen:
     for one in [copy for name in _split(f) for copy in image.functions(name)]:
         firsts, seconds = (_calls(image, one, names) for names in (g, h))
         for call in firsts:
-            if not one.later([call]) & set(seconds):
+            found = [after for after in seconds if after in one.later([call])]
+            if not found:
                 return NOT_SEEN
-            places.append(_place(one, call))
+            places.append(_place(one, found[0]))
         if not one.whole:
             return NOT_SEEN
     return Seen(bool(places), tuple(places))
