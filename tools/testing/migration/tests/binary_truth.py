@@ -306,7 +306,7 @@ def main() -> int:
     for name in ("trees", "debian", "work"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--break", action="store_true", dest="spoil",
-                        help="also take calls out, of images for x86_64")
+                        help="also take calls out, of the first image of each release")
     parser.add_argument("--rst", action="store_true", help="the table as reStructuredText")
     args = parser.parse_args()
     work = args.work or Path(tempfile.mkdtemp(prefix="lab-truth-"))
@@ -315,7 +315,7 @@ def main() -> int:
     counts: Counter[tuple[str, str]] = Counter()
     kernels: Counter[str] = Counter()
     wrong = []
-    spoilt = {False: 0, True: 0}
+    spoilt, releases = {False: 0, True: 0}, set()
     for made in [*of_cache(sources), *(of_debian(args.debian, sources) if args.debian else ())]:
         try:
             kernel = image.load(made.image)
@@ -325,8 +325,10 @@ def main() -> int:
             continue
         truth = sources.findings(made.tree)
         kernels[kernel.arch] += 1
-        for name, place, fits in broken(kernel, read) if args.spoil and \
-                kernel.arch == "x86_64" else ():
+        # One of each release: the others differ from it in a few functions.
+        spoil = args.spoil and kernel.arch == "x86_64" and kernel.release not in releases
+        releases.add(kernel.release)
+        for name, place, fits in broken(kernel, read) if spoil else ():
             spoilt[fits] += 1
             if fits:
                 wrong.append(f"{name}: {made.image} ({made.what}): a form fits without {place}")
