@@ -31,11 +31,12 @@ FORM ?=
 FAST ?=
 ROUNDS ?=
 SCHEME ?=
+SERIES ?=
 
 # All of these go to each verb, which refuses what means nothing to it. What comes from the
 # environment is marked with `?`, and a verb that does not know it does without.
 VARIABLES := DEFECT BASE KERNEL IMAGE SYMBOLS BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
-	     AUDIT HARNESS FORM ROUNDS SCHEME FULL
+	     AUDIT HARNESS FORM ROUNDS SCHEME FULL SERIES
 quoted = '$(subst ','\'',$(1))'
 words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
 	$(filter command,$(firstword $(origin $(name)))),,?)=$($(name)))))
@@ -80,6 +81,7 @@ help:
 	@echo '  VARIANT=fixed                of shell and kselftest: vulnerable, fixed, series'
 	@echo '  MUTANT=name  RESUME=1        of mutants: this one; continue an interrupted run'
 	@echo '  ROUNDS=3                     of bench: boots of each kernel'
+	@echo '  SERIES=all|stable|selftests  of series: what is mailed on its own, a folder each'
 	@echo '  SCHEME=flush-6.12  FULL=1    of model: this one; also what takes long'
 	@echo '  AUDIT=json|nrpe|prometheus   of audit: for programs, Nagios, Prometheus'
 	@echo '  SYMBOLS=FILE                 of audit IMAGE=FILE: its System.map, where it has no names'

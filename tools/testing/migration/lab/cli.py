@@ -25,8 +25,10 @@ from lab.paths import REPO, replace
 from lab.progress import Progress
 from lab.tell import audited, docs, record, report, rst, text
 from lab.tell.audited import Audited
-from lab.verbs import audit, bench, guestrun, kselftest, model, mutants, prove, series
+from lab.verbs import (audit, bench, guestrun, kselftest, mailing, model, mutants, prove,
+                       series)
 from lab.wanted import BOOTS, DEFECT, MUTANT_BOOTS, ROUNDS, SERIES, Wanted
+from lab.words import plural
 
 # Exit status: 0 only for PROVED, and where each mutant was killed that can be; another verdict; an
 # error of the user's or the machine's.
@@ -243,11 +245,31 @@ def _kselftest_guest(args: argparse.Namespace, names: tuple[str, ...], progress:
                         lambda line: print(line, flush=True))
 
 
+def _mail(name: str, part: str, out: Path, tree: Path | None) -> int:
+    on = mailing.ground(tree) if tree else None
+    for made in mailing.write(name, out, part, on):
+        folder = made.patches[0].parent
+        print(f"{folder}: {plural(len(made.patches), 'patches')}")
+        to = f"$(cat {folder}/{mailing.RECIPIENTS}) " if (folder / mailing.RECIPIENTS).exists() \
+            else ""
+        print(f"  git send-email {to}{folder}/*.patch")
+        for mail in made.reports:
+            print(f"  before that, read {mail}")
+    if part != mailing.STABLE and not (on and on.commit):
+        print("For recipients name a kernel tree with KERNEL=, and for base-commit one that git "
+              "keeps.")
+    return 0
+
+
 def _series(args: argparse.Namespace, progress: Progress) -> int:
     if not args.output:
         raise LabError("name an empty folder for the series with O=")
     out = args.output.expanduser()
     name = args.base
+    if args.part and args.form:
+        raise LabError("SERIES= is of the usual form of the queue: leave FORM= out")
+    if args.part == mailing.STABLE and (args.base or args.kernel):
+        raise LabError("SERIES=stable is for all branches: leave BASE= and KERNEL= out")
     if args.kernel:
         tree = source.from_tree(args.kernel.expanduser(), args.base or None, progress)
         name = tree.base.name
@@ -257,8 +279,10 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
         progress.step(f"applying the series for {tree.base.name} to a copy of {tree.version}")
         series.check(tree, args.form)
         progress.done("every patch applies")
-    if not name:
+    if not name and args.part != mailing.STABLE:
         raise LabError("name a base with BASE=, or a tree that the series is for with KERNEL=")
+    if args.part:
+        return _mail(name, args.part, out, args.kernel and args.kernel.expanduser())
     made = series.write(name, out, args.form)
     for path in (made.cover, *made.patches, *made.reports):
         if path:

@@ -142,6 +142,11 @@ FORM = Option(
     "form", "FORM", "NAME",
     "another form of the fix, queue/<base>/series.<name>: unshare for 4.4 to 4.18, flush for 6.12 "
     "to 7.3; default: series. Example: --form flush")
+PART = Option(
+    "part", "SERIES", "NAME",
+    "what is mailed on its own: fixes, selftests, device, tracepoints, kunit or document; all of "
+    "these, or the fixes of all stable branches (stable), a folder each; default: all patches in "
+    "one folder, to be applied. Example: --part selftests")
 OUT = Option(
     "out", "OUT", "DIR",
     "the folder of the results; default: out/ in the repository. Example: --out /tmp/out",
@@ -226,11 +231,13 @@ VERBS = (
          (Option("base", "BASE", "VERSION", "the queue, as `list` names it; default: what the "
                  "version of --kernel says. Example: --base 4.14"),
           _but(KERNEL, "a kernel tree that the patches must apply to; it is only read. Default: "
-               "none, and nothing is checked. Example: --kernel ~/linux"), FORM,
+               "none, and nothing is checked. Example: --kernel ~/linux"), FORM, PART,
           _output("the folder that the patches go to, empty or new; must be named. "
                   "Example: --output /tmp/series")),
          ("series --base 4.14 --output /tmp/series",
-          "series --kernel ~/linux --output /tmp/series")),
+          "series --kernel ~/linux --output /tmp/series",
+          "series --kernel ~/linux --part all --output /tmp/series",
+          "series --part stable --output /tmp/stable")),
     Verb("kselftest", "build the selftests and run them on this machine, or in a guest",
          "On this machine, as root, with the kernel's own runner: it needs two NUMA nodes, or "
          "skips and says so. With --base or --kernel they run in the guest. Standard output is "

@@ -35,7 +35,7 @@ def test_every_queue_can_be_written(base: str, tmp_path: Path) -> None:
     total = len(wanted)
     assert len(made.patches) == total
     # What is for mainline does not say so.
-    lead = "PATCH" if base == "7.3" else f"PATCH {base}"
+    lead = "PATCH" if base == "7.3" else f"PATCH {base}.y"
     for number, (path, (name, text)) in enumerate(zip(made.patches, wanted), 1):
         assert path.name == f"{number:04}{name[4:]}"
         written = path.read_text(encoding="utf-8")
@@ -184,7 +184,7 @@ def test_git_reads_back_what_was_written(base: str, form: str, tmp_path: Path) -
     kept = [path.read_text(encoding="utf-8")
             for path in variant.series(base, f"series.{form}" if form else "series")]
     kept += [mail for _name, mail in ([] if form else testseries.patches(base))]
-    total, lead = len(made.patches), "PATCH" if base == "7.3" else f"PATCH {base}"
+    total, lead = len(made.patches), "PATCH" if base == "7.3" else f"PATCH {base}.y"
     for number, (path, text) in enumerate(zip(made.patches, kept, strict=True), 1):
         data = path.read_bytes()
         # RFC 5322, and 7 bits, as there is no header that says otherwise.
@@ -224,7 +224,8 @@ def test_a_subject_with_hyphens_is_read_back(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "letter").write_text(f"{long}\n\n{{shortlog}}\n")
     made = series.write("4.14", tmp_path / "out")
     assert made.cover
-    for path, tag in ((made.patches[0], "[PATCH 4.14] "), (made.cover, "[PATCH 4.14 0/1] ")):
+    for path, tag in ((made.patches[0], "[PATCH 4.14.y] "),
+                      (made.cover, "[PATCH 4.14.y 0/1] ")):
         assert mailinfo(path, tmp_path, "-k")["Subject"] == tag + long
 
 

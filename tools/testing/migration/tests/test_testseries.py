@@ -21,11 +21,11 @@ from lab.kernel import testseries, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
 from lab.tell import rst
-from lab.verbs import series
+from lab.verbs import mailing, series
 
 ROOM = testseries.ROOM
 BASES = testseries.names()
-NAMES = (ROOM / "series").read_text().split()
+NAMES = [name for name, _part in testseries.listed()]
 # As they are kept: for all bases, and those of one.
 STORED = sorted(ROOM.rglob("*.patch"))
 # What a kernel gets of the repository: all files below these.
@@ -71,8 +71,11 @@ def test_the_series_names_just_what_is_there() -> None:
     assert set(NAMES) == {path.name for path in STORED}
     assert [name[:5] for name in NAMES] == [f"{number:04}-" for number in
                                             range(1, len(NAMES) + 1)]
-    assert sorted(path.name for path in ROOM.iterdir() if path.suffix != ".patch") == \
-        sorted([*BASES, "config", "cover-letter", "series"])
+    parts = [mailing.FIXES, *testseries.parts()]
+    assert sorted(path.name for path in ROOM.iterdir() if path.suffix != ".patch"
+                  and not path.name.startswith("changes.")) == \
+        sorted([*BASES, "config", "cover-letter", "series",
+                *(f"cover-letter.{part}" for part in parts)])
     # For all bases, or for those that say so, and never both.
     for name in NAMES:
         assert (ROOM / name).exists() != bool(list(ROOM.glob(f"*/{name}"))), name
@@ -187,7 +190,7 @@ def test_mainline_is_not_named_in_the_subject(tmp_path: Path) -> None:
     older = series.write("6.12", tmp_path / "old").patches[0].read_text()
     total = len(variant.series("7.3")) + len(testseries.patches("7.3"))
     assert f"\nSubject: [PATCH 1/{total}] " in newest
-    assert "\nSubject: [PATCH 6.12 1/" in older
+    assert "\nSubject: [PATCH 6.12.y 1/" in older
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -518,7 +521,7 @@ ONE = "0001-mm-add-a-line.patch"
 def room(tmp_path: Path) -> Path:
     """A small one that is right."""
     (tmp_path / "7.3").mkdir()
-    (tmp_path / "series").write_text(f"{ONE}\n")
+    (tmp_path / "series").write_text(f"{ONE} one\n")
     (tmp_path / ONE).write_text(MAIL)
     return tmp_path
 
@@ -603,6 +606,18 @@ def test_files_alone_are_enough(room: Path) -> None:
 def test_a_patch_that_is_not_right(room: Path, text: str, reason: str) -> None:
     (room / ONE).write_text(text)
     with pytest.raises(LabError, match=re.escape(reason)):
+        testseries.patches("7.3", room)
+
+
+def test_parts(room: Path) -> None:
+    (room / "0002-mm-more.patch").write_text(MAIL)
+    (room / "series").write_text(f"{ONE} one\n0002-mm-more.patch\n")
+    assert testseries.parts(room) == ["one", "selftests"]
+    assert [path.name for path in testseries.files("7.3", room, "selftests")] == \
+        ["0002-mm-more.patch"]
+    assert len(testseries.files("7.3", room)) == 2
+    (room / "series").write_text(f"{ONE} one two\n")
+    with pytest.raises(LabError, match="a name, and perhaps a part, is wanted: 0001-mm"):
         testseries.patches("7.3", room)
 
 

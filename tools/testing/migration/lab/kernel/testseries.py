@@ -3,11 +3,14 @@
 
 They are in queue/tests/, as patches are elsewhere in queue/:
 
-    series              all of them, in order, one name a line
+    series              all of them, in order, one name a line, and behind it the part that it is
+                        of: what is mailed on its own.  Those without are selftests
     NNNN-subject.patch  in `git am` form, for all bases
     <base>/NNNN-...     the same for that base alone, where its own lines are others.  A patch that
                         is only in the folders of some bases is for no other base
     cover-letter        the title, an empty line, the text
+    cover-letter.<part> the same of that part alone, see lab/verbs/mailing.py
+    changes.<part>      what changed from one version of that to the next, once there is a second
     config              lines of .config for a kernel with all of them, to be booted
 
 A base that has no folder there gets none of them.
@@ -52,6 +55,7 @@ from lab.paths import REPO
 
 ROOM = REPO / "queue" / "tests"
 COVER = ROOM / "cover-letter"
+SELFTESTS = "selftests"
 _ZERO = "0" * 12
 
 
@@ -60,15 +64,31 @@ def names(room: Path = ROOM) -> list[str]:
     return [name for name in bases.names() if (room / name).is_dir()]
 
 
-def files(base: str, room: Path = ROOM) -> list[Path]:
+def listed(room: Path = ROOM) -> list[tuple[str, str]]:
+    """The names of all patches, in order, each with the part that it is of."""
+    found = []
+    for line in _read(room / "series").splitlines():
+        words = line.split()
+        if len(words) not in (1, 2):
+            raise LabError(f"{room / 'series'}: a name, and perhaps a part, is wanted: {line}")
+        found.append((words[0], words[1] if len(words) > 1 else SELFTESTS))
+    return found
+
+
+def parts(room: Path = ROOM) -> list[str]:
+    """What the patches can be mailed as, in the order in which they come."""
+    return list(dict.fromkeys(part for _name, part in listed(room)))
+
+
+def files(base: str, room: Path = ROOM, part: str = "") -> list[Path]:
     """The patches for `base` as they are kept, in order; none where it has none.
 
-    LabError where the series names one that is nowhere.
+    `part`: those of that part alone.  LabError where the series names one that is nowhere.
     """
     if base not in names(room):
         return []
     found = []
-    for name in _read(room / "series").split():
+    for name in [name for name, of in listed(room) if part in ("", of)]:
         here = [path for path in (room / base / name, room / name) if path.exists()]
         if here:
             found.append(here[0])
@@ -77,12 +97,12 @@ def files(base: str, room: Path = ROOM) -> list[Path]:
     return found
 
 
-def patches(base: str, room: Path = ROOM) -> list[tuple[str, str]]:
+def patches(base: str, room: Path = ROOM, part: str = "") -> list[tuple[str, str]]:
     """The patches for `base` in order, as file name and whole mail; none where it has none.
 
     LabError where something is missing in queue/tests/, or a diff makes a file that is here.
     """
-    return [(path.name, _mail(path, base)) for path in files(base, room)]
+    return [(path.name, _mail(path, base)) for path in files(base, room, part)]
 
 
 def adds(patch: Path) -> list[str]:

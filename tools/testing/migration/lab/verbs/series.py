@@ -52,37 +52,53 @@ def write(base: str, out: Path, form: str = "") -> Series:
     """
     if form and not variant.series(base, f"series.{form}"):
         raise LabError(f"FORM={form}: there is no queue/{base}/series.{form}")
-    if base not in _queues():
-        raise LabError(f"no series for {base}: there are {', '.join(_queues())} with the fixes, "
+    if base not in queues():
+        raise LabError(f"no series for {base}: there are {', '.join(queues())} with the fixes, "
                        f"{', '.join(testseries.names())} with the tests")
     queue = variant.series(base, f"series.{form}" if form else "series")
     added = [] if form else testseries.patches(base)
     # A fix comes before the test that fails without it.
-    patches = [(f"{number:04d}-{_bare(name)}.patch", text) for number, (name, text) in enumerate(
-        [(path.name, path.read_text(encoding="utf-8")) for path in queue] + added, 1)]
+    patches = [(path.name, path.read_text(encoding="utf-8")) for path in queue] + added
+    letter = testseries.COVER if added else COVER.with_suffix(f".{form}" if form else "")
+    return put(base, out, patches, letter, reports(base))
+
+
+def put(base: str, out: Path, patches: Sequence[tuple[str, str]], letter: Path,
+        told: dict[str, str], version: int = 1, end: str = "") -> Series:
+    """Write these patches for `base` to the folder `out`, with numbers, under a letter if any.
+
+    `told` are reports by the name of the defect, `version` is that of the series, and `end` comes
+    at the end of the letter.  LabError where `out` holds patches already.
+    """
+    patches = [(f"{number:04d}-{_bare(name)}.patch", text)
+               for number, (name, text) in enumerate(patches, 1)]
     out.mkdir(parents=True, exist_ok=True)
     if old := sorted([*out.glob("*.patch"), *out.glob("report-*.txt")]):
         raise LabError(f"{out} holds {old[0].name} already: name an empty folder with O=")
     mails = []
-    for name, text in reports(base).items():
+    for name, text in told.items():
         mails.append(out / f"report-{name}.txt")
         mails[-1].write_text(text, encoding="utf-8")
     total = len(patches)
-    # What is for mainline does not say so.
-    lead = "PATCH" if base == bases.names()[-1] else f"PATCH {base}"
+    words = ["PATCH", f"v{version}" if version > 1 else "", branch(base)]
+    lead = " ".join(word for word in words if word)
+    text_of_it = _letter(base, patches, letter)
     written = []
     for number, (name, text) in enumerate(patches, 1):
         dest = out / name
-        tag = f"[{lead} {number}/{total}]" if total > 1 else f"[{lead}]"
+        tag = f"[{lead} {number}/{total}]" if total > 1 or end else f"[{lead}]"
         dest.write_text(_subject(text, tag), encoding="utf-8")
         written.append(dest)
-    letter = _letter(base, patches,
-                     testseries.COVER if added else COVER.with_suffix(f".{form}" if form else ""))
-    if not letter:
+    if not text_of_it:
         return Series(None, tuple(written), tuple(mails))
     cover = out / "0000-cover-letter.patch"
-    cover.write_text(_cover(f"[{lead} 0/{total}]", letter, patches), encoding="utf-8")
+    cover.write_text(_cover(f"[{lead} 0/{total}]", text_of_it, patches) + end, encoding="utf-8")
     return Series(cover, tuple(written), tuple(mails))
+
+
+def branch(base: str) -> str:
+    """The stable branch of a base, as it is in the subject of a mail; "" for mainline."""
+    return "" if base == bases.names()[-1] else f"{base}.y"
 
 
 def about(report: str) -> dict[str, str]:
@@ -117,7 +133,7 @@ def check(source: Source, form: str = "") -> None:
         raise LabError(f"no series for {source.version} (base {name})")
 
 
-def _queues() -> list[str]:
+def queues() -> list[str]:
     """The bases that have a queue, oldest first."""
     return sorted((path.parent.name for path in variant.QUEUE.glob("*.*/series")),
                   key=lambda name: [int(part) for part in name.split(".")])
@@ -196,6 +212,8 @@ def _for(letter: str, names: set[str]) -> str:
             wanted[-1] = not wanted[-1]
         elif word == "#endif":
             wanted.pop()
+        elif word == "#after":          # of lab/verbs/mailing.py
+            pass
         elif all(wanted):
             kept.append(line)
     return "".join(kept)

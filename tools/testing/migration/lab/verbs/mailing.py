@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Writes what a kernel gets as it is mailed: one series a subject, each in a folder of its own.
+
+    fixes       queue/<base>, with the reports
+    selftests   and what else queue/tests/series names as a part
+    stable      the fixes of each stable branch, a folder a branch
+    all         for mainline, each of its parts, a folder a part
+
+The cover letter of a part is queue/tests/cover-letter.<part>.  A line `#after <part>` in it says
+that the patches need those of another part.  What is known of the tree goes to its end: its
+commit, and the patches that have to be there first.
+
+queue/tests/changes.<part> begins a second version.  It has the newest version first:
+
+    v2:
+    - what is another now
+"""
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.kernel import testseries, variant
+from lab.verbs import series
+
+FIXES, ALL, STABLE = "fixes", "all", "stable"
+_STABLE = ("--to=stable@vger.kernel.org", "--cc=linux-mm@kvack.org")
+RECIPIENTS = "recipients"
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The kernel tree that the patches are for."""
+
+    tree: Path
+    commit: str     # "" where git does not keep it
+
+    def maintainers(self) -> Path:
+        return self.tree / "scripts" / "get_maintainer.pl"
+
+
+def parts(base: str) -> list[str]:
+    """What there is to be mailed for a base."""
+    return [FIXES, *(testseries.parts() if base in testseries.names() else [])]
+
+
+def ground(tree: Path, touched: Sequence[str] = ()) -> Ground:
+    """A kernel tree, with its commit.  LabError where `touched` are not as that has them."""
+    top = _git(tree, "rev-parse", "--show-toplevel")
+    if not top or Path(top).resolve() != tree.resolve():
+        return Ground(tree, "")
+    if changed := _git(tree, "status", "--porcelain", "--untracked-files=no", "--", *touched):
+        raise LabError(f"{tree} has changes that are in no commit ({changed.split()[-1]}): commit "
+                       "or remove them, for the series is to name the commit that it is for")
+    return Ground(tree, _git(tree, "rev-parse", "HEAD"))
+
+
+def write(base: str, out: Path, part: str, on: Ground | None = None) -> list[series.Series]:
+    """Write the series that `part` names to `out`, or each to a folder there.
+
+    LabError where there is no such part, or a folder holds patches already.
+    """
+    if part == STABLE:
+        return [_one(name, out / series.branch(name), FIXES, None)
+                for name in series.queues() if series.branch(name)]
+    if base not in series.queues():
+        raise LabError(f"no series for {base}: there are {', '.join(series.queues())}")
+    have = parts(base)
+    if part == ALL:
+        return [_one(base, out / name, name, on) for name in have]
+    if part not in have:
+        raise LabError(f"SERIES={part}: for {base} there are {', '.join([*have, ALL, STABLE])}")
+    return [_one(base, out, part, on)]
+
+
+def patches(base: str, part: str) -> list[tuple[str, str]]:
+    """The patches of a part, as file name and whole mail."""
+    if part == FIXES:
+        return [(path.name, path.read_text(encoding="utf-8")) for path in variant.series(base)]
+    return testseries.patches(base, part=part)
+
+
+def first(base: str, part: str) -> list[str]:
+    """The parts that have to be applied before this one."""
+    letter = letter_of(base, part)
+    text = letter.read_text(encoding="utf-8") if letter.exists() else ""
+    found = re.findall(r"(?m)^#after (\S+)$", text)
+    if wrong := set(found) - set(parts(base)):
+        raise LabError(f"{letter}: #after {min(wrong)}: there is no such part")
+    return found
+
+
+def letter_of(base: str, part: str) -> Path:
+    """The cover letter of a part, which need not be there."""
+    if part == FIXES and series.branch(base):
+        return series.COVER
+    return testseries.COVER.with_name(f"{testseries.COVER.name}.{part}")
+
+
+def _one(base: str, out: Path, part: str, on: Ground | None) -> series.Series:
+    mails, needs = patches(base, part), first(base, part)
+    version, changes = _changes(part)
+    end = changes
+    if on and on.commit:
+        end += f"\nbase-commit: {on.commit}\n"
+    elif not series.branch(base):
+        end += f"\nbase: Linux {base}\n"
+    for need in needs:
+        end += "".join(f"prerequisite-patch-id: {_patch_id(text)}\n"
+                       for _name, text in patches(base, need))
+    told = series.reports(base) if part == FIXES else {}
+    made = series.put(base, out, mails, letter_of(base, part), told, version, end)
+    if on and on.maintainers().is_file():
+        before = [text for need in needs for _name, text in patches(base, need)]
+        lines = _recipients(on, before, mails)
+    else:
+        lines = []
+    if series.branch(base) and part == FIXES:
+        lines = list(dict.fromkeys([*_STABLE, *lines]))
+    if lines:
+        (out / RECIPIENTS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return made
+
+
+def _changes(part: str) -> tuple[int, str]:
+    """The version of a part, and what its letter says of the versions before."""
+    path = testseries.ROOM / f"changes.{part}"
+    if not path.exists():
+        return 1, ""
+    text = path.read_text(encoding="utf-8").strip()
+    versions = [int(number) for number in re.findall(r"(?m)^v(\d+):$", text)]
+    if not versions or versions != list(range(versions[0], 1, -1)) or not text.startswith("v"):
+        raise LabError(f"{path}: sections v3:, v2: are wanted, the newest first, down to v2")
+    said = re.sub(r"(?m)^v(\d+):$", lambda one: f"Changes since v{int(one[1]) - 1}:", text)
+    return versions[0], f"\n{said}\n"
+
+
+def _patch_id(mail: str) -> str:
+    done = subprocess.run(["git", "patch-id", "--stable"], input=mail, text=True, cwd="/",
+                          encoding="utf-8", capture_output=True, check=False)
+    if done.returncode != 0 or not done.stdout:
+        raise LabError(f"git patch-id failed: {done.stderr.strip()}")
+    return done.stdout.split()[0]
+
+
+def _recipients(on: Ground, before: Sequence[str], mails: Sequence[tuple[str, str]]) -> list[str]:
+    """Options of git send-email, as the tree's MAINTAINERS says with what the patches add to it."""
+    with tempfile.TemporaryDirectory(prefix="lab-mail-") as folder:
+        work = Path(folder)
+        file = work / "MAINTAINERS"
+        file.write_bytes((on.tree / "MAINTAINERS").read_bytes())
+        for text in [*before, *(text for _name, text in mails)]:
+            done = subprocess.run(["git", "apply", "--include=MAINTAINERS", "-"], input=text,
+                                  text=True, encoding="utf-8", cwd=work, capture_output=True,
+                                  check=False, env=_nowhere(work))
+            if done.returncode != 0:
+                raise LabError(f"MAINTAINERS of {on.tree} does not take the patches: "
+                               f"{done.stderr.strip()}")
+        names = []
+        for name, text in mails:
+            (work / name).write_text(text, encoding="utf-8")
+            names.append(name)
+
+        def ask(*words: str) -> list[str]:
+            done = subprocess.run(
+                ["perl", str(on.maintainers()), "--no-tree", "--no-git", "--no-git-fallback",
+                 "--no-rolestats", "--no-n", "--mpath", str(file), *words, *names], cwd=work,
+                text=True, encoding="utf-8", capture_output=True, check=False)
+            if done.returncode != 0:
+                raise LabError(f"{on.maintainers()} failed: {done.stderr.strip()}")
+            return [line for line in done.stdout.splitlines() if "@" in line]
+
+        to = ask("--no-l", "--no-r")
+        return [*(f"--to={one}" for one in to),
+                *(f"--cc={one}" for one in ask() if one not in to)]
+
+
+def _nowhere(folder: Path) -> dict[str, str]:
+    """An environment in which a folder is in no repository."""
+    return {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)}
+
+
+def _git(tree: Path, *words: str) -> str:
+    """What git says of a tree; nothing where it is none of git's."""
+    done = subprocess.run(["git", "-C", str(tree), *words], text=True, encoding="utf-8",
+                          capture_output=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""

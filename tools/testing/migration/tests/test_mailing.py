@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-2.0
+"""make series SERIES=: one series a subject, each as its reviewers want it."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import debian_tree, make, refused
+from test_series import mailinfo
+from trees import git
+
+from lab.errors import LabError
+from lab.kernel import testseries, variant
+from lab.verbs import mailing, series
+
+BASES = testseries.names()
+PARTS = ["fixes", "selftests", "device", "tracepoints", "kunit", "document"]
+CASES = [(base, part) for base in BASES for part in PARTS]
+STABLE = [base for base in series.queues() if base != "7.3"]
+
+
+def test_the_parts_are_all_there_is() -> None:
+    assert mailing.parts("7.3") == PARTS and mailing.parts("4.14") == ["fixes"]
+    for base in BASES:
+        assert [name for part in PARTS[1:] for name, _text in mailing.patches(base, part)] == \
+            [name for name, _text in testseries.patches(base)]
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Per base: a repository of the files as released that any part changes, and the scripts."""
+    made: dict[str, Path] = {}
+
+    def get(base: str) -> Path:
+        if base not in made:
+            source = debian_tree(base)
+            repo = tmp_path_factory.mktemp(f"linux-{base}")
+            mails = [text for part in PARTS for _name, text in mailing.patches(base, part)]
+            touched = {path for mail in mails for path in re.findall(r"(?m)^--- a/(\S+)$", mail)}
+            with source.kept.scratch(source.pristine) as scratch:
+                scratch.take_out([*touched, "MAINTAINERS", "scripts/get_maintainer.pl"])
+                shutil.copytree(scratch.files, repo, dirs_exist_ok=True)
+            git(repo, "init", "-q")
+            git(repo, "add", "-A", "-f")
+            git(repo, "commit", "-qm", "released")
+            git(repo, "tag", "released")
+            made[base] = repo
+        git(made[base], "checkout", "-q", "-f", "-B", "work", "released")
+        git(made[base], "clean", "-q", "-f", "-d", "-x")
+        return made[base]
+
+    return get
+
+
+@pytest.mark.parametrize("base, part", CASES)
+def test_each_applies_alone(base: str, part: str, pristine: Callable[[str], Path], tmp_path: Path
+                            ) -> None:
+    """On the released files, or on those with what its letter says."""
+    repo = pristine(base)
+    needs = mailing.first(base, part)
+    assert needs == (["selftests"] if part == "device" else [])
+    for need in needs:
+        git(repo, "am", "-q", *mailing.write(base, tmp_path / need, need)[0].patches)
+    [made] = mailing.write(base, tmp_path / part, part)
+    git(repo, "am", "-q", "-s", *made.patches)
+    assert git(repo, "log", "--format=%b", f"-{len(made.patches)}").count("Signed-off-by: A") == \
+        len(made.patches)
+
+
+@pytest.mark.parametrize("base, part", CASES)
+def test_it_says_what_it_is_for(base: str, part: str, pristine: Callable[[str], Path],
+                                tmp_path: Path) -> None:
+    on = mailing.ground(pristine(base))
+    assert re.fullmatch("[0-9a-f]{40}", on.commit)
+    [made] = mailing.write(base, tmp_path / part, part, on)
+    lines = (tmp_path / part / mailing.RECIPIENTS).read_text().splitlines()
+    assert len(set(lines)) == len(lines)
+    assert all(re.fullmatch(r"--(to|cc)=\S+@\S+", line) for line in lines), lines
+    assert "--cc=linux-mm@kvack.org" in lines
+    if part in ("fixes", "selftests", "tracepoints", "kunit", "document"):
+        # Who knows the code; the second came after 6.12.
+        known = ["muchun.song@linux.dev"] + ["osalvador@suse.de"] * (base == "7.3")
+        assert {f"--to={name}" for name in known} <= set(lines)
+    if part in ("selftests", "device"):
+        assert "--cc=linux-kselftest@vger.kernel.org" in lines
+    assert ("--to=stable@vger.kernel.org" in lines) == (part == "fixes" and base != "7.3")
+    if made.cover is None:
+        assert (base, part) == ("6.12", "fixes")
+        return
+    text = made.cover.read_text(encoding="utf-8")
+    assert text.count(f"\nbase-commit: {on.commit}\n") == 1
+    assert not re.search(r"(?m)[{}]|^#|^base: ", text)
+    needs = [mail for need in mailing.first(base, part)
+             for _name, mail in mailing.patches(base, need)]
+    assert text.count("\nprerequisite-patch-id: ") == len(needs)
+    total = len(made.patches)
+    lead = "PATCH" if base == "7.3" else f"PATCH {base}.y"
+    assert f"\nSubject: [{lead} 0/{total}] " in text
+    for number, path in enumerate(made.patches, 1):
+        tag = f"[{lead} {number}/{total}] "
+        assert mailinfo(path, tmp_path, "-k")["Subject"].startswith(tag)
+    # What is read: without headers, and what is counted.
+    body = text.split("\n\n", 1)[1].split("\n MAINTAINERS ")[0]
+    body = re.split(r"(?m)^ \S+ +\| +\d+ \+", body)[0]
+    assert len(body.strip().splitlines()) < 60
+    assert max(map(len, text.splitlines())) <= 81
+    # What was seen, and how to see it again.
+    assert re.search(r"(?m)^  (make |tools/testing/|tests/)", body)
+
+
+def test_a_tree_with_changes_is_refused(pristine: Callable[[str], Path]) -> None:
+    repo = pristine("7.3")
+    assert mailing.ground(repo).commit
+    (repo / "MAINTAINERS").write_text("x")
+    with pytest.raises(LabError, match=r"has changes that are in no commit \(MAINTAINERS\)"):
+        mailing.ground(repo)
+    assert mailing.ground(repo, ["mm"]).commit
+
+
+def test_a_tree_that_git_does_not_keep_has_no_commit(tmp_path: Path) -> None:
+    assert mailing.ground(tmp_path) == mailing.Ground(tmp_path, "")
+    # Nor has a folder of some repository.
+    (tmp_path / "linux").mkdir()
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "x")
+    assert mailing.ground(tmp_path / "linux").commit == ""
+    [made] = mailing.write("7.3", tmp_path / "s", "kunit", mailing.ground(tmp_path / "linux"))
+    assert made.cover and "\nbase: Linux 7.3\n" in made.cover.read_text(encoding="utf-8")
+    assert not (tmp_path / "s" / mailing.RECIPIENTS).exists()
+
+
+def test_a_second_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = tmp_path / "tests"
+    shutil.copytree(testseries.ROOM, room)
+    monkeypatch.setattr(testseries, "ROOM", room)
+    monkeypatch.setattr(testseries, "COVER", room / "cover-letter")
+    (room / "changes.kunit").write_text("v3:\n- shorter\n\nv2:\n- one case more\n")
+    [made] = mailing.write("7.3", tmp_path / "s", "kunit")
+    assert made.cover
+    text = made.cover.read_text(encoding="utf-8")
+    assert "\nSubject: [PATCH v3 0/1] " in text
+    assert "\nSubject: [PATCH v3 1/1] " in made.patches[0].read_text(encoding="utf-8")
+    assert "\nChanges since v2:\n- shorter\n\nChanges since v1:\n- one case more\n" in text
+    [other] = mailing.write("7.3", tmp_path / "other", "document")
+    assert other.cover and "\nSubject: [PATCH 0/1] " in other.cover.read_text(encoding="utf-8")
+    for number, wrong in enumerate(("", "- shorter\n", "v2:\n- a\n\nv3:\n- b\n", "v3:\n- a\n")):
+        (room / "changes.kunit").write_text(wrong)
+        with pytest.raises(LabError, match="changes.kunit: sections v3:, v2: are wanted"):
+            mailing.write("7.3", tmp_path / f"s{number}", "kunit")
+
+
+def test_a_letter_that_wants_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                               ) -> None:
+    monkeypatch.setattr(testseries, "COVER", tmp_path / "cover-letter")
+    (tmp_path / "cover-letter.kunit").write_text("title\n\n#after nothing\ntext\n")
+    with pytest.raises(LabError, match="cover-letter.kunit: #after nothing: there is no such part"):
+        mailing.write("7.3", tmp_path / "s", "kunit")
+
+
+# ---- stable --------------------------------------------------------------------------------
+
+
+def test_the_branches_of_stable(tmp_path: Path) -> None:
+    done = make("series", "SERIES=stable", f"O={tmp_path}/s")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == \
+        sorted(f"{base}.y" for base in STABLE)
+    for base in STABLE:
+        folder = tmp_path / "s" / f"{base}.y"
+        mails = sorted(folder.glob("0*.patch"))
+        total = len(variant.series(base))
+        tags = {f"[PATCH {base}.y {number}/{total}]" for number in range(total + 1)} \
+            if total > 1 else {f"[PATCH {base}.y]"}
+        found = {re.findall(r"(?m)^Subject: (\[.*?\])", path.read_text(encoding="utf-8"))[0]
+                 for path in mails}
+        assert found <= tags and len(found) >= total
+        assert (folder / mailing.RECIPIENTS).read_text().startswith("--to=stable@vger.kernel.org\n")
+        assert f"$(cat {folder}/recipients) {folder}/*.patch" in done.stdout
+
+
+@pytest.mark.parametrize("base", STABLE)
+def test_each_patch_says_what_it_is_upstream(base: str) -> None:
+    """The commit, and what differs; or what upstream has in place of it, if anything."""
+    for path in variant.series(base):
+        text = path.read_text(encoding="utf-8").partition("\ndiff --git ")[0].split("\n\n", 1)[1]
+        notes = " ".join(" ".join(re.findall(r"(?ms)^\[ .*? \]$", text)).split())
+        upstream = re.match(r"commit [0-9a-f]{40} upstream\.\n\n", text)
+        assert upstream or re.search(r"[Uu]pstream|Independent implementation|commit [0-9a-f]{12}",
+                                     notes), path
+        # Not where there is none: upstream goes first, and says what differs below.
+        assert "upstream." not in text.partition("\n")[0] or upstream, path
+        assert re.search(r"(?m)^Cc: stable@vger\.kernel\.org", text), path
+
+
+# ---- errors --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words, reason", [
+    (["BASE=7.3", "SERIES=none"], "SERIES=none: for 7.3 there are fixes, selftests, device"),
+    (["BASE=4.14", "SERIES=kunit"], "SERIES=kunit: for 4.14 there are fixes, all, stable"),
+    (["SERIES=fixes"], "name a base with BASE="),
+    (["BASE=7.3", "SERIES=stable"], "SERIES=stable is for all branches"),
+    (["BASE=7.3", "FORM=flush", "SERIES=fixes"], "leave FORM= out"),
+    (["BASE=2.6.35", "SERIES=fixes"], "no series for 2.6.35"),
+])
+def test_errors_are_one_line(words: list[str], reason: str, tmp_path: Path) -> None:
+    assert reason in refused("series", *words, f"O={tmp_path}/s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    for _time in range(2):
+        done = make("series", "BASE=7.3", "SERIES=all", f"O={tmp_path}/s")
+    assert done.returncode != 0 and "name an empty folder with O=" in done.stderr
