@@ -163,6 +163,31 @@ static void adjust_range_case(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, end, c->want_end);
 }
 
+/*
+ * A range that ends before it begins is none, and nobody asks for one. What
+ * comes out of it is of no use, but lies in the VMA's PUDs.
+ */
+static void adjust_range_reversed(struct kunit *test)
+{
+	struct vm_area_struct vma;
+	unsigned long start, end;
+
+	make_vma(&vma, SHARED, AT(4, 0), AT(6, 0));
+	start = AT(5, 2);
+	end = AT(4, 1);
+	adjust_range_if_pmd_sharing_possible(&vma, &start, &end);
+	KUNIT_EXPECT_GE(test, start, AT(4, 0));
+	KUNIT_EXPECT_LE(test, end, AT(6, 0));
+
+	/* Where nothing can be shared it stays as it is. */
+	make_vma(&vma, PRIVATE, AT(4, 0), AT(6, 0));
+	start = AT(5, 2);
+	end = AT(4, 1);
+	adjust_range_if_pmd_sharing_possible(&vma, &start, &end);
+	KUNIT_EXPECT_EQ(test, start, AT(5, 2));
+	KUNIT_EXPECT_EQ(test, end, AT(4, 1));
+}
+
 /* What has to come out, PUD by PUD. */
 static void widen(struct vm_area_struct *vma, unsigned long *start,
 		  unsigned long *end)
@@ -437,7 +462,7 @@ static void shareable_flags(struct kunit *test)
 		const vm_flags_t flag = BIT(bit);
 		const bool locked = flag & VM_LOCKED_MASK;
 
-		/* Cannot be set where soft-dirty is not supported. */
+		/* Has a case of its own. */
 		if (flag & VM_SOFTDIRTY)
 			continue;
 		make_vma(&svma, SHARED ^ flag, AT(11, 0), AT(12, 0));
@@ -454,9 +479,35 @@ static void shareable_flags(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, shareable(&svma, &vma, AT(4, 5)), AT(11, 5));
 }
 
+/*
+ * A new VMA is soft-dirty, and one whose process wrote to /proc/PID/clear_refs
+ * is not any more. Nothing of hugetlb pages is tracked that way, but the flag
+ * counts like any other: such a process no longer shares with new ones.
+ */
+static void shareable_soft_dirty(struct kunit *test)
+{
+	struct vm_area_struct svma, vma;
+
+#ifdef pgtable_supports_soft_dirty
+	if (!pgtable_supports_soft_dirty())
+		kunit_skip(test, "the CPU has no soft-dirty bit");
+#endif
+	if (!VM_SOFTDIRTY)
+		kunit_skip(test, "no CONFIG_MEM_SOFT_DIRTY");
+
+	make_vma(&vma, SHARED | VM_SOFTDIRTY, AT(4, 0), AT(5, 0));
+	make_vma(&svma, SHARED | VM_SOFTDIRTY, AT(11, 0), AT(12, 0));
+	KUNIT_EXPECT_EQ(test, shareable(&svma, &vma, AT(4, 5)), AT(11, 5));
+
+	make_vma(&svma, SHARED, AT(11, 0), AT(12, 0));
+	KUNIT_EXPECT_EQ(test, shareable(&svma, &vma, AT(4, 5)), 0);
+	KUNIT_EXPECT_EQ(test, shareable(&vma, &svma, AT(11, 5)), 0);
+}
+
 static struct kunit_case hugetlb_pmd_share_cases[] = {
 	KUNIT_CASE_PARAM(adjust_range_case, adjust_gen_params),
 	KUNIT_CASE(adjust_range_everywhere),
+	KUNIT_CASE(adjust_range_reversed),
 	KUNIT_CASE(range_in_vma_edges),
 	KUNIT_CASE(want_share_whole_puds_only),
 	KUNIT_CASE(want_share_flags),
@@ -465,6 +516,7 @@ static struct kunit_case hugetlb_pmd_share_cases[] = {
 	KUNIT_CASE(shareable_whole_puds_only),
 	KUNIT_CASE(shareable_lock),
 	KUNIT_CASE(shareable_flags),
+	KUNIT_CASE(shareable_soft_dirty),
 	{}
 };
 

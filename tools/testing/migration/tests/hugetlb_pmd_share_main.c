@@ -185,6 +185,10 @@ static void expect_eq(struct kunit *test, unsigned long a, unsigned long b,
 	expect(test, !(x), __LINE__, #x " is true: ", __VA_ARGS__)
 #define KUNIT_EXPECT_EQ(test, a, b)						\
 	expect_eq(test, a, b, __LINE__, #a " is not " #b)
+#define KUNIT_EXPECT_GE(test, a, b)						\
+	expect(test, (a) >= (b), __LINE__, #a " is less than " #b, " ")
+#define KUNIT_EXPECT_LE(test, a, b)						\
+	expect(test, (a) <= (b), __LINE__, #a " is more than " #b, " ")
 #define KUNIT_EXPECT_EQ_MSG(test, a, b, ...)					\
 	expect(test, (a) == (b), __LINE__, #a " is not " #b ": ", __VA_ARGS__)
 #define KUNIT_ASSERT_TRUE_MSG(test, x, ...)					\

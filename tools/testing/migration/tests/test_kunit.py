@@ -94,6 +94,7 @@ def test_they_pass(functions: str, tmp_path: Path) -> None:
     ("svm_flags = svma->vm_flags & ~VM_LOCKED_MASK", "svm_flags = svma->vm_flags"),
     ("vma->vm_flags & ~VM_LOCKED_MASK", "vma->vm_flags & ~VM_LOCKED"),
     ("vma->vm_flags & ~VM_LOCKED_MASK", "vma->vm_flags & ~(VM_LOCKED_MASK | VM_WRITE)"),
+    ("vma->vm_flags & ~VM_LOCKED_MASK", "vma->vm_flags & ~(VM_LOCKED_MASK | VM_SOFTDIRTY)"),
     ("!range_in_vma(svma, sbase, s_end) ||", ""),
     ("range_in_vma(svma, sbase, s_end)", "range_in_vma(svma, saddr, s_end)"),
     ("range_in_vma(svma, sbase, s_end)", "range_in_vma(svma, sbase, saddr)"),
