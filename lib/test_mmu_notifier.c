@@ -29,11 +29,14 @@
  * hugetlb_pmd_notifier.c, in the same folder, for the second.
  */
 #include <linux/atomic.h>
+#include <linux/capability.h>
 #include <linux/cpumask.h>
 #include <linux/delay.h>
 #include <linux/err.h>
 #include <linux/fs.h>
+#include <linux/irqflags.h>
 #include <linux/kthread.h>
+#include <linux/memory_hotplug.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
@@ -48,17 +51,17 @@
 
 #include "test_mmu_notifier_uapi.h"
 
-static void device_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
-			      unsigned long start, unsigned long end);
-static void device_release(struct mmu_notifier *mn, struct mm_struct *mm);
-static void slow_end(struct mmu_notifier *mn, unsigned long start,
-		     unsigned long end);
-static void record_start(struct mmu_notifier *mn, unsigned long start,
-			 unsigned long end, bool blockable);
-static void record_end(struct mmu_notifier *mn, unsigned long start,
-		       unsigned long end, bool blockable);
-static void record_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
-			      unsigned long start, unsigned long end);
+static void tmn_device_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
+				  unsigned long start, unsigned long end);
+static void tmn_device_release(struct mmu_notifier *mn, struct mm_struct *mm);
+static void tmn_slow_end(struct mmu_notifier *mn, unsigned long start,
+			 unsigned long end);
+static void tmn_record_start(struct mmu_notifier *mn, unsigned long start,
+			     unsigned long end, bool blockable);
+static void tmn_record_end(struct mmu_notifier *mn, unsigned long start,
+			   unsigned long end, bool blockable);
+static void tmn_record_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
+				  unsigned long start, unsigned long end);
 
 #ifndef IN_TREE
 /*
@@ -88,29 +91,29 @@ static void record_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
  * What unmaps a small page by its reverse mapping calls this and not the other:
  * without it, the page would be freed under an entry.
  */
-static void device_invalidate_page(struct mmu_notifier *mn,
-				   struct mm_struct *mm, unsigned long address)
+static void tmn_device_invalidate_page(struct mmu_notifier *mn,
+				       struct mm_struct *mm, unsigned long address)
 {
-	device_invalidate(mn, mm, address, address + PAGE_SIZE);
+	tmn_device_invalidate(mn, mm, address, address + PAGE_SIZE);
 }
 
-static void record_invalidate_page(struct mmu_notifier *mn,
-				   struct mm_struct *mm, unsigned long address)
+static void tmn_record_invalidate_page(struct mmu_notifier *mn,
+				       struct mm_struct *mm, unsigned long address)
 {
-	record_invalidate(mn, mm, address, address + PAGE_SIZE);
+	tmn_record_invalidate(mn, mm, address, address + PAGE_SIZE);
 }
 #endif
 
-static const struct mmu_notifier_ops device_ops = {
-	.release = device_release,
+static const struct mmu_notifier_ops tmn_device_ops = {
+	.release = tmn_device_release,
 #if SINCE_6_6
-	.arch_invalidate_secondary_tlbs = device_invalidate,
+	.arch_invalidate_secondary_tlbs = tmn_device_invalidate,
 #else
 	/* The same by its first name. The end of a range calls it as well. */
-	.invalidate_range = device_invalidate,
+	.invalidate_range = tmn_device_invalidate,
 #endif
 #if !SINCE_4_13
-	.invalidate_page = device_invalidate_page,
+	.invalidate_page = tmn_device_invalidate_page,
 #endif
 };
 
@@ -119,78 +122,78 @@ static const struct mmu_notifier_ops device_ops = {
 #endif
 
 #if SINCE_5_0
-static void slow_range_end(struct mmu_notifier *mn,
-			   const struct mmu_notifier_range *range)
+static void tmn_slow_range_end(struct mmu_notifier *mn,
+			       const struct mmu_notifier_range *range)
 {
 	if (mmu_notifier_range_blockable(range))
-		slow_end(mn, range->start, range->end);
+		tmn_slow_end(mn, range->start, range->end);
 }
 
-static int record_range_start(struct mmu_notifier *mn,
-			      const struct mmu_notifier_range *range)
+static int tmn_record_range_start(struct mmu_notifier *mn,
+				  const struct mmu_notifier_range *range)
 {
 	bool blockable = mmu_notifier_range_blockable(range);
 
-	record_start(mn, range->start, range->end, blockable);
+	tmn_record_start(mn, range->start, range->end, blockable);
 	return 0;
 }
 
-static void record_range_end(struct mmu_notifier *mn,
-			     const struct mmu_notifier_range *range)
+static void tmn_record_range_end(struct mmu_notifier *mn,
+				 const struct mmu_notifier_range *range)
 {
 	bool blockable = mmu_notifier_range_blockable(range);
 
-	record_end(mn, range->start, range->end, blockable);
+	tmn_record_end(mn, range->start, range->end, blockable);
 }
 #else
-static void slow_range_end(struct mmu_notifier *mn, struct mm_struct *mm,
-			   unsigned long start, unsigned long end)
+static void tmn_slow_range_end(struct mmu_notifier *mn, struct mm_struct *mm,
+			       unsigned long start, unsigned long end)
 {
-	slow_end(mn, start, end);
+	tmn_slow_end(mn, start, end);
 }
 
 #if SINCE_4_19
-static int record_range_start(struct mmu_notifier *mn, struct mm_struct *mm,
-			      unsigned long start, unsigned long end,
-			      bool blockable)
+static int tmn_record_range_start(struct mmu_notifier *mn, struct mm_struct *mm,
+				  unsigned long start, unsigned long end,
+				  bool blockable)
 {
-	record_start(mn, start, end, blockable);
+	tmn_record_start(mn, start, end, blockable);
 	return 0;
 }
 #else
-static void record_range_start(struct mmu_notifier *mn, struct mm_struct *mm,
-			       unsigned long start, unsigned long end)
+static void tmn_record_range_start(struct mmu_notifier *mn, struct mm_struct *mm,
+				   unsigned long start, unsigned long end)
 {
-	record_start(mn, start, end, true);
+	tmn_record_start(mn, start, end, true);
 }
 #endif
 
-static void record_range_end(struct mmu_notifier *mn, struct mm_struct *mm,
-			     unsigned long start, unsigned long end)
+static void tmn_record_range_end(struct mmu_notifier *mn, struct mm_struct *mm,
+				 unsigned long start, unsigned long end)
 {
-	record_end(mn, start, end, true);
+	tmn_record_end(mn, start, end, true);
 }
 #endif
 
-static const struct mmu_notifier_ops record_ops = {
-	.invalidate_range_start = record_range_start,
-	.invalidate_range_end = record_range_end,
+static const struct mmu_notifier_ops tmn_record_ops = {
+	.invalidate_range_start = tmn_record_range_start,
+	.invalidate_range_end = tmn_record_range_end,
 };
 
 /* Of its own, for nobody may have all three. */
-static const struct mmu_notifier_ops record_tlb_ops = {
+static const struct mmu_notifier_ops tmn_record_tlb_ops = {
 #if SINCE_6_6
-	.arch_invalidate_secondary_tlbs = record_invalidate,
+	.arch_invalidate_secondary_tlbs = tmn_record_invalidate,
 #else
-	.invalidate_range = record_invalidate,
+	.invalidate_range = tmn_record_invalidate,
 #endif
 #if !SINCE_4_13
-	.invalidate_page = record_invalidate_page,
+	.invalidate_page = tmn_record_invalidate_page,
 #endif
 };
 
 #if SINCE_4_12
-static pud_t *pud_at(struct mm_struct *mm, unsigned long address)
+static pud_t *tmn_pud_at(struct mm_struct *mm, unsigned long address)
 {
 	pgd_t *pgd = pgd_offset(mm, address);
 	p4d_t *p4d;
@@ -203,7 +206,7 @@ static pud_t *pud_at(struct mm_struct *mm, unsigned long address)
 	return pud_offset(p4d, address);
 }
 #else
-static pud_t *pud_at(struct mm_struct *mm, unsigned long address)
+static pud_t *tmn_pud_at(struct mm_struct *mm, unsigned long address)
 {
 	pgd_t *pgd = pgd_offset(mm, address);
 
@@ -214,22 +217,22 @@ static pud_t *pud_at(struct mm_struct *mm, unsigned long address)
 #endif
 
 #if SINCE_5_17
-static void *mapping_of(struct page *head)
+static void *tmn_mapping_of(struct page *head)
 {
 	return READ_ONCE(page_folio(head)->mapping);
 }
 
-static pgoff_t index_of(struct page *head)
+static pgoff_t tmn_index_of(struct page *head)
 {
 	return READ_ONCE(page_folio(head)->index);
 }
 #else
-static void *mapping_of(struct page *head)
+static void *tmn_mapping_of(struct page *head)
 {
 	return READ_ONCE(head->mapping);
 }
 
-static pgoff_t index_of(struct page *head)
+static pgoff_t tmn_index_of(struct page *head)
 {
 	return READ_ONCE(head->index);
 }
@@ -240,14 +243,13 @@ static pgoff_t index_of(struct page *head)
 #endif
 
 /* Of the TLB. */
-struct entry {
+struct tmn_entry {
 	spinlock_t lock;	/* all of it */
 	u64 *journal;		/* where to write; NULL if it is not valid */
 	unsigned long address;	/* in the process */
-	struct page *page;
+	unsigned long pfn;	/* 0 if it never was */
 	void *mapping;		/* of the page, and its place in there: */
 	pgoff_t index;		/* both are another owner's once it is freed */
-	unsigned long pfn;
 	u64 nr;			/* of the last write */
 	u64 invalidations;
 	u64 stale;
@@ -256,10 +258,10 @@ struct entry {
 };
 
 /* What was said to the notifiers of a process. */
-struct record {
+struct tmn_record {
 	spinlock_t lock;	/* all but what is set once */
 	struct mmu_notifier mn;
-	struct mmu_notifier tlb_mn;	/* the first to be called, see record() */
+	struct mmu_notifier tlb_mn;	/* the first to be called, see tmn_record() */
 	struct mm_struct *mm;	/* set once, when the next four are */
 	struct test_mmu_notifier_event *events;
 	unsigned int max_events;
@@ -268,26 +270,26 @@ struct record {
 	unsigned int nr_events;
 	unsigned int nr_read;
 	bool overflow;
-	struct page *watched;	/* NULL if none is */
+	unsigned long watched;	/* page frame; 0 if none is */
 	u64 *stamps;		/* in it, with: */
 	void *mapping;
 	pgoff_t index;
 	unsigned long address;	/* of these in the process */
 };
 
-struct test_device {
+struct tmn_device {
 	struct mutex lock;	/* all but the entries */
 	struct mmu_notifier mn;
 	struct mmu_notifier slow_mn;
 	struct mm_struct *mm;	/* set once, when all of the above is */
-	struct entry *entries;
+	struct tmn_entry *entries;
 	unsigned int nr_entries;
 	atomic_t generation;	/* of the TLB: how many invalidations there were */
 	struct task_struct *writer;
 	bool slow;		/* @slow_mn is registered */
 	unsigned long slow_usecs;
 	unsigned long slow_bytes;
-	struct record record;
+	struct tmn_record record;
 };
 
 /*
@@ -297,15 +299,19 @@ struct test_device {
  * The generation comes first: who fills an entry has looked at the page tables
  * before, and looks at the generation again with the lock of the entry. Either
  * it sees a new one and starts over, or its entry is there to be taken away.
+ * And before the generation come the page tables, which our caller has changed:
+ * who sees the new generation must not find the old entry.
  */
-static void invalidate(struct test_device *dev, unsigned long start,
-		       unsigned long end)
+static void tmn_invalidate(struct tmn_device *dev, unsigned long start,
+			   unsigned long end)
 {
 	unsigned int i;
 
+	/* Pairs with the smp_rmb() of tmn_try_to_show(). */
+	smp_mb__before_atomic();
 	atomic_inc(&dev->generation);
 	for (i = 0; i < dev->nr_entries; i++) {
-		struct entry *e = &dev->entries[i];
+		struct tmn_entry *e = &dev->entries[i];
 
 		spin_lock(&e->lock);
 		if (e->journal && e->address < end &&
@@ -319,10 +325,10 @@ static void invalidate(struct test_device *dev, unsigned long start,
 	}
 }
 
-static void device_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
-			      unsigned long start, unsigned long end)
+static void tmn_device_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
+				  unsigned long start, unsigned long end)
 {
-	invalidate(container_of(mn, struct test_device, mn), start, end);
+	tmn_invalidate(container_of(mn, struct tmn_device, mn), start, end);
 }
 
 /*
@@ -330,9 +336,9 @@ static void device_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
  * freed next, and nothing is said of each of them any more. No entry can be
  * filled again: that takes a thread of the process.
  */
-static void device_release(struct mmu_notifier *mn, struct mm_struct *mm)
+static void tmn_device_release(struct mmu_notifier *mn, struct mm_struct *mm)
 {
-	invalidate(container_of(mn, struct test_device, mn), 0, ULONG_MAX);
+	tmn_invalidate(container_of(mn, struct tmn_device, mn), 0, ULONG_MAX);
 }
 
 /*
@@ -347,27 +353,48 @@ static void device_release(struct mmu_notifier *mn, struct mm_struct *mm)
  * set_pmd_migration_entry() of 4.14 and 4.18 calls it with the page table lock
  * held, for one huge page. So this never sleeps for as little as that.
  */
-static void slow_end(struct mmu_notifier *mn, unsigned long start,
-		     unsigned long end)
+static void tmn_slow_end(struct mmu_notifier *mn, unsigned long start,
+			 unsigned long end)
 {
-	struct test_device *dev = container_of(mn, struct test_device, slow_mn);
+	struct tmn_device *dev = container_of(mn, struct tmn_device, slow_mn);
 	unsigned long usecs = READ_ONCE(dev->slow_usecs);
 
 	if (usecs && end - start >= READ_ONCE(dev->slow_bytes))
 		usleep_range(usecs, usecs + usecs / 8 + 1);
 }
 
-static const struct mmu_notifier_ops slow_ops = {
-	.invalidate_range_end = slow_range_end,
+static const struct mmu_notifier_ops tmn_slow_ops = {
+	.invalidate_range_end = tmn_slow_range_end,
 };
 
 /* Writing. */
 
-/* The head of the compound page, with a reference; NULL if it has none. */
-static struct page *try_get_head(struct page *page)
+/*
+ * The page of a frame that we hold no reference to. Its memory may have been
+ * taken offline and removed since, and then there is no struct page any more.
+ * As wherever the kernel asks this, nothing keeps it from being removed right
+ * now; but that takes much longer than a look with a spinlock held.
+ */
+static struct page *tmn_page(unsigned long pfn)
 {
-	struct page *head = compound_head(page);
+#if SINCE_4_13
+	return pfn_to_online_page(pfn);
+#else
+	return pfn_valid(pfn) ? pfn_to_page(pfn) : NULL;
+#endif
+}
 
+/*
+ * The head of the compound page that a frame is in, with a reference; NULL if
+ * it has none.
+ */
+static struct page *tmn_try_get_head(unsigned long pfn)
+{
+	struct page *page = tmn_page(pfn), *head;
+
+	if (!page)
+		return NULL;
+	head = compound_head(page);
 	if (!get_page_unless_zero(head))
 		return NULL;
 	/* It may have been split, or be part of another, since. */
@@ -378,14 +405,14 @@ static struct page *try_get_head(struct page *page)
 }
 
 /* Still the page that it was when it had this mapping and this index? */
-static bool same_page(struct page *page, struct page *head, void *mapping,
-		      pgoff_t index)
+static bool tmn_same_page(unsigned long pfn, struct page *head, void *mapping,
+			  pgoff_t index)
 {
-	return mapping_of(head) == mapping &&
-	       index_of(head) + (page - head) == index;
+	return tmn_mapping_of(head) == mapping &&
+	       tmn_index_of(head) + (pfn - page_to_pfn(head)) == index;
 }
 
-static void write_entry(struct entry *e)
+static void tmn_write_entry(struct tmn_entry *e)
 {
 	struct page *head;
 
@@ -396,10 +423,10 @@ static void write_entry(struct entry *e)
 	 * The page may be frozen for a moment, which is no harm and a chance
 	 * missed; or free, if the kernel is wrong.
 	 */
-	head = try_get_head(e->page);
+	head = tmn_try_get_head(e->pfn);
 	if (!head)
 		goto unlock;
-	if (same_page(e->page, head, e->mapping, e->index)) {
+	if (tmn_same_page(e->pfn, head, e->mapping, e->index)) {
 		e->nr++;
 		WRITE_ONCE(e->journal[e->nr % TEST_MMU_NOTIFIER_SLOTS], e->nr);
 	} else {
@@ -415,14 +442,14 @@ unlock:
 	spin_unlock(&e->lock);
 }
 
-static int writer(void *data)
+static int tmn_writer(void *data)
 {
-	struct test_device *dev = data;
+	struct tmn_device *dev = data;
 	unsigned int i;
 
 	while (!kthread_should_stop()) {
 		for (i = 0; i < dev->nr_entries; i++)
-			write_entry(&dev->entries[i]);
+			tmn_write_entry(&dev->entries[i]);
 		/*
 		 * Not cond_resched(): if nobody wants this CPU, that is no
 		 * quiescent state for RCU in all versions.
@@ -436,60 +463,68 @@ static int writer(void *data)
  * The record. Numbers are those of all records together: they tell what came
  * first, whosever memory it was about.
  */
-static atomic64_t last_event = ATOMIC64_INIT(0);
+static atomic64_t tmn_last_event = ATOMIC64_INIT(0);
 
 /*
  * What the page tables have for the watched address. They are looked at without
- * a lock: the callers keep the tables for the range that they tell about from
- * being freed, and only where the address is in that do we look. The memory of
- * hugetlb has nothing but its PMD tables to be shared, and as in a test nobody
- * else is at work on them, they are not given back in between either.
+ * a lock, as GUP-fast does: with interrupts disabled, so that whoever frees a
+ * table, or unshares one, waits for us. What we find may be old when we return.
+ * In a test nobody else is at work on these tables.
  */
-static u32 look_up(struct record *rec, unsigned long start, unsigned long end)
+static u32 tmn_look_up(struct tmn_record *rec, unsigned long start,
+		       unsigned long end)
 {
 	unsigned long table = rec->address & PUD_MASK;
+	u32 found = TEST_MMU_NOTIFIER_NO_TABLE;
+	unsigned long flags;
 	pud_t *pudp, pud;
 	pmd_t pmd;
 
 	if (!rec->watched || start >= table + PUD_SIZE || end <= table)
 		return TEST_MMU_NOTIFIER_UNKNOWN;
-	pudp = pud_at(rec->mm, rec->address);
+	local_irq_save(flags);
+	pudp = tmn_pud_at(rec->mm, rec->address);
 	if (!pudp)
-		return TEST_MMU_NOTIFIER_NO_TABLE;
+		goto restore;
 	pud = READ_ONCE(*pudp);
 	if (pud_none(pud) || pud_bad(pud))
-		return TEST_MMU_NOTIFIER_NO_TABLE;
+		goto restore;
 	pmd = READ_ONCE(*pmd_offset(&pud, rec->address));
-	if (pmd_none(pmd))
-		return TEST_MMU_NOTIFIER_EMPTY;
 	/* An entry of hugetlb is that of a page, one level up. */
-	return pte_present(__pte(pmd_val(pmd))) ? TEST_MMU_NOTIFIER_PRESENT :
-						  TEST_MMU_NOTIFIER_OTHER;
+	if (pmd_none(pmd))
+		found = TEST_MMU_NOTIFIER_EMPTY;
+	else if (pte_present(__pte(pmd_val(pmd))))
+		found = TEST_MMU_NOTIFIER_PRESENT;
+	else
+		found = TEST_MMU_NOTIFIER_OTHER;
+restore:
+	local_irq_restore(flags);
+	return found;
 }
 
 /*
  * Leave the number of the event in the page, as a device would that may still
  * write to it. Returns whether the page was there to be written to.
  */
-static bool stamp(struct record *rec, u64 nr)
+static bool tmn_stamp(struct tmn_record *rec, u64 nr)
 {
 	struct page *head;
 	bool same;
 
 	if (!rec->watched)
 		return false;
-	head = try_get_head(rec->watched);
+	head = tmn_try_get_head(rec->watched);
 	if (!head)
 		return false;
-	same = same_page(rec->watched, head, rec->mapping, rec->index);
+	same = tmn_same_page(rec->watched, head, rec->mapping, rec->index);
 	if (same)
 		WRITE_ONCE(rec->stamps[nr % TEST_MMU_NOTIFIER_SLOTS], nr);
 	put_page(head);
 	return same;
 }
 
-static void note(struct record *rec, u32 kind, unsigned long start,
-		 unsigned long end, bool blockable)
+static void tmn_note(struct tmn_record *rec, u32 kind, unsigned long start,
+		     unsigned long end, bool blockable)
 {
 	/* Before we take a lock of our own. */
 	bool atomic = preempt_count() || irqs_disabled();
@@ -504,17 +539,17 @@ static void note(struct record *rec, u32 kind, unsigned long start,
 	}
 	event = &rec->events[rec->nr_events];
 	memset(event, 0, sizeof(*event));
-	event->nr = atomic64_inc_return(&last_event);
+	event->nr = atomic64_inc_return(&tmn_last_event);
 	event->start = start;
 	event->end = end;
 	event->kind = kind;
 	event->task = task_pid_nr(current);
-	event->watched = look_up(rec, start, end);
+	event->watched = tmn_look_up(rec, start, end);
 	if (atomic)
 		event->flags |= TEST_MMU_NOTIFIER_ATOMIC;
 	if (blockable)
 		event->flags |= TEST_MMU_NOTIFIER_BLOCKABLE;
-	if (stamp(rec, event->nr))
+	if (tmn_stamp(rec, event->nr))
 		event->flags |= TEST_MMU_NOTIFIER_STAMPED;
 #if !SINCE_6_6
 	/* The end of a range calls ->invalidate_range() as well, right before. */
@@ -532,28 +567,28 @@ unlock:
 	spin_unlock(&rec->lock);
 }
 
-static void record_start(struct mmu_notifier *mn, unsigned long start,
-			 unsigned long end, bool blockable)
+static void tmn_record_start(struct mmu_notifier *mn, unsigned long start,
+			     unsigned long end, bool blockable)
 {
-	note(container_of(mn, struct record, mn), TEST_MMU_NOTIFIER_RANGE_START,
-	     start, end, blockable);
+	tmn_note(container_of(mn, struct tmn_record, mn), TEST_MMU_NOTIFIER_RANGE_START,
+		 start, end, blockable);
 }
 
-static void record_end(struct mmu_notifier *mn, unsigned long start,
-		       unsigned long end, bool blockable)
+static void tmn_record_end(struct mmu_notifier *mn, unsigned long start,
+			   unsigned long end, bool blockable)
 {
-	note(container_of(mn, struct record, mn), TEST_MMU_NOTIFIER_RANGE_END,
-	     start, end, blockable);
+	tmn_note(container_of(mn, struct tmn_record, mn), TEST_MMU_NOTIFIER_RANGE_END,
+		 start, end, blockable);
 }
 
-static void record_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
-			      unsigned long start, unsigned long end)
+static void tmn_record_invalidate(struct mmu_notifier *mn, struct mm_struct *mm,
+				  unsigned long start, unsigned long end)
 {
-	note(container_of(mn, struct record, tlb_mn),
-	     TEST_MMU_NOTIFIER_INVALIDATE, start, end, false);
+	tmn_note(container_of(mn, struct tmn_record, tlb_mn),
+		 TEST_MMU_NOTIFIER_INVALIDATE, start, end, false);
 }
 
-static int record(struct record *rec, struct test_mmu_notifier_record *how)
+static int tmn_record(struct tmn_record *rec, struct test_mmu_notifier_record *how)
 {
 	int ret;
 
@@ -571,15 +606,15 @@ static int record(struct record *rec, struct test_mmu_notifier_record *how)
 	rec->max_events = how->nr_events;
 	rec->start = how->address;
 	rec->end = how->address + how->bytes;
-	rec->mn.ops = &record_ops;
-	rec->tlb_mn.ops = &record_tlb_ops;
+	rec->mn.ops = &tmn_record_ops;
+	rec->tlb_mn.ops = &tmn_record_tlb_ops;
 	/* Nobody is called before it is registered. */
 	rec->mm = current->mm;
 	ret = mmu_notifier_register(&rec->mn, rec->mm);
 	if (ret)
 		goto out;
 	/*
-	 * The last is the first to be called, see slow_end(): what the end of
+	 * The last is the first to be called, see tmn_slow_end(): what the end of
 	 * a range says to the TLBs is noted before the end itself.
 	 */
 	ret = mmu_notifier_register(&rec->tlb_mn, rec->mm);
@@ -598,7 +633,7 @@ out:
 	return ret;
 }
 
-static int watch(struct record *rec, struct test_mmu_notifier_watch *place)
+static int tmn_watch(struct tmn_record *rec, struct test_mmu_notifier_watch *place)
 {
 	unsigned long address = place->address;
 	struct page *page, *head;
@@ -622,22 +657,22 @@ static int watch(struct record *rec, struct test_mmu_notifier_watch *place)
 	}
 
 	spin_lock(&rec->lock);
-	rec->watched = page;
+	rec->watched = page_to_pfn(page);
 	rec->stamps = page_address(page) + offset_in_page(address);
-	rec->mapping = mapping_of(head);
-	rec->index = index_of(head) + (page - head);
+	rec->mapping = tmn_mapping_of(head);
+	rec->index = tmn_index_of(head) + (page - head);
 	rec->address = address;
 	rec->nr_events = 0;
 	rec->nr_read = 0;
 	rec->overflow = false;
 	spin_unlock(&rec->lock);
-	place->pfn = page_to_pfn(page);
-	place->nr = atomic64_read(&last_event);
+	place->pfn = rec->watched;
+	place->nr = atomic64_read(&tmn_last_event);
 	put_page(page);
 	return 0;
 }
 
-static void forget(struct record *rec)
+static void tmn_forget(struct tmn_record *rec)
 {
 	if (!rec->mm)
 		return;
@@ -648,7 +683,7 @@ static void forget(struct record *rec)
 
 /* What the test asks for. */
 
-static int attach(struct test_device *dev, unsigned int nr)
+static int tmn_attach(struct tmn_device *dev, unsigned int nr)
 {
 	unsigned int i;
 	int ret;
@@ -664,7 +699,7 @@ static int attach(struct test_device *dev, unsigned int nr)
 	for (i = 0; i < nr; i++)
 		spin_lock_init(&dev->entries[i].lock);
 	dev->nr_entries = nr;
-	dev->mn.ops = &device_ops;
+	dev->mn.ops = &tmn_device_ops;
 	ret = mmu_notifier_register(&dev->mn, current->mm);
 	if (ret) {
 		kfree(dev->entries);
@@ -673,18 +708,18 @@ static int attach(struct test_device *dev, unsigned int nr)
 		return ret;
 	}
 	/*
-	 * Pairs with find_entry(): who sees it sees the entries. It lives as
+	 * Pairs with tmn_find_entry(): who sees it sees the entries. It lives as
 	 * long as the notifier is registered.
 	 */
 	smp_store_release(&dev->mm, current->mm);
 	return 0;
 }
 
-static struct entry *find_entry(struct test_device *dev, unsigned int nr)
+static struct tmn_entry *tmn_find_entry(struct tmn_device *dev, unsigned int nr)
 {
 	struct mm_struct *mm;
 
-	/* Pairs with attach(). */
+	/* Pairs with tmn_attach(). */
 	mm = smp_load_acquire(&dev->mm);
 	if (!mm)
 		return ERR_PTR(-ENXIO);
@@ -693,15 +728,15 @@ static struct entry *find_entry(struct test_device *dev, unsigned int nr)
 	return &dev->entries[nr];
 }
 
-static int try_to_show(struct test_device *dev, struct entry *e,
-		       struct test_mmu_notifier_show *show)
+static int tmn_try_to_show(struct tmn_device *dev, struct tmn_entry *e,
+			   struct test_mmu_notifier_show *show)
 {
 	unsigned long address = show->address;
 	struct page *page, *head;
 	int generation, got, ret = -EAGAIN;
 
 	generation = atomic_read(&dev->generation);
-	/* Before the page tables, see invalidate(). */
+	/* Before the page tables, see tmn_invalidate(). */
 	smp_rmb();
 	/* FOLL_WRITE is 1, which says the same up to 5.1: a bool for writing. */
 	got = get_user_pages_fast(address & PAGE_MASK, 1, FOLL_WRITE, &page);
@@ -721,9 +756,8 @@ static int try_to_show(struct test_device *dev, struct entry *e,
 	if (atomic_read(&dev->generation) == generation) {
 		e->journal = page_address(page) + offset_in_page(address);
 		e->address = address;
-		e->page = page;
-		e->mapping = mapping_of(head);
-		e->index = index_of(head) + (page - head);
+		e->mapping = tmn_mapping_of(head);
+		e->index = tmn_index_of(head) + (page - head);
 		e->pfn = page_to_pfn(page);
 		e->nr = show->nr;
 		show->pfn = e->pfn;
@@ -735,9 +769,9 @@ static int try_to_show(struct test_device *dev, struct entry *e,
 	return ret;
 }
 
-static int show(struct test_device *dev, struct test_mmu_notifier_show *show)
+static int tmn_show(struct tmn_device *dev, struct test_mmu_notifier_show *show)
 {
-	struct entry *e = find_entry(dev, show->entry);
+	struct tmn_entry *e = tmn_find_entry(dev, show->entry);
 	int tries, ret = -EAGAIN;
 
 	if (IS_ERR(e))
@@ -748,16 +782,16 @@ static int show(struct test_device *dev, struct test_mmu_notifier_show *show)
 	    show->address % TEST_MMU_NOTIFIER_BYTES)
 		return -EINVAL;
 	for (tries = 0; tries < 100 && ret == -EAGAIN; tries++) {
-		ret = try_to_show(dev, e, show);
+		ret = tmn_try_to_show(dev, e, show);
 		cond_resched();
 	}
 	return ret;
 }
 
-static int read_state(struct test_device *dev,
-		      struct test_mmu_notifier_state *state)
+static int tmn_read_state(struct tmn_device *dev,
+			  struct test_mmu_notifier_state *state)
 {
-	struct entry *e = find_entry(dev, state->entry);
+	struct tmn_entry *e = tmn_find_entry(dev, state->entry);
 
 	if (IS_ERR(e))
 		return PTR_ERR(e);
@@ -773,7 +807,7 @@ static int read_state(struct test_device *dev,
 	return 0;
 }
 
-static int start(struct test_device *dev, int cpu)
+static int tmn_start(struct tmn_device *dev, int cpu)
 {
 	struct task_struct *task;
 
@@ -784,7 +818,7 @@ static int start(struct test_device *dev, int cpu)
 	if (cpu != -1 &&
 	    (cpu < 0 || cpu >= (int)nr_cpu_ids || !cpu_online(cpu)))
 		return -EINVAL;
-	task = kthread_create(writer, dev, "test_mmu_dev");
+	task = kthread_create(tmn_writer, dev, "test_mmu_dev");
 	if (IS_ERR(task))
 		return PTR_ERR(task);
 	if (cpu != -1)
@@ -794,15 +828,15 @@ static int start(struct test_device *dev, int cpu)
 	return 0;
 }
 
-static void stop(struct test_device *dev)
+static void tmn_stop(struct tmn_device *dev)
 {
 	if (dev->writer)
 		kthread_stop(dev->writer);
 	dev->writer = NULL;
 }
 
-static int set_slow_end(struct test_device *dev,
-			const struct test_mmu_notifier_slow_end *slow)
+static int tmn_set_slow_end(struct tmn_device *dev,
+			    const struct test_mmu_notifier_slow_end *slow)
 {
 	int ret;
 
@@ -816,7 +850,7 @@ static int set_slow_end(struct test_device *dev,
 		/* The mm of a device that is attached may be another's. */
 		if (dev->mm != current->mm)
 			return -EPERM;
-		dev->slow_mn.ops = &slow_ops;
+		dev->slow_mn.ops = &tmn_slow_ops;
 		ret = mmu_notifier_register(&dev->slow_mn, dev->mm);
 		if (ret)
 			return ret;
@@ -828,8 +862,8 @@ static int set_slow_end(struct test_device *dev,
 }
 
 /* For what excludes each other. */
-static int locked_ioctl(struct test_device *dev, unsigned int cmd,
-			void __user *argp)
+static int tmn_locked_ioctl(struct tmn_device *dev, unsigned int cmd,
+			    void __user *argp)
 {
 	struct test_mmu_notifier_slow_end slow = { };
 	struct test_mmu_notifier_record how = { };
@@ -857,22 +891,22 @@ static int locked_ioctl(struct test_device *dev, unsigned int cmd,
 	mutex_lock(&dev->lock);
 	switch (cmd) {
 	case TEST_MMU_NOTIFIER_ATTACH:
-		ret = attach(dev, nr);
+		ret = tmn_attach(dev, nr);
 		break;
 	case TEST_MMU_NOTIFIER_START:
-		ret = start(dev, cpu);
+		ret = tmn_start(dev, cpu);
 		break;
 	case TEST_MMU_NOTIFIER_STOP:
-		stop(dev);
+		tmn_stop(dev);
 		break;
 	case TEST_MMU_NOTIFIER_SLOW_END:
-		ret = set_slow_end(dev, &slow);
+		ret = tmn_set_slow_end(dev, &slow);
 		break;
 	case TEST_MMU_NOTIFIER_RECORD:
-		ret = record(&dev->record, &how);
+		ret = tmn_record(&dev->record, &how);
 		break;
 	case TEST_MMU_NOTIFIER_WATCH:
-		ret = watch(&dev->record, &place);
+		ret = tmn_watch(&dev->record, &place);
 		break;
 	default:
 		ret = -ENOTTY;
@@ -889,9 +923,9 @@ static int locked_ioctl(struct test_device *dev, unsigned int cmd,
 	return 0;
 }
 
-static long test_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+static long tmn_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
-	struct test_device *dev = file->private_data;
+	struct tmn_device *dev = file->private_data;
 	void __user *argp = (void __user *)arg;
 	struct test_mmu_notifier_state state;
 	struct test_mmu_notifier_show place;
@@ -902,27 +936,27 @@ static long test_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case TEST_MMU_NOTIFIER_SHOW:
 		if (copy_from_user(&place, argp, sizeof(place)))
 			return -EFAULT;
-		ret = show(dev, &place);
+		ret = tmn_show(dev, &place);
 		if (!ret && copy_to_user(argp, &place, sizeof(place)))
 			ret = -EFAULT;
 		return ret;
 	case TEST_MMU_NOTIFIER_READ:
 		if (copy_from_user(&state, argp, sizeof(state)))
 			return -EFAULT;
-		ret = read_state(dev, &state);
+		ret = tmn_read_state(dev, &state);
 		if (!ret && copy_to_user(argp, &state, sizeof(state)))
 			ret = -EFAULT;
 		return ret;
 	}
-	return locked_ioctl(dev, cmd, argp);
+	return tmn_locked_ioctl(dev, cmd, argp);
 }
 
 /* The events that are not read yet, as many as there is room for. */
-static ssize_t test_read(struct file *file, char __user *buf, size_t len,
-			 loff_t *pos)
+static ssize_t tmn_read(struct file *file, char __user *buf, size_t len,
+			loff_t *pos)
 {
-	struct test_device *dev = file->private_data;
-	struct record *rec = &dev->record;
+	struct tmn_device *dev = file->private_data;
+	struct tmn_record *rec = &dev->record;
 	struct test_mmu_notifier_event event;
 	ssize_t done = 0;
 	bool some;
@@ -949,9 +983,9 @@ static ssize_t test_read(struct file *file, char __user *buf, size_t len,
 	return done;
 }
 
-static int test_open(struct inode *inode, struct file *file)
+static int tmn_new(struct file *file)
 {
-	struct test_device *dev = kzalloc(sizeof(*dev), GFP_KERNEL);
+	struct tmn_device *dev = kzalloc(sizeof(*dev), GFP_KERNEL);
 
 	if (!dev)
 		return -ENOMEM;
@@ -961,18 +995,24 @@ static int test_open(struct inode *inode, struct file *file)
 	return 0;
 }
 
+static int tmn_open(struct inode *inode, struct file *file)
+{
+	/* It writes to pages that it holds no reference to. */
+	return capable(CAP_SYS_ADMIN) ? tmn_new(file) : -EPERM;
+}
+
 /*
  * Nobody uses the file any more, so nothing is running but the writer and the
  * notifiers. The process may be gone or not: mmu_notifier_unregister() waits for
  * a ->release() that is running and calls it if there was none, and each
  * registration kept the mm_struct.
  */
-static int test_release(struct inode *inode, struct file *file)
+static int tmn_release(struct inode *inode, struct file *file)
 {
-	struct test_device *dev = file->private_data;
+	struct tmn_device *dev = file->private_data;
 
-	stop(dev);
-	forget(&dev->record);
+	tmn_stop(dev);
+	tmn_forget(&dev->record);
 	if (dev->slow)
 		mmu_notifier_unregister(&dev->slow_mn, dev->mm);
 	if (dev->mm)
@@ -982,29 +1022,29 @@ static int test_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-static const struct file_operations test_fops = {
+static const struct file_operations tmn_fops = {
 	.owner = THIS_MODULE,
-	.open = test_open,
-	.release = test_release,
-	.unlocked_ioctl = test_ioctl,
-	.read = test_read,
+	.open = tmn_open,
+	.release = tmn_release,
+	.unlocked_ioctl = tmn_ioctl,
+	.read = tmn_read,
 };
 
-static struct miscdevice test_misc = {
+static struct miscdevice tmn_misc = {
 	.minor = MISC_DYNAMIC_MINOR,
 	.name = "test_mmu_notifier",
-	.fops = &test_fops,
+	.fops = &tmn_fops,
 	.mode = 0600,
 };
 
 static int __init test_mmu_notifier_init(void)
 {
-	return misc_register(&test_misc);
+	return misc_register(&tmn_misc);
 }
 
 static void __exit test_mmu_notifier_exit(void)
 {
-	misc_deregister(&test_misc);
+	misc_deregister(&tmn_misc);
 }
 
 module_init(test_mmu_notifier_init);
