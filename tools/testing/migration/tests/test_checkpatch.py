@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""All C of the project is as the kernel's checkpatch wants it, with --strict."""
+"""All C of the project is as the kernel's checkpatch and kernel-doc want it."""
 
 import subprocess
 from pathlib import Path
@@ -34,3 +34,24 @@ def test_the_check_would_see_something(tree612: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.c"
     bad.write_text("int f( int a ){\n  return a;\n}\n")
     assert "ERROR" in complaints(tree612, bad)
+
+
+DESCRIBED = [path for path in FILES if "/**\n" in path.read_text(encoding="utf-8")]
+
+
+def kernel_doc(tree: Path, path: Path) -> str:
+    """What kernel-doc, with all its warnings, says of a file."""
+    done = subprocess.run(["perl", tree / "scripts/kernel-doc", "-none", "-Wall", path], text=True,
+                          capture_output=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", DESCRIBED, ids=lambda path: str(path.relative_to(REPO)))
+def test_what_it_describes_it_describes_in_full(tree612: Path, path: Path) -> None:
+    assert kernel_doc(tree612, path) == ""
+
+
+def test_what_is_not_described_would_be_seen(tree612: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.h"
+    bad.write_text("/**\n * struct a - one\n * @b: some\n */\nstruct a {\n\tint b, c;\n};\n")
+    assert "'c' not described" in kernel_doc(tree612, bad)
