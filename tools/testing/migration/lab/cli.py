@@ -255,9 +255,10 @@ def _mail(name: str, part: str, out: Path, tree: Path | None) -> int:
         print(f"  git send-email {to}{folder}/*.patch")
         for mail in made.reports:
             print(f"  before that, read {mail}")
-    if part != mailing.STABLE and not (on and on.commit):
-        print("For recipients name a kernel tree with KERNEL=, and for base-commit one that git "
-              "keeps.")
+    if not on and part != mailing.STABLE:
+        print("For recipients and base-commit, name a kernel tree that git keeps with KERNEL=.")
+    elif on and not on.commit:
+        print(f"Without base-commit: git does not keep {tree}.")
     return 0
 
 

@@ -210,6 +210,16 @@ def test_errors_are_one_line(words: list[str], reason: str, tmp_path: Path) -> N
     assert not (tmp_path / "s").exists()
 
 
+def test_the_front_door(tmp_path: Path) -> None:
+    done = make("series", "BASE=7.3", "SERIES=all", f"O={tmp_path}/s")
+    assert done.returncode == 0, done.stderr
+    for part in PARTS:
+        assert f"  git send-email {tmp_path}/s/{part}/*.patch\n" in done.stdout
+        assert (tmp_path / "s" / part / "0000-cover-letter.patch").is_file()
+    assert f"before that, read {tmp_path}/s/fixes/report-pmd-share-protect.txt" in done.stdout
+    assert "name a kernel tree that git keeps with KERNEL=" in done.stdout
+
+
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     for _time in range(2):
         done = make("series", "BASE=7.3", "SERIES=all", f"O={tmp_path}/s")
