@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(
 
 MORE = ("CONFIG_TEST_MMU_NOTIFIER=y", "CONFIG_RUNTIME_TESTING_MENU=y", "CONFIG_KUNIT=y",
         "CONFIG_HUGETLB_PMD_SHARE_KUNIT_TEST=y", "CONFIG_FTRACE=y",
-        "CONFIG_ENABLE_DEFAULT_TRACERS=y", "CONFIG_USERFAULTFD=y", "CONFIG_MEMCG=y")
+        "CONFIG_ENABLE_DEFAULT_TRACERS=y", "CONFIG_USERFAULTFD=y", "CONFIG_CGROUPS=y",
+        "CONFIG_MEMCG=y")
 Step = Callable[[list[str], list[str]], str]
 
 
@@ -50,7 +51,10 @@ def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             paths[-1].write_text(mail, encoding="utf-8")
         with source.kept.lock(quiet):
             variant.put(source, variant.make("step", "", variant.queue_diff(source, paths)))
-            asked = kconfig.request(source.base, machine, source.tree, False, MORE)
+            # Some options come with the patches.
+            known = kconfig.symbols(source.tree, machine)
+            options = tuple(line for line in MORE if line[len("CONFIG_"):].split("=")[0] in known)
+            asked = kconfig.request(source.base, machine, source.tree, False, options)
             kconfig.make(source, obj, asked, machine, log)
             done = subprocess.run([*kconfig.make_command(source, machine, obj), "-j2", *names],
                                   env=kconfig.environment(obj), text=True, capture_output=True,
