@@ -95,38 +95,39 @@ COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-sha
            "pmd-share-walkers", "pmd-share-mprotect", "pmd-share-count", "hugetlb-subpool",
            "hugetlb-poison-read", "thp-numa-pending", "hugetlb-mprotect-pending",
            "hugetlb-punch-private", "hugetlb-mremap-hang", "pmd-share-protect",
-           "pmd-share-busy", "pmd-share-arm64-flush", "pmd-share-uffd-poison")
+           "pmd-share-busy", "pmd-share-arm64-flush", "pmd-share-uffd-poison",
+           "pmd-share-no-lock")
 READ = {
-    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - - -",
-    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - - -",
-    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - - -",
-    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - -",
-    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - -",
-    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - -",
-    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - -",
-    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - -",
-    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - -",
-    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - -",
-    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - - -",
-    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - -",
-    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - - -",
-    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - -",
+    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - - - -",
+    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - - - -",
+    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - - - -",
+    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - -",
+    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - - -",
+    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - -",
+    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - - -",
+    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - -",
+    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - - -",
+    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - -",
+    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - - - -",
+    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - -",
+    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - - - -",
+    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - -",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
-    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p -",
-    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p -",
-    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V p -",
-    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V p -",
-    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p -",
-    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p -",
+    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p - -",
+    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p - -",
+    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V p - -",
+    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V p - -",
+    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p - V",
+    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p - p",
     # Since 6.6.72 nothing is shared there.  The queue brings it back.
-    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - -",
-    "6.6 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p",
-    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p V",
-    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p",
-    "6.18":             "p p p p p p p V p p - p p p p p p p p V V V V p V",
-    "6.18 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p",
-    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V p V",
-    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p",
+    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - - -",
+    "6.6 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p",
+    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p V V",
+    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p",
+    "6.18":             "p p p p p p p V p p - p p p p p p p p V V V V p V V",
+    "6.18 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p",
+    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V p V V",
+    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 
@@ -180,6 +181,7 @@ LAST = f"bool last_level = !{EITHER};"
 MPROTECT, FAILURE = "mm/mprotect.c", "mm/memory-failure.c"
 IN_HUGETLB = "hugetlb_change_protection(vma, start, end, &newflags,"
 LOCKED = "i_mmap_lock_write(vma->vm_file->f_mapping);\n"
+ALLOC = "GFP_KERNEL | __GFP_NOFAIL);\n\tkref_init(&vma_lock->refs);"
 TRY_LOCK = ("\nstruct address_space *hugetlb_folio_mapping_lock_write(struct folio *folio)\n{\n"
             "\treturn NULL;\n}\n\n")
 MOVE_HUGE = ("static int unmap_and_move_huge_page(new_folio_t get_new_folio,\n"
@@ -244,6 +246,8 @@ TAKEN_OUT = [
      "change_protection(vma, start, end, &newflags,"),
     ("pmd-share-protect", "5.10 and series", MPROTECT, f"{LOCKED}\t}}\n\tvma->vm_flags = newflags;",
      f"vma->vm_flags = newflags;\n\t\t{LOCKED}\t}}"),
+    ("pmd-share-no-lock", "6.1 and series", HUGETLB, ALLOC, ALLOC.replace(" | __GFP_NOFAIL", "")),
+    ("pmd-share-no-lock", "7.3 and series", HUGETLB, f", {ALLOC}", ALLOC[ALLOC.index(")"):]),
     ("pmd-share-busy", "6.12 and series.flush", MIGRATE, MOVE_HUGE, f"{TRY_LOCK}{MOVE_HUGE}"
      "\tstruct address_space *mapping = hugetlb_folio_mapping_lock_write(src);\n"),
     ("pmd-share-busy", "7.3 and series.flush", FAILURE, UNMAP_BAD, f"{TRY_LOCK}{UNMAP_BAD}"
@@ -268,6 +272,9 @@ PUT_IN = [
      "inc_tlb_flush_pending(mm);" + GATHERS_5_10.split(";", 1)[1]),
     # Who calls it gathers.
     ("hugetlb-mprotect-pending", "6.12", HUGETLB, GATHERS_6_12, GATHERS_6_12.split(";", 1)[1]),
+    # The split is refused.
+    ("pmd-share-no-lock", "7.3", VMA, "new->vm_ops->open(new);\n\n\tvma_start_write(vma);",
+     "new->vm_ops->open(new);\n\tif (!__vma_shareable_lock(new))\n\t\treturn err;\n"),
     ("hugetlb-poison-read", "6.12", INODE, "if (!folio_test_hwpoison(folio))",
      "if (!folio_contain_hwpoisoned_page(folio))"),
     ("pmd-share-arm64-flush", "6.1", ARM64, LAST,
