@@ -70,6 +70,7 @@ IMAGE = (
     Need("python3-pyelftools", files=("/usr/lib/python3*/dist-packages/elftools",)),
     Need("zstd", ("zstd",)),
     Need("lz4", ("lz4",)),
+    Need("lzop", ("lzop",)),
 )
 
 # To compose the patches of queue/tests/.

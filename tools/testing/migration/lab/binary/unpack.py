@@ -9,6 +9,7 @@ import bz2
 import lzma
 import os
 import select
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -100,15 +101,16 @@ def _gzip(data: bytes) -> Iterator[bytes]:
 
 def _program(data: bytes, how: str, what: str, deadline: float) -> Iterator[bytes]:
     command = _PROGRAMS[how]
+    for program, package in (("prlimit", "util-linux"), (command[0], command[0])):
+        if not shutil.which(program):
+            raise LabError(f"{program} is missing, and {what} is compressed with {how}: "
+                           f"install Debian's {package}")
     with tempfile.TemporaryFile() as packed:
         packed.write(data)
         packed.seek(0)
-        try:
-            process = subprocess.Popen(
-                ["prlimit", f"--as={_MEMORY}", f"--cpu={SECONDS}", *command], stdin=packed,
-                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"})
-        except FileNotFoundError as err:
-            raise LabError("prlimit is missing: install Debian's util-linux") from err
+        process = subprocess.Popen(
+            ["prlimit", f"--as={_MEMORY}", f"--cpu={SECONDS}", *command], stdin=packed,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"})
         assert process.stdout is not None
         try:
             while True:
@@ -124,8 +126,5 @@ def _program(data: bytes, how: str, what: str, deadline: float) -> Iterator[byte
             process.send_signal(signal.SIGKILL)
             process.stdout.close()
             process.wait()
-    if status == 127:
-        raise LabError(f"{command[0]} is missing, and {what} is compressed with {how}: "
-                       f"install Debian's {command[0]}")
     if status:
         raise _damaged(what, how)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0
+"""From a file to an Image."""
+
+import re
+from pathlib import Path
+
+from lab.binary import container, elf, kallsyms, raw, text
+from lab.binary.image import Image, Section, Symbol
+from lab.errors import LabError
+
+# A vmlinux with debugging information has some 700 MiB.
+_LARGEST = 2 << 30
+_MAP_LINE = re.compile(r"(?m)^([0-9a-f]{16}) ([A-Za-z]) (\S+)$")
+
+
+def load(path: Path, symbols: Path | None = None) -> Image:
+    """The kernel in the file `path`.
+
+    `symbols` is a System.map, or a vmlinux of the same build: names are taken from there, and else
+    from the image.  LabError, of one line, for everything that is no kernel that can be read.
+    """
+    what = str(path)
+    data, version = container.kernel(_content(path), what)
+    if container.is_raw(data):
+        arch = container.raw_arch(data)
+        read, found = raw.read(data, arch, what)
+        sections, names, source = tuple(read), tuple(found), "kallsyms"
+        ids = list(dict.fromkeys(text.build_ids(data)))
+        build_id = ids[0] if len(ids) == 1 else ""
+    else:
+        file = elf.read(data, what)
+        if not file.loaded:
+            raise LabError(f"{what} has no code in it: it is a debug file or a module; name the "
+                           "kernel image")
+        arch, sections, build_id = file.arch, file.sections, file.build_id
+        names, source = file.symbols, "symbol table"
+        if not names:
+            names, source = _kallsyms(sections), "kallsyms"
+    if symbols:
+        names, source = _named(symbols, what, sections, build_id)
+    if not names:
+        raise LabError(f"{what} has no symbols: its CONFIG_KALLSYMS is off; name its System.map "
+                       "or the vmlinux of the same build with SYMBOLS=")
+    banner = _banner(what, sections, names)
+    if version and version.split()[0] != banner.split()[2]:
+        raise LabError(f"{what} says it is {version.split()[0]}, but the kernel in it is "
+                       f"{banner.split()[2]}: it is damaged, or glued together")
+    return Image(what, arch, banner, build_id, sections, names, source, text.config(sections))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise LabError(f"{path} is no file: name a kernel image, as /boot/vmlinuz-...")
+        if path.stat().st_size > _LARGEST:
+            raise LabError(f"{path} has more than {_LARGEST >> 20} MiB: that is no kernel")
+        return path.read_bytes()
+    except OSError as err:
+        raise LabError(f"cannot read {path} ({err.strerror})") from err
+
+
+def _banner(what: str, sections: tuple[Section, ...], names: tuple[Symbol, ...]) -> str:
+    """Not the first text that looks like one: that may be another's."""
+    if found := text.banner_at(sections, names):
+        return found
+    every = text.banners(sections)
+    if not every:
+        raise LabError(f"{what} does not say which Linux it is: it is no Linux kernel")
+    if len(every) > 1:
+        raise LabError(f"{what} has {len(every)} banners, and no symbol says which is its own: "
+                       "name its System.map with SYMBOLS=")
+    return every[0]
+
+
+def _kallsyms(sections: tuple[Section, ...]) -> tuple[Symbol, ...]:
+    # .rodata has it; in a file without section headers it is somewhere.
+    for one in sorted(sections, key=lambda one: (one.name != ".rodata", one.executable)):
+        if table := kallsyms.read(one.data, one.address):
+            return tuple(table.symbols)
+    return ()
+
+
+def _named(path: Path, what: str, sections: tuple[Section, ...],
+           build_id: str) -> tuple[tuple[Symbol, ...], str]:
+    """The names in a System.map or a vmlinux, which must be of this kernel."""
+    data = _content(path)
+    if data.startswith(elf.MAGIC):
+        file = elf.read(data, str(path))
+        if not file.symbols:
+            raise LabError(f"{path} has no symbol table: name a vmlinux that is not stripped")
+        if not build_id or file.build_id != build_id:
+            raise LabError(f"{path} has the build id {file.build_id or 'none'}, and {what} "
+                           f"{build_id or 'none'}: they are not of one build")
+        return file.symbols, "symbol table"
+    names = tuple(sorted(
+        (Symbol(match[3], int(match[1], 16), match[2])
+         for match in _MAP_LINE.finditer(data.decode("latin-1"))), key=lambda one: one.address))
+    if not any(one.name == "linux_banner" for one in names):
+        raise LabError(f"{path} is no System.map: it has no linux_banner (Debian's is in the "
+                       "package with -dbg)")
+    if not text.banner_at(sections, names):
+        raise LabError(f"{path} is not of this kernel: no banner is where it says in {what}")
+    return names, "System.map"

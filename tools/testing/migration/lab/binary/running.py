@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Finds the image of the kernel that runs, and what livepatch has put in place of its functions.
+
+A file in /boot is that kernel only if its build id is the running one's (or its banner is, where
+one of the two has no build id): after an update /boot has a newer one under the same name.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.binary import elf
+from lab.binary.image import Image
+from lab.binary.load import load
+from lab.errors import LabError
+
+
+@dataclass(frozen=True)
+class Livepatch:
+    """A function that a livepatch module replaces."""
+
+    module: str
+    object: str         # "vmlinux", or the module whose function it is
+    function: str
+    enabled: bool
+
+
+@dataclass(frozen=True)
+class Running:
+    """The kernel that runs."""
+
+    banner: str
+    build_id: str       # "" where the kernel does not say
+
+
+def running(root: Path = Path("/")) -> Running:
+    """What the running kernel says of itself; `root` is where /proc and /sys are."""
+    try:
+        banner = (root / "proc/version").read_text(encoding="latin-1").strip()
+    except OSError as err:
+        raise LabError(f"/proc/version cannot be read ({err.strerror}): mount /proc") from err
+    if not re.match(r"Linux version \S+ ", banner):
+        raise LabError("/proc/version does not say which Linux runs: name the image with IMAGE=")
+    try:
+        notes = (root / "sys/kernel/notes").read_bytes()
+    except OSError:
+        notes = b""
+    return Running(banner, elf.build_id(notes))
+
+
+def image(root: Path = Path("/")) -> Image:
+    """The image that was booted.
+
+    LabError where no file is of the kernel that runs: it says what each of those looked at is.
+    """
+    now = running(root)
+    others = []
+    for path in _candidates(root, now.banner.split()[2]):
+        try:
+            one = load(path)
+        except LabError as err:
+            others.append(str(err))
+            continue
+        if why := differs(one, now):
+            others.append(why)
+        else:
+            return one
+    said = "; ".join(others) if others else "no file of it is in /boot or /lib/modules"
+    raise LabError(f"no image of the kernel that runs ({now.banner.split()[2]}) was found: {said}; "
+                   "name it with IMAGE=")
+
+
+def differs(one: Image, now: Running) -> str:
+    """Why an image is not the kernel that runs; "" where it is."""
+    if one.build_id and now.build_id:
+        if one.build_id != now.build_id:
+            return (f"{one.path} is not the kernel that runs: its build id is {one.build_id[:12]}, "
+                    f"and that of the running one {now.build_id[:12]}")
+    elif one.banner != now.banner:
+        return (f"{one.path} is not the kernel that runs: it is {one.banner!r}, and what runs is "
+                f"{now.banner!r}")
+    return ""
+
+
+def _candidates(root: Path, release: str) -> Iterator[Path]:
+    try:
+        command_line = (root / "proc/cmdline").read_text(encoding="latin-1")
+    except OSError:
+        command_line = ""
+    names = []
+    if named := re.search(r"(?:^|\s)BOOT_IMAGE=(\S+)", command_line):
+        # GRUB names the disk before it, and the path on the file system that /boot may be.
+        booted = re.sub(r"^\([^)]*\)", "", named[1]).lstrip("/")
+        names += [booted, f"boot/{booted}"]
+    names += [f"boot/vmlinuz-{release}", f"boot/vmlinux-{release}", f"boot/Image-{release}",
+              f"boot/kernel-{release}", f"lib/modules/{release}/vmlinuz",
+              f"usr/lib/modules/{release}/vmlinuz", f"lib/modules/{release}/build/vmlinux",
+              f"usr/lib/debug/boot/vmlinux-{release}", "boot/vmlinuz", "boot/bzImage", "boot/Image"]
+    seen = set()
+    for name in names:
+        path = root / name
+        real = os.path.realpath(path)
+        if path.is_file() and real not in seen:
+            seen.add(real)
+            yield path
+
+
+def livepatches(root: Path = Path("/")) -> list[Livepatch]:
+    """The functions that livepatch modules replace: what an image says of them does not count."""
+    found = []
+    for patch in sorted((root / "sys/kernel/livepatch").glob("*")):
+        try:
+            enabled = (patch / "enabled").read_text(encoding="ascii").strip() != "0"
+        except OSError:
+            # Gone in the meantime, or not to be read: then it is taken to be there.
+            enabled = True
+        for function in sorted(patch.glob("*/*,*")):
+            found.append(Livepatch(patch.name, function.parent.name,
+                                   function.name.rpartition(",")[0], enabled))
+    return found

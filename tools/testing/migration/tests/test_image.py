@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A kernel image is read to sections and symbols, or refused in one line."""
+
+import bz2
+import io
+import lzma
+import shutil
+import struct
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import kernels
+import pytest
+
+from lab.binary import container, unpack
+from lab.binary.image import Image
+from lab.binary.load import load
+from lab.errors import LabError
+
+VMLINUX = kernels.vmlinux()
+
+
+def loaded(path: Path, data: bytes, symbols: bytes | None = None) -> Image:
+    (path / "kernel").write_bytes(data)
+    if symbols is None:
+        return load(path / "kernel")
+    (path / "symbols").write_bytes(symbols)
+    return load(path / "kernel", path / "symbols")
+
+
+def refused(path: Path, data: bytes, symbols: bytes | None = None) -> str:
+    with pytest.raises(LabError) as caught:
+        loaded(path, data, symbols)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def is_right(image: Image) -> bool:
+    return (image.banner == kernels.BANNER and image.build_id == "11" * 20
+            and image.release == "6.1.0-9-test" and image.symbols_from == "kallsyms"
+            and [(one.name, one.address, one.kind) for one in image.symbols] == kernels.names())
+
+
+def sized(packed: bytes) -> bytes:
+    """With the size of VMLINUX behind it, as the kernel's build has it."""
+    return packed + struct.pack("<I", len(VMLINUX))
+
+
+def tool(*command: str) -> Callable[[bytes], bytes]:
+    def run(data: bytes) -> bytes:
+        if not shutil.which(command[0]):
+            pytest.skip(f"{command[0]} is not installed")
+        return sized(subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True).stdout)
+    return run
+
+
+@pytest.mark.parametrize("how", (
+    kernels.packed, lambda data: sized(lzma.compress(data)), lambda data: sized(bz2.compress(data)),
+    lambda data: sized(lzma.compress(data, lzma.FORMAT_ALONE)), tool("zstd", "-cq"),
+    tool("lz4", "-lcq"), tool("lzop", "-cq")),
+    ids=("gzip", "xz", "bzip2", "lzma", "zstd", "lz4", "lzo"))
+def test_a_bzimage_whose_first_elf_file_is_not_the_kernel(
+        tmp_path: Path, how: Callable[[bytes], bytes]) -> None:
+    assert is_right(loaded(tmp_path, kernels.bzimage(how(VMLINUX))))
+
+
+def test_a_vmlinux_with_and_without_symbols(tmp_path: Path) -> None:
+    assert is_right(loaded(tmp_path, VMLINUX))
+    banner = kernels.BANNER.encode() + b"\n\0"
+    image = loaded(tmp_path, kernels.elf(banner, symbols=[("f", kernels.TEXT + 16, "t"),
+                                                          ("g", kernels.TEXT + 48, "T")]))
+    assert image.symbols_from == "symbol table"
+    assert [(one.name, one.kind) for one in image.symbols] == [("f", "t"), ("g", "T")]
+    assert image.code(kernels.TEXT + 16) == b"\x90" * 32
+    assert image.code(0x1000) == b""
+
+
+def deb(content: bytes, name: str = "./boot/vmlinuz-6.1") -> bytes:
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for member, data in (("./usr/share/doc/vmlinuz", b"no"), (name, content)):
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    out = b"!<arch>\n"
+    for member, data in (("debian-binary", b"2.0\n"),
+                         ("data.tar.xz", lzma.compress(tar.getvalue()))):
+        out += f"{member:16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode()
+        out += data + b"\n" * (len(data) % 2)
+    return out
+
+
+def rpm(content: bytes, name: str = "./lib/modules/6.1/vmlinuz") -> bytes:
+    archive = b""
+    for member, data in ((name, content), ("TRAILER!!!", b"")):
+        fields = [1, 0o100644, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(member) + 1, 0]
+        archive += b"070701" + b"".join(b"%08x" % one for one in fields)
+        archive += member.encode() + b"\0"
+        archive += bytes(-len(archive) % 4) + data
+        archive += bytes(-len(archive) % 4)
+    header = b"\x8e\xad\xe8\1" + bytes(4)
+    return (b"\xed\xab\xee\xdb" + bytes(92) + header + struct.pack(">II", 1, 5) + bytes(16 + 5 + 3)
+            + header + struct.pack(">II", 2, 3) + bytes(32 + 3) + kernels.packed(archive))
+
+
+def android(content: bytes, version: int) -> bytes:
+    head = b"ANDROID!" + struct.pack("<I", len(content)) + bytes(24) + struct.pack("<II", 2048,
+                                                                                   version)
+    return head + bytes((4096 if version > 2 else 2048) - len(head)) + content
+
+
+def zboot(content: bytes) -> bytes:
+    return b"MZ\0\0zimg" + struct.pack("<II", 128, len(content)) + bytes(8) + b"gzip" + bytes(100) \
+        + content
+
+
+@pytest.mark.parametrize("form", (
+    deb, rpm, lambda data: android(data, 0), lambda data: android(data, 4), kernels.packed,
+    lambda data: zboot(kernels.packed(data)),
+    lambda data: android(kernels.packed(data) + b"dtb", 2)),
+    ids=("deb", "rpm", "boot.img", "boot.img 4", "gz", "zboot", "gz-dtb"))
+def test_forms(tmp_path: Path, form: Callable[[bytes], bytes]) -> None:
+    assert is_right(loaded(tmp_path, form(VMLINUX)))
+    whole = form(VMLINUX)
+    for end in (10, 60, len(whole) // 2):
+        refused(tmp_path, whole[:end])
+
+
+def raw_image(arch: str, layout: str = "6.4") -> bytes:
+    """An Image whose base only a relocation gives, and whose kallsyms starts at _stext."""
+    start = {"arm64": 0xffff800008000000, "riscv64": 0xffffffff80000000}[arch]
+    symbols = sorted([*kernels.names(300, start + 0x10000), ("_stext", start + 0x10000, "T"),
+                      ("_etext", start + 0x12000, "T")], key=lambda one: one[1])
+    table = kernels.kallsyms(symbols, layout, start + 0x12000)
+    base = (start + 0x10000).to_bytes(8, "little")
+    at = 0x12000 + table.find(base)
+    kind = {"arm64": 0x403, "riscv64": 3}[arch]
+    # That of another place, and that of the base.
+    rela = struct.pack("<QQQ", start + 0x11000, kind, start + 0x10100)
+    rela += struct.pack("<QQQ", start + at, kind, start + 0x10000)
+    head = bytearray(0x10000)
+    head[0x38:0x3c] = {"arm64": b"ARM\x64", "riscv64": b"RSC\x05"}[arch]
+    decoy = kernels.BANNER.replace("#1", "#").encode() + b"\n\0"
+    vdso = bytearray(kernels.elf(b"", b"\x22" * 20))
+    body = bytes(head) + b"\1" * 0x2000 + table.replace(base, bytes(8))
+    body += bytes(-len(body) % 8) + rela + decoy + kernels.BANNER.encode() + b"\n\0"
+    return body + bytes(-len(body) % 8) + bytes(vdso) + kernels.note(b"\x11" * 20)
+
+
+@pytest.mark.parametrize("arch", ("arm64", "riscv64"))
+def test_an_image_without_elf_headers(tmp_path: Path, arch: str) -> None:
+    image = loaded(tmp_path, kernels.packed(raw_image(arch)))
+    assert (image.arch, image.banner, image.build_id) == (arch, kernels.BANNER, "11" * 20)
+    function, = image.by_name["function_00003"]
+    assert function.address & 0x1fffff == 0x10030
+    assert image.code(function.address) == b"\1" * 48
+    assert [one.executable for one in image.sections] == [False, True, False]
+
+
+def test_an_image_whose_address_is_unknown(tmp_path: Path) -> None:
+    data = raw_image("arm64")
+    assert "address" in refused(tmp_path, data.replace(struct.pack("<Q", 0x403), bytes(8)))
+
+
+def test_texts_that_only_look_like_the_banner(tmp_path: Path) -> None:
+    other = "Linux version 2.6.0 (x@y) (gcc) #1 SMP\n\0"
+    for text in ("Linux version %s\n\0", "Linux version 6.1.0 (a@b) (gcc) # SMP\n\0"):
+        assert is_right(loaded(tmp_path, kernels.vmlinux(banner=text + kernels.BANNER)))
+    assert "2 banners" in refused(tmp_path, kernels.vmlinux(banner=other + kernels.BANNER))
+
+
+def test_a_payload_of_another_version(tmp_path: Path) -> None:
+    assert "6.1.0-8-test" in refused(
+        tmp_path, kernels.bzimage(kernels.packed(VMLINUX), "6.1.0-8-test (a@b) #1"))
+
+
+def test_system_map(tmp_path: Path) -> None:
+    where = kernels.RODATA
+    good = f"{kernels.TEXT:016x} T _text\n{where:016x} D linux_banner\n".encode()
+    image = loaded(tmp_path, VMLINUX, good)
+    assert image.symbols_from == "System.map" and len(image.symbols) == 2
+    other = good.replace(b"82000000", b"82000010")
+    assert "not of this kernel" in refused(tmp_path, VMLINUX, other)
+    # Debian's says where the real one is.
+    assert "no System.map" in refused(tmp_path, VMLINUX, b"ffffffffffffffff B The real System.map")
+
+
+def test_a_debug_file(tmp_path: Path) -> None:
+    names = [("f", kernels.TEXT, "t")]
+    image = loaded(tmp_path, VMLINUX, kernels.elf(b"", symbols=names))
+    assert [one.name for one in image.symbols] == ["f"]
+    assert "one build" in refused(tmp_path, VMLINUX, kernels.elf(b"", b"\x33" * 20, symbols=names))
+
+
+def test_a_config(tmp_path: Path) -> None:
+    config = b"IKCFG_ST" + kernels.packed(b"CONFIG_SMP=y\n") + b"IKCFG_ED"
+    image = loaded(tmp_path, kernels.elf(kernels.BANNER.encode() + b"\n\0" + config,
+                                         symbols=[("f", kernels.TEXT, "t")]))
+    assert image.config == "CONFIG_SMP=y\n"
+
+
+@pytest.mark.parametrize("data,said", (
+    (b"", "empty"), (b"\x5a" * 4096, "no kernel image"), (b"\x7fELF\1\1" + bytes(100), "32-bit"),
+    (b"\x7fELF\2\2" + bytes(100), "big-endian"), (b"\x7fELF\2\1", "damaged"),
+    (kernels.elf(b"x", machine=8), "EM_MIPS"),
+    (kernels.elf(kernels.BANNER.encode() + b"\n\0"), "CONFIG_KALLSYMS is off"),
+    (kernels.bzimage(b"\xa5" * 999), "encrypted"), (kernels.bzimage(b""), "no kernel"),
+    (kernels.bzimage(kernels.packed(VMLINUX))[:-2000], "cut short"),
+    (kernels.bzimage(kernels.packed(VMLINUX)[:3000]), "damaged"),
+    (deb(b"x", "./usr/bin/x"), "without a kernel"),
+    (zboot(b"\xa5" * 99), "encrypted"),
+    ), ids=range(13))
+def test_bad_input_is_one_line(tmp_path: Path, data: bytes, said: str) -> None:
+    assert said in refused(tmp_path, data)
+
+
+def test_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpack, "LIMIT", 4 << 20)
+    for data in (kernels.packed(bytes(8 << 20)), lzma.compress(bytes(8 << 20))):
+        with pytest.raises(LabError, match="unpacks to more than 4 MiB"):
+            unpack.whole(data, str(unpack.method(data)), "it", 4 << 20)
+    nested = VMLINUX
+    for _depth in range(10):
+        nested = kernels.packed(nested)
+    with pytest.raises(LabError, match="packed more than"):
+        container.kernel(nested, "it")
+    assert "no file" in str(pytest.raises(LabError, load, tmp_path).value)
