@@ -25,6 +25,8 @@ SOUGHT = "i_mmap_rwsem, for reading"
 ENTRY = "page table lock"
 PUD = "mm->page_table_lock"
 OFF = "interrupts off"
+# Many rules at once: one file took more than a minute on a machine with 16 jobs for 2 CPUs.
+SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -296,7 +298,7 @@ def out_of_order(tree: Path, work: Path) -> list[str]:
     rule = work / "order.cocci"
     rule.write_text(ORDER, encoding="utf-8")
     return [line for name in FILES if (tree / name).exists()
-            for line in spatch.find(rule, tree, [name])]
+            for line in spatch.find(rule, tree, [name], SECONDS)]
 
 
 def broken(tree: Path, claims: Sequence[Claim], work: Path) -> dict[str, list[str]]:
@@ -308,7 +310,7 @@ def broken(tree: Path, claims: Sequence[Claim], work: Path) -> dict[str, list[st
     for file, about in files.items():
         rule = work / "locks.cocci"
         rule.write_text(rules(about), encoding="utf-8")
-        said = [line.split() for line in spatch.find(rule, tree, [file])]
+        said = [line.split() for line in spatch.find(rule, tree, [file], SECONDS)]
         for number, claim in enumerate(about):
             here = [(word, line) for word, one, line in said if int(one) == number]
             calls = {line for word, line in here if word == "CALLS"}

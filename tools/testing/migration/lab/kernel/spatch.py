@@ -25,9 +25,10 @@ def patch(rule: Path, folder: Path, files: Sequence[str]) -> None:
     _run(rule, folder, files, _PATCH_TIMEOUT, "--in-place")
 
 
-def find(rule: Path, folder: Path, files: Sequence[str]) -> list[str]:
+def find(rule: Path, folder: Path, files: Sequence[str], seconds: int = _FIND_TIMEOUT
+         ) -> list[str]:
     """The lines that the rules in `rule` print of `files` of `folder`."""
-    return _run(rule, folder, files, _FIND_TIMEOUT).splitlines()
+    return _run(rule, folder, files, seconds).splitlines()
 
 
 def _run(rule: Path, folder: Path, files: Sequence[str], timeout: int, *options: str) -> str:
