@@ -41,7 +41,7 @@ quoted = '$(subst ','\'',$(1))'
 words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
 	$(filter command,$(firstword $(origin $(name)))),,?)=$($(name)))))
 
-.PHONY: help prove mutants bench model audit shell selftests kselftest series report record docs list install check clean
+.PHONY: help prove mutants bench model audit shell selftests kselftest series report record docs package list install check clean
 
 help:
 	@echo 'Without building anything'
@@ -58,6 +58,7 @@ help:
 	@echo 'On this machine, or another one'
 	@echo '  sudo make kselftest          run the selftests here; in a guest with BASE= or KERNEL='
 	@echo '  make selftests DEST=DIR      build them, static, to copy elsewhere'
+	@echo '  make package                 a .deb and .rpm of them and of the audit'
 	@echo 'Results'
 	@echo '  make report                  one page of HTML, of out/ and the records'
 	@echo '  make record                  write the last result into the records'
@@ -90,7 +91,7 @@ help:
 	@echo 'A verb takes the variables that mean something to it. In full, with defaults and examples:'
 	@echo '  tools/testing/migration/migration.py VERB --help'
 
-prove mutants bench model audit shell selftests kselftest series report record docs list install:
+prove mutants bench model audit shell selftests kselftest series report record docs package list install:
 	@$(LAB) $@ $(words)
 
 check:

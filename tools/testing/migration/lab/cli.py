@@ -25,7 +25,7 @@ from lab.paths import REPO, replace
 from lab.progress import Progress
 from lab.tell import audited, docs, record, report, rst, text
 from lab.tell.audited import Audited
-from lab.verbs import (audit, bench, guestrun, kselftest, mailing, model, mutants, prove,
+from lab.verbs import (audit, bench, guestrun, kselftest, mailing, model, mutants, package, prove,
                        series)
 from lab.wanted import BOOTS, DEFECT, MUTANT_BOOTS, ROUNDS, SERIES, Wanted
 from lab.words import plural
@@ -362,6 +362,14 @@ def _docs(args: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
+def _package(args: argparse.Namespace, progress: Progress) -> int:
+    deps.ensure(progress, deps.SELFTESTS)
+    for path in package.make(arch.load(), _folder(args.output, REPO / "out" / "package"), progress,
+                             _path(args.harness)):
+        print(path)
+    return 0
+
+
 def _install(args: argparse.Namespace, progress: Progress) -> int:
     deps.ensure(progress, deps.BUILD + (deps.CHECK if args.check else ()))
     return 0
@@ -370,7 +378,8 @@ def _install(args: argparse.Namespace, progress: Progress) -> int:
 _ACTIONS: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
     "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
     "kselftest": _kselftest, "mutants": _mutants, "bench": _bench, "model": _model, "audit": _audit,
-    "report": _report, "record": _record, "docs": _docs, "list": _list, "install": _install}
+    "report": _report, "record": _record, "docs": _docs, "package": _package,
+    "list": _list, "install": _install}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

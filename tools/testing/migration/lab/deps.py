@@ -88,6 +88,11 @@ CHECK = (
     Need("gnupg", ("gpg", "gpgconf")),
     # Looks at the page of make report.
     Need("chromium", ("chromium",)),
+    # What make package makes: read, and installed where nothing else is.
+    Need("lintian", ("lintian",)),
+    Need("man-db", ("man",)),
+    Need("rpm", ("rpmbuild",)),
+    Need("mmdebstrap", ("mmdebstrap",)),
     # checkpatch.pl loads Term::ANSIColor, which perl-base has not.
     Need("perl", files=("/usr/share/perl/*/Term/ANSIColor.pm",)),
 )

@@ -289,6 +289,12 @@ VERBS = (
          (_output("the folder that the pages go to; default: docs in out/ of the repository. "
                   "Example: --output /tmp/docs"),),
          ("docs --output /tmp/docs",)),
+    Verb("package", "pack the selftests and the audit for machines without this repository",
+         "Makes a .deb, and an .rpm where rpmbuild is there. The same commit gives the same bytes. "
+         "SOURCE_DATE_EPOCH sets the time of the files.",
+         (HARNESS, _output("the folder that the packages go to; default: package in out/ of the "
+                           "repository. Example: --output /tmp/package")),
+         ("package --output /tmp/package",)),
     Verb("list", "name the defects, where they are proved, the bases and the mutants", ""),
     Verb("install", "install what the lab needs, with apt",
          "prove and the others do it themselves."),
@@ -310,7 +316,7 @@ def variables() -> set[str]:
 def parser() -> argparse.ArgumentParser:
     """All verbs."""
     top = _Parser(
-        prog=PROGRAM, allow_abbrev=False, formatter_class=_Help,
+        prog=PROGRAM, allow_abbrev=False, formatter_class=Help,
         description="Proves fixes of page migration. Each verb has a --help of its own.",
         epilog="`make VERB VARIABLE=value` at the top of the repository does the same as\n"
                f"`{PROGRAM} VERB --option value`; the help of an option names its variable.\n"
@@ -321,7 +327,7 @@ def parser() -> argparse.ArgumentParser:
         examples = "".join(f"\n  {PROGRAM} {words}" for words in verb.examples)
         sub = verbs.add_parser(
             verb.name, help=verb.does, allow_abbrev=False,
-            formatter_class=_Help,
+            formatter_class=Help,
             description=f"{verb.does[0].upper()}{verb.does[1:]}. {verb.text}",
             epilog=f"examples:{examples}" if examples else None)
         for option in verb.takes:
@@ -333,7 +339,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-class _Help(argparse.HelpFormatter):
+class Help(argparse.HelpFormatter):
     """Fills the lines of all but the examples."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:

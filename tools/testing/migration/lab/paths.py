@@ -16,6 +16,9 @@ from lab.errors import LabError
 REPO = Path(__file__).resolve().parents[4]
 HOME = Path(__file__).resolve().parents[1]
 
+# A package has a part of the repository, below /usr: there its paths alone say nothing.
+_INSTALLED = not (REPO / "Makefile").exists()
+
 # What a write that failed may have left free: it wanted more than that.
 _FULL_BYTES = 4 << 20
 
@@ -29,6 +32,11 @@ def _named_cache() -> Path:
         return (Path(xdg) if xdg else Path.home() / ".cache") / "pmd-share-lab"
     except RuntimeError as err:
         raise LabError("you have no home folder: set LAB_CACHE to a folder for the cache") from err
+
+
+def shown(path: Path) -> str:
+    """A path of the repository, as a user can use it."""
+    return str(path if _INSTALLED else path.relative_to(REPO))
 
 
 def cache_dir() -> Path:

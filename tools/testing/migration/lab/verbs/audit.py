@@ -32,7 +32,7 @@ from lab.errors import LabError
 from lab.finding import BINARY, BOTH, NOT_AFFECTED, PROTECTED, UNKNOWN, VULNERABLE, Finding
 from lab.kernel import kconfig, spatch, variant
 from lab.kernel.source import kernel_version
-from lab.paths import REPO
+from lab.paths import REPO, shown
 from lab.tell import audited
 from lab.tell.audited import Audited
 
@@ -230,5 +230,5 @@ def _remedy(version: str, defect: Defect) -> list[str]:
         queue = []
     if own := variant.mending(queue, defect):
         # What comes before them is needed by them.
-        return [str(patch.relative_to(REPO)) for patch in queue[:queue.index(own[-1]) + 1]]
+        return [shown(patch) for patch in queue[:queue.index(own[-1]) + 1]]
     return list(defect.upstream)
