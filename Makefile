@@ -32,16 +32,18 @@ FAST ?=
 ROUNDS ?=
 SCHEME ?=
 SERIES ?=
+PLAN ?=
+FORCE ?=
 
 # All of these go to each verb, which refuses what means nothing to it. What comes from the
 # environment is marked with `?`, and a verb that does not know it does without.
 VARIABLES := DEFECT BASE KERNEL IMAGE SYMBOLS BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
-	     AUDIT HARNESS FORM ROUNDS SCHEME FULL SERIES
+	     AUDIT HARNESS FORM ROUNDS SCHEME FULL SERIES PLAN FORCE
 quoted = '$(subst ','\'',$(1))'
 words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
 	$(filter command,$(firstword $(origin $(name)))),,?)=$($(name)))))
 
-.PHONY: help prove mutants bench model audit shell selftests kselftest series report record docs package list install check clean
+.PHONY: help prove mutants bench model audit shell selftests kselftest hosttest series report record docs package list install check clean
 
 help:
 	@echo 'Without building anything'
@@ -57,6 +59,7 @@ help:
 	@echo '  make shell                   boot one of the two kernels to a prompt'
 	@echo 'On this machine, or another one'
 	@echo '  sudo make kselftest          run the selftests here; in a guest with BASE= or KERNEL='
+	@echo '  sudo make hosttest PLAN=1    say what they would do to a machine in use; then without'
 	@echo '  make selftests DEST=DIR      build them, static, to copy elsewhere'
 	@echo '  make package                 a .deb and .rpm of them and of the audit'
 	@echo 'Results'
@@ -84,6 +87,7 @@ help:
 	@echo '  ROUNDS=3                     of bench: boots of each kernel'
 	@echo '  SERIES=all|stable|selftests  of series: what is mailed on its own, a folder each'
 	@echo '  SCHEME=flush-6.12  FULL=1    of model: this one; also what takes long'
+	@echo '  PLAN=1  FORCE=1              of hosttest: only say what; go on although it should not'
 	@echo '  AUDIT=json|nrpe|prometheus   of audit: for programs, Nagios, Prometheus'
 	@echo '  SYMBOLS=FILE                 of audit IMAGE=FILE: its System.map, where it has no names'
 	@echo '  DEST=DIR   HARNESS=DIR       of selftests: where they go; whose harness they use'
@@ -91,7 +95,7 @@ help:
 	@echo 'A verb takes the variables that mean something to it. In full, with defaults and examples:'
 	@echo '  tools/testing/migration/migration.py VERB --help'
 
-prove mutants bench model audit shell selftests kselftest series report record docs package list install:
+prove mutants bench model audit shell selftests kselftest hosttest series report record docs package list install:
 	@$(LAB) $@ $(words)
 
 check:

@@ -20,19 +20,20 @@ from typing import Any
 from lab import arch, base, defect, deps, mutant, options, scheme, trial
 from lab.errors import LabError
 from lab.guest import qemu, selftest
+from lab.host import preflight
 from lab.kernel import source, testseries
-from lab.paths import REPO, replace
+from lab.paths import INSTALLED, REPO, replace
 from lab.progress import Progress
 from lab.tell import audited, docs, record, report, rst, text
 from lab.tell.audited import Audited
-from lab.verbs import (audit, bench, guestrun, kselftest, mailing, model, mutants, package, prove,
-                       series)
+from lab.verbs import (audit, bench, guestrun, hosttest, kselftest, mailing, model, mutants, package,
+                       prove, series)
 from lab.wanted import BOOTS, DEFECT, MUTANT_BOOTS, ROUNDS, SERIES, Wanted
 from lab.words import plural
 
 # Exit status: 0 only for PROVED, and where each mutant was killed that can be; another verdict; an
 # error of the user's or the machine's.
-NOT_PROVED, ERROR, INTERRUPTED = 1, 2, 130
+NOT_PROVED, ERROR, NOTHING_RAN, INTERRUPTED = 1, 2, 3, 130
 
 # What a run can be repeated with.
 _REPEATS = tuple(option for verb in options.VERBS if verb.name == "prove"
@@ -236,6 +237,49 @@ def _kselftest_here(args: argparse.Namespace, names: tuple[str, ...], tests: tup
         raise
 
 
+def _hosttest(args: argparse.Namespace, _progress: Progress) -> int:
+    progress = Progress(sys.stderr)
+    outcome = hosttest.Outcome("error")
+    try:
+        outcome = _hosttest_run(args, outcome, progress)
+    finally:
+        # Also where something went wrong, which is told on standard error.
+        if not args.plan:
+            print(outcome.line(), flush=True)
+    if outcome.restored == "no":
+        raise LabError("something of this machine is not as it was: see above what")
+    return {"passed": 0, "skipped": NOTHING_RAN, "refused": ERROR, "interrupted": INTERRUPTED
+            }.get(outcome.status, NOT_PROVED)
+
+
+def _hosttest_run(args: argparse.Namespace, outcome: hosttest.Outcome, progress: Progress
+                  ) -> hosttest.Outcome:
+    one = defect.load(args.defect) if args.defect else None
+    if one and not one.show.selftests:
+        raise LabError(f"no selftest shows {args.defect}, only make audit finds it")
+    plan = hosttest.plan(one.show.selftests if one else ())
+    print(preflight.told(plan), file=sys.stdout if args.plan else sys.stderr)
+    if why := plan.against():
+        said = f"{'; '.join(why)}: FORCE=1 runs the tests all the same"
+        if args.plan or not args.force:
+            outcome.status = "refused"
+            raise LabError(said)
+        progress.note(said.replace("FORCE=1 runs the tests all the same", "going on, as FORCE=1"))
+    if args.plan:
+        return hosttest.Outcome("passed")
+    if not hosttest.is_root():
+        raise LabError("the tests need root: use sudo")
+    if not INSTALLED:
+        deps.ensure(progress, deps.SELFTESTS)
+    home = hosttest.folder(arch.load(), progress, _path(args.harness))
+    # What was built here may have taken a while, and memory.
+    plan = hosttest.plan([need.name for need in plan.tests])
+    kselftest.die_with_parent()
+    wanted = hosttest.brief if hosttest.to_terminal() else lambda _line: True
+    return hosttest.run(home, plan, progress,
+                        lambda line: print(line, flush=True) if wanted(line) else None)
+
+
 def _kselftest_guest(args: argparse.Namespace, names: tuple[str, ...], progress: Progress
                      ) -> kselftest.Stream:
     variant = args.variant or "fixed"
@@ -311,7 +355,7 @@ def _audit(args: argparse.Namespace, _progress: Progress) -> int:
     progress = Progress(sys.stderr)
     if args.symbols and not args.image:
         raise LabError("SYMBOLS= is of an image: name it with IMAGE=")
-    deps.ensure(progress, (*((deps.COCCINELLE,) if args.kernel else ()),
+    deps.ensure(progress, (*(deps.COCCINELLE if args.kernel else ()),
                            *(deps.IMAGE if args.image else ())))
     kernels: list[Audited] = []
     try:
@@ -377,7 +421,7 @@ def _install(args: argparse.Namespace, progress: Progress) -> int:
 
 _ACTIONS: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
     "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
-    "kselftest": _kselftest, "mutants": _mutants, "bench": _bench, "model": _model, "audit": _audit,
+    "kselftest": _kselftest, "hosttest": _hosttest, "mutants": _mutants, "bench": _bench, "model": _model, "audit": _audit,
     "report": _report, "record": _record, "docs": _docs, "package": _package,
     "list": _list, "install": _install}
 

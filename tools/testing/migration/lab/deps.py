@@ -7,6 +7,7 @@ import shlex
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,10 @@ SELFTESTS = (
 )
 
 # Beyond that to make, boot and judge kernels.
-COCCINELLE = Need("coccinelle", ("spatch",))
+# spatch looks for the library of Python when it comes to a rule in that language, and no package
+# that it depends on has it.
+_PYTHON = f"libpython3.{sys.version_info.minor}"
+COCCINELLE = (Need("coccinelle", ("spatch",)), Need(_PYTHON, files=(f"/usr/lib*/**/{_PYTHON}.so*",)))
 BUILD = (
     *SELFTESTS,
     Need("flex", ("flex",)),
@@ -54,7 +58,7 @@ BUILD = (
     Need("libelf-dev", files=("/usr/include/gelf.h",)),
     Need("libssl-dev", files=("/usr/include/openssl/ssl.h",)),
     Need("ccache", ("ccache",)),
-    COCCINELLE,
+    *COCCINELLE,
     Need("git", ("git",)),
     Need("patch", ("patch",)),
     Need("rsync", ("rsync",)),      # the kernel's headers_install

@@ -254,6 +254,20 @@ VERBS = (
                            for option in (ACCEL, DEBUG, TIMEOUT, FORM, OUT))),
          ("kselftest", f"kselftest --defect {OTHER} --tests='-v munmap_first'",
           "kselftest --base 7.3 --variant series"), "each test runs once"),
+    Verb("hosttest", "run the selftests on a machine that is in use",
+         "Says first what it would change, and for how long. Refuses where the pool of huge pages "
+         "is in use, where memory is short, and where what can take the machine down was asked "
+         "for. Puts all back, also after Ctrl-C or a kill. Standard output is KTAP, and last a "
+         "line for a monitoring system. Exit status 0 if tests ran and none failed, 1 if one "
+         "failed, 3 if none could run.",
+         (_but(DEFECT, "the tests of this defect; default: all tests. "
+               f"Example: --defect {OTHER}"),
+          Option("plan", "PLAN", "{0,1}", "only say what would be done; default: 0. "
+                 "Example: --plan 1", _flag, False, True),
+          Option("force", "FORCE", "{0,1}", "run although something is in the way; default: 0. "
+                 "Example: --force 1", _flag, False, True), HARNESS),
+         ("hosttest --plan 1", f"hosttest --defect {OTHER}"),
+         "what the tests may do beyond that, variables of the environment say"),
     Verb("selftests", "build the selftests, static, to run on any machine of this kind",
          "", (DEST, HARNESS), ("selftests --dest /tmp/selftests",)),
     Verb("shell", "boot one of the two kernels to a prompt, on two NUMA nodes",

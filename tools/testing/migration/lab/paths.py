@@ -17,7 +17,7 @@ REPO = Path(__file__).resolve().parents[4]
 HOME = Path(__file__).resolve().parents[1]
 
 # A package has a part of the repository, below /usr: there its paths alone say nothing.
-_INSTALLED = not (REPO / "Makefile").exists()
+INSTALLED = not (REPO / "Makefile").exists()
 
 # What a write that failed may have left free: it wanted more than that.
 _FULL_BYTES = 4 << 20
@@ -36,7 +36,7 @@ def _named_cache() -> Path:
 
 def shown(path: Path) -> str:
     """A path of the repository, as a user can use it."""
-    return str(path if _INSTALLED else path.relative_to(REPO))
+    return str(path if INSTALLED else path.relative_to(REPO))
 
 
 def cache_dir() -> Path:

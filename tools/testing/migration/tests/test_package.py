@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,7 +27,7 @@ RELEASE = stage.Release("0.20261128.160941", 1796000000, "2026-11-28", "01234567
 FULL = os.environ.get("FULL") == "1"
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 # What it depends on.
-INCLUDE = "python3,coccinelle"
+INCLUDE = "python3,coccinelle,libpython3.11"
 AUDIT = command.load("pmd-share-audit")
 
 
@@ -232,18 +233,18 @@ def test_the_verb_is_that_of_the_options() -> None:
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The packages themselves, made by an ordinary user in a cache of his own."""
+def packed() -> Iterator[list[Path]]:
+    """The packages themselves, made twice by an ordinary user, each time in an empty cache."""
     linux = debian_tree("6.12").tree
-    folder = tmp_path_factory.mktemp("packed")
-    return [path for name in ("one", "other") for path in build(folder / name, linux)]
+    # Not in pytest's folder, which it keeps from other users.
+    with tempfile.TemporaryDirectory(prefix="lab-packed-") as folder:
+        os.chmod(folder, 0o755)
+        yield [path for name in ("one", "other") for path in build(Path(folder) / name, linux)]
 
 
 def build(folder: Path, linux: Path) -> list[Path]:
     folder.mkdir()
     os.chmod(folder, 0o777)
-    for parent in folder.parents[:3]:
-        parent.chmod(parent.stat().st_mode | 0o055)
     words = ["make", "-C", str(REPO), "--no-print-directory", "package", f"O={folder}/out",
              f"HARNESS={linux}"]
     done = run(*(NOBODY if os.geteuid() == 0 else ()), *words, HOME="/nonexistent",

@@ -37,6 +37,7 @@ class Command:
 
 COMMANDS = (
     Command("pmd-share-audit", "audit", 1, "kernel"),
+    Command("pmd-share-test", "hosttest", 8),
 )
 
 

@@ -31,7 +31,7 @@ SELFTESTS = Path("usr/libexec") / NAME
 DOC = Path("usr/share/doc") / NAME
 
 # Of the lab: what its verbs without kernels or guests read.
-_LAB = ("lab", "defects", "bases")
+_LAB = ("lab", "defects", "bases", "host.toml")
 _SKIP = ("__pycache__", "*.pyc", ".*", "*.c", "*.css", "init")
 # A page of the manual that belongs to no command.
 _PAGES = ("pmd-share-selftests.7",)
@@ -64,8 +64,11 @@ class Release:
 def lay_out(top: Path, release: Release, arch: Arch, selftests: Path) -> None:
     """Fill the empty folder `top`; `selftests` are laid out for run_kselftest.sh."""
     for name in _LAB:
-        shutil.copytree(HOME / name, top / SHARE / HOME.relative_to(REPO) / name,
-                        ignore=shutil.ignore_patterns(*_SKIP))
+        dest = top / SHARE / HOME.relative_to(REPO) / name
+        if (HOME / name).is_dir():
+            shutil.copytree(HOME / name, dest, ignore=shutil.ignore_patterns(*_SKIP))
+        else:
+            _copy(HOME / name, dest)
     shutil.copytree(REPO / "queue", top / SHARE / "queue", ignore=shutil.ignore_patterns(*_SKIP))
     for file in sorted({file for name in defect.names()
                         for file in defect.load(name).kernel.add}):

@@ -160,14 +160,17 @@ def arguments(names: tuple[str, ...], tests: tuple[str, ...]) -> dict[str, str]:
             for name in names} if tests else {}
 
 
-def run(words: list[str], environment: dict[str, str], tell: Callable[[str], None]) -> Stream:
+def run(words: list[str], environment: dict[str, str], tell: Callable[[str], None],
+        stream: Stream | None = None) -> Stream:
     """Run the command, and pass each line of its output to `tell` as it comes.
+
+    What is said is counted in `stream`, for who wants it even where this does not return.
 
     However this process ends, even by a SIGKILL, nothing goes on running but what puts the machine
     back.  On an exception that is waited for.  LabError where the runner gave up before it had run
     all.
     """
-    stream = Stream()
+    stream = stream or Stream()
     # A session of its own: a Ctrl-C reaches this process, which ends the rest by closing the pipe.
     with subprocess.Popen(
             [sys.executable, "-B", str(_MINDER), *words], stdin=subprocess.PIPE,

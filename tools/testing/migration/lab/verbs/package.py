@@ -17,9 +17,9 @@ from lab.paths import REPO, copy
 from lab.progress import Progress
 from lab.verbs import kselftest
 
-# What the commands run: spatch.
-DEB_DEPENDS = "python3 (>= 3.11), coccinelle"
-_RPM_REQUIRES = ("python3 >= 3.11", "coccinelle", "perl-interpreter")
+# What the commands run: spatch, which needs the library of Python and does not depend on it.
+DEB_DEPENDS = "python3 (>= 3.11), coccinelle, libpython3.11 | libpython3-dev"
+_RPM_REQUIRES = ("python3 >= 3.11", "python3-libs", "coccinelle", "perl-interpreter")
 
 
 def make(arch: Arch, folder: Path, progress: Progress, harness: Path | None = None) -> list[Path]:
