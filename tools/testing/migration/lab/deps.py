@@ -97,6 +97,8 @@ CHECK = (
     Need("man-db", ("man",)),
     Need("rpm", ("rpmbuild",)),
     Need("mmdebstrap", ("mmdebstrap",)),
+    # Reads what CI systems are given.
+    Need("yamllint", ("yamllint",)),
     # checkpatch.pl loads Term::ANSIColor, which perl-base has not.
     Need("perl", files=("/usr/share/perl/*/Term/ANSIColor.pm",)),
 )
