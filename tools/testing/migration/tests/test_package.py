@@ -49,6 +49,8 @@ def stand_ins(folder: Path) -> Path:
     (top / "kselftest").mkdir()
     for name in package.kselftest.selftest.names():
         shutil.copy(folder / "one", top / "mm" / name)
+    (top / "kselftest-list.txt").write_text(
+        "".join(f"mm:{name}\n" for name in package.kselftest.selftest.names()))
     (top / "run_kselftest.sh").write_text("#!/bin/sh\n")
     (top / "run_kselftest.sh").chmod(0o755)
     (top / "kselftest/runner.sh").write_text("#!/bin/sh\n")
@@ -96,6 +98,16 @@ def test_the_audit_leaves_nothing_in_its_folder(top: Path, tmp_path: Path) -> No
     done = run(top / "usr/bin/pmd-share-audit", tree(tmp_path))
     assert done.returncode == 1 and "unknown" in done.stdout, done.stderr
     assert stage.files(top) == before
+
+
+def test_the_tests_are_found_where_they_are_installed(top: Path) -> None:
+    done = run(top / "usr/sbin/pmd-share-test", "--plan")
+    assert "They would leave alone:" in done.stdout, done.stderr
+    told = set(re.findall(r"\b(?:hugetlb|thp|exec)_\w+", done.stdout))
+    count = int(re.findall(r"(?m)^(\d+) tests? would run", done.stdout)[0])
+    skipped = done.stdout.partition("These would not run:")[2].count("\n  ")
+    assert count + skipped == len(package.kselftest.selftest.names()) and told
+    assert run(top / "usr/sbin/pmd-share-test", "--defect", "nonesuch").returncode == 2
 
 
 @pytest.mark.parametrize(("words", "says"), [
@@ -151,6 +163,9 @@ def completed(top: Path, one: command.Command, *words: str, cwd: Path | None = N
 
 
 def test_completion_of_values(top: Path, tmp_path: Path) -> None:
+    test = command.load("pmd-share-test")
+    assert completed(top, test, "--defect", "pmd-share-fl") == ["pmd-share-flush"]
+    assert completed(top, test, "--plan", "") == []
     (tmp_path / "linux-6.12").mkdir()
     (tmp_path / "linux.tar").touch()
     assert completed(top, AUDIT, "--format", "") == ["json"]
@@ -295,6 +310,8 @@ def test_in_a_clean_chroot(packed: list[Path], tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert set(listed(root)) > set(before)
     assert "usage: pmd-share-audit" in chroot(root, "pmd-share-audit", "--help").stdout
+    plan = chroot(root, "pmd-share-test", "--plan")
+    assert plan.returncode == 0 and "would run" in plan.stdout, plan.stderr
     # As one who may change nothing: it must be the tests that skip.
     audit = chroot(root, *NOBODY, "pmd-share-audit", "/tmp/linux")
     assert audit.returncode == 1 and "Linux 6.12" in audit.stdout, audit.stderr

@@ -8,7 +8,8 @@ verb gets is told of everywhere.
 
 import re
 
-from lab.options import Option
+from lab import defect
+from lab.options import DEFECT, Option
 from lab.pack.command import Command
 from lab.paths import HOME
 
@@ -62,6 +63,8 @@ def _values(option: Option) -> str:
     """The command of bash that says what can come next, for an option's value."""
     if names := re.fullmatch(r"\{(.*)\}", option.metavar):
         return f'compgen -W "{" ".join(names[1].split(","))}" -- "$cur"'
+    if option.variable == DEFECT.variable:
+        return f'compgen -W "{" ".join(defect.names())}" -- "$cur"'
     if option.metavar == "DIR":
         return 'compgen -d -- "$cur"'
     if option.metavar in ("FILE", "PATH"):
