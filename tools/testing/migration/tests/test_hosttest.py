@@ -360,12 +360,14 @@ def test_however_it_ends_all_is_put_back(machine: Machine, runner: Path, tree612
         if how == "KILL test":
             # The program itself, and not what its harness has forked.
             os.kill(min(pid for pid, line in alive(mark).items() if line == f"./{program}"), number)
-            # Its guardian sees that, although the test goes on hanging.
-            wait_for("before", changed)
+            # What it has left hanging is ended with the rest.
             process.send_signal(signal.SIGINT)
         else:
             process.send_signal(number)
-        out, errors = process.communicate(timeout=60)
+        try:
+            out, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert "Traceback" not in errors
     if how != "KILL":
         assert process.returncode == 130, errors
