@@ -79,7 +79,8 @@ def planned(**environment: str) -> preflight.Plan:
 def value(text: str, source: str) -> int:
     """What a constant of a C file is, or an expression of such."""
     names = dict(re.findall(r"(?m)^#define (\w+)\s+([\w() *+/-]+?)\s*(?:/\*.*)?$", source))
-    names |= {name: said for name, said in re.findall(r"(\w+) = ([\w *+]+);", source)
+    names |= {name: said for name, said in re.findall(
+        r"(\w+) = ([\w *+]+?)(?: \+ \(may_offline\(\).*)?;", source)
               if name == "spare"}
     text = re.sub(r"\b[A-Za-z_][\w>.-]*\b", lambda word: str(value(
         names[word[0].split(">")[-1]], source)), text)

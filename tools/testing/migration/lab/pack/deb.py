@@ -13,8 +13,8 @@ from lab.errors import LabError
 from lab.pack import manual, stage
 from lab.paths import REPO
 
-# Debian's name of an architecture, where it is not the kernel's.
-NAMES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "i386", "ppc64le": "ppc64el"}
+# Debian's name of an architecture, where it is not the lab's.
+NAMES = {"x86_64": "amd64"}
 _OVERRIDES = Path("usr/share/lintian/overrides") / stage.NAME
 # Libraries whose code is in the static programs.
 _STATIC = ("libc6-dev", "libnuma-dev")
