@@ -48,7 +48,8 @@ SELFTESTS = (
 # spatch looks for the library of Python when it comes to a rule in that language, and no package
 # that it depends on has it.
 _PYTHON = f"libpython3.{sys.version_info.minor}"
-COCCINELLE = (Need("coccinelle", ("spatch",)), Need(_PYTHON, files=(f"/usr/lib*/**/{_PYTHON}.so*",)))
+COCCINELLE = (Need("coccinelle", ("spatch",)),
+              Need(_PYTHON, files=(f"/usr/lib*/**/{_PYTHON}.so*",)))
 BUILD = (
     *SELFTESTS,
     Need("flex", ("flex",)),

@@ -266,7 +266,8 @@ def build(folder: Path, linux: Path) -> list[Path]:
              f"HARNESS={linux}"]
     done = run(*(NOBODY if os.geteuid() == 0 else ()), *words, HOME="/nonexistent",
                LAB_CACHE=f"{folder}/cache", TMPDIR=str(folder), SOURCE_DATE_EPOCH="1796000000",
-               GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="safe.directory", GIT_CONFIG_VALUE_0=str(REPO))
+               GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="safe.directory",
+               GIT_CONFIG_VALUE_0=str(REPO))
     assert done.returncode == 0, done.stdout + done.stderr
     return sorted((folder / "out").iterdir())
 
@@ -323,7 +324,8 @@ def test_in_a_clean_chroot(packed: list[Path], tmp_path: Path) -> None:
                 "mount -t proc none proc && ln -sf /proc/self/fd/1 dev/stdout && "
                 f"exec chroot . {shlex.join(NOBODY)} sh -c '{RUNNER} -t mm:hugetlb_pmd_flush | cat'",
                 cwd=root)
-    assert "# SKIP needs root" in tests.stdout and "ok 1 self" in tests.stdout, tests.stdout + tests.stderr
+    assert "# SKIP needs root" in tests.stdout and "ok 1 self" in tests.stdout, \
+        tests.stdout + tests.stderr
     done = chroot(root, "dpkg", "--purge", "pmd-share")
     assert done.returncode == 0, done.stderr
     assert listed(root) == before

@@ -8,8 +8,8 @@ A table for each selftest; each of the keys is optional but one:
     pages       huge pages on each of them; 0 by default
     settings    a list: what it changes besides, of SETTINGS, and puts back
     beyond      what it does that nobody has to put back, or that cannot be
-    offline     what it does if HUGETLB_PMD_MIGRATE_OFFLINE=1 allows it
-    dangerous   why it only runs if HUGETLB_PMD_CHURN=1 allows it
+    offline     what it does if the variable of the environment allows it that [variables] names
+    dangerous   why it only runs if that one does
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ from lab.errors import LabError
 from lab.paths import HOME
 
 FILE = HOME / "host.toml"
-OFFLINE, DANGEROUS = "HUGETLB_PMD_MIGRATE_OFFLINE", "HUGETLB_PMD_CHURN"
+_VARIABLES = schema.read(FILE)["variables"]
+OFFLINE, DANGEROUS = str(_VARIABLES["offline"]), str(_VARIABLES["dangerous"])
 # By the name that host.toml has for it, the file that says it, and what it is.
 SETTINGS = {
     "numa_balancing": ("proc/sys/kernel/numa_balancing", "NUMA balancing, and how it scans"),
@@ -45,7 +46,7 @@ class Need:
 def load() -> dict[str, Need]:
     """Of all selftests, by name; LabError where the file is wrong."""
     made = {name: schema.fill(Need, FILE, name, said, name=name)
-            for name, said in schema.read(FILE).items()}
+            for name, said in schema.read(FILE).items() if name != "variables"}
     for one in made.values():
         if strange := [name for name in one.settings if name not in SETTINGS]:
             raise LabError(f"{FILE}: [{one.name}] settings: {strange[0]} is none of "

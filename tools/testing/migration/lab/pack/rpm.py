@@ -60,7 +60,8 @@ def make(top: Path, release: stage.Release, arch: Arch, requires: tuple[str, ...
             name=stage.NAME, version=release.version, summary=summary, text=rest, top=top,
             requires="".join(f"Requires: {one}\n" for one in requires),
             files="\n".join(_listed(top))), encoding="utf-8")
-        words = ["rpmbuild", "-bb", "--target", NAMES.get(arch.name, arch.name), "--define", f"_topdir {work}",
+        words = ["rpmbuild", "-bb", "--target", NAMES.get(arch.name, arch.name),
+                 "--define", f"_topdir {work}",
                  *(word for name, value in _DEFINES.items()
                    for word in ("--define", f"{name} {value}")), str(spec)]
         with open(log, "w", encoding="utf-8") as output:
@@ -73,8 +74,8 @@ def make(top: Path, release: stage.Release, arch: Arch, requires: tuple[str, ...
         if done.returncode != 0 or len(made) != 1:
             said = log.read_text(encoding="utf-8", errors="replace").splitlines()
             raise LabError(
-                "rpmbuild failed: " + next((line for line in said if "error:" in line), "see its log"),
-                str(log))
+                "rpmbuild failed: " + next((line for line in said if "error:" in line),
+                                           "see its log"), str(log))
         dest = folder / made[0].name
         shutil.copyfile(made[0], dest)
     return dest

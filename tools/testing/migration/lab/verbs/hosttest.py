@@ -2,7 +2,8 @@
 """Runs the selftests on a machine that is in use: looks first, and sees that all is as it was.
 
 What puts the machine back is what always does: the guardian of each selftest, a process of its own
-(tools/testing/selftests/mm/migrate_util.c), which lab/minder.py waits for however this process ends.
+(tools/testing/selftests/mm/migrate_util.c), which lab/minder.py waits for however this process
+ends.
 Here it is only looked after.
 """
 
@@ -80,7 +81,8 @@ def plan(names: Sequence[str]) -> preflight.Plan:
     return preflight.plan(state.read(), tests, os.environ)
 
 
-def run(home: Path, one: preflight.Plan, progress: Progress, tell: Callable[[str], None]) -> Outcome:
+def run(home: Path, one: preflight.Plan, progress: Progress, tell: Callable[[str], None]
+        ) -> Outcome:
     """Run what is planned; each line of KTAP goes to `tell`.
 
     Ctrl-C, SIGTERM and a terminal that is closed end it at once, and it is told of what was done
