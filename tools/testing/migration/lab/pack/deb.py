@@ -19,6 +19,9 @@ _OVERRIDES = Path("usr/share/lintian/overrides") / stage.NAME
 # Libraries whose code is in the static programs.
 _STATIC = ("libc6-dev", "libnuma-dev")
 
+# To audit images.
+RECOMMENDS = "python3-capstone, python3-pyelftools, zstd, lz4"
+
 _CONTROL = """\
 Package: {name}
 Version: {version}
@@ -26,6 +29,7 @@ Architecture: {arch}
 Maintainer: {maintainer}
 Installed-Size: {size}
 Depends: {depends}
+Recommends: {recommends}
 {built}Section: kernel
 Priority: optional
 Description: {description}
@@ -50,7 +54,8 @@ def make(top: Path, release: stage.Release, arch: Arch, depends: str, folder: Pa
     control.mkdir()
     (control / "control").write_text(_CONTROL.format(
         name=stage.NAME, version=release.version, arch=name, maintainer=maintainer(),
-        size=stage.size(top, paths), depends=depends, built=_built_using(),
+        size=stage.size(top, paths), depends=depends,
+        recommends=RECOMMENDS, built=_built_using(),
         description=_description()), encoding="utf-8")
     (control / "md5sums").write_text("".join(
         f"{hashlib.md5((top / path).read_bytes(), usedforsecurity=False).hexdigest()}  {path}\n"

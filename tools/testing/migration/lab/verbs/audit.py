@@ -32,7 +32,7 @@ from lab.errors import LabError
 from lab.finding import BINARY, BOTH, NOT_AFFECTED, PROTECTED, UNKNOWN, VULNERABLE, Finding
 from lab.kernel import kconfig, spatch, variant
 from lab.kernel.source import kernel_version
-from lab.paths import REPO, shown
+from lab.paths import shown
 from lab.tell import audited
 from lab.tell.audited import Audited
 
