@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Does the walk of debug_vm_unmapped see what maps a folio, and who was flushed?
+ *
+ * A page of a file that is mapped twice, and one of anonymous memory. What must
+ * not be, such as a map count that is too low, is made here for the length of a
+ * walk. Nothing is reported: only unmapped_walk() and unmapped_note() are called.
+ */
+#include <kunit/test.h>
+#include <linux/file.h>
+#include <linux/mman.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/rmap.h>
+#include <linux/uaccess.h>
+
+#include <asm/tlbflush.h>
+
+#include "debug_vm_unmapped.h"
+#include "internal.h"
+
+/* Map a page, of @file if there is one, and have an entry for it. */
+static unsigned long map_page(struct kunit *test, struct file *file,
+			      unsigned long flags)
+{
+	unsigned long addr = kunit_vm_mmap(test, file, 0, PAGE_SIZE,
+					   PROT_READ | PROT_WRITE, flags, 0);
+
+	KUNIT_ASSERT_NE(test, addr, 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(addr));
+	KUNIT_ASSERT_EQ(test, 0, put_user((char)1, (char __user *)addr));
+	return addr;
+}
+
+/* The same with a file that is new; returns it with a reference. */
+static struct file *map_new_file(struct kunit *test, unsigned long *addr)
+{
+	struct vm_area_struct *vma;
+	struct file *file = NULL;
+
+	*addr = map_page(test, NULL, MAP_SHARED | MAP_ANONYMOUS);
+	mmap_read_lock(current->mm);
+	vma = vma_lookup(current->mm, *addr);
+	if (vma && vma->vm_file)
+		file = get_file(vma->vm_file);
+	mmap_read_unlock(current->mm);
+	KUNIT_ASSERT_NOT_NULL(test, file);
+	return file;
+}
+
+/* The folio there, locked and with a reference. */
+static struct folio *lock_page_at(struct kunit *test, unsigned long addr)
+{
+	struct folio *folio;
+	struct page *page;
+
+	KUNIT_ASSERT_EQ(test, 1,
+			get_user_pages_fast(addr, 1, FOLL_WRITE, &page));
+	folio = page_folio(page);
+	folio_lock(folio);
+	return folio;
+}
+
+static void unlock_page_at(struct folio *folio)
+{
+	folio_unlock(folio);
+	folio_put(folio);
+}
+
+static void finds_all_mappings_of_a_file(struct kunit *test)
+{
+	struct unmapped_walk both = {}, uncounted = {}, one = {}, none = {};
+	unsigned long first, second;
+	struct file *file = map_new_file(test, &first);
+	struct folio *folio;
+	int count;
+
+	second = map_page(test, file, MAP_SHARED);
+	folio = lock_page_at(test, first);
+	count = atomic_read(&folio->_mapcount);
+	KUNIT_ASSERT_FALSE(test, folio_test_large(folio));
+	unmapped_walk(folio, &both);
+	KUNIT_EXPECT_FALSE(test, both.contended);
+	KUNIT_EXPECT_EQ(test, both.vmas, 2);
+	KUNIT_EXPECT_EQ(test, both.mapped, 2);
+	KUNIT_EXPECT_PTR_EQ(test, both.where_mapped.mm, current->mm);
+	KUNIT_EXPECT_TRUE(test, both.where_mapped.address == first ||
+			  both.where_mapped.address == second);
+	KUNIT_EXPECT_FALSE(test, both.where_mapped.shared);
+
+	/* The map count says that nobody maps it. */
+	atomic_set(&folio->_mapcount, -1);
+	unmapped_walk(folio, &uncounted);
+	atomic_set(&folio->_mapcount, count);
+	KUNIT_EXPECT_EQ(test, uncounted.mapped, 2);
+
+	vm_munmap(second, PAGE_SIZE);
+	unmapped_walk(folio, &one);
+	KUNIT_EXPECT_EQ(test, one.vmas, 1);
+	KUNIT_EXPECT_EQ(test, one.mapped, 1);
+	KUNIT_EXPECT_EQ(test, one.where_mapped.address, first);
+
+	vm_munmap(first, PAGE_SIZE);
+	unmapped_walk(folio, &none);
+	KUNIT_EXPECT_EQ(test, none.vmas, 0);
+	KUNIT_EXPECT_EQ(test, none.mapped, 0);
+
+	unlock_page_at(folio);
+	fput(file);
+}
+
+static void finds_no_vma_without_an_entry(struct kunit *test)
+{
+	struct unmapped_walk walk = {};
+	unsigned long addr;
+	struct file *file = map_new_file(test, &addr);
+	unsigned long bare = kunit_vm_mmap(test, file, 0, PAGE_SIZE, PROT_READ,
+					   MAP_SHARED, 0);
+	struct folio *folio = lock_page_at(test, addr);
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(bare));
+	unmapped_walk(folio, &walk);
+	KUNIT_EXPECT_EQ(test, walk.vmas, 2);
+	KUNIT_EXPECT_EQ(test, walk.mapped, 1);
+	KUNIT_EXPECT_EQ(test, walk.where_mapped.address, addr);
+	unlock_page_at(folio);
+	fput(file);
+}
+
+static void finds_anonymous_memory(struct kunit *test)
+{
+	struct unmapped_walk before = {}, after = {};
+	unsigned long addr = map_page(test, NULL,
+				      MAP_PRIVATE | MAP_ANONYMOUS);
+	struct folio *folio = lock_page_at(test, addr);
+	struct unmapped_note note;
+
+	unmapped_walk(folio, &before);
+	KUNIT_EXPECT_EQ(test, before.mapped, 1);
+	KUNIT_EXPECT_EQ(test, before.where_mapped.address, addr);
+
+	/* It has the reference without which the second walk is not allowed. */
+	unmapped_note(folio, &note, false);
+	KUNIT_ASSERT_NOT_NULL(test, note.anon_vma);
+	vm_munmap(addr, PAGE_SIZE);
+	unmapped_walk(folio, &after);
+	KUNIT_EXPECT_EQ(test, after.mapped, 0);
+	unmapped_forget(&note);
+	unlock_page_at(folio);
+}
+
+static void a_migration_entry_is_none(struct kunit *test)
+{
+	struct unmapped_walk during = {}, after = {};
+	unsigned long addr;
+	struct file *file = map_new_file(test, &addr);
+	struct folio *folio = lock_page_at(test, addr);
+	struct unmapped_note note;
+
+	unmapped_note(folio, &note, false);
+	try_to_migrate(folio, 0);
+	KUNIT_EXPECT_FALSE(test, folio_mapped(folio));
+	during.note = &note;
+	unmapped_walk(folio, &during);
+	KUNIT_EXPECT_EQ(test, during.vmas, 1);
+	KUNIT_EXPECT_EQ(test, during.mapped, 0);
+	KUNIT_EXPECT_EQ(test, during.unflushed, 0);
+	unmapped_forget(&note);
+
+	remove_migration_ptes(folio, folio, 0);
+	unmapped_walk(folio, &after);
+	KUNIT_EXPECT_EQ(test, after.mapped, 1);
+	unlock_page_at(folio);
+	fput(file);
+}
+
+static void knows_who_was_flushed(struct kunit *test)
+{
+	struct unmapped_walk before = {}, after = {};
+	unsigned long addr;
+	struct file *file = map_new_file(test, &addr);
+	struct folio *folio = lock_page_at(test, addr);
+	struct unmapped_note note;
+
+	unmapped_note(folio, &note, false);
+	if (!IS_ENABLED(CONFIG_X86)) {
+		KUNIT_EXPECT_EQ(test, note.nr, 0);
+		goto out;
+	}
+	KUNIT_EXPECT_EQ(test, note.nr, 1);
+	KUNIT_EXPECT_EQ(test, note.mms[0].address, addr);
+	KUNIT_EXPECT_FALSE(test, note.mms[0].shared);
+
+	before.note = &note;
+	unmapped_walk(folio, &before);
+	KUNIT_EXPECT_EQ(test, before.unflushed, 1);
+	KUNIT_EXPECT_PTR_EQ(test, before.where_unflushed.mm, current->mm);
+	KUNIT_EXPECT_EQ(test, before.where_unflushed.address, addr);
+
+	flush_tlb_mm(current->mm);
+	after.note = &note;
+	unmapped_walk(folio, &after);
+	KUNIT_EXPECT_EQ(test, after.unflushed, 0);
+out:
+	unmapped_forget(&note);
+	unlock_page_at(folio);
+	fput(file);
+}
+
+static void does_not_blame_a_flush_that_is_under_way(struct kunit *test)
+{
+	struct unmapped_walk walk = {};
+	unsigned long addr;
+	struct file *file = map_new_file(test, &addr);
+	struct folio *folio = lock_page_at(test, addr);
+	struct unmapped_note note;
+
+	unmapped_note(folio, &note, false);
+	walk.note = &note;
+	inc_tlb_flush_pending(current->mm);
+	unmapped_walk(folio, &walk);
+	dec_tlb_flush_pending(current->mm);
+	KUNIT_EXPECT_EQ(test, walk.unflushed, 0);
+	KUNIT_EXPECT_EQ(test, walk.unknown, IS_ENABLED(CONFIG_X86) ? 1 : 0);
+	unmapped_forget(&note);
+	unlock_page_at(folio);
+	fput(file);
+}
+
+static struct kunit_case unmapped_cases[] = {
+	KUNIT_CASE(finds_all_mappings_of_a_file),
+	KUNIT_CASE(finds_no_vma_without_an_entry),
+	KUNIT_CASE(finds_anonymous_memory),
+	KUNIT_CASE(a_migration_entry_is_none),
+	KUNIT_CASE(knows_who_was_flushed),
+	KUNIT_CASE(does_not_blame_a_flush_that_is_under_way),
+	{}
+};
+
+static struct kunit_suite unmapped_suite = {
+	.name = "debug_vm_unmapped",
+	.test_cases = unmapped_cases,
+};
+
+kunit_test_suite(unmapped_suite);
+
+MODULE_DESCRIPTION("KUnit tests of debug_vm_unmapped");
+MODULE_LICENSE("GPL");
