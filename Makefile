@@ -15,6 +15,7 @@ SYMBOLS ?=
 BOOTS ?=
 ACCEL ?=
 DEBUG ?=
+WITNESS ?=
 TIMEOUT ?=
 TESTS ?=
 OUT ?=
@@ -38,7 +39,7 @@ FORCE ?=
 # All of these go to each verb, which refuses what means nothing to it. What comes from the
 # environment is marked with `?`, and a verb that does not know it does without.
 VARIABLES := DEFECT BASE KERNEL IMAGE SYMBOLS BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
-	     AUDIT HARNESS FORM ROUNDS SCHEME FULL SERIES PLAN FORCE
+	     AUDIT HARNESS FORM ROUNDS SCHEME FULL SERIES PLAN FORCE WITNESS
 quoted = '$(subst ','\'',$(1))'
 words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
 	$(filter command,$(firstword $(origin $(name)))),,?)=$($(name)))))
@@ -78,6 +79,7 @@ help:
 	@echo '                               Debian'"'"'s 6.12 by default'
 	@echo '  BOOTS=20   TIMEOUT=300       boots of each kernel; seconds for each boot'
 	@echo '  DEBUG=1    ACCEL=kvm|tcg     lockdep, KASAN and more; how QEMU runs'
+	@echo '  WITNESS=1                    the kernels check themselves what migration unmaps'
 	@echo '  OUT=DIR                      where results go; out/ by default'
 	@echo '  O=PATH                       of series, docs, report and bench: where their output goes'
 	@echo '  FORM=flush|unshare           another form of the fix, queue/BASE/series.FORM'

@@ -66,7 +66,8 @@ def _wanted(args: argparse.Namespace, boots: int = BOOTS) -> Wanted:
         out=_folder(said(options.OUT), REPO / "out"),
         command=" ".join(["make", args.verb, *given]),
         harness=_path(args.harness),
-        form=said(options.FORM))
+        form=said(options.FORM),
+        witness=said(options.WITNESS))
 
 
 def _prove(args: argparse.Namespace, progress: Progress) -> int:

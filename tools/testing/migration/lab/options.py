@@ -125,6 +125,11 @@ DEBUG = Option(
     "debug", "DEBUG", "{0,1}",
     "build the kernels with lockdep, KASAN and more, which takes several times as long; "
     "default: 0. Example: --debug 1", _flag, False, True)
+WITNESS = Option(
+    "witness", "WITNESS", "{0,1}",
+    "have both kernels check by themselves whether what migration copies is unmapped, as a second "
+    "witness; for 6.12 and 7.3; default: 0, with --debug 1. Example: --witness 1",
+    _flag, False, True)
 TIMEOUT = Option(
     "timeout", "TIMEOUT", "SECONDS",
     f"how long a boot may take, in seconds; default: {wanted.LIMIT}, with --debug "
@@ -207,7 +212,7 @@ def _output(text: str) -> Option:
     return Option("output", "O", "PATH", text, _path, None)
 
 
-_WANTED = (DEFECT, BASE, KERNEL, BOOTS, ACCEL, DEBUG, TIMEOUT, TESTS, HARNESS, FORM, OUT)
+_WANTED = (DEFECT, BASE, KERNEL, BOOTS, ACCEL, DEBUG, WITNESS, TIMEOUT, TESTS, HARNESS, FORM, OUT)
 
 VERBS = (
     Verb("prove", "build a kernel with and without the protection, boot both, give a verdict",
@@ -231,7 +236,10 @@ VERBS = (
          (Option("base", "BASE", "VERSION", "the queue, as `list` names it; default: what the "
                  "version of --kernel says. Example: --base 4.14"),
           _but(KERNEL, "a kernel tree that the patches must apply to; it is only read. Default: "
-               "none, and nothing is checked. Example: --kernel ~/linux"), FORM, PART,
+               "none, and nothing is checked. Example: --kernel ~/linux"),
+          _but(FORM, "another form of the fix, queue/<base>/series.<name>: unshare for 4.4 to 4.18, "
+               "flush for 6.12 to 7.3; or, for 6.12 and 7.3, unmapped, which is no fix but "
+               "queue/unmapped; default: series. Example: --form flush"), PART,
           _output("the folder that the patches go to, empty or new; must be named. "
                   "Example: --output /tmp/series")),
          ("series --base 4.14 --output /tmp/series",
@@ -251,7 +259,7 @@ VERBS = (
           _but(KERNEL, "run in a guest, with the kernel of this tree, which is only read; default: "
                "run on this machine. Example: --kernel ~/linux"),
           GUEST_VARIANT, *(_but(option, f"with --base or --kernel: {option.help}")
-                           for option in (ACCEL, DEBUG, TIMEOUT, FORM, OUT))),
+                           for option in (ACCEL, DEBUG, WITNESS, TIMEOUT, FORM, OUT))),
          ("kselftest", f"kselftest --defect {OTHER} --tests='-v munmap_first'",
           "kselftest --base 7.3 --variant series"), "each test runs once"),
     Verb("hosttest", "run the selftests on a machine that is in use",
@@ -272,13 +280,13 @@ VERBS = (
          "", (DEST, HARNESS), ("selftests --dest /tmp/selftests",)),
     Verb("shell", "boot one of the two kernels to a prompt, on two NUMA nodes",
          "Ctrl-A X ends it.",
-         (DEFECT, BASE, KERNEL, ACCEL, DEBUG, HARNESS, FORM, VARIANT),
+         (DEFECT, BASE, KERNEL, ACCEL, DEBUG, WITNESS, HARNESS, FORM, VARIANT),
          ("shell --variant fixed --base 6.1",), "it boots one kernel, once, to a prompt"),
     Verb("mutants", "break the fix in one way at a time, and say whether a test sees it",
          "Exit status 0 only if everything was seen that can be.",
          (_but(BOOTS, f"how often each kernel is booted, 1 or more; default: {wanted.MUTANT_BOOTS}. "
                "Example: --boots 1"), MUTANT, RESUME,
-          *(option for option in _WANTED if option not in (DEFECT, TESTS, BOOTS))),
+          *(option for option in _WANTED if option not in (DEFECT, TESTS, BOOTS, WITNESS))),
          ("mutants", "mutants --mutant no-tlb-flush --boots 1", "mutants --resume 1"),
          "each names its own selftests"),
     Verb("bench", "count what it takes to migrate pages of shared tables",

@@ -5,6 +5,7 @@ The top of that file says what its keys mean.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,12 @@ class Scheme:
     versions: str
     runs: tuple[Run, ...]
     claims: tuple[Claim, ...] = ()
+
+
+def mutants(schemes: Iterable[Scheme]) -> dict[str, str]:
+    """What is found in each mutant of the lab that the model has, by its name."""
+    return {scheme.name.rpartition(" with ")[2]: scheme.runs[0].bug
+            for scheme in schemes if " with " in scheme.name}
 
 
 def load(path: Path = SCHEMES) -> list[Scheme]:

@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from lab.defect import Defect
 from lab.errors import LabError
 from lab.guest import initramfs, qemu, selftest
 from lab.judge import klog, ktap, verdict
-from lab.kernel import build, variant
+from lab.kernel import build, unmapped, variant
 from lab.kernel.build import Kernel
 from lab.kernel.source import Source, from_base, from_tree
 from lab.kernel.variant import Variant
@@ -44,6 +45,7 @@ class Trial:
     initrd: Path                            # the guest's file system, with the selftests
     arch: Arch
     accel: str
+    witness: bool = False                   # it has the check of lab.kernel.unmapped
 
     @property
     def name(self) -> str:
@@ -95,10 +97,14 @@ class Trial:
                                                           machine.nodes[1] + DEBUG_MIB))
         env = [*machine.env, *([f"VIRTIO_MEM_QMP=/dev/{self.arch.third_console}"]
                                if machine.virtio_mem else [])]
-        words = [f"lab.run={','.join(self.defect.show.selftests)}",
+        programs = self.defect.show.selftests
+        if self.witness:
+            programs += unmapped.selftests(self.source.base.name)
+        words = [f"lab.run={','.join(programs)}",
                  f"lab.env={','.join(env)}" if env else "",
                  # A base on which page poisoning cannot be had says so later in the line.
-                 "page_poison=1" if debug else "", self.source.base.cmdline,
+                 "page_poison=1" if debug else "",
+                 unmapped.CMDLINE if self.witness else "", self.source.base.cmdline,
                  self.defect.kernel.cmdline,
                  f"lab.args={','.join(tests)}" if tests else ""]
         return qemu.Guest(self.arch, self.accel, Path("../image"), Path("../initrd"),
@@ -154,9 +160,18 @@ class Trial:
         """The complaints in a log, and those that are to be expected of this kernel."""
         # What the defect makes a kernel say of itself is evidence, but only where the defect is.
         # What its version says now and then in any case is told, and counts for nothing.
-        expected = self.source.base.noise + (
-            self.defect.show.symptoms if self.name == "vulnerable" else ())
-        return verdict.sort_out(klog.read(log), expected)
+        expected = self.source.base.noise
+        if self.name == "vulnerable":
+            expected += self.defect.show.symptoms + ((unmapped.SAID,) if self.witness else ())
+        complaints, symptoms = verdict.sort_out(klog.read(log), expected)
+        return complaints + (_failed(log) if self.witness else []), symptoms
+
+
+def _failed(log: str) -> list[klog.Complaint]:
+    """What the log says of the check of lab.kernel.unmapped where it failed its own tests."""
+    return [klog.Complaint("KUnit", number, found[1], (line,))
+            for number, line in enumerate(log.split("\n"), 1)
+            if (found := re.match(unmapped.FAILED, line))]
 
 
 def find_source(wanted: Wanted, progress: Progress) -> Source:
@@ -191,16 +206,33 @@ def prepare(wanted: Wanted, arch: Arch, progress: Progress, only: tuple[str, ...
     source = find_source(wanted, progress)
     progress.step(f"making the variants of {source.version}")
     variants = variant.plan(source, wanted.defect, wanted.form)
+    witness = has_witness(wanted, source)
+    if witness:
+        variants = (unmapped.added(source, variants[0]), unmapped.added(source, variants[1]))
     progress.done("; ".join(f"{one.name}: {one.how}" for one in variants))
     initrd = image(wanted, source, dict.fromkeys(
         wanted.defect.show.selftests, f"defects/{wanted.defect.name}"), arch, progress)
     made = [one for one in variants if one.name in only]
     kernels = {one.name: build.kernel(source, one, arch, wanted.debug, progress,
-                                      wanted.defect.kernel.options) for one in made}
+                                      wanted.defect.kernel.options
+                                      + (unmapped.OPTIONS if witness else ())) for one in made}
     differ(kernels)
     # The last is the fixed one, where there are two.
     accel = qemu.choose_accel(wanted.accel, arch, kernels[made[-1].name].image, initrd, progress)
-    return [Trial(wanted, source, one, kernels[one.name], initrd, arch, accel) for one in made]
+    return [Trial(wanted, source, one, kernels[one.name], initrd, arch, accel, witness)
+            for one in made]
+
+
+def has_witness(wanted: Wanted, source: Source) -> bool:
+    """Whether the kernels get the check.  LabError where it was asked for, and there is none.
+
+    With DEBUG=1 they get it if there is one: that asks for all that a kernel can check.
+    """
+    there = unmapped.there(source.base.name)
+    if wanted.witness and not there:
+        raise LabError(f"WITNESS=1: queue/{unmapped.ROOM.name} has nothing for "
+                       f"{source.base.name}, only for {', '.join(unmapped.names())}")
+    return there and (wanted.witness or wanted.debug)
 
 
 def differ(kernels: dict[str, Kernel]) -> None:

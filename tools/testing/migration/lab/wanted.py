@@ -32,6 +32,7 @@ class Wanted:
     command: str                # how to repeat this
     harness: Path | None = None     # kernel tree whose harness the selftests are built with
     form: str = ""              # the form of the queue that is the fixed one, "" for the usual one
+    witness: bool = False       # both kernels check themselves what migration unmaps
 
     def limit(self, usual: int = LIMIT) -> int:
         """Seconds that a boot may take; `usual` without DEBUG=1."""

@@ -269,3 +269,5 @@ class _Run:
 NO_TREES = "name a folder with TREES="
 # Selftests of what series.flush does: they fail without it, so no kernel gets them yet.
 LATER = ("hugetlb_pmd_busy",)
+# Of what is sent by itself, queue/unmapped.
+APART = ("hugetlb_pmd_unmapped",)

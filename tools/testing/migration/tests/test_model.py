@@ -44,8 +44,10 @@ def test_the_small_runs_are_there() -> None:
 
 
 def test_mutants_are_those_of_the_lab() -> None:
-    mutants = {one.name.split(" with ")[1] for one in SCHEMES if " with " in one.name}
-    assert mutants <= set(mutant.names())
+    mutants = scheme.mutants(SCHEMES)
+    assert mutants["no-tlb-flush"] == "LOST_WRITE" and set(mutants.values()) <= \
+        {run.bug for run in RUNS}
+    assert mutants.keys() <= set(mutant.names())
 
 
 @pytest.mark.slow

@@ -208,7 +208,8 @@ def _doubt(boot: Boot, lossy: list[str], harm: str, counts: str) -> str:
 
 
 def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
-           harm: str = "lost writes", counts: str = "migrations") -> tuple[str, str]:
+           harm: str = "lost writes", counts: str = "migrations", witness: str = ""
+           ) -> tuple[str, str]:
     """The verdict of a run of `wanted` boots of each kernel, and why, in one sentence.
 
     `counts` is what the tests count as migrations, in the defect's own word, and `harm` what such
@@ -273,11 +274,27 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
         return "PROVED", (
             f"the vulnerable kernel died of it in {_every(wanted)}, before a test could say more; "
             f"the fixed one {harm} in none of {plural(tries[1], counts)}, "
-            "and no log has a complaint")
+            f"and {_logs(vulnerable, witness)}")
     died = f" (and died of it before a test could say so in {untold} of these)" if untold else ""
     return "PROVED", (
         f"the vulnerable kernel {harm} in {lost} of {plural(tries[0], counts)}, in "
-        f"{_every(wanted)}{died}; the fixed one in none of {tries[1]}, and no log has a complaint")
+        f"{_every(wanted)}{died}; the fixed one in none of {tries[1]}, and "
+        f"{_logs(vulnerable, witness)}")
+
+
+def _logs(vulnerable: list[Boot], witness: str) -> str:
+    """What the logs say where all is proved: nothing, but for the kernel's own check.
+
+    `witness` is what that says, as an expression for symptoms, where both kernels have one.
+    """
+    if not witness:
+        return "no log has a complaint"
+    saw = sum(any(re.search(witness, one.text) for one in boot.symptoms) for boot in vulnerable)
+    if not saw:
+        return "no log has a complaint, also not of the kernel's own check (debug_vm_unmapped)"
+    of = _every(saw) if saw == len(vulnerable) else f"{saw} of its {len(vulnerable)} boots"
+    return "no log has a complaint but what the kernel's own check (debug_vm_unmapped) says of " \
+           f"the vulnerable one, in {of}"
 
 
 def _every(wanted: int) -> str:

@@ -13,7 +13,8 @@ They are in queue/tests/, as patches are elsewhere in queue/:
     changes.<part>      what changed from one version of that to the next, once there is a second
     config              lines of .config for a kernel with all of them, to be booted
 
-A base that has no folder there gets none of them.
+A base that has no folder there gets none of them.  queue/unmapped/ is laid out in the same way, and
+its series may name a patch of queue/tests/, as tests/NNNN-subject.patch.
 
 What such a patch adds lives once, at the path that it has in a kernel tree.  So it is not in the
 patch, which names it between `---` and the diff:
@@ -89,10 +90,13 @@ def files(base: str, room: Path = ROOM, part: str = "") -> list[Path]:
         return []
     found = []
     for name in [name for name, of in listed(room) if part in ("", of)]:
-        here = [path for path in (room / base / name, room / name) if path.exists()]
+        # That of another room, to be there before what needs it.
+        other, _slash, bare = name.rpartition("/")
+        home = room.parent / other if other else room
+        here = [path for path in (home / base / bare, home / bare) if path.exists()]
         if here:
             found.append(here[0])
-        elif not any(room.glob(f"*/{name}")):
+        elif not any(home.glob(f"*/{bare}")):
             raise LabError(f"{room / 'series'} names {name}, and there is no such patch")
     return found
 
@@ -110,9 +114,12 @@ def adds(patch: Path) -> list[str]:
     return _split(patch)[1]
 
 
-def check(source: Source, room: Path = ROOM) -> None:
-    """LabError where a patch does not apply to the source: which, and at what hunk."""
-    _diff(source, room)
+def check(source: Source, room: Path = ROOM, fixes: bool = True) -> None:
+    """LabError where a patch does not apply to the source: which, and at what hunk.
+
+    The fixes of the queue come before them, or not.
+    """
+    _diff(source, room, fixes)
 
 
 def applied(source: Source, room: Path = ROOM) -> variant.Variant:
@@ -123,7 +130,7 @@ def applied(source: Source, room: Path = ROOM) -> variant.Variant:
                        f"{', '.join(names(room))}")
     count = len(variant.series(base)) + len(files(base, room))
     return variant.make("series", f"queue/{base} and queue/tests ({count} patches)",
-                        _diff(source, room))
+                        _diff(source, room, True))
 
 
 def options(source: Source, arch: Arch, room: Path = ROOM) -> tuple[str, ...]:
@@ -150,12 +157,12 @@ def count(diff: str, *how: str) -> str:
     return done.stdout
 
 
-def _diff(source: Source, room: Path) -> str:
+def _diff(source: Source, room: Path, fixes: bool) -> str:
     base = source.base.name
     with tempfile.TemporaryDirectory(prefix="lab-tests-") as folder:
         home = Path(folder, "tests")
         home.mkdir()
-        paths = variant.series(base)
+        paths = variant.series(base) if fixes else []
         for name, text in patches(base, room):
             paths.append(home / name)
             paths[-1].write_text(text, encoding="utf-8")

@@ -113,6 +113,15 @@ def make(name: str, how: str, diff: str, places: tuple[str, ...] = ()) -> Varian
     return Variant(name, how, diff, key, places)
 
 
+def on_top(source: Source, diff: str, patches: Sequence[str]) -> str:
+    """`diff` and, in the same tree, patches, which are given as text."""
+    with source.kept.scratch(source.pristine) as scratch:
+        _lay(source, scratch, diff)
+        for text in patches:
+            _lay(source, scratch, text)
+        return source.kept.diff(source.pristine, scratch.state())
+
+
 def _lay(source: Source, scratch: Scratch, diff: str) -> None:
     """Apply to the pristine tree what was made of it."""
     if diff and (why := scratch.apply(diff)):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lab import scheme
 from lab.judge.summary import Summary
 from lab.tell import record, tables
 from lab.tell.tables import Row
@@ -41,6 +42,8 @@ def proof(run: Summary) -> str:
 def mutants(told: dict[str, Any]) -> str:
     """The record of a run of mutants."""
     rows = told["mutants"]
+    # Of the schemes of today: the model is of no version's source.
+    modelled = scheme.mutants(scheme.load())
 
     def those(status: str) -> int:
         return sum(row["status"] == status for row in rows)
@@ -55,10 +58,10 @@ def mutants(told: dict[str, Any]) -> str:
                     f"this version, and {those('not observable')} cannot be seen in this guest. Of "
                     f"the other {seen}, the tests and the kernel's own checks saw "
                     f"{those('killed')}.", record.stale_mutants(told), facts), "",
-             *table(("mutant", "", "boots", "by"), [
+             *table(("mutant", "", "boots", "by", "model"), [
                  (row["name"], row["status"],
                   f"{row['killed']} of {row['boots']}" if row["boots"] else "-",
-                  ", ".join(row["by"]) or "-") for row in rows]),
+                  ", ".join(row["by"]) or "-", modelled.get(row["name"], "-")) for row in rows]),
              "", "What they break", "===============", ""]
     for row in rows:
         said = [f"{row['breaks'][:1].upper()}{row['breaks'][1:]}."]

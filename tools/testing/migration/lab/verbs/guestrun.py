@@ -14,7 +14,7 @@ from lab.arch import Arch
 from lab.errors import LabError
 from lab.guest import initramfs, qemu, selftest
 from lab.judge import klog, verdict
-from lab.kernel import build, testseries, variant
+from lab.kernel import build, testseries, unmapped, variant
 from lab.kernel.source import Source
 from lab.progress import Progress
 from lab.verbs import kselftest
@@ -60,6 +60,7 @@ def run(wanted: Wanted, name: str, names: tuple[str, ...], arch: Arch,
     words = [f"lab.kselftest={','.join(kselftest.chosen(names))}",
              f"lab.env={','.join(env)}" if env else "",
              f"lab.args={','.join(arguments)} lab.takers={','.join(takers)}" if takers else "",
+             unmapped.CMDLINE if trial.has_witness(wanted, source) else "",
              source.base.cmdline, wanted.defect.kernel.cmdline, SCRIPT_CMDLINE if texts else ""]
     home = wanted.out / "kselftest"
     shutil.rmtree(home, ignore_errors=True)
@@ -91,10 +92,12 @@ def _kernel(wanted: Wanted, name: str, arch: Arch, progress: Progress
         return made.source, made.variant, made.kernel
     source = trial.find_source(wanted, progress)
     progress.step(f"applying the series to {source.version}")
-    one = testseries.applied(source)
+    one, asked = testseries.applied(source), testseries.options(source, arch)
+    if trial.has_witness(wanted, source):
+        one = unmapped.added(source, one)
+        asked += unmapped.OPTIONS
     progress.done(one.how)
-    return source, one, build.kernel(source, one, arch, wanted.debug, progress,
-                                     testseries.options(source, arch))
+    return source, one, build.kernel(source, one, arch, wanted.debug, progress, asked)
 
 
 def _kunit(tree: Path, console: Path) -> str:

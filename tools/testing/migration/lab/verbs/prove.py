@@ -11,6 +11,7 @@ from lab.arch import Arch
 from lab.defect import Defect
 from lab.judge import klog, summary, verdict
 from lab.judge.summary import Summary
+from lab.kernel import unmapped
 from lab.progress import Progress
 from lab.tell import result
 from lab.wanted import Wanted
@@ -42,7 +43,8 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> Summary:
         shutil.rmtree(home, ignore_errors=True)
         raise
     word, why = verdict.decide(runs["vulnerable"], runs["fixed"], wanted.boots,
-                               wanted.defect.show.harm, wanted.defect.show.counts)
+                               wanted.defect.show.harm, wanted.defect.show.counts,
+                               unmapped.SAID if kernels[0].witness else "")
     whole = Summary(
         defect=wanted.defect.name, title=wanted.defect.title, base=source.base.name,
         arch=arch.name, accel=kernels[0].accel, debug=wanted.debug, command=wanted.command,

@@ -14,7 +14,8 @@ there and others come before it, and `{before NAME}` is how many: "patch is", "t
 Where nothing is left of the letter, the patches have nothing to do with each other, and get none.
 
 A series with the tests has queue/tests/cover-letter.  Another form of a queue, series.<form>, is
-written without them, with queue/cover-letter.<form> if there is one.
+written without them, with queue/cover-letter.<form> if there is one.  The form "unmapped" is no fix:
+it is what is in queue/unmapped/, with the letter that is there, for a kernel with or without fixes.
 """
 
 import re
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from lab import base as bases, defect
 from lab.errors import LabError
-from lab.kernel import testseries, variant
+from lab.kernel import testseries, unmapped, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
 
@@ -46,20 +47,30 @@ class Series:
 def write(base: str, out: Path, form: str = "") -> Series:
     """Write the series for `base` to the folder `out`, as `git format-patch --cover-letter` would.
 
-    `form` is another form of the queue: "unshare" for series.unshare.
+    `form` is another form of the queue: "unshare" for series.unshare, or what is in queue/unmapped.
     LabError where there is none, and where `out` holds patches already: two series in one folder
     would be mailed together.
     """
-    if form and not variant.series(base, f"series.{form}"):
+    apart = form == unmapped.FORM
+    if apart and not unmapped.there(base):
+        raise LabError(f"FORM={form}: queue/{unmapped.ROOM.name} has nothing for {base}, only for "
+                       f"{', '.join(unmapped.names())}")
+    if form and not apart and not variant.series(base, f"series.{form}"):
         raise LabError(f"FORM={form}: there is no queue/{base}/series.{form}")
     if base not in queues():
         raise LabError(f"no series for {base}: there are {', '.join(queues())} with the fixes, "
                        f"{', '.join(testseries.names())} with the tests")
     queue = variant.series(base, f"series.{form}" if form else "series")
-    added = [] if form else testseries.patches(base)
+    if apart:
+        queue = []
+        added = testseries.patches(base, unmapped.ROOM)
+    else:
+        added = [] if form else testseries.patches(base)
     # A fix comes before the test that fails without it.
     patches = [(path.name, path.read_text(encoding="utf-8")) for path in queue] + added
     letter = testseries.COVER if added else COVER.with_suffix(f".{form}" if form else "")
+    if apart:
+        return put(base, out, patches, unmapped.ROOM / testseries.COVER.name, {})
     return put(base, out, patches, letter, reports(base))
 
 
@@ -123,7 +134,12 @@ def reports(base: str) -> dict[str, str]:
 def check(source: Source, form: str = "") -> None:
     """LabError where a patch for the source's base does not apply to it: which, where, and why."""
     name = source.base.name
-    if form:
+    if form == unmapped.FORM:
+        if not unmapped.there(name):
+            raise LabError(f"no series for {source.version} (base {name}): queue/"
+                           f"{unmapped.ROOM.name} has {', '.join(unmapped.names())}")
+        testseries.check(source, unmapped.ROOM, fixes=False)
+    elif form:
         variant.queue_diff(source, variant.series(name, f"series.{form}"))
     elif name in testseries.names():
         testseries.check(source)
