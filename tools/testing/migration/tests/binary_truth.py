@@ -36,8 +36,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lab import base as bases, defect as defects     # noqa: E402
-from lab.binary import code, decide, image, rules     # noqa: E402
+from lab import base as bases, decide, defect as defects     # noqa: E402
+from lab.binary import code, image, load, rules       # noqa: E402
 from lab.defect import Defect                         # noqa: E402
 from lab.errors import LabError, NoSource             # noqa: E402
 from lab.finding import NOT_AFFECTED, UNKNOWN         # noqa: E402
@@ -318,7 +318,7 @@ def main() -> int:
     spoilt, releases = {False: 0, True: 0}, set()
     for made in [*of_cache(sources), *(of_debian(args.debian, sources) if args.debian else ())]:
         try:
-            kernel = image.load(made.image)
+            kernel = load.load(made.image)
             read = code.Code(kernel)
         except LabError as err:
             print(f"left out: {made.image}: {err}", file=sys.stderr)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import defect as defects
-from lab.binary import decide, rules
+from lab import decide, defect as defects
+from lab.binary import rules
 from lab.binary.code import Code, base_name
 from lab.binary.image import Image, Section, Symbol
 from lab.errors import LabError

@@ -7,7 +7,6 @@ Nothing of the image is executed.  All addresses are those of the link: no KASLR
 import bisect
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -87,13 +86,3 @@ class Image:
         if section is None:
             return b""
         return section.data[address - section.address:self.end_of(address) - section.address]
-
-
-def load(path: Path, symbols: Path | None = None) -> Image:
-    """The kernel in the file `path`, its names from `symbols` where that is given.
-
-    LabError where it is none, or where it has no names.
-    """
-    # It needs the classes above.
-    from lab.binary import load as loading
-    return loading.load(path, symbols)

@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import base as bases, defect as defects
-from lab.binary import code, decide, image
+from lab import base as bases, decide, defect as defects
+from lab.binary import code, load
 from lab.binary.image import Image
 from lab.defect import Defect
 from lab.errors import LabError
@@ -112,7 +112,7 @@ def of_images(named: str, symbols: Path | None, tree: Audited | None = None) -> 
     found = []
     for path in paths:
         try:
-            one = of_image(image.load(path, symbols))
+            one = of_image(load.load(path, symbols))
             found.append(both(tree, one) if tree else one)
         except LabError as err:
             if len(paths) == 1:
