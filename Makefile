@@ -12,6 +12,7 @@ BASE ?=
 KERNEL ?=
 IMAGE ?=
 SYMBOLS ?=
+ARCH ?=
 BOOTS ?=
 ACCEL ?=
 DEBUG ?=
@@ -38,7 +39,7 @@ FORCE ?=
 
 # All of these go to each verb, which refuses what means nothing to it. What comes from the
 # environment is marked with `?`, and a verb that does not know it does without.
-VARIABLES := DEFECT BASE KERNEL IMAGE SYMBOLS BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
+VARIABLES := DEFECT BASE KERNEL ARCH IMAGE SYMBOLS BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
 	     AUDIT HARNESS FORM ROUNDS SCHEME FULL SERIES PLAN FORCE WITNESS
 quoted = '$(subst ','\'',$(1))'
 words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
@@ -77,6 +78,7 @@ help:
 	@echo '  DEFECT=pmd-share-flush       which defect; pmd-share-migrate by default'
 	@echo '  BASE=6.1   KERNEL=DIR        which kernel: a base, or a tree, which is only read;'
 	@echo '                               Debian'"'"'s 6.12 by default'
+	@echo '  ARCH=arm64                   cross-built and booted; this machine'"'"'s by default'
 	@echo '  BOOTS=20   TIMEOUT=300       boots of each kernel; seconds for each boot'
 	@echo '  DEBUG=1    ACCEL=kvm|tcg     lockdep, KASAN and more; how QEMU runs'
 	@echo '  WITNESS=1                    the kernels check themselves what migration unmaps'

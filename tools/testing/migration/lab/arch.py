@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What differs between architectures: one row for each, and nothing of it anywhere else."""
+"""What differs between architectures: one row for each, and nothing of it anywhere else.
 
+What its kernels need and do not know goes to configs/<name>.config: a fragment on top of
+configs/base.config, whose options are those of x86_64, less `drop`.
+"""
+
+import os
 from dataclasses import dataclass
 
 from lab.errors import LabError
@@ -10,12 +15,15 @@ from lab.errors import LabError
 class Arch:
     """How to build a kernel for an architecture, and how to boot it in QEMU."""
 
-    name: str
+    name: str                   # as ARCH= says it
+    machine_name: str           # as `uname -m` says it
+    debian: str                 # as dpkg says it
     kernel_arch: str            # the kernel's own name, for ARCH= and for its folder in arch/
-    cross_compile: str          # prefix of the compiler's name, "" for the host's own
+    triplet: str                # the compiler's prefix on another host, without the last hyphen
     target: str                 # make target of the image
     image: str                  # where that target leaves it, from the build folder
     qemu: str
+    qemu_package: str
     machine: tuple[str, ...]
     cpu_tcg: str                # -cpu for TCG
     cpu_kvm: str                # -cpu for KVM
@@ -23,6 +31,27 @@ class Arch:
     second_console: str         # the second one: KTAP
     third_console: str          # and the third: QEMU's monitor, where a test needs it
     cmdline: str                # what all kernels are booted with
+    # The device of the second and the third line, where the machine has only one of its own.
+    line_device: str = ""
+    # Options of configs/base.config that it does not have, without CONFIG_.
+    drop: tuple[str, ...] = ()
+    # A file that QEMU cannot do without, and its package.
+    firmware: str = ""
+    firmware_package: str = ""
+    # Whether the machine takes DIMMs: the nodes have that memory from the start where not.
+    dimms: bool = True
+    # What a defect may ask of the CPU, as QEMU says it.
+    cpu_features: tuple[str, ...] = ()
+
+    @property
+    def native(self) -> bool:
+        """Whether this host is of this architecture."""
+        return os.uname().machine == self.machine_name
+
+    @property
+    def cross_compile(self) -> str:
+        """The prefix of the compiler's name, "" for the host's own."""
+        return "" if self.native else f"{self.triplet}-"
 
     @property
     def compiler(self) -> str:
@@ -34,13 +63,40 @@ _ROWS = {
     row.name: row for row in (
         # nopti: the CPU that TCG shows has no PCID, and without it page table isolation empties
         # the TLB at each interrupt, 250 times a second. Real CPUs keep what they have.
-        Arch(name="x86_64", kernel_arch="x86", cross_compile="",
+        Arch(name="x86_64", machine_name="x86_64", debian="amd64", kernel_arch="x86",
+             triplet="x86_64-linux-gnu",
              target="bzImage", image="arch/x86/boot/bzImage",
-             qemu="qemu-system-x86_64", machine=("-machine", "pc"),
-             cpu_tcg="kvm64", cpu_kvm="host", console="ttyS0", second_console="ttyS1", third_console="ttyS2",
-             cmdline="nopti"),
+             qemu="qemu-system-x86_64", qemu_package="qemu-system-x86", machine=("-machine", "pc"),
+             cpu_tcg="kvm64", cpu_kvm="host",
+             console="ttyS0", second_console="ttyS1", third_console="ttyS2", cmdline="nopti",
+             cpu_features=("+pdpe1gb",)),
+        # TCG empties the TLB when a process with another ASID runs, and a kernel that hides itself
+        # from user space has two ASIDs a process: the CPU `max` needs no such thing, the others
+        # do. Pointer authentication by QARMA costs most of the time of a boot. The firmware brings
+        # ACPI, and with it DIMMs. Of the two UARTs that the machine has, one is not for Linux.
+        Arch(name="arm64", machine_name="aarch64", debian="arm64", kernel_arch="arm64",
+             triplet="aarch64-linux-gnu",
+             target="Image", image="arch/arm64/boot/Image",
+             qemu="qemu-system-aarch64", qemu_package="qemu-system-arm",
+             machine=("-machine", "virt,gic-version=max"),
+             cpu_tcg="max,pauth-impdef=on", cpu_kvm="host",
+             console="ttyAMA0", second_console="ttyS0", third_console="ttyS1", cmdline="",
+             line_device="pci-serial",
+             firmware="/usr/share/qemu-efi-aarch64/QEMU_EFI.fd",
+             firmware_package="qemu-efi-aarch64",
+             drop=("X86_64_ACPI_NUMA", "X86_MCE", "UNWINDER_FRAME_POINTER", "HYPERVISOR_GUEST",
+                   "KVM_GUEST", "KERNEL_GZIP", "PROCESSOR_SELECT")),
     )
 }
+
+
+# What goes without saying, in the names of records and in tables.
+FIRST = "x86_64"
+
+
+def tag(name: str) -> str:
+    """What tells things of architecture `name` from those of the first, at the end of a name."""
+    return "" if name == FIRST else f"-{name}"
 
 
 def names() -> list[str]:
@@ -48,10 +104,18 @@ def names() -> list[str]:
     return sorted(_ROWS)
 
 
-def load(name: str = "x86_64") -> Arch:
-    """The row of architecture `name` (as `uname -m` says it); LabError where there is none."""
-    try:
-        return _ROWS[name]
-    except KeyError:
-        raise LabError(f"no architecture {name}: the lab knows {', '.join(names())}") \
-            from None
+def host() -> str:
+    """The architecture of this host; the first where the lab does not know it."""
+    return next((row.name for row in _ROWS.values() if row.native), FIRST)
+
+
+def load(name: str = "") -> Arch:
+    """The row of architecture `name`, of this host's for none; LabError where there is none.
+
+    The names that `uname -m` and the kernel have for it will do: who builds kernels has ARCH= in
+    their environment.
+    """
+    for row in _ROWS.values():
+        if (name or host()) in (row.name, row.machine_name, row.kernel_arch):
+            return row
+    raise LabError(f"no architecture {name}: the lab knows {', '.join(names())}")

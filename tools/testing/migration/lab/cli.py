@@ -48,6 +48,10 @@ def _path(path: Path | None) -> Path | None:
     return path.expanduser() if path else None
 
 
+def _arch(args: argparse.Namespace) -> arch.Arch:
+    return arch.load(args.arch)
+
+
 def _wanted(args: argparse.Namespace, boots: int = BOOTS) -> Wanted:
     def said(option: options.Option) -> Any:
         # A verb that does not take an option has none of its name.
@@ -75,8 +79,9 @@ def _prove(args: argparse.Namespace, progress: Progress) -> int:
     if not wanted.defect.show.selftests:
         raise LabError(f"no selftest shows {wanted.defect.name}, so it cannot be proved: "
                        "only make audit finds it")
-    deps.ensure(progress)
-    run = prove.run(wanted, arch.load(), progress)
+    row = _arch(args)
+    deps.ensure(progress, deps.boot(row))
+    run = prove.run(wanted, row, progress)
     print(f"\n{text.summary(run, wanted.out)}{_took(progress)}")
     return 0 if run.verdict == "PROVED" else NOT_PROVED
 
@@ -88,8 +93,9 @@ def _bench(args: argparse.Namespace, progress: Progress) -> int:
     file = _path(args.output)
     if file and file.is_dir():
         raise LabError(f"O={file} is a folder: name a file for the tables")
-    deps.ensure(progress)
-    made = bench.run(wanted, arch.load(), progress)
+    row = _arch(args)
+    deps.ensure(progress, deps.boot(row))
+    made = bench.run(wanted, row, progress)
     print(f"\n{bench.summary(made)}\nResults: {wanted.out}/bench.json")
     if file:
         replace(file, rst.bench(made))
@@ -126,9 +132,10 @@ def _mutants(args: argparse.Namespace, progress: Progress) -> int:
     wanted = _wanted(args, MUTANT_BOOTS)
     if args.mutant:
         wanted = dataclasses.replace(wanted, command=f"{wanted.command} MUTANT={args.mutant}")
-    deps.ensure(progress)
+    row = _arch(args)
+    deps.ensure(progress, deps.boot(row))
     try:
-        run = mutants.run(wanted, args.mutant, arch.load(), progress, args.resume)
+        run = mutants.run(wanted, args.mutant, row, progress, args.resume)
     except KeyboardInterrupt:
         progress.note("RESUME=1 continues: what was booted is not booted again")
         raise
@@ -139,8 +146,9 @@ def _mutants(args: argparse.Namespace, progress: Progress) -> int:
 def _shell(args: argparse.Namespace, progress: Progress) -> int:
     name = args.variant or "vulnerable"
     wanted = _wanted(args)
-    deps.ensure(progress)
-    [made] = trial.prepare(wanted, arch.load(), progress, only=(name,))
+    row = _arch(args)
+    deps.ensure(progress, deps.boot(row))
+    [made] = trial.prepare(wanted, row, progress, only=(name,))
     what = qemu.Guest(made.arch, made.accel, made.kernel.image, made.initrd, " ".join(
         ["lab.shell", "quiet", made.source.base.cmdline, made.defect.kernel.cmdline]),
         made.defect.guest)
@@ -192,10 +200,11 @@ def _list(_args: argparse.Namespace, _progress: Progress) -> int:
 def _selftests(args: argparse.Namespace, progress: Progress) -> int:
     if not args.dest:
         raise LabError("name a folder for the selftests with DEST=")
-    deps.ensure(progress, deps.SELFTESTS)
+    row = _arch(args)
+    deps.ensure(progress, deps.of(row, deps.SELFTESTS))
     dest = _folder(args.dest, REPO)
     dest.mkdir(parents=True, exist_ok=True)
-    built = selftest.build(arch.load(), progress, harness=_path(args.harness))
+    built = selftest.build(row, progress, harness=_path(args.harness))
     for name, path in built.programs.items():
         shutil.copy2(path, dest / name)
         print(dest / name)
@@ -285,8 +294,9 @@ def _kselftest_guest(args: argparse.Namespace, names: tuple[str, ...], progress:
                      ) -> kselftest.Stream:
     variant = args.variant or "fixed"
     wanted = _wanted(args)
-    deps.ensure(progress, (*deps.BUILD, *(deps.SERIES_GUEST if variant == SERIES else ())))
-    return guestrun.run(wanted, variant, names, arch.load(), progress,
+    row = _arch(args)
+    deps.ensure(progress, deps.boot(row, deps.SERIES_GUEST if variant == SERIES else ()))
+    return guestrun.run(wanted, variant, names, row, progress,
                         lambda line: print(line, flush=True))
 
 
@@ -364,7 +374,8 @@ def _audit(args: argparse.Namespace, _progress: Progress) -> int:
             tree = args.kernel.expanduser().resolve()
             if sys.stderr.isatty():
                 progress.step(f"reading {tree}")
-            version, findings = audit.audit(tree)
+            version, findings = audit.audit(
+                tree, arch.load(args.arch) if args.arch else None)
             kernels.append(Audited(str(tree), version, findings))
         if args.image:
             kernels = audit.of_images(args.image, _path(args.symbols), *kernels)
@@ -416,7 +427,7 @@ def _package(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def _install(args: argparse.Namespace, progress: Progress) -> int:
-    deps.ensure(progress, deps.BUILD + (deps.CHECK if args.check else ()))
+    deps.ensure(progress, deps.boot(arch.load(), deps.CHECK if args.check else ()))
     return 0
 
 

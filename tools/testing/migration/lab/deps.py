@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.arch import Arch
 from lab.errors import LabError
 from lab.paths import new_log
 from lab.progress import Progress
@@ -44,7 +45,7 @@ SELFTESTS = (
     Need("libnuma-dev", files=("/usr/include/numa.h", "/usr/lib*/**/libnuma.a")),
 )
 
-# Beyond that to make, boot and judge kernels.
+# Beyond that to make, boot and judge kernels, of any architecture.
 # spatch looks for the library of Python when it comes to a rule in that language, and no package
 # that it depends on has it.
 _PYTHON = f"libpython3.{sys.version_info.minor}"
@@ -66,7 +67,6 @@ BUILD = (
     Need("cpio", ("cpio",)),
     # The guest's shell: the dynamic one of package busybox would need a libc there.
     Need("busybox-static", static="busybox"),
-    Need("qemu-system-x86", ("qemu-system-x86_64",)),
 )
 
 # To read the code of a kernel image.
@@ -113,7 +113,35 @@ MODEL = (Need("spin", ("spin",)), Need("gcc", ("gcc",)))
 DOCS = (Need("python3-sphinx", ("sphinx-build",)),)
 
 
-def ensure(progress: Progress, needs: Sequence[Need] = BUILD) -> None:
+# What of this is in the guest: of another architecture it is not to be installed here, and is
+# unpacked in the cache (lab/kernel/apt.py).
+_IN_GUEST = ("libnuma-dev", "busybox-static", "bash-static")
+
+
+def of(arch: Arch, needs: Sequence[Need]) -> tuple[Need, ...]:
+    """What `needs` comes to for `arch`: for another than this machine's, also its compiler."""
+    if arch.native:
+        return tuple(needs)
+    library = f"/usr/{arch.triplet}"
+    return (
+        *(need for need in needs if need.package not in _IN_GUEST),
+        Need(f"gcc-{arch.triplet.replace('_', '-')}", (arch.compiler,)),
+        # With libc.a, as the selftests are static.
+        Need(f"libc6-dev-{arch.debian}-cross",
+             files=(f"{library}/include/stdio.h", f"{library}/lib/libc.a")),
+    )
+
+
+def boot(arch: Arch, more: Sequence[Need] = ()) -> tuple[Need, ...]:
+    """What it takes to make kernels of `arch`, and to boot and to judge them, with `more`."""
+    return (
+        *of(arch, (*BUILD, *more)),
+        Need(arch.qemu_package, (arch.qemu,)),
+        *([Need(arch.firmware_package, files=(arch.firmware,))] if arch.firmware else []),
+    )
+
+
+def ensure(progress: Progress, needs: Sequence[Need]) -> None:
     """Install what is missing of `needs`; returns at once where nothing is.
 
     LabError that names what is missing where it cannot be installed: on another distribution than

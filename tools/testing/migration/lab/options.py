@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lab import base, wanted
+from lab import arch, base, wanted
 from lab.errors import LabError
 from lab.guest import qemu
 
@@ -47,6 +47,11 @@ def _base(_variable: str, text: str) -> str:
     if text:
         base.load(text)
     return text
+
+
+def _arch(_variable: str, text: str) -> str:
+    """The lab's own name of an architecture.  LabError where there is none of that name."""
+    return arch.load(text).name if text else ""
 
 
 def _path(_variable: str, text: str) -> Path | None:
@@ -113,6 +118,10 @@ KERNEL = Option(
     "kernel", "KERNEL", "DIR",
     "a kernel tree, of which the lab makes a copy; it is only read. Default: Debian's source "
     "package of --base. Example: --kernel ~/linux", _path, None)
+ARCH = Option(
+    "arch", "ARCH", "NAME",
+    f"the architecture of kernel and guest, cross-built where it is not this machine's: "
+    f"{', '.join(arch.names())}; default: this machine's. Example: --arch arm64", _arch)
 BOOTS = Option(
     "boots", "BOOTS", "N",
     f"how often each kernel is booted, 1 or more; default: {wanted.BOOTS}. Example: --boots 20",
@@ -212,7 +221,7 @@ def _output(text: str) -> Option:
     return Option("output", "O", "PATH", text, _path, None)
 
 
-_WANTED = (DEFECT, BASE, KERNEL, BOOTS, ACCEL, DEBUG, WITNESS, TIMEOUT, TESTS, HARNESS, FORM, OUT)
+_WANTED = (DEFECT, BASE, KERNEL, ARCH, BOOTS, ACCEL, DEBUG, WITNESS, TIMEOUT, TESTS, HARNESS, FORM, OUT)
 
 VERBS = (
     Verb("prove", "build a kernel with and without the protection, boot both, give a verdict",
@@ -224,7 +233,9 @@ VERBS = (
          "is decided from both. Exit status 0 only if the kernel has none of the defects for "
          "certain.",
          (_but(KERNEL, "the kernel tree, which is only read; default: none. "
-               "Example: --kernel ~/linux"), IMAGE, SYMBOLS, FORMAT),
+               "Example: --kernel ~/linux"), IMAGE, SYMBOLS,
+          _but(ARCH, "with --kernel, the architecture that matters: nothing has to be protected in "
+               "the folders of others; default: all. Example: --arch arm64"), FORMAT),
          ("audit --kernel ~/linux", "audit --image /boot",
           "audit --image /boot/vmlinuz-6.1.0-56-amd64 --format json"),
          "it reads what KERNEL= and IMAGE= name, and nothing else"),
@@ -259,7 +270,7 @@ VERBS = (
           _but(KERNEL, "run in a guest, with the kernel of this tree, which is only read; default: "
                "run on this machine. Example: --kernel ~/linux"),
           GUEST_VARIANT, *(_but(option, f"with --base or --kernel: {option.help}")
-                           for option in (ACCEL, DEBUG, WITNESS, TIMEOUT, FORM, OUT))),
+                           for option in (ARCH, ACCEL, DEBUG, WITNESS, TIMEOUT, FORM, OUT))),
          ("kselftest", f"kselftest --defect {OTHER} --tests='-v munmap_first'",
           "kselftest --base 7.3 --variant series"), "each test runs once"),
     Verb("hosttest", "run the selftests on a machine that is in use",
@@ -276,11 +287,14 @@ VERBS = (
                  "Example: --force 1", _flag, False, True), HARNESS),
          ("hosttest --plan 1", f"hosttest --defect {OTHER}"),
          "what the tests may do beyond that, variables of the environment say"),
-    Verb("selftests", "build the selftests, static, to run on any machine of this kind",
-         "", (DEST, HARNESS), ("selftests --dest /tmp/selftests",)),
+    Verb("selftests", "build the selftests, static, to run on any machine of one architecture",
+         "", (DEST, HARNESS, _but(ARCH, "the architecture of that machine: "
+                                  f"{', '.join(arch.names())}; default: this machine's. "
+                                  "Example: --arch arm64")),
+         ("selftests --dest /tmp/selftests",)),
     Verb("shell", "boot one of the two kernels to a prompt, on two NUMA nodes",
          "Ctrl-A X ends it.",
-         (DEFECT, BASE, KERNEL, ACCEL, DEBUG, WITNESS, HARNESS, FORM, VARIANT),
+         (DEFECT, BASE, KERNEL, ARCH, ACCEL, DEBUG, WITNESS, HARNESS, FORM, VARIANT),
          ("shell --variant fixed --base 6.1",), "it boots one kernel, once, to a prompt"),
     Verb("mutants", "break the fix in one way at a time, and say whether a test sees it",
          "Exit status 0 only if everything was seen that can be.",
@@ -292,7 +306,7 @@ VERBS = (
     Verb("bench", "count what it takes to migrate pages of shared tables",
          "With each form of a queue, side by side: calls that moved a page, interrupts, faults, "
          "times.",
-         (BASE, KERNEL, ROUNDS, ACCEL, TIMEOUT, HARNESS, OUT,
+         (BASE, KERNEL, ARCH, ROUNDS, ACCEL, TIMEOUT, HARNESS, OUT,
           _output("a file for the tables, as reStructuredText; default: none. "
                   "Example: --output /tmp/6.12.rst")),
          ("bench --base 6.12 --rounds 3 --output /tmp/6.12.rst",),

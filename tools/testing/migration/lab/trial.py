@@ -197,7 +197,7 @@ def image(wanted: Wanted, source: Source, named: dict[str, str], arch: Arch, pro
         if name not in programs:
             raise LabError(f"{who} names the selftest {name}, and {selftest.FOLDER} has none "
                            "of that name")
-    return initramfs.initramfs(programs)
+    return initramfs.initramfs(programs, arch, progress)
 
 
 def prepare(wanted: Wanted, arch: Arch, progress: Progress, only: tuple[str, ...] = KERNELS

@@ -70,8 +70,9 @@ class Archive:
         self.top, self.keys = top, keys
 
     def publish(self, suite: str, versions: list[str], key: str = "debian",
-                expired: bool = False, origin: str = "Debian") -> None:
-        """Of another origin than Debian it is in a folder of that name."""
+                expired: bool = False, origin: str = "Debian", architecture: str = "") -> None:
+        """Of another origin than Debian it is in a folder of that name; of this machine's
+        architecture if none is named."""
         root = self.top / (origin.lower() + "-security" * suite.endswith("-security"))
         packages = []
         for version in versions:
@@ -84,7 +85,7 @@ class Archive:
                             f"Filename: pool/{deb.name}\n"
                             f"Size: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n")
         index = "\n".join(packages).encode()
-        architecture = run(["dpkg", "--print-architecture"]).decode().strip()
+        architecture = architecture or run(["dpkg", "--print-architecture"]).decode().strip()
         folder = root / "dists" / suite
         name = f"main/binary-{architecture}/Packages"
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -133,6 +134,47 @@ def archive(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> Arch
 
 def refuse_update(_progress: Progress) -> bool:
     raise AssertionError("the machine's own lists are none of a private configuration's business")
+
+
+# ---- packages of another architecture ------------------------------------------------------
+
+
+def unpacked(package: str = PACKAGE, architecture: str = "riscv64") -> Path:
+    return apt.unpacked(package, architecture, Progress(io.StringIO()))
+
+
+def test_a_package_of_another_architecture_is_unpacked_once(
+        archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deps, "update_lists", refuse_update)
+    archive.publish("bookworm", ["5.10.218-1"], architecture="riscv64")
+    files = unpacked()
+    assert (files / f"usr/src/{PACKAGE}.tar.xz").read_text() == "source 5.10.218-1"
+    assert files.is_relative_to(os.environ["LAB_CACHE"])
+    shutil.rmtree(archive.top / "debian")
+    assert unpacked() == files
+    # What is there of one architecture is of no use to another.
+    with pytest.raises(NoSource, match="the package lists of bookworm could not be read"):
+        unpacked(architecture="arm64")
+
+
+def test_the_machines_architecture_has_no_part_in_it(archive: Archive) -> None:
+    """Neither its own packages, nor what is installed of them."""
+    archive.publish("bookworm", ["5.10.300-1"])
+    with pytest.raises(NoSource, match="could not be read|bookworm has no package"):
+        unpacked()
+    assert not list(Path(os.environ["LAB_CACHE"]).glob("foreign/*/*/usr"))
+
+
+def test_a_package_that_the_architecture_does_not_have(archive: Archive) -> None:
+    archive.publish("bookworm", ["5.10.218-1"], architecture="riscv64")
+    with pytest.raises(NoSource, match="bookworm has no package nothing for riscv64"):
+        unpacked("nothing")
+
+
+def test_another_architecture_on_what_is_no_debian(archive: Archive) -> None:
+    deps.OS_RELEASE.write_text("ID=gentoo\n")
+    with pytest.raises(NoSource, match="this is no Debian, so Debian's .* of riscv64 cannot"):
+        unpacked()
 
 
 # ---- the private configuration -------------------------------------------------------------

@@ -17,7 +17,7 @@ from conftest import debian_files, make, refused, taken
 from test_queue import released_tree
 from trees import apply, fill, some
 
-from lab import defect
+from lab import arch, defect
 from lab.base import load, names
 from lab.errors import LabError
 from lab.kernel import kconfig, variant
@@ -327,6 +327,23 @@ def test_other_protection_is_seen(
         tmp_path: Path) -> None:
     tree = edited(debians(base), tmp_path / "linux", file, old, new)
     assert look(tree, name).status == audit.PROTECTED
+
+
+def test_what_another_architecture_has_to_protect_does_not_count(
+        debians: Callable[[str], Path], tmp_path: Path) -> None:
+    """And only that: what is there on one of them may be a macro on the other."""
+    name, tree = "pmd-share-arm64-flush", debians("7.3")
+    old = edited(tree, tmp_path / "linux", ARM64, EITHER, "tlb->freed_tables")
+
+    def status(tree: Path, name: str, row: str) -> str:
+        return audit.look(tree, "1.2.3", defect.load(name), arch.load(row)).status
+
+    assert [status(one, name, "arm64") for one in (tree, old)] == [
+        audit.PROTECTED, audit.VULNERABLE]
+    assert [status(one, name, "x86_64") for one in (tree, old)] == [audit.NOT_AFFECTED] * 2
+    # Its pte_accessible() is that of x86 for the rules, and arm64 has one, too.
+    pending = "hugetlb-mprotect-pending"
+    assert {status(tree, pending, row) for row in arch.names()} == {look(tree, pending).status}
 
 
 @pytest.mark.parametrize("base", ["6.12", "7.3"])

@@ -429,7 +429,8 @@ def test_a_runner_that_gives_up_is_an_error(runner: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for chroot")
 def test_busybox_is_enough_for_it(installed: Path, public: Path) -> None:
     """As in the guest, whose file system has nothing else; as nobody, so that all is skipped."""
-    initrd = gzip.decompress(initramfs.initramfs({}, installed).read_bytes())
+    initrd = gzip.decompress(initramfs.initramfs(
+        {}, arch.load(), Progress(sys.stderr), installed).read_bytes())
     root = public / "root"
     root.mkdir()
     subprocess.run(["cpio", "-id", "--quiet"], input=initrd, cwd=root, check=True)

@@ -515,7 +515,7 @@ class Machine:
                 (build, "kernel", self.kernel), (qemu, "boot", self.boot),
                 (qemu, "choose_accel", lambda *_: "tcg"), (qemu, "version", lambda _: "QEMU 7.2"),
                 (selftest, "build", lambda *_, **_more: programs),
-                (initramfs, "initramfs", lambda _programs: folder / "initrd"),
+                (initramfs, "initramfs", lambda *_given: folder / "initrd"),
                 (mutants, "datetime", self)):
             monkeypatch.setattr(place, name, stand_in)
 

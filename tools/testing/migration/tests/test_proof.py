@@ -178,7 +178,7 @@ def boot(fixed: Trial, tmp_path: Path, text: str, limit: float = 60
     programs = {"script": script}
     programs |= selftest.build(fixed.arch, Progress(), fixed.source).programs
     what = qemu.Guest(fixed.arch, "tcg", fixed.kernel.image,
-                      initramfs.initramfs(programs), "lab.run=script")
+                      initramfs.initramfs(programs, fixed.arch, Progress()), "lab.run=script")
     folder = tmp_path / "boot"
     folder.mkdir()
     ended = qemu.boot(what, folder, limit, lambda _log, _ktap: False)

@@ -152,6 +152,18 @@ def test_debug_is_a_record_of_its_own(tmp_path: Path) -> None:
     assert len(record.proofs(tmp_path / "records")) == 2
 
 
+def test_another_architecture_is_a_record_of_its_own(tmp_path: Path) -> None:
+    paths = [recorded(tmp_path, made(arch=name, debug=debug))
+             for name in ("x86_64", "arm64") for debug in (False, True)]
+    assert [path.name for path in paths] == [
+        "6.12.57-1.json", "6.12.57-1-debug.json",
+        "6.12.57-1-arm64.json", "6.12.57-1-arm64-debug.json"]
+    titles = [rst.proof(record.load(path)).splitlines()[3] for path in paths]
+    assert titles == [f"pmd-share-migrate: 6.12.57-1{more}" for more in (
+        "", ", DEBUG=1", ", arm64", ", arm64, DEBUG=1")]
+    assert len(record.proofs(tmp_path / "records")) == 4
+
+
 def test_only_a_proof_is_recorded(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="says MISSED: only what is PROVED"):
         recorded(tmp_path, made(verdict="MISSED"))
@@ -212,7 +224,7 @@ def test_every_record_is_whole_and_renders(path: Path, pages: dict[str, str]) ->
     kind, home = path.parent.name, {"mutants": "mutants", "bench": "bench"}
     page = pages[f"{home.get(kind, f'proofs/{kind}')}/{path.stem}"]
     one = json.loads(text)
-    assert one["source"]["version"] == path.stem.removesuffix("-debug")
+    assert one["source"]["version"] + arch.tag(one["arch"]) == path.stem.removesuffix("-debug")
     assert bool(one.get("debug")) == path.stem.endswith("-debug")
     assert f":Repeat: ``make {home.get(kind, 'prove')}" in page
     if kind not in home:

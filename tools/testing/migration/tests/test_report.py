@@ -189,6 +189,14 @@ def test_debug_is_told_apart(tmp_path: Path) -> None:
     assert "pmd-share-migrate on 6.12.57, DEBUG=1" in Page(said).all("h3")
 
 
+def test_another_architecture_is_told_apart(tmp_path: Path) -> None:
+    put(tmp_path, made("PROVED", "6.12.57", 1), made("MISSED", "6.12.57", 2, arch="arm64"))
+    said = write(tmp_path)
+    cell = cells(said)["pmd-share-migrate", "6.12.57"]
+    assert re.search(r"✓ PROVED .* 1 boot.*○ MISSED .* arm64, 1 boot", cell) and "x86" not in cell
+    assert "pmd-share-migrate on 6.12.57, arm64" in Page(said).all("h3")
+
+
 def test_a_record_is_a_proof_too(tmp_path: Path) -> None:
     one, two = made("PROVED", "6.12.57", 1), made("PROVED", "4.18.0", 2)
     for recorded in (one, two):
@@ -213,9 +221,9 @@ def test_the_records_of_the_project_are_all_there(tmp_path: Path) -> None:
                 if path.parent.name not in ("mutants", "bench")]
     assert f"from 1 run and {len(recorded)} records" in said
     matrix = cells(said)
-    for path in recorded:
-        assert "✓ PROVED" in matrix[path.parent.name, path.stem.removesuffix("-debug")]
-    places = {(path.parent.name, path.stem.removesuffix("-debug")) for path in recorded}
+    places = {(path.parent.name, record.load(path).source["version"]) for path in recorded}
+    for place in places:
+        assert "✓ PROVED" in matrix[place]
     assert {key for key, cell in matrix.items() if "PROVED" in cell} == places
 
 

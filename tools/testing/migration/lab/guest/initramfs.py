@@ -7,27 +7,25 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from lab.arch import Arch
 from lab.errors import LabError
+from lab.kernel import apt
 from lab.paths import HOME, atomic_dir, cache_dir, disk_full, have, is_full, locked
+from lab.progress import Progress
 
 INIT = HOME / "lab" / "guest" / "init"
 
 
-def initramfs(programs: dict[str, Path], kselftest: Path | None = None, bash: bool = False) -> Path:
+def initramfs(programs: dict[str, Path], arch: Arch, progress: Progress,
+              kselftest: Path | None = None, bash: bool = False) -> Path:
     """A gzipped cpio archive with `programs` (name: static binary) in /tests, from the cache.
 
     A folder `kselftest` of installed selftests becomes /kselftest, and with `bash` there is one.
     """
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        raise LabError("no busybox: apt install busybox-static")
-    files = {"init": INIT, "bin/busybox": Path(busybox),
+    files = {"init": INIT, "bin/busybox": _static(arch, "busybox", "busybox-static", progress),
              **{f"tests/{name}": path for name, path in sorted(programs.items())}}
     if bash:
-        shell = shutil.which("bash-static")
-        if shell is None:
-            raise LabError("no bash for the guest: apt install bash-static")
-        files["bin/bash"] = Path(shell)
+        files["bin/bash"] = _static(arch, "bash-static", "bash-static", progress)
     if kselftest:
         files |= {f"kselftest/{path.relative_to(kselftest)}": path
                   for path in sorted(kselftest.rglob("*")) if path.is_file()}
@@ -40,6 +38,19 @@ def initramfs(programs: dict[str, Path], kselftest: Path | None = None, bash: bo
             with atomic_dir(dest, ("initrd",)) as new:
                 _pack(files, new)
     return dest / "initrd"
+
+
+def _static(arch: Arch, name: str, package: str, progress: Progress) -> Path:
+    """A static program for the guest: this machine's own, or that of Debian for `arch`."""
+    if not arch.native:
+        # Where programs are changed with Debian 13.
+        files = apt.unpacked(package, arch.debian, progress)
+        return next(path for path in (files / "usr/bin" / name, files / "bin" / name)
+                    if path.exists())
+    found = shutil.which(name)
+    if found is None:
+        raise LabError(f"no {name} for the guest: apt install {package}")
+    return Path(found)
 
 
 def _pack(files: dict[str, Path], folder: Path) -> None:

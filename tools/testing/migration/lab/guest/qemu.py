@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Boots a guest: two NUMA nodes, four CPUs, two serial lines, and never without a time limit."""
 
+import dataclasses
 import os
 import re
 import shlex
@@ -51,14 +52,18 @@ class Outcome:
 
 def command(guest: Guest, console: str, ktap: str | None) -> list[str]:
     """The QEMU command; `console` and `ktap` are files, or "stdio" for a person's terminal."""
-    arch, machine, half = guest.arch, guest.machine, CPUS // 2
+    arch, half = guest.arch, CPUS // 2
+    machine = guest.machine if arch.dimms else _without_dimms(guest.machine)
     boots_with = sum(machine.nodes)
     added = sum(machine.dimms) + machine.virtio_mem
     cpu = arch.cpu_tcg if guest.accel == "tcg" else arch.cpu_kvm
     accel = "tcg,thread=multi" if guest.accel == "tcg" else guest.accel
+    # An architecture that knows no such feature has what it stands for in every CPU.
+    cpu = ",".join([cpu, *(word for word in machine.cpu.split(",") if word in arch.cpu_features)])
     words = [
-        arch.qemu, *arch.machine, "-accel", accel,
-        "-cpu", f"{cpu},{machine.cpu}" if machine.cpu else cpu,
+        arch.qemu, *arch.machine, *(("-bios", arch.firmware) if arch.firmware else ()),
+        "-accel", accel,
+        "-cpu", cpu,
         "-smp", f"{CPUS},sockets=2,cores={half}",
         "-m", f"{boots_with}M" + (f",slots=2,maxmem={boots_with + added}M" if added else ""),
     ]
@@ -80,17 +85,30 @@ def command(guest: Guest, console: str, ktap: str | None) -> list[str]:
     else:
         words += ["-monitor", "none", "-serial", f"file:{console}"]
     if ktap is not None:
-        words += ["-serial", f"file:{ktap}"]
+        words += ["-chardev", f"file,id=ktap,path={ktap}", *_line(arch, "ktap")] \
+            if arch.line_device else ["-serial", f"file:{ktap}"]
         if machine.virtio_mem:
             # The guest is to change the size of the device itself: its third line is QEMU's
             # monitor, by way of a socket with QEMU at both ends.
             words += ["-chardev", "socket,id=qmp,path=qmp.sock,server=on,wait=off",
                       "-mon", "chardev=qmp,mode=control",
-                      "-chardev", "socket,id=line,path=qmp.sock", "-serial", "chardev:line"]
+                      "-chardev", "socket,id=line,path=qmp.sock", *_line(arch, "line")]
     words += ["-kernel", str(guest.image), "-initrd", str(guest.initrd), "-append",
               f"console={arch.console} lab.tty={arch.second_console} panic=-1 nokaslr {arch.cmdline} "
               + guest.append]
     return words
+
+
+def _line(arch: Arch, name: str) -> list[str]:
+    """One more serial line, whose other end is the character device `name`."""
+    return ["-device", f"{arch.line_device},chardev={name}"] if arch.line_device \
+        else ["-serial", f"chardev:{name}"]
+
+
+def _without_dimms(machine: Machine) -> Machine:
+    """The same memory, all of it there from the start."""
+    first, second = (node + dimm for node, dimm in zip(machine.nodes, machine.dimms))
+    return dataclasses.replace(machine, nodes=(first, second), dimms=(0, 0))
 
 
 def script(guest: Guest) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from lab import base, deps
 from lab.arch import Arch
 from lab.errors import LabError, NoSource
-from lab.kernel import kconfig, source
+from lab.kernel import apt, kconfig, source
 from lab.kernel.source import Source
 from lab.paths import REPO, atomic_dir, cache_dir, copy, disk_full, have, is_full, locked, \
     need_plain_cache, new_log
@@ -156,9 +156,10 @@ def _from(tree: Path, version: str, lock: Path | None, arch: Arch, progress: Pro
         try:
             dest = home / _key(stage, arch, tests)
             if not have(dest, (*tests, f"{RUNNER}/run_kselftest.sh")):
+                numa = _numa(arch, progress)
                 progress.step("building the selftests")
                 with atomic_dir(dest, (*tests, f"{RUNNER}/run_kselftest.sh")) as new:
-                    _compile(arch, stage / FOLDER, files, tests, new)
+                    _compile(arch, stage / FOLDER, files, tests, new, numa)
                     _runner(stage / SELFTESTS, new / RUNNER)
                 progress.done(f"{len(tests)} programs, with the harness of {version}")
         finally:
@@ -201,8 +202,16 @@ def _runner(selftests: Path, dest: Path) -> None:
             copy(path, dest / path.relative_to(selftests))
 
 
-def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...], out: Path
-             ) -> None:
+def _numa(arch: Arch, progress: Progress) -> str:
+    """What the compiler of another architecture has to be told to find libnuma."""
+    if arch.native:
+        return ""
+    files = apt.unpacked("libnuma-dev", arch.debian, progress) / "usr"
+    return f" -I{files / 'include'} -L{files / 'lib' / arch.triplet}"
+
+
+def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...], out: Path,
+             numa: str) -> None:
     helpers = " ".join(path.name for path in files
                        if path.suffix == ".c" and path.stem not in tests)
     programs = [str(out / name) for name in tests]
@@ -211,7 +220,7 @@ def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...]
     command = [
         "make", "-C", str(folder), f"OUTPUT={out}", f"-j{os.cpu_count() or 1}",
         # <lib/...> is the repository's, copied there.
-        f"CC={arch.compiler} -I{top}", f"ARCH={arch.name}",
+        f"CC={arch.compiler} -I{top}{numa}", f"ARCH={arch.name}",
         # Full paths: lib.mk would prefix names itself, but not those from a command line.
         f"TEST_GEN_FILES={' '.join(programs)}", "TEST_PROGS=",
         # The folder is new, so nothing is older than its headers; and where one that the Makefile

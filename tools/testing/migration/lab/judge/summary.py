@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from lab import arch as arches
 from lab.judge import klog, timeline
 from lab.judge.klog import Complaint
 from lab.judge.ktap import Test
@@ -195,6 +196,11 @@ class Provenance:
     series: list[str] = field(default_factory=list)
 
 
+def special(arch: str, debug: bool) -> list[str]:
+    """What of a configuration does not go without saying."""
+    return [*([arch] if arches.tag(arch) else []), *(["DEBUG=1"] if debug else [])]
+
+
 @dataclass(frozen=True)
 class Summary:
     """A whole run.
@@ -222,7 +228,11 @@ class Summary:
     provenance: Provenance = Provenance()
 
     def name(self) -> str:
-        return f"{self.defect} on {self.source['version']}{', DEBUG=1' if self.debug else ''}"
+        return ", ".join([f"{self.defect} on {self.source['version']}", *self.special()])
+
+    def special(self) -> list[str]:
+        """What of its configuration does not go without saying."""
+        return special(self.arch, self.debug)
 
     def both(self) -> list[KernelSummary]:
         return [self.variants[name] for name in KERNELS]

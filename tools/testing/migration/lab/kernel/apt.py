@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Gets Debian's kernel source packages, as any user.
+"""Gets Debian's kernel source packages, and packages of other architectures, as any user.
 
 A base's suites are either the machine's own, or others, for which the lab has an apt configuration
 of its own in the cache: own sources, lists and pins, Debian's keyring, nothing of the machine's
-changed.  The mirror is the one that the machine uses.  Signatures are always checked: apt compares
+changed.  So it is for an architecture that is not the machine's, of which nothing is installed: a
+package is unpacked in the cache.  The mirror is the one that the machine uses.  Signatures are always checked: apt compares
 a package with the signed list, and what is in the cache was put there whole by a rename.
 """
 
@@ -106,6 +107,46 @@ def _refresh(base: Base, progress: Progress) -> bool:
     _stamp(base).unlink(missing_ok=True)
     _private(base, progress)
     return True
+
+
+def unpacked(package: str, architecture: str, progress: Progress) -> Path:
+    """The folder that holds the files of a binary package of another architecture, as dpkg says
+    it: from the cache, or downloaded and unpacked now.
+
+    NoSource where there is no such package, and where this machine is no Debian.
+    """
+    home = cache_dir() / "foreign" / architecture
+    dest = home / package
+    with locked(home / "lock", lambda: progress.note("another run gets packages: waiting")):
+        if dest.is_dir():
+            return dest
+        release = deps.os_release().get("VERSION_CODENAME", "")
+        if not release:
+            raise NoSource(f"this is no Debian, so Debian's {package} of {architecture} cannot be "
+                           "had here")
+        options = _private(Base(f"{release}-{architecture}", suites=(release,)), progress,
+                           architecture)
+        version = _candidate(package, options)
+        if version is None:
+            raise NoSource(f"{release} has no package {package} for {architecture}")
+        progress.step(f"downloading {package} {version} for {architecture}")
+        need_space(home, _NEEDED_MIB, f"downloading {package}")
+        with _scratch(home) as new:
+            command = ["apt-get", *options, *_SAFE, "download", f"{package}={version}"]
+            if failed := _watched(command, new, _size(package, version, options), progress):
+                progress.done("failed")
+                raise NoSource(f"{package} of {architecture} could not be downloaded: {failed}")
+            files = new / "files"
+            for found in new.glob("*.deb"):
+                said = _run(["dpkg-deb", "-x", str(found), str(files)])
+                if said.returncode != 0:
+                    raise LabError(f"{found.name} could not be unpacked ({_error(said.stderr)}): "
+                                   "run again")
+            if not files.is_dir():
+                raise LabError(f"apt-get download {package}={version} left no package")
+            files.rename(dest)
+        progress.done()
+    return dest
 
 
 # ---- what is there already -----------------------------------------------------------------
@@ -252,8 +293,10 @@ def _extract(package: Path, name: str, dest: Path) -> None:
 # ---- the private configuration -------------------------------------------------------------
 
 
-def _private(base: Base, progress: Progress) -> list[str]:
+def _private(base: Base, progress: Progress, architecture: str = "") -> list[str]:
     """The apt options for `base`'s suites, their lists brought up to date where they are old.
+
+    They are those of `architecture`, of the machine's own for none.
 
     LabError where no mirror that carries them answers with a good signature.
     """
@@ -264,7 +307,7 @@ def _private(base: Base, progress: Progress) -> list[str]:
     for name in ("lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     config = folder / "apt.conf"
-    config.write_text(_configuration(folder), encoding="utf-8")
+    config.write_text(_configuration(folder, architecture), encoding="utf-8")
     options = ["-c", str(config)]
 
     stamp = _stamp(base)
@@ -290,7 +333,7 @@ def _stamp(base: Base) -> Path:
     return cache_dir() / "apt" / base.name / f"updated {' '.join(base.suites)}"
 
 
-def _configuration(folder: Path) -> str:
+def _configuration(folder: Path, architecture: str) -> str:
     """An apt.conf, given with -c and so read after the machine's own, whose proxies stay."""
     def quoted(value: Path | str) -> str:
         return f'"{value}"'
@@ -310,8 +353,15 @@ def _configuration(folder: Path) -> str:
         # For root apt would work as a user who cannot enter a cache in root's home.
         "APT::Sandbox::User": "root",
     }
+    clear: tuple[str, ...] = ()
+    if architecture:
+        clear = ("APT::Architectures",)
+        # Nothing of it is installed.
+        (folder / "status").touch()
+        settings |= {"APT::Architecture": architecture, "APT::Architectures": architecture,
+                     "Dir::State::status": folder / "status"}
     # Hooks that work on the machine's own lists and packages.
-    clear = ("APT::Update::Pre-Invoke", "APT::Update::Post-Invoke",
+    clear += ("APT::Update::Pre-Invoke", "APT::Update::Post-Invoke",
              "APT::Update::Post-Invoke-Success")
     return "".join([*(f"#clear {name};\n" for name in clear),
                     *(f"{name} {quoted(value)};\n" for name, value in settings.items())])

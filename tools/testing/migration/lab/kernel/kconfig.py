@@ -51,13 +51,22 @@ def request(base: Base, arch: Arch, tree: Path, debug: bool,
             more: tuple[str, ...] = ()) -> Request:
     """What is asked of a kernel of `base`: the fragments, less base.drop, plus base.add.
 
-    `more` are lines that a defect asks for; the base may drop them, too.
+    The architecture changes the first of them: less arch.drop, plus configs/<arch>.config.  `more`
+    are lines that a defect asks for; the base may drop them, too.
     """
     files = {path.stem: fragment.parse(path.read_text(encoding="utf-8"), str(path))
              for path in (CONFIGS / "base.config", CONFIGS / "debug.config")}
+    if strange := sorted(set(arch.drop) - files["base"].keys()):
+        raise LabError(f"{arch.name} drops what configs/base.config does not ask for: "
+                       f"{' '.join(strange)}")
+    known = {*files["base"], *files["debug"]}
+    files["base"] = {name: value for name, value in files["base"].items()
+                     if name not in arch.drop}
+    own = CONFIGS / f"{arch.name}.config"
+    files["base"] |= fragment.parse("\n".join(fragment.lines(own)), str(own))
     files["base"] |= fragment.parse("\n".join(more), "the defect's options")
     dropped = {option.removeprefix("CONFIG_") for option in base.drop}
-    if strange := sorted(dropped - files["base"].keys() - files["debug"].keys()):
+    if strange := sorted(dropped - known - files["base"].keys()):
         raise LabError(f"bases/{base.name}.toml drops what no fragment asks for: "
                        f"{' '.join(strange)}")
     options = dict(files["base"])

@@ -139,11 +139,12 @@ def _in_order(version: str) -> tuple[list[int], str]:
 def _cell(proofs: dict[str, Proof]) -> str:
     """The newest run of each configuration, and its record if that says anything else."""
     said = []
-    for debug in (False, True):
+    # The usual one first.
+    for special in sorted({tuple(proof.run.special()) for proof in proofs.values()}):
         runs = {anchor: proof for anchor, proof in proofs.items()
-                if proof.run.debug == debug and not proof.recorded}
+                if tuple(proof.run.special()) == special and not proof.recorded}
         records = {anchor: proof for anchor, proof in proofs.items()
-                   if proof.run.debug == debug and proof.recorded}
+                   if tuple(proof.run.special()) == special and proof.recorded}
         newest = list(runs.items())[:1]
         same = [proof for proof in records.values() for _, run in newest
                 if (proof.run.verdict, proof.run.why) == (run.run.verdict, run.run.why)]
@@ -161,7 +162,7 @@ def _cell(proofs: dict[str, Proof]) -> str:
 def _entry(anchor: str, proof: Proof, origin: str) -> str:
     run = proof.run
     fine = [tables.harmed(one).partition(" (")[0] for one in run.both()]
-    fine.append(", ".join([*(["DEBUG=1"] if run.debug else []),
+    fine.append(", ".join([*run.special(),
                            plural(run.variants["vulnerable"].boots, "boots"), origin,
                            *(["stale"] if proof.stale else [])]))
     return element("div", verdict(run.verdict, f"#{anchor}")

@@ -2,7 +2,8 @@
 """Keeps what runs showed, as data: what of it outlives its logs, and what it was made with.
 
 Nobody types a figure: a record is made by `make record` of the last run in OUT, one file a defect,
-version and configuration in records/, and another run of the same takes the place of the last.
+version, architecture and configuration in records/, and another run of the same takes the place of
+the last.
 `make docs` renders them, and a record of other tests or patches than there are today is stale.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lab import defect, provenance
+from lab import arch, defect, provenance
 from lab.errors import LabError
 from lab.judge.summary import Provenance, Summary, command
 from lab.paths import HOME, replace
@@ -105,7 +106,8 @@ def _without(told: dict[str, Any], *names: str) -> dict[str, Any]:
 def _put(folder: Path, told: dict[str, Any]) -> Path:
     version = told["source"]["version"]
     told["command"] = command(told["command"], version)
-    path = folder / f"{version}{'-debug' if told.get('debug') else ''}.json"
+    path = folder / (f"{version}{arch.tag(told['arch'])}{'-debug' if told.get('debug') else ''}"
+                     ".json")
     replace(path, dump(told) + "\n")
     return path
 

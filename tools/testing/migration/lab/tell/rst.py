@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import scheme
-from lab.judge.summary import Summary
+from lab.judge.summary import Summary, special
 from lab.tell import record, tables
 from lab.tell.tables import Row
 from lab.words import wrap
@@ -94,7 +94,8 @@ def bench(told: dict[str, Any]) -> str:
 def _head(what: str, told: dict[str, Any], sentence: str, stale: str, facts: list[tuple[str, str]]
           ) -> list[str]:
     """What all records begin with, and the fields of a record."""
-    title = f"{what}: {told['source']['version']}" + (", DEBUG=1" if told.get("debug") else "")
+    title = ", ".join([f"{what}: {told['source']['version']}",
+                       *special(told["arch"], bool(told.get("debug")))])
     bar = "=" * len(title)
     said = [(name, f"``{text}``" if name == "Repeat" else text)
             for name, text in tables.facts(told, facts)]

@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lab import base as bases, decide, defect as defects
+from lab.arch import Arch
 from lab.binary import code, load
 from lab.binary.image import Image
 from lab.defect import Defect
@@ -39,20 +40,21 @@ from lab.tell.audited import Audited
 _LINE = re.compile(r"(EXISTS|SEEN|NEEDS|HAS) (\w+) (\S+):(\d+)")
 
 
-def audit(tree: Path) -> tuple[str, list[Finding]]:
+def audit(tree: Path, arch: Arch | None = None) -> tuple[str, list[Finding]]:
     """The version of the kernel in `tree`, and a finding a defect.  The tree is only read.
 
-    LabError where it is no kernel tree, or where coccinelle is not installed.
+    With `arch`, nothing has to be protected in the folders of other architectures.  LabError
+    where it is no kernel tree, or where coccinelle is not installed.
     """
     version = kernel_version(tree)
     known = [defects.load(name) for name in defects.names()]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        found = list(pool.map(lambda one: look(tree, version, one),
+        found = list(pool.map(lambda one: look(tree, version, one, arch),
                               [one for one in known if one.audit]))
     return version, found
 
 
-def look(tree: Path, version: str, defect: Defect) -> Finding:
+def look(tree: Path, version: str, defect: Defect, arch: Arch | None = None) -> Finding:
     """What the source of kernel `version` in `tree` says about `defect`."""
     rules = defect.audit
     assert rules is not None
@@ -65,7 +67,12 @@ def look(tree: Path, version: str, defect: Defect) -> Finding:
         return _unknown(defect, f"coccinelle {err.did}")
     found: dict[str, dict[str, list[str]]] = {
         "EXISTS": {}, "SEEN": {}, "NEEDS": {}, "HAS": {}}
+    foreign = False
     for kind, name, path, line in (match.groups() for match in map(_LINE.fullmatch, said) if match):
+        # Only these: what exists in one architecture may be a macro in the other, unseen by rules.
+        if kind == "NEEDS" and not _of(path, arch):
+            foreign = True
+            continue
         found[kind].setdefault(name, []).append(f"{path}:{line} {name}")
 
     text = "\n".join((tree / path).read_text(encoding="utf-8", errors="replace") for path in files)
@@ -81,6 +88,8 @@ def look(tree: Path, version: str, defect: Defect) -> Finding:
     if blind := [name for name in rules.see
                 if name not in found["SEEN"] and _defines(text, name)]:
         return _unknown(defect, f"coccinelle cannot parse {blind[0]}()")
+    if not found["NEEDS"] and foreign:
+        return Finding(defect.name, NOT_AFFECTED, "it is one of another architecture", (), ())
     if not found["NEEDS"]:
         return _unknown(defect, "nothing was found that would have to be protected")
     lacking = [place for name, places in found["NEEDS"].items() if name not in found["HAS"]
@@ -232,3 +241,9 @@ def _remedy(version: str, defect: Defect) -> list[str]:
         # What comes before them is needed by them.
         return [shown(patch) for patch in queue[:queue.index(own[-1]) + 1]]
     return list(defect.upstream)
+
+
+def _of(path: str, arch: Arch | None) -> bool:
+    """Whether a file of a kernel tree is compiled for `arch`, as far as its folder says."""
+    return arch is None or not path.startswith("arch/") \
+        or path.startswith(f"arch/{arch.kernel_arch}/")

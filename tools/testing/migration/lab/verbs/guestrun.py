@@ -49,7 +49,7 @@ def run(wanted: Wanted, name: str, names: tuple[str, ...], arch: Arch,
         names, arguments = (kselftest.SCRIPT,), kselftest.SCRIPT_ARGUMENTS
         limit = SCRIPT_LIMIT
     installed = kselftest.install(arch, progress, texts, source, wanted.harness)
-    initrd = initramfs.initramfs({}, installed, bash=bool(texts))
+    initrd = initramfs.initramfs({}, arch, progress, installed, bash=bool(texts))
     accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
     machine = wanted.defect.guest
     if texts:

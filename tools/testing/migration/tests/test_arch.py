@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Architectures: their rows, what differs for each, and that x86_64 stays as it was."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from lab import arch, base, deps
+from lab.defect import Machine
+from lab.errors import LabError
+from lab.guest import qemu
+from lab.judge import summary
+from lab.kernel import fragment, kconfig
+from lab.paths import HOME
+
+ROWS = [arch.load(name) for name in arch.names()]
+
+
+@pytest.mark.parametrize("name", ["arm64", "aarch64"])
+def test_a_row_has_the_names_that_others_give_it(name: str) -> None:
+    assert arch.load(name).name == "arm64"
+    assert arch.load("x86").name == "x86_64"
+
+
+def test_an_unknown_architecture_is_one_line() -> None:
+    with pytest.raises(LabError, match="no architecture z80: the lab knows .*arm64.*, x86_64") as \
+            caught:
+        arch.load("z80")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_two_rows_answer_to_the_same_name() -> None:
+    for names in ((row.name, row.machine_name, row.kernel_arch) for row in ROWS):
+        for name in names:
+            assert [row.name for row in ROWS if name in (
+                row.name, row.machine_name, row.kernel_arch)] == [arch.load(name).name]
+
+
+@pytest.mark.parametrize("host", [row.machine_name for row in ROWS])
+def test_what_is_not_this_machines_is_cross_built(host: str, monkeypatch: pytest.MonkeyPatch
+                                                  ) -> None:
+    told = list(os.uname())
+    told[4] = host
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(told))
+    assert arch.load().machine_name == host
+    for row in ROWS:
+        native = row.machine_name == host
+        assert row.compiler == ("gcc" if native else f"{row.triplet}-gcc")
+        wanted = {need.package for need in deps.boot(row)}
+        # Of its own architecture it is installed, else unpacked in the cache.
+        assert ("busybox-static" in wanted, "libnuma-dev" in wanted) == (native, native)
+        cross = {f"gcc-{row.triplet.replace('_', '-')}", f"libc6-dev-{row.debian}-cross"}
+        assert cross & wanted == (set() if native else cross)
+        assert row.qemu_package in wanted
+        # The kernel's build has programs of its own for this machine.
+        assert "gcc" in wanted
+        assert not any("qemu" in need.package for need in deps.of(row, deps.SELFTESTS))
+
+
+def test_the_lab_does_without_the_name_of_an_architecture() -> None:
+    """What differs is in the row; a test for a name would be a second place."""
+    for path in sorted((HOME / "lab").rglob("*.py")):
+        if path.name != "arch.py":
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                code = line.partition("#")[0]
+                assert not ("arch" in code and "==" in code and any(
+                    f'"{row.name}"' in code for row in ROWS)), f"{path}:{number}"
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_x86_64_is_asked_for_what_the_fragments_say(tmp_path: Path, debug: bool) -> None:
+    """And in their order: the text is a part of the key of each of its kernels in the cache."""
+    options: dict[str, str] = {}
+    for name in ("base.config", "debug.config") if debug else ("base.config",):
+        options |= fragment.parse((kconfig.CONFIGS / name).read_text(), name)
+    # All debug options are known to this tree.
+    (tmp_path / "Kconfig").write_text("".join(f"config {name}\n" for name in options))
+    asked = kconfig.request(base.Base("0.1"), arch.load("x86_64"), tmp_path, debug)
+    assert asked.text == "".join(
+        f"{fragment.line(name, value)}\n" for name, value in options.items())
+
+
+def test_the_others_drop_what_x86_64_alone_has_and_add_their_own(tmp_path: Path) -> None:
+    plain = kconfig.request(base.Base("0.1"), arch.load("x86_64"), tmp_path, False).options
+    for row in ROWS:
+        asked = kconfig.request(base.Base("0.1"), row, tmp_path, False).options
+        own = fragment.parse("\n".join(fragment.lines(kconfig.CONFIGS / f"{row.name}.config")), "")
+        assert set(row.drop) == plain.keys() - asked.keys()
+        assert asked == {name: own.get(name, plain.get(name, ""))
+                         for name in [*plain, *own] if name not in row.drop}
+        # A base may drop what the architecture does not have in any case.
+        some = row.drop[0] if row.drop else "X86_MCE"
+        again = kconfig.request(base.Base("0.1", drop=(f"CONFIG_{some}",)), row, tmp_path, False)
+        assert some not in again.options
+
+
+def test_a_row_that_drops_what_nobody_asks_for(tmp_path: Path) -> None:
+    row = dataclasses.replace(arch.load("arm64"), drop=("TYPO",))
+    with pytest.raises(LabError, match="arm64 drops what configs/base.config .* not ask for: TYPO"):
+        kconfig.request(base.Base("0.1"), row, tmp_path, False)
+
+
+def words_of(row: arch.Arch, machine: Machine = Machine()) -> list[str]:
+    return qemu.command(qemu.Guest(row, "tcg", Path("image"), Path("initrd"), "x", machine),
+                        "console.log", "ktap.log")
+
+
+def test_lines_that_a_machine_does_not_have_are_devices() -> None:
+    row = arch.load("arm64")
+    words = words_of(row, Machine(virtio_mem=256))
+    at = words.index("-serial")
+    assert words[at + 1] == "file:console.log" and "-serial" not in words[at + 1:]
+    assert [word for word in words if word.startswith("pci-serial,")] == [
+        "pci-serial,chardev=ktap", "pci-serial,chardev=line"]
+    assert "file,id=ktap,path=ktap.log" in words
+    assert words[words.index("-bios") + 1] == row.firmware
+    append = words[words.index("-append") + 1]
+    assert "console=ttyAMA0" in append and "lab.tty=ttyS0" in append
+
+
+def test_a_machine_without_dimms_has_all_memory_from_the_start() -> None:
+    row = dataclasses.replace(arch.load("x86_64"), dimms=False)
+    words = words_of(row, Machine(nodes=(256, 512), dimms=(1024, 512)))
+    assert words[words.index("-m") + 1] == "2304M"
+    assert [word for word in words if word.startswith("memory-backend-ram,")] == [
+        "memory-backend-ram,id=node0,size=1280M", "memory-backend-ram,id=node1,size=1024M"]
+    assert not [word for word in words if word.startswith("pc-dimm")]
+
+
+def test_a_feature_of_the_cpu_is_asked_for_where_there_is_such_a_thing() -> None:
+    machine = Machine(cpu="+pdpe1gb")
+    for row in ROWS:
+        words = words_of(row, machine)
+        assert words[words.index("-cpu") + 1] == row.cpu_tcg + (
+            ",+pdpe1gb" if row.name == "x86_64" else "")
+
+
+def test_what_goes_without_saying_is_not_said() -> None:
+    assert [arch.tag(row.name) for row in (arch.load("x86_64"), arch.load("arm64"))] == ["", "-arm64"]
+    assert summary.special("x86_64", False) == []
+    assert summary.special("arm64", True) == ["arm64", "DEBUG=1"]
