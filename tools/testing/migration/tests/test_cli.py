@@ -43,6 +43,7 @@ def test_list_names_defects_and_bases() -> None:
     (("DEFECT=pmd-share-gup",), "no selftest shows pmd-share-gup, so it cannot be proved"),
     (("BASE=3.0",), "no base 3.0"),
     (("BASE=4.14",), "KERNEL=/path/to/linux"),
+    (("ARCH=z80",), "no architecture z80: the lab knows arm64, x86_64"),
     (("BOOTS=0",), "BOOTS=0: a whole number"),
     (("BOOTS=many",), "BOOTS=many: a whole number"),
     (("ACCEL=hvf",), "ACCEL=hvf: one of kvm, tcg"),
@@ -55,6 +56,17 @@ def test_bad_input_is_one_line(tmp_path: Path, words: tuple[str, ...], says: str
     out = tmp_path / "out"
     assert says in refused("prove", f"OUT={out}", *words, LAB_CACHE=str(tmp_path / "cache"))
     assert not out.exists()
+
+
+def test_an_architecture_without_a_guest(tmp_path: Path) -> None:
+    """This machine has one already."""
+    assert "ARCH= is for a guest: name its kernel with BASE= or KERNEL=" in refused(
+        "kselftest", "ARCH=arm64", LAB_CACHE=str(tmp_path / "cache"))
+
+
+def test_the_kernels_name_of_an_architecture_will_do() -> None:
+    for said, name in (("aarch64", "arm64"), ("x86", "x86_64"), ("arm64", "arm64"), ("", "")):
+        assert options.parse(["prove", f"ARCH?={said}"]).arch == name
 
 
 def test_a_variant_that_is_none(tmp_path: Path) -> None:

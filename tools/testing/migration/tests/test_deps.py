@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the host must have: found, installed, or named.  apt-get and sudo are stand-ins."""
 
+import dataclasses
 import io
 import os
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import deps
+from lab import arch, deps
 from lab.deps import Need
 from lab.errors import LabError
 from lab.progress import Progress
@@ -83,6 +84,23 @@ def test_fast_where_nothing_is_missing() -> None:
     began = time.monotonic()
     deps.missing(deps.BUILD + deps.CHECK)
     assert time.monotonic() - began < 0.05
+
+
+def test_a_cross_compiler_is_named_and_installed_like_all_else(
+        host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = dataclasses.replace(arch.load("arm64"), machine_name="of no host", firmware="")
+    needs = deps.of(row, ())
+    assert deps.missing(needs)[0] == "gcc-aarch64-linux-gnu"
+    host.apt(install=makes(host, row.compiler))
+    needs = needs[:1]
+    deps.ensure(Progress(io.StringIO()), needs)
+    assert host.said() == [INSTALL.removesuffix("one") + "gcc-aarch64-linux-gnu"]
+    # What it is on a machine where nothing can be installed.
+    (host.bin / row.compiler).unlink()
+    deps.OS_RELEASE.write_text("ID=gentoo\n")
+    with pytest.raises(LabError, match="Debian's gcc-aarch64-linux-gnu is missing") as caught:
+        deps.ensure(Progress(io.StringIO()), needs)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_missing_package_is_installed(host: Host) -> None:
