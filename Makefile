@@ -71,7 +71,8 @@ help:
 	@echo 'This project'
 	@echo '  make install                 install what the lab needs, with apt (others do it too)'
 	@echo '  make check                   its own tests. FAST=1: a minute or two; FULL=1: hours;'
-	@echo '                               TREES=DIR: also with the kernel trees DIR/4.14 and so on'
+	@echo '                               TREES=DIR: also with the kernel trees DIR/4.14 and so on;'
+	@echo '                               ARCH=arm64: with guests of that architecture'
 	@echo '  make clean                   remove out/; the cache is ~/.cache/pmd-share-lab ($$LAB_CACHE)'
 	@echo
 	@echo 'Variables'
@@ -104,8 +105,8 @@ prove mutants bench model audit shell selftests kselftest hosttest series report
 
 check:
 	@$(if $(filter-out 0 1,$(FULL) $(FAST)),echo 'error: FULL= and FAST=: 0 or 1 is wanted' >&2; exit 2,:)
-	@$(LAB) install --check
-	@FULL='$(FULL)' FAST='$(FAST)' TREES='$(TREES)' $(PYTHON) -B -m pytest tools/testing/migration/tests
+	@$(LAB) install --check $(if $(ARCH),$(call quoted,ARCH=$(ARCH)))
+	@CHECK_ARCH='$(ARCH)' FULL='$(FULL)' FAST='$(FAST)' TREES='$(TREES)' $(PYTHON) -B -m pytest tools/testing/migration/tests
 
 clean:
 	rm -rf out

@@ -427,7 +427,7 @@ def _package(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def _install(args: argparse.Namespace, progress: Progress) -> int:
-    deps.ensure(progress, deps.boot(arch.load(), deps.CHECK if args.check else ()))
+    deps.ensure(progress, deps.boot(_arch(args), deps.CHECK if args.check else ()))
     return 0
 
 

@@ -333,7 +333,7 @@ VERBS = (
          ("package --output /tmp/package",)),
     Verb("list", "name the defects, where they are proved, the bases and the mutants", ""),
     Verb("install", "install what the lab needs, with apt",
-         "prove and the others do it themselves."),
+         "prove and the others do it themselves.", (ARCH,), ("install --arch arm64",)),
 )
 
 

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import NO_TREES, debian_tree, outside_make
+from conftest import CHECK_ARCH, NO_TREES, debian_tree, outside_make
 from test_queue import released_tree
 
 from lab.guest import initramfs, qemu, selftest
@@ -28,7 +28,8 @@ PROOF = pytest.mark.proof(2)
 
 def run_prove(out: Path, *words: str) -> tuple[int, dict[str, object]]:
     with open(out.parent / "log", "w", encoding="utf-8") as log:
-        done = subprocess.run(["make", "--no-print-directory", "prove", f"OUT={out}", *words],
+        done = subprocess.run(["make", "--no-print-directory", "prove", f"OUT={out}",
+                               f"ARCH={CHECK_ARCH}", *words],
                               cwd=REPO, env=outside_make(), stdout=log, stderr=subprocess.STDOUT,
                               check=False)
     print((out.parent / "log").read_text())
