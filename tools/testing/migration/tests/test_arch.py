@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lab import arch, base, deps
+from lab import arch, base, deps, fragment
 from lab.defect import Machine
 from lab.errors import LabError
 from lab.guest import qemu
 from lab.judge import summary
-from lab.kernel import fragment, kconfig
+from lab.kernel import kconfig
 from lab.paths import HOME
 
 ROWS = [arch.load(name) for name in arch.names()]
