@@ -306,7 +306,7 @@ def test_a_killed_run_leaves_no_object_of_the_old_variant(source: Source) -> Non
 
 
 def test_a_missing_compiler_is_named(source: Source) -> None:
-    other = dataclasses.replace(X86, cross_compile="nosuch-linux-gnu-")
+    other = dataclasses.replace(X86, machine_name="nosuch", triplet="nosuch-linux-gnu")
     with pytest.raises(LabError, match="no compiler nosuch-linux-gnu-gcc for x86_64"):
         build.kernel(source, FIXED, other, False, quiet())
 
