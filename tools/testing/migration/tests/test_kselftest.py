@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from conftest import outside_make, refused
+from programs import compiled
 
 from lab import arch, base, cli, deps
 from lab.errors import LabError
@@ -473,18 +474,6 @@ def test_run_vmtests_of_the_series(tree612: Path, public: Path) -> None:
 
 
 # ---- what is left behind -------------------------------------------------------------------
-
-
-def compiled(tree: Path, text: str, program: Path, *options: str) -> Path:
-    """A program of the harness and the helpers of the real tests."""
-    mm = tree / selftest.FOLDER
-    source = program.with_suffix(".c")
-    source.write_text(text)
-    subprocess.run(
-        ["gcc", "-O1", "-Wall", "-D_GNU_SOURCE=", f"-I{REPO / selftest.FOLDER}", f"-I{mm}",
-         f"-I{mm.parent}", f"-isystem{tree}/tools/include/uapi", *options, "-o", program, source,
-         REPO / selftest.FOLDER / "migrate_util.c", mm / "vm_util.c", "-lnuma"], check=True)
-    return program
 
 
 @pytest.mark.parametrize("how, programs", [

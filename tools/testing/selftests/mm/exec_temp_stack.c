@@ -409,9 +409,10 @@ FIXTURE_SETUP(exec_temp_stack)
 		SKIP(return, "needs CONFIG_VM_EVENT_COUNTERS and CONFIG_MIGRATION");
 	if (variant->trigger == COMPACTION && !compact())
 		SKIP(return, "needs CONFIG_COMPACTION");
-	if (variant->trigger == MOVE_PAGES &&
-	    (numa_available() < 0 || two_nodes(self->nodes, 0) < 2))
-		SKIP(return, "needs two NUMA nodes with memory");
+	why = variant->trigger == MOVE_PAGES ? nodes_lack(self->nodes, 2, 0) :
+					       NULL;
+	if (why)
+		SKIP(return, "%s", why);
 	if (variant->trigger == BLOCK_OFFLINE) {
 		if (!env_long("HUGETLB_PMD_MIGRATE_OFFLINE", 0))
 			SKIP(return, "takes memory offline, unless HUGETLB_PMD_MIGRATE_OFFLINE=1");

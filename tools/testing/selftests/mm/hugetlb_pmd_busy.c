@@ -205,22 +205,23 @@ static bool is_ready(uint32_t nr)
 FIXTURE_SETUP(hugetlb_pmd_busy)
 {
 	int i, nr, nodes[2], each = NR_PAGES / variant->migrators;
-	const char *lacks;
+	const char *why;
 	pid_t pid;
 
 	self->fd = -1;
 	if (geteuid())
 		SKIP(return, "needs root, for MPOL_MF_MOVE_ALL");
-	if (numa_available() < 0 || two_nodes(nodes, sched_getcpu()) < 2)
-		SKIP(return, "needs two NUMA nodes with memory");
+	why = nodes_lack(nodes, 2, sched_getcpu());
+	if (why)
+		SKIP(return, "%s", why);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	lacks = guard_lacks();
-	if (lacks)
-		SKIP(return, "%s", lacks);
-	lacks = pool_lacks(nodes, 2, NR_PAGES + SPARE);
-	if (lacks)
-		SKIP(return, "%s", lacks);
+	why = guard_lacks();
+	if (why)
+		SKIP(return, "%s", why);
+	why = pool_lacks(nodes, 2, NR_PAGES + SPARE);
+	if (why)
+		SKIP(return, "%s", why);
 	self->fd = hugetlbfs_open(pud_size());
 	if (self->fd < 0)
 		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",

@@ -19,8 +19,9 @@
  *
  * Here one process maps pages at the end of a PUD and unmaps them, in a loop:
  * all entries before them are looked at first. Another one has the kernel go
- * through all pages. At last the map count of the pages must be 0, and the pool
- * must have them again once the file is gone.
+ * through all pages. At last the map count of the pages must be 0, and the mount
+ * must have them again once the file is gone. It has a size, so it counts its
+ * pages by itself, whatever others do with the pool meanwhile.
  *
  * A kernel that finds pages mapped which it removes from a file may crash. So
  * if there are, a process stays that keeps the file.
@@ -45,6 +46,7 @@
 #define LOOK_AT_ALL	"/sys/kernel/debug/split_huge_pages"
 
 #define NR_PAGES	2	/* more than one, or a fault proves nothing */
+#define MOUNT_PAGES	(2 * NR_PAGES)
 #define SECONDS		10
 #define ENOUGH_LOOKS	20	/* fewer are no evidence */
 #define CHECK_EVERY	50	/* rounds */
@@ -64,7 +66,7 @@ FIXTURE(hugetlb_pmd_count)
 	int node;
 	int fd;
 	struct crew crew;	/* the one who looks */
-	long used;		/* pages of the pool, before */
+	int dir;		/* of the mount */
 };
 
 FIXTURE_VARIANT(hugetlb_pmd_count)
@@ -132,27 +134,26 @@ static void keep_for_good(int file)
 
 FIXTURE_SETUP(hugetlb_pmd_count)
 {
-	int cpu, nr_cpus = 0, nodes[2];
-	cpu_set_t allowed;
+	int nr_cpus, nodes[2];
 	const char *why;
+	char options[32];
 
 	self->fd = -1;
+	self->dir = -1;
 	if (geteuid())
 		SKIP(return, "needs root, to see how often a page is mapped");
-	if (sched_getaffinity(0, sizeof(allowed), &allowed) ||
-	    CPU_COUNT(&allowed) < 2)
+	nr_cpus = cpu_list(self->cpus, ARRAY_SIZE(self->cpus));
+	if (nr_cpus < 2)
 		SKIP(return, "needs two CPUs");
-	for (cpu = 0; cpu < CPU_SETSIZE && nr_cpus < 2; cpu++)
-		if (CPU_ISSET(cpu, &allowed))
-			self->cpus[nr_cpus++] = cpu;
 	if (variant->looked_at && access(LOOK_AT_ALL, W_OK))
 		SKIP(return,
 		     "no %s: needs debugfs and CONFIG_TRANSPARENT_HUGEPAGE, since 4.5",
 		     LOOK_AT_ALL);
 	if (access("/proc/kpagecount", R_OK))
 		SKIP(return, "needs CONFIG_PROC_PAGE_MONITOR");
-	if (numa_available() < 0 || two_nodes(nodes, self->cpus[0]) < 1)
-		SKIP(return, "needs CONFIG_NUMA");
+	why = nodes_lack(nodes, 1, self->cpus[0]);
+	if (why)
+		SKIP(return, "%s", why);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	why = guard_lacks();
@@ -162,11 +163,15 @@ FIXTURE_SETUP(hugetlb_pmd_count)
 	if (why)
 		SKIP(return, "%s", why);
 	self->node = nodes[0];
-	self->used = pool_used(self->node);
-	self->fd = hugetlbfs_open(pud_size());
-	if (self->fd < 0)
+	snprintf(options, sizeof(options), ",size=%zuK",
+		 MOUNT_PAGES * pmd_size() >> 10);
+	self->dir = hugetlbfs_mount(options);
+	if (self->dir < 0)
 		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-self->fd));
+		     strerror(-self->dir));
+	ASSERT_EQ(MOUNT_PAGES, hugetlbfs_free(self->dir));
+	self->fd = hugetlbfs_file(self->dir, pud_size());
+	ASSERT_GE(self->fd, 0);
 	self->area = reserve_puds(1);
 	if (!self->area)
 		SKIP(return, "needs more address space: PUDs of %zu MiB",
@@ -188,6 +193,8 @@ FIXTURE_TEARDOWN(hugetlb_pmd_count)
 		munmap(self->area, pud_size());
 	if (self->fd >= 0)
 		close(self->fd);
+	if (self->dir >= 0)
+		close(self->dir);
 	/* The guardian must not wait for those who are stuck. */
 	if (gone)
 		guard_stop();
@@ -201,7 +208,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
 	char *pages = self->area + first_page() * pmd_size();
 	unsigned long start, rounds, ms = 0;
 	int64_t pfns[NR_PAGES];
-	long left = 0, count, used, faults;
+	long left = 0, count, has, faults;
 	pid_t pid;
 	int i;
 
@@ -263,12 +270,12 @@ TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
 	/* It is no matter of figures alone. */
 	ASSERT_TRUE(crew_wait(&self->crew, STUCK_MS));
 	ASSERT_EQ(0, ftruncate(self->fd, 0));
-	used = pool_used(self->node);
-	EXPECT_EQ(self->used, used)
-		TH_LOG("%ld huge pages in use on node %d, where %ld were", used,
-		       self->node, self->used);
+	has = hugetlbfs_free(self->dir);
+	EXPECT_EQ(MOUNT_PAGES, has)
+		TH_LOG("%ld of %d pages free with nothing left in the file",
+		       has, MOUNT_PAGES);
 	/* Not after a failure: a skip would take its place. */
-	if (variant->looked_at && used == self->used &&
+	if (variant->looked_at && has == MOUNT_PAGES &&
 	    control->looks < ENOUGH_LOOKS)
 		SKIP(return, "inconclusive: %lu looks at all pages",
 		     control->looks);

@@ -330,24 +330,20 @@ static long compare(FIXTURE_DATA(hugetlb_pmd_flush) * self, int *examples)
 
 FIXTURE_SETUP(hugetlb_pmd_flush)
 {
-	cpu_set_t allowed;
 	pid_t parent, pid;
 	const char *why;
-	int cpu;
 
 	self->fd = -1;
 	self->given_up = variant->page;
 	self->written = variant->page + 1;
 	if (geteuid())
 		SKIP(return, "needs root, for MPOL_MF_MOVE_ALL");
-	if (sched_getaffinity(0, sizeof(allowed), &allowed) ||
-	    CPU_COUNT(&allowed) < 3)
+	self->nr_cpus = cpu_list(self->cpus, ARRAY_SIZE(self->cpus));
+	if (self->nr_cpus < 3)
 		SKIP(return, "needs three CPUs");
-	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
-		if (CPU_ISSET(cpu, &allowed))
-			self->cpus[self->nr_cpus++] = cpu;
-	if (numa_available() < 0 || two_nodes(self->nodes, self->cpus[0]) < 2)
-		SKIP(return, "needs two NUMA nodes with memory");
+	why = nodes_lack(self->nodes, 2, self->cpus[0]);
+	if (why)
+		SKIP(return, "%s", why);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	why = guard_lacks();

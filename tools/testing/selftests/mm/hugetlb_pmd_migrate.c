@@ -168,6 +168,7 @@ struct state {
 	long spare;		/* free huge pages a node, to begin a round with */
 	int fillers;		/* pages of the file that only take up room */
 	unsigned int seed;
+	struct tracepoint share, unshare;
 };
 
 FIXTURE(hugetlb_pmd_migrate)
@@ -918,14 +919,15 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 {
 	const struct setup *setup = &variant->setup;
 	struct state *st = &self->state;
-	int i, cpu, puds, nr_cpus = 0, cpus[CPU_SETSIZE];
-	cpu_set_t allowed;
+	int i, puds, nr_cpus = 0, cpus[CPU_SETSIZE];
 	pid_t parent, pid;
 	const char *why;
 	int ret;
 
 	st->fd = -1;
 	st->shmid = -1;
+	st->share.fd = -1;
+	st->unshare.fd = -1;
 	/* Sharer 0 migrates and does not write. */
 	st->nr_writers = setup->sharers - 1;
 
@@ -934,14 +936,15 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 	if (offlines(setup->trigger) &&
 	    !env_long("HUGETLB_PMD_MIGRATE_OFFLINE", 0))
 		SKIP(return, "takes memory offline: HUGETLB_PMD_MIGRATE_OFFLINE=1 allows it");
-	if (sched_getaffinity(0, sizeof(allowed), &allowed) ||
-	    CPU_COUNT(&allowed) < 2)
+	why = setup->trigger == SOFT_OFFLINE ? unpoison_lacks() : NULL;
+	if (why)
+		SKIP(return, "%s", why);
+	nr_cpus = cpu_list(cpus, ARRAY_SIZE(cpus));
+	if (nr_cpus < 2)
 		SKIP(return, "needs two CPUs");
-	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
-		if (CPU_ISSET(cpu, &allowed))
-			cpus[nr_cpus++] = cpu;
-	if (numa_available() < 0 || two_nodes(st->nodes, cpus[0]) < 2)
-		SKIP(return, "needs two NUMA nodes with memory");
+	why = nodes_lack(st->nodes, 2, cpus[0]);
+	if (why)
+		SKIP(return, "%s", why);
 	if (setup->trigger == BLOCK_OFFLINE && block_of_pfn(0) < 0)
 		SKIP(return, "no memory blocks: needs CONFIG_MEMORY_HOTREMOVE");
 
@@ -997,6 +1000,8 @@ FIXTURE_SETUP(hugetlb_pmd_migrate)
 	 * the reverse map walk must come to sharer 0 first, whose TLB is the
 	 * one that a kernel with the defect flushes.
 	 */
+	tracepoint_open(&st->share, "hugetlb_pmd", "hugetlb_pmd_share");
+	tracepoint_open(&st->unshare, "hugetlb_pmd", "hugetlb_pmd_unshare");
 	parent = getpid();
 	for (i = 0; i < st->nr_writers; i++) {
 		struct sharer *s = &st->sharers[i];
@@ -1050,6 +1055,8 @@ FIXTURE_TEARDOWN(hugetlb_pmd_migrate)
 	/* Huge pages in use would stay in the pool. */
 	if (st->fd >= 0)
 		close(st->fd);
+	tracepoint_close(&st->share);
+	tracepoint_close(&st->unshare);
 	guard_stop();
 }
 
@@ -1066,12 +1073,9 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 	uint64_t then[MAX_WRITERS];
 	int rests = 0;
 	struct call call = {};
-	struct tracepoint share, unshare;
+	const struct tracepoint *share = &st->share, *unshare = &st->unshare;
 	long before, unshares = 0;
 	char value[32];
-
-	tracepoint_open(&share, "hugetlb_pmd", "hugetlb_pmd_share");
-	tracepoint_open(&unshare, "hugetlb_pmd", "hugetlb_pmd_unshare");
 
 	/*
 	 * A call that moved nothing is made again, within limits, and with
@@ -1092,12 +1096,12 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 			st->sharers[i].hot_passes =
 				(HOT_PASSES + random() % 512) >> rests;
 		}
-		before = tracepoint_count(&share);
+		before = tracepoint_count(share);
 		ASSERT_TRUE(command(st, OP_WRITE));
 		/* The kernel's own word that tables are shared, where it has one. */
-		if (share.nr && setup->layout == SHARED && !lost)
+		if (share->fd >= 0 && setup->layout == SHARED && !lost)
 			ASSERT_LE(st->nr_writers,
-				  tracepoint_count(&share) - before)
+				  tracepoint_count(share) - before)
 				TH_LOG("hugetlb_pmd_share does not say that tables are shared");
 		for (i = 0; i < st->nr_writers; i++) {
 			struct sharer *s = &st->sharers[i];
@@ -1124,7 +1128,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 			ASSERT_EQ(0, guard_undo(UNPOISON_PFN, value));
 		}
 
-		before = tracepoint_count(&unshare);
+		before = tracepoint_count(unshare);
 		call.nr = ++calls;
 		call.hot = !rests;
 		call.began = cycles();
@@ -1134,7 +1138,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 		got = migrate(st, setup, page, &from[page], target);
 		wrote = nr_wrote_since(st, then) == st->nr_writers;
 		call.ended = cycles();
-		unshares += tracepoint_count(&unshare) - before;
+		unshares += tracepoint_count(unshare) - before;
 		if (got) {
 			failed_calls++;
 			error = -got;
@@ -1183,11 +1187,9 @@ TEST_F_TIMEOUT(hugetlb_pmd_migrate, lost_write, 120)
 	       calls, failed_calls, error, moved_calls, moves);
 	printf(" lost_migrations=%ld lost_writes=%ld hot_calls=%ld hot_moved=%ld",
 	       lost_moves, lost, hot_calls, hot_moved);
-	if (share.nr && unshare.nr)
-		printf(" shares=%ld unshares=%ld", tracepoint_count(&share),
+	if (share->fd >= 0 && unshare->fd >= 0)
+		printf(" shares=%ld unshares=%ld", tracepoint_count(share),
 		       unshares);
-	tracepoint_close(&share);
-	tracepoint_close(&unshare);
 	printf(" idle_calls=%ld seed=%u\n", idle_calls, st->seed);
 
 	EXPECT_EQ(0, lost)

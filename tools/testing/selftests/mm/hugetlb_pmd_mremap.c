@@ -68,7 +68,7 @@ FIXTURE(hugetlb_pmd_mremap)
 {
 	struct control *control;
 	char *area;		/* PUDs: old at 0, new at 2, other at 4 */
-	pid_t pid, other;
+	struct crew mover, other;
 	int fd;
 	bool stuck;
 };
@@ -108,12 +108,6 @@ static char *map_at(char *addr, size_t size, int fd)
 		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0);
 }
 
-static __noreturn void give_up(struct control *control, int error)
-{
-	control->error = error;
-	_exit(1);
-}
-
 static __noreturn void mover_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
 				  const FIXTURE_VARIANT(hugetlb_pmd_mremap) *
 				  variant)
@@ -129,7 +123,7 @@ static __noreturn void mover_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
 		old += pmd_size();
 	new += variant->beside * pmd_size();
 	if (map_at(old, left * pmd_size() + pud_size(), self->fd) == MAP_FAILED)
-		give_up(control, errno);
+		crew_give_up(&control->error, errno);
 	control->faults = touch_pages(old, NR_PAGES);
 	for (i = 0; i < NR_PAGES; i++) {
 		__atomic_store_n(word_of(old, i), 100 + i, __ATOMIC_RELAXED);
@@ -138,7 +132,7 @@ static __noreturn void mover_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
 
 	if (mremap(old + left * pmd_size(), pud_size(), pud_size(),
 		   MREMAP_MAYMOVE | MREMAP_FIXED, new) != new)
-		give_up(control, errno);
+		crew_give_up(&control->error, errno);
 
 	for (i = 0; i < NR_PAGES && control->bad_page < 0; i++) {
 		control->found = __atomic_load_n(words[i], __ATOMIC_RELAXED);
@@ -181,7 +175,7 @@ static __noreturn void other_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
 	if (!variant->shared_source && !variant->shared_target)
 		addr += pmd_size();
 	if (map_at(addr, pud_size(), self->fd) == MAP_FAILED)
-		give_up(control, errno);
+		crew_give_up(&control->error, errno);
 	for (i = 0; i < NR_PAGES; i++)
 		__atomic_store_n(word_of(addr, i), 1 + i, __ATOMIC_RELAXED);
 	set_and_wake(&control->looked, 1);
@@ -199,20 +193,6 @@ static __noreturn void other_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
 	_exit(0);
 }
 
-static pid_t start(FIXTURE_DATA(hugetlb_pmd_mremap) * self)
-{
-	pid_t parent = getpid(), pid = fork();
-
-	if (pid)
-		return pid;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
-	signal(SIGALRM, SIG_DFL);
-	signal(SIGTERM, SIG_DFL);
-	return 0;
-}
-
 FIXTURE_SETUP(hugetlb_pmd_mremap)
 {
 	const char *allow = getenv("HUGETLB_PMD_CHURN");
@@ -220,6 +200,7 @@ FIXTURE_SETUP(hugetlb_pmd_mremap)
 	int nodes[2];
 	const char *why;
 	long faults;
+	pid_t pid;
 
 	self->fd = -1;
 	if (geteuid())
@@ -227,8 +208,9 @@ FIXTURE_SETUP(hugetlb_pmd_mremap)
 	if (!allow || strcmp(allow, "1"))
 		SKIP(return,
 		     "may leave a process that nothing can end: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
-	if (numa_available() < 0 || two_nodes(nodes, sched_getcpu()) < 1)
-		SKIP(return, "needs CONFIG_NUMA");
+	why = nodes_lack(nodes, 1, sched_getcpu());
+	if (why)
+		SKIP(return, "%s", why);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	why = guard_lacks();
@@ -275,45 +257,23 @@ FIXTURE_SETUP(hugetlb_pmd_mremap)
 		     faults, NR_PAGES,
 		     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
 
-	self->pid = start(self);
-	ASSERT_GE(self->pid, 0);
-	if (!self->pid) {
+	pid = crew_fork(&self->mover);
+	ASSERT_GE(pid, 0);
+	if (!pid) {
 		wait_for_change(&self->control->go, 0);
 		mover_main(self, variant);
 	}
-	self->other = start(self);
-	ASSERT_GE(self->other, 0);
-	if (!self->other)
+	pid = crew_fork(&self->other);
+	ASSERT_GE(pid, 0);
+	if (!pid)
 		other_main(self, variant);
-}
-
-static bool is_gone(pid_t *pid, int *status)
-{
-	unsigned long start = cycles_clock();
-
-	while (*pid > 0 && (cycles_clock() - start) / 1000000 < STUCK_MS) {
-		if (waitpid(*pid, status, WNOHANG) == *pid)
-			*pid = 0;
-		else
-			usleep(10 * 1000);
-	}
-	return *pid <= 0;
 }
 
 FIXTURE_TEARDOWN(hugetlb_pmd_mremap)
 {
-	int status;
-
 	/* Whoever is stuck has the lock of the file: leave that alone, too. */
-	if (self->stuck) {
-		guard_leave();
-		return;
-	}
-	if (self->pid > 0)
-		kill(self->pid, SIGKILL);
-	if (self->other > 0)
-		kill(self->other, SIGKILL);
-	if (!is_gone(&self->pid, &status) || !is_gone(&self->other, &status)) {
+	if (self->stuck || !crew_kill(&self->mover, STUCK_MS) ||
+	    !crew_kill(&self->other, STUCK_MS)) {
 		guard_leave();
 		return;
 	}
@@ -327,12 +287,12 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
 	struct control *control = self->control;
 	char *view;
 	bool control_only = variant->beside || variant->shared_source;
-	int i, status = 0;
+	int i;
 
 	ASSERT_TRUE(wait_a_while(&control->looked, 0, STUCK_MS))
 		TH_LOG("a call failed: %s", strerror(control->error));
 	set_and_wake(&control->go, 1);
-	self->stuck = !is_gone(&self->pid, &status);
+	self->stuck = !crew_wait(&self->mover, STUCK_MS);
 	ksft_print_msg("hugetlb_pmd_mremap: control=%s",
 		       control_only ? "yes" : "no");
 	printf(" calls=1 failed_calls=0 migrations=1 lost_migrations=%d",
@@ -343,7 +303,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
 		TH_LOG("mremap() did not come back in %d ms", STUCK_MS);
 	ASSERT_EQ(0, control->error)
 		TH_LOG("a call failed: %s", strerror(control->error));
-	ASSERT_EQ(0, status);
+	ASSERT_EQ(0, self->mover.status[0]);
 	if (variant->shared_source && control->faults != 1)
 		SKIP(return,
 		     "table not shared (%ld faults, %d pages): needs %s",

@@ -685,11 +685,10 @@ static void check_sharer(FIXTURE_DATA(hugetlb_pmd_notifier) * self,
 
 FIXTURE_SETUP(hugetlb_pmd_notifier)
 {
-	cpu_set_t allowed;
 	pid_t parent, pid;
 	const char *why;
 	struct message m;
-	int i, cpu, there[2], back[2];
+	int i, there[2], back[2];
 
 	self->fd = -1;
 	for (i = 0; i < MAX_SHARERS; i++) {
@@ -704,16 +703,16 @@ FIXTURE_SETUP(hugetlb_pmd_notifier)
 	if (variant->trigger == SOFT_OFFLINE &&
 	    !env_long("HUGETLB_PMD_MIGRATE_OFFLINE", 0))
 		SKIP(return, "takes memory offline: HUGETLB_PMD_MIGRATE_OFFLINE=1 allows it");
+	why = variant->trigger == SOFT_OFFLINE ? unpoison_lacks() : NULL;
+	if (why)
+		SKIP(return, "%s", why);
 	if (pud_size() != 512 * pmd_size())
 		SKIP(return, "needs base pages of 4 KiB");
-	if (sched_getaffinity(0, sizeof(allowed), &allowed))
-		CPU_ZERO(&allowed);
-	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
-		if (CPU_ISSET(cpu, &allowed))
-			self->cpus[self->nr_cpus++] = cpu;
+	self->nr_cpus = cpu_list(self->cpus, ARRAY_SIZE(self->cpus));
 	ASSERT_LT(0, self->nr_cpus);
-	if (numa_available() < 0 || two_nodes(self->nodes, self->cpus[0]) < 2)
-		SKIP(return, "needs two NUMA nodes with memory");
+	why = nodes_lack(self->nodes, 2, self->cpus[0]);
+	if (why)
+		SKIP(return, "%s", why);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* First, or the guardian would have the devices open. */

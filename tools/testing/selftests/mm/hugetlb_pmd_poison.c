@@ -161,7 +161,6 @@ static bool wait_for_state(struct control *control, int nr, uint32_t state)
 
 FIXTURE_SETUP(hugetlb_pmd_poison)
 {
-	cpu_set_t allowed;
 	pid_t parent, pid;
 	int i, cpu, nodes[2];
 	const char *why;
@@ -171,14 +170,15 @@ FIXTURE_SETUP(hugetlb_pmd_poison)
 		SKIP(return, "needs root, to poison memory");
 	if (!env_long("HUGETLB_PMD_MIGRATE_OFFLINE", 0))
 		SKIP(return, "poisons memory: HUGETLB_PMD_MIGRATE_OFFLINE=1 allows it");
-	if (sched_getaffinity(0, sizeof(allowed), &allowed) ||
-	    CPU_COUNT(&allowed) < 3)
+	why = unpoison_lacks();
+	if (why)
+		SKIP(return, "%s", why);
+	self->nr_cpus = cpu_list(self->cpus, ARRAY_SIZE(self->cpus));
+	if (self->nr_cpus < 3)
 		SKIP(return, "needs three CPUs");
-	for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
-		if (CPU_ISSET(cpu, &allowed))
-			self->cpus[self->nr_cpus++] = cpu;
-	if (numa_available() < 0 || two_nodes(nodes, self->cpus[0]) < 1)
-		SKIP(return, "needs CONFIG_NUMA");
+	why = nodes_lack(nodes, 1, self->cpus[0]);
+	if (why)
+		SKIP(return, "%s", why);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	why = guard_lacks();

@@ -236,7 +236,7 @@ static __noreturn void child(FIXTURE_DATA(hugetlb_pmd_protect) * self,
 FIXTURE_SETUP(hugetlb_pmd_protect)
 {
 	int more = variant->control ? 0 : variant->more;
-	const char *lacks;
+	const char *why;
 	int i, nodes[2];
 	long faults;
 	pid_t pid;
@@ -246,16 +246,17 @@ FIXTURE_SETUP(hugetlb_pmd_protect)
 		SKIP(return, "needs root, for the huge page pool");
 	if (variant->more == PROT_EXEC && !sizeof(returns))
 		SKIP(return, "does not know the instructions of this machine");
-	if (numa_available() < 0 || two_nodes(nodes, sched_getcpu()) < 1)
-		SKIP(return, "needs CONFIG_NUMA");
+	why = nodes_lack(nodes, 1, sched_getcpu());
+	if (why)
+		SKIP(return, "%s", why);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	lacks = guard_lacks();
-	if (lacks)
-		SKIP(return, "%s", lacks);
-	lacks = pool_lacks(nodes, 1, NR_PAGES);
-	if (lacks)
-		SKIP(return, "%s", lacks);
+	why = guard_lacks();
+	if (why)
+		SKIP(return, "%s", why);
+	why = pool_lacks(nodes, 1, NR_PAGES);
+	if (why)
+		SKIP(return, "%s", why);
 	/* Tables are shared where a mapping covers a PUD, whatever is in it. */
 	self->fd = hugetlbfs_open(NR_PAGES * pmd_size());
 	if (self->fd < 0)

@@ -213,22 +213,19 @@ static double next_reach(double reach, bool is_early)
 
 FIXTURE_SETUP(hugetlb_pmd_split)
 {
-	int cpu, nr_cpus = 0, nodes[2];
-	cpu_set_t allowed;
+	int nr_cpus, nodes[2];
 	pid_t parent;
 	const char *why;
 
 	self->fd = -1;
 	if (geteuid())
 		SKIP(return, "needs root, to see what is mapped");
-	if (sched_getaffinity(0, sizeof(allowed), &allowed) ||
-	    CPU_COUNT(&allowed) < 2)
+	nr_cpus = cpu_list(self->cpus, ARRAY_SIZE(self->cpus));
+	if (nr_cpus < 2)
 		SKIP(return, "needs two CPUs");
-	for (cpu = 0; cpu < CPU_SETSIZE && nr_cpus < 2; cpu++)
-		if (CPU_ISSET(cpu, &allowed))
-			self->cpus[nr_cpus++] = cpu;
-	if (numa_available() < 0 || two_nodes(nodes, self->cpus[0]) < 1)
-		SKIP(return, "needs CONFIG_NUMA");
+	why = nodes_lack(nodes, 1, self->cpus[0]);
+	if (why)
+		SKIP(return, "%s", why);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	why = guard_lacks();

@@ -331,7 +331,7 @@ FIXTURE_SETUP(hugetlb_pmd_uffd)
 			       UFFD_FEATURE_MISSING_HUGETLBFS;
 	int i, fd, nodes[2];
 	uint64_t features;
-	const char *lacks;
+	const char *why;
 	pid_t pid;
 	char *area;
 
@@ -345,16 +345,17 @@ FIXTURE_SETUP(hugetlb_pmd_uffd)
 	close(fd);
 	if ((features & needs) != needs)
 		SKIP(return, "no UFFDIO_POISON of huge pages (since 6.6)");
-	if (numa_available() < 0 || two_nodes(nodes, sched_getcpu()) < 1)
-		SKIP(return, "needs CONFIG_NUMA");
+	why = nodes_lack(nodes, 1, sched_getcpu());
+	if (why)
+		SKIP(return, "%s", why);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	lacks = guard_lacks();
-	if (lacks)
-		SKIP(return, "%s", lacks);
-	lacks = pool_lacks(nodes, 1, NR_ALL);
-	if (lacks)
-		SKIP(return, "%s", lacks);
+	why = guard_lacks();
+	if (why)
+		SKIP(return, "%s", why);
+	why = pool_lacks(nodes, 1, NR_ALL);
+	if (why)
+		SKIP(return, "%s", why);
 	self->fd = hugetlbfs_open(pud_size());
 	if (self->fd < 0)
 		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",

@@ -154,10 +154,12 @@ FIXTURE_SETUP(hugetlb_poison_read)
 		SKIP(return, "needs root, to poison memory");
 	if (!env_long("HUGETLB_PMD_MIGRATE_OFFLINE", 0))
 		SKIP(return, "poisons memory: HUGETLB_PMD_MIGRATE_OFFLINE=1 allows it");
-	if (access(UNPOISON_PFN, W_OK))
-		SKIP(return, "cannot take poison back: needs CONFIG_HWPOISON_INJECT and debugfs");
-	if (numa_available() < 0 || two_nodes(nodes, sched_getcpu()) < 1)
-		SKIP(return, "needs CONFIG_NUMA");
+	why = unpoison_lacks();
+	if (why)
+		SKIP(return, "%s", why);
+	why = nodes_lack(nodes, 1, sched_getcpu());
+	if (why)
+		SKIP(return, "%s", why);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	why = guard_lacks();

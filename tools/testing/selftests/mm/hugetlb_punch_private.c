@@ -221,8 +221,9 @@ FIXTURE_SETUP(hugetlb_punch_private)
 	if (!allow || strcmp(allow, "1"))
 		SKIP(return,
 		     "may crash a kernel that has the defect: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
-	if (numa_available() < 0 || two_nodes(nodes, sched_getcpu()) < 1)
-		SKIP(return, "needs CONFIG_NUMA");
+	why = nodes_lack(nodes, 1, sched_getcpu());
+	if (why)
+		SKIP(return, "%s", why);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	why = guard_lacks();

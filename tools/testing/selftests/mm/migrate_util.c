@@ -21,6 +21,8 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,7 +30,7 @@
 #include "migrate_util.h"
 #include "vm_util.h"
 
-#define GUARD_ENTRIES	128
+#define GUARD_ENTRIES	4096
 /* It is there wherever a test has something to put back. */
 #define GUARD_LOCK	"/sys/kernel/mm"
 #define GUARD_WAIT_MS	20000
@@ -46,17 +48,60 @@ struct guard {
 	} undo[GUARD_ENTRIES];
 };
 
+static const char *block_zone(const char *state);
+
 static struct guard *guard;
 static int guard_pipe = -1;
 static pid_t guard_pid;
 
+/* A process, and not another one that has its number now. */
+struct process {
+	pid_t pid;
+	unsigned long long start;	/* when it was, in the kernel's ticks */
+};
+
 /* The program as the user started it; tests are its children's children. */
-static pid_t program_pid, program_group;
+static struct process program;
+static pid_t program_group;
 static bool *program_guarded;	/* shared: one of its tests had a guardian */
+
+/* 0 where there is no such process, or it is dead and nobody has waited for it. */
+static unsigned long long start_of(pid_t pid)
+{
+	unsigned long long start = 0;
+	char path[32], buf[512], *field;
+	int i;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (file_read(path, buf, sizeof(buf)))
+		return 0;
+	/* The name, which is in brackets, may have anything in it. */
+	field = strrchr(buf, ')');
+	if (!field || field[1] != ' ' || field[2] == 'Z' || field[2] == 'X')
+		return 0;
+	for (i = 2; field && i < 22; i++)
+		field = strchr(field + 1, ' ');
+	if (field)
+		start = strtoull(field, NULL, 10);
+	return start;
+}
+
+static struct process this_process(void)
+{
+	return (struct process){ getpid(), start_of(getpid()) };
+}
+
+static bool is_gone(const struct process *process)
+{
+	/* Where there is no /proc, this must do. */
+	if (!process->start)
+		return kill(process->pid, 0) && errno == ESRCH;
+	return start_of(process->pid) != process->start;
+}
 
 static __attribute__((constructor)) void note_program(void)
 {
-	program_pid = getpid();
+	program = this_process();
 	program_group = getpgrp();
 	program_guarded = mmap(NULL, sizeof(*program_guarded),
 			       PROT_READ | PROT_WRITE,
@@ -96,7 +141,7 @@ static __attribute__((destructor)) void wait_for_guardian(void)
 {
 	int lock;
 
-	if (getpid() != program_pid || !program_guarded || !*program_guarded)
+	if (getpid() != program.pid || !program_guarded || !*program_guarded)
 		return;
 	lock = guard_lock();
 	if (lock >= 0)
@@ -150,18 +195,6 @@ long file_read_long(const char *path)
 	return end == buf ? -EINVAL : val;
 }
 
-/* Also when it is dead and nobody has waited for it. */
-static bool program_is_gone(void)
-{
-	char path[32], buf[512], *state;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", program_pid);
-	if (file_read(path, buf, sizeof(buf)))
-		return true;
-	state = strrchr(buf, ')');
-	return !state || state[2] == 'Z' || state[2] == 'X';
-}
-
 /* A number from beside @pool, the path of a node's nr_hugepages. */
 static long pool_number(const char *pool, const char *name)
 {
@@ -207,6 +240,25 @@ static bool pool_restore(const char *pool, const char *want)
 	return pool_persistent(pool) == atol(want);
 }
 
+/*
+ * Have a memory block in the zone @want, "online_kernel" or "online_movable",
+ * that it was in. One that a test has brought back for the time being may be in
+ * another: it has to leave first.
+ */
+static void block_restore(const char *path, const char *want)
+{
+	char state[16];
+
+	if (file_read(path, state, sizeof(state)))
+		return;
+	if (!strcmp(state, "online")) {
+		if (!strcmp(block_zone(path), want) || file_write(path, "offline"))
+			return;
+	}
+	if (file_write(path, want))
+		file_write(path, "online");
+}
+
 /* Write all of it back, newest first; returns whether the pools obeyed. */
 static bool write_back(void)
 {
@@ -217,12 +269,24 @@ static bool write_back(void)
 		const char *path = guard->undo[i].path;
 		const char *value = guard->undo[i].value;
 
-		if (!strstr(path, "/nr_hugepages"))
+		if (strstr(path, "/nr_hugepages"))
+			obeyed = pool_restore(path, value) && obeyed;
+		else if (!strncmp(value, "online_", 7))
+			block_restore(path, value);
+		else
 			file_write(path, value);
-		else if (!pool_restore(path, value))
-			obeyed = false;
 	}
 	return obeyed;
+}
+
+static bool has_pool(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < guard->nr; i++)
+		if (strstr(guard->undo[i].path, "/nr_hugepages"))
+			return true;
+	return false;
 }
 
 /*
@@ -233,21 +297,37 @@ static bool write_back(void)
  */
 static void settle(bool killed)
 {
-	int tries, well = 0;
+	int tries, well = 0, wanted = killed && has_pool() ? 11 : 1;
 
 	for (tries = 0; tries < 100; tries++) {
 		well = write_back() ? well + 1 : 0;
-		if (well && (!killed || well > 10))
+		if (well == wanted)
 			break;
 		usleep(100 * 1000);
 	}
 }
 
-static __noreturn void guard_main(int fd, pid_t test, pid_t test_group,
-				  const sigset_t *unblocked)
+static void kill_test(const struct process *test, pid_t group)
 {
-	struct pollfd pfd = { .fd = fd };
-	bool killed = false;
+	/*
+	 * All the test's processes are in a group of their own, if the harness
+	 * is one that makes it; do not kill the user's.
+	 */
+	if (group == program_group) {
+		if (!is_gone(test))
+			kill(test->pid, SIGKILL);
+	} else if (start_of(group) == test->start || !start_of(group)) {
+		/* Its number is nobody else's as long as anybody is in it. */
+		kill(-group, SIGKILL);
+	}
+}
+
+static __noreturn void guard_main(int fd, const struct process *test,
+				  pid_t group, const sigset_t *unblocked)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	bool done = false;
+	char byte;
 
 	/*
 	 * A session of its own: Ctrl-C and a kill of the test's process group
@@ -262,25 +342,31 @@ static __noreturn void guard_main(int fd, pid_t test, pid_t test_group,
 
 	/*
 	 * A program that is killed does not take its tests along: the harness
-	 * has a process in between, so PR_SET_PDEATHSIG does not tell them. All
-	 * the test's processes are in a group of their own, if the harness is
-	 * one that makes it; do not kill the user's.
+	 * has a process in between, so PR_SET_PDEATHSIG does not tell them.
+	 *
+	 * The end of the pipe alone does not say that all went well: a test that
+	 * is killed closes it as well.
 	 */
-	while (poll(&pfd, 1, 200) <= 0) {
-		if (__atomic_load_n(&guard->left, __ATOMIC_ACQUIRE))
+	for (;;) {
+		if (poll(&pfd, 1, 200) > 0) {
+			if (read(fd, &byte, 1) != 1)
+				break;
+			done = true;
+		} else if (__atomic_load_n(&guard->left, __ATOMIC_ACQUIRE)) {
+			done = true;
 			break;
-		if (!program_is_gone())
-			continue;
-		killed = true;
-		kill(test_group == program_group ? test : -test_group, SIGKILL);
+		} else if (is_gone(&program)) {
+			kill_test(test, group);
+		}
 	}
-	settle(killed);
+	settle(!done);
 	_exit(0);
 }
 
 int guard_start(void)
 {
-	pid_t test = getpid(), test_group = getpgrp();
+	struct process test = this_process();
+	pid_t group = getpgrp();
 	sigset_t blocked, unblocked;
 	int fds[2], ret, lock;
 
@@ -289,8 +375,10 @@ int guard_start(void)
 	if (guard == MAP_FAILED)
 		return -errno;
 	lock = guard_lock();
-	if (lock < 0)
+	if (lock < 0) {
+		munmap(guard, sizeof(*guard));
 		return lock;
+	}
 	if (pipe2(fds, O_CLOEXEC)) {
 		ret = -errno;
 		close(lock);
@@ -302,7 +390,7 @@ int guard_start(void)
 	guard_pid = fork();
 	if (!guard_pid) {
 		close(fds[1]);
-		guard_main(fds[0], test, test_group, &unblocked);
+		guard_main(fds[0], &test, group, &unblocked);
 	}
 	ret = guard_pid < 0 ? -errno : 0;
 	sigprocmask(SIG_SETMASK, &unblocked, NULL);
@@ -380,6 +468,13 @@ const char *guard_lacks(void)
 
 int guard_undo(const char *path, const char *value)
 {
+	unsigned int i;
+
+	/* The same as often as a test likes, such as in each of its rounds. */
+	for (i = 0; i < guard->nr; i++)
+		if (!strcmp(guard->undo[i].path, path) &&
+		    !strcmp(guard->undo[i].value, value))
+			return 0;
 	if (guard->nr == GUARD_ENTRIES ||
 	    strlen(path) >= sizeof(guard->undo[0].path) ||
 	    strlen(value) >= sizeof(guard->undo[0].value))
@@ -395,6 +490,9 @@ void guard_stop(void)
 {
 	if (guard_pipe < 0)
 		return;
+	/* What is not said is taken for a kill, which takes longer. */
+	if (write(guard_pipe, "d", 1) != 1)
+		printf("# the guardian is gone: settings stay changed\n");
 	close(guard_pipe);
 	guard_pipe = -1;
 	while (waitpid(guard_pid, NULL, 0) < 0 && errno == EINTR)
@@ -531,7 +629,7 @@ static bool has_ended(struct crew *crew, int nr)
 {
 	pid_t *pid = &crew->pids[nr];
 
-	if (*pid && waitpid(*pid, NULL, WNOHANG) == *pid)
+	if (*pid && waitpid(*pid, &crew->status[nr], WNOHANG) == *pid)
 		*pid = 0;
 	return !*pid;
 }
@@ -581,7 +679,20 @@ bool crew_kill_one(struct crew *crew, int nr, int ms)
 	return true;
 }
 
-int two_nodes(int nodes[2], int cpu)
+int cpu_list(int *cpus, int max)
+{
+	int cpu, nr = 0;
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof(set), &set))
+		return 0;
+	for (cpu = 0; cpu < CPU_SETSIZE && nr < max; cpu++)
+		if (CPU_ISSET(cpu, &set))
+			cpus[nr++] = cpu;
+	return nr;
+}
+
+static int two_nodes(int nodes[2], int cpu)
 {
 	struct bitmask *mems = numa_get_mems_allowed();
 	int own = numa_node_of_cpu(cpu);
@@ -597,6 +708,14 @@ int two_nodes(int nodes[2], int cpu)
 		nodes[1] = own;
 	}
 	return found;
+}
+
+const char *nodes_lack(int nodes[2], int wanted, int cpu)
+{
+	if (numa_available() >= 0 && two_nodes(nodes, cpu) >= wanted)
+		return NULL;
+	return wanted < 2 ? "needs CONFIG_NUMA" :
+	       "needs two NUMA nodes with memory: numa=fake=2 makes two of one";
 }
 
 static struct bitmask *mask_of(int node)
@@ -641,14 +760,31 @@ long touch_pages(char *addr, int nr)
 	return after.ru_minflt - before.ru_minflt;
 }
 
-/* A table of 8 byte entries fills a page, on every 64 bit architecture. */
+/*
+ * A table of 8 byte entries fills a page, on every 64 bit architecture but for
+ * s390: there, one of PTEs is half a page, and one of PMDs is four.
+ */
+static bool is_s390(void)
+{
+	static int is = -1;	/* writers ask all the time */
+	struct utsname name;
+
+	if (is < 0)
+		is = !uname(&name) && !strncmp(name.machine, "s390", 4);
+	return is;
+}
+
 size_t pmd_size(void)
 {
+	if (is_s390())
+		return 1ul << 20;
 	return (size_t)psize() * (psize() / sizeof(uint64_t));
 }
 
 size_t pud_size(void)
 {
+	if (is_s390())
+		return 1ul << 31;
 	return pmd_size() * (psize() / sizeof(uint64_t));
 }
 
@@ -929,6 +1065,13 @@ int hugetlbfs_open(size_t size)
 	return fd;
 }
 
+long hugetlbfs_free(int dir)
+{
+	struct statfs buf;
+
+	return fstatfs(dir, &buf) ? -errno : (long)buf.f_bfree;
+}
+
 /* What the kernel is told for a test, by its name up to 5.12 and since. */
 static const char * const settings[][2] = {
 	/* How long a thread must have run before the first walk. */
@@ -1028,6 +1171,23 @@ static void block_file(char *path, size_t len, long block)
 	snprintf(path, len, MEMORY "/memory%ld/state", block);
 }
 
+/*
+ * What is to be written to the file @state of a block that is online, to have it
+ * in the same zone again. Unless the kernel says that it is another: Movable.
+ */
+static const char *block_zone(const char *state)
+{
+	char path[64], zones[64];
+
+	snprintf(path, sizeof(path), "%.*s/valid_zones",
+		 (int)(strrchr(state, '/') - state), state);
+	/* Up to 4.12 others may follow, which it is not in. */
+	if (file_read(path, zones, sizeof(zones)) ||
+	    !strncmp(zones, "Movable", 7) || !strncmp(zones, "none", 4))
+		return "online_movable";
+	return "online_kernel";
+}
+
 bool block_removable(long block)
 {
 	char path[64];
@@ -1042,7 +1202,7 @@ int block_offline(long block)
 	char path[64];
 
 	block_file(path, sizeof(path), block);
-	if (!guard_has(path) && guard_undo(path, "online_movable"))
+	if (!guard_has(path) && guard_undo(path, block_zone(path)))
 		return -ENOSPC;
 	return file_write(path, "offline");
 }
@@ -1059,6 +1219,44 @@ int block_online(long block)
 	/* Movable again, or the next round could not take it offline. */
 	ret = file_write(path, "online_movable");
 	return ret ? file_write(path, "online") : 0;
+}
+
+/*
+ * HugetlbPages: has been in this file since 4.4. A file with huge pages that
+ * nobody has mapped is not seen.
+ */
+bool pool_is_shared(void)
+{
+	char path[300], line[128];
+	struct dirent *entry;
+	bool found = false;
+	long kib;
+	FILE *file;
+	DIR *dir;
+
+	dir = opendir("/proc");
+	while (dir && !found && (entry = readdir(dir))) {
+		snprintf(path, sizeof(path), "/proc/%s/status", entry->d_name);
+		if (entry->d_name[0] < '0' || entry->d_name[0] > '9' ||
+		    getpgid(atoi(entry->d_name)) == getpgrp())
+			continue;
+		file = fopen(path, "re");
+		while (file && fgets(line, sizeof(line), file))
+			if (sscanf(line, "HugetlbPages: %ld", &kib) == 1)
+				found = kib > 0;
+		if (file)
+			fclose(file);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+const char *unpoison_lacks(void)
+{
+	return access(UNPOISON_PFN, W_OK) ?
+	       "cannot take poison back: needs CONFIG_HWPOISON_INJECT and debugfs" :
+	       NULL;
 }
 
 int pfn_unpoison(uint64_t pfn)
@@ -1078,13 +1276,13 @@ bool tracepoint_open(struct tracepoint *tp, const char *group,
 	struct perf_event_attr attr = {
 		.type = PERF_TYPE_TRACEPOINT,
 		.size = sizeof(attr),
+		.inherit = 1,
 	};
 	char path[256];
 	long id = -1;
 	size_t i;
-	int cpu, fd;
 
-	tp->nr = 0;
+	tp->fd = -1;
 	for (i = 0; i < ARRAY_SIZE(mounts) && id < 0; i++) {
 		snprintf(path, sizeof(path), "%s/events/%s/%s/id", mounts[i],
 			 group, event);
@@ -1093,36 +1291,25 @@ bool tracepoint_open(struct tracepoint *tp, const char *group,
 	if (id < 0)
 		return false;
 	attr.config = id;
-	for (cpu = 0; cpu < TRACEPOINT_CPUS; cpu++) {
-		fd = syscall(SYS_perf_event_open, &attr, -1, cpu, -1,
-			     PERF_FLAG_FD_CLOEXEC);
-		/* That CPU is not there, or is offline. */
-		if (fd < 0 && (errno == EINVAL || errno == ENODEV))
-			continue;
-		if (fd < 0) {
-			tracepoint_close(tp);
-			return false;
-		}
-		tp->fds[tp->nr++] = fd;
-	}
-	return tp->nr;
+	tp->fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1,
+			 PERF_FLAG_FD_CLOEXEC);
+	return tp->fd >= 0;
 }
 
 long tracepoint_count(const struct tracepoint *tp)
 {
-	uint64_t val, sum = 0;
-	int i;
+	uint64_t val;
 
-	for (i = 0; i < tp->nr; i++)
-		if (read(tp->fds[i], &val, sizeof(val)) == sizeof(val))
-			sum += val;
-	return sum;
+	if (tp->fd < 0 || read(tp->fd, &val, sizeof(val)) != sizeof(val))
+		return 0;
+	return val;
 }
 
 void tracepoint_close(struct tracepoint *tp)
 {
-	while (tp->nr)
-		close(tp->fds[--tp->nr]);
+	if (tp->fd >= 0)
+		close(tp->fd);
+	tp->fd = -1;
 }
 
 long ms_since(uint64_t start)

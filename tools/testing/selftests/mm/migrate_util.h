@@ -72,6 +72,7 @@ void pin_to_cpu(int cpu);
 
 struct crew {
 	pid_t pids[CREW_MAX];	/* 0 for one that has ended */
+	int status[CREW_MAX];	/* as wait(2) said, of one that has ended */
 	int nr;
 };
 
@@ -96,11 +97,23 @@ static inline void count_up(unsigned long *counter, unsigned long nr)
 	__atomic_fetch_add(counter, nr, __ATOMIC_RELEASE);
 }
 
+static inline unsigned long counted(const unsigned long *counter)
+{
+	return __atomic_load_n(counter, __ATOMIC_ACQUIRE);
+}
+
+/*
+ * The CPUs that this process may run on, @max of them at most; returns how many
+ * there are.
+ */
+int cpu_list(int *cpus, int max);
+
 /*
  * Two nodes with memory: nodes[0], where pages are to leave from, and nodes[1],
- * that of @cpu if there is a choice, where they go. Returns how many there are.
+ * that of @cpu if there is a choice, where they go. nodes_lack() returns NULL or,
+ * where there are less than @wanted, 1 or 2, a line that says so.
  */
-int two_nodes(int nodes[2], int cpu);
+const char *nodes_lack(int nodes[2], int wanted, int cpu);
 
 /*
  * mbind(2) to one node, and migrate_pages(2) from one to another, whatever their
@@ -151,8 +164,13 @@ long pool_fill(int node, long want);
  */
 const char *pool_lacks(const int *nodes, int nr, long want);
 
-/* Huge pages of @node that are in use; 0 where that cannot be known. */
+/*
+ * Huge pages of @node that are in use; 0 where that cannot be known. And whether
+ * any process that is not of this test has some, so that their number changes by
+ * itself.
+ */
 long pool_used(int node);
+bool pool_is_shared(void);
 
 /*
  * A hugetlbfs with pages of pmd_size() that is mounted nowhere any more, and a
@@ -163,6 +181,12 @@ long pool_used(int node);
 int hugetlbfs_mount(const char *options);
 int hugetlbfs_file(int dir, size_t size);
 int hugetlbfs_open(size_t size);
+
+/*
+ * Huge pages that are left in a mount with a size: its own count, which nobody
+ * else's pages are in. -errno, or a number that means nothing without a size.
+ */
+long hugetlbfs_free(int dir);
 
 /*
  * NUMA balancing: none for 0, or walks through @mib MiB of memory each, as often
@@ -191,17 +215,18 @@ int block_online(long block);
 /* Where to write the number of a poisoned page frame to have it back. */
 #define UNPOISON_PFN	"/sys/kernel/debug/hwpoison/unpoison-pfn"
 
-/*
- * How often a tracepoint was passed, by anybody on any CPU, since it was opened:
- * the kernel's own word for what a test concludes from faults. Nothing of the
- * machine's settings is changed for it. tracepoint_open() takes the names of
- * the group and of the event, and returns whether the kernel has it.
- */
-#define TRACEPOINT_CPUS	256
+/* NULL, or a line that says why that cannot be done. */
+const char *unpoison_lacks(void);
 
+/*
+ * How often a tracepoint was passed, since it was opened, by this process and by
+ * those that it has forked since: the kernel's own word for what a test concludes
+ * from faults. Nothing of the machine's settings is changed for it.
+ * tracepoint_open() takes the names of the group and of the event, and returns
+ * whether the kernel has it.
+ */
 struct tracepoint {
-	int fds[TRACEPOINT_CPUS];
-	int nr;
+	int fd;		/* -1 if not open */
 };
 
 bool tracepoint_open(struct tracepoint *tp, const char *group,

@@ -427,12 +427,14 @@ out:
 
 static void prepare(void)
 {
+	const char *why;
 	int i;
 
 	if (geteuid() || sysconf(_SC_NPROCESSORS_ONLN) < CPUS)
 		ksft_exit_skip("needs root and %d CPUs\n", CPUS);
-	if (numa_available() < 0 || two_nodes(nodes, 0) < 2)
-		ksft_exit_skip("needs two NUMA nodes with memory\n");
+	why = nodes_lack(nodes, 2, 0);
+	if (why)
+		ksft_exit_skip("%s\n", why);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (guard_start())
 		ksft_exit_fail_msg("no guardian\n");

@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the selftests share, and what they make of what they find: on this machine, without a huge
+page.  The kernel's files are in a folder of the test's, or its calls are answered by a stand-in."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from programs import compiled
+
+# Files of the machine are those of the folder that FILES names.
+FILES = r"""
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "migrate_util.h"
+
+int __real_open(const char *path, int flags, ...);
+
+int __wrap_open(const char *path, int flags, ...)
+{
+	char other[512];
+
+	snprintf(other, sizeof(other), "%s%s", strncmp(path, "/sys/dev", 8) ? "" :
+		 getenv("FILES"), path);
+	/* A file of sysfs has no more in it than what was written. */
+	return __real_open(other, flags & O_WRONLY ? flags | O_TRUNC : flags, 0600);
+}
+"""
+
+DIES = FILES + r"""
+#define POOL "/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages"
+
+int main(int argc, char **argv)
+{
+	if (fork()) {
+		/* So that the program has not ended, but its test. */
+		pause();
+		return 0;
+	}
+	if (guard_start() || guard_undo(POOL, "20"))
+		return 1;
+	file_write(POOL, "30");
+	if (argc == 2) {
+		guard_stop();
+		_exit(0);
+	}
+	raise(SIGKILL);
+}
+"""
+
+BLOCKS = FILES + r"""
+int main(void)
+{
+	if (guard_start() || block_offline(7))
+		return 1;
+	/* As the kernel would. */
+	file_write("/sys/devices/system/memory/memory7/state", "online");
+	file_write("/sys/devices/system/memory/memory7/valid_zones", "Movable");
+	guard_stop();
+	return 0;
+}
+"""
+
+MANY = r"""
+#include <stdio.h>
+#include "migrate_util.h"
+
+int main(void)
+{
+	int i, failed = 0;
+
+	if (guard_start())
+		return 1;
+	for (i = 0; i < 10000; i++)
+		failed += guard_undo("/dev/null", i % 2 ? "1" : "2") != 0;
+	guard_stop();
+	return failed != 0;
+}
+"""
+
+SIZES = r"""
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include "migrate_util.h"
+
+int __wrap_uname(struct utsname *name)
+{
+	strcpy(name->machine, MACHINE);
+	return 0;
+}
+
+int main(void)
+{
+	printf("%zu %zu", pmd_size() >> 20, pud_size() >> 20);
+	return 0;
+}
+"""
+
+# Page 0 is where it was, whoever asks for it to be moved.
+SUBPOOL = r"""
+#define main harness_main
+#include "hugetlb_subpool.c"
+#undef main
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+
+static int file = -1, node;
+static bool moves;
+
+int __wrap_hugetlbfs_file(int dir, size_t size)
+{
+	file = syscall(SYS_memfd_create, "file", 0);
+	return ftruncate(file, size) ? -1 : file;
+}
+
+int __wrap_fstatfs(int dir, struct statfs *buf)
+{
+	struct stat st;
+
+	buf->f_bfree = MOUNT_PAGES - (fstat(file, &st) ? 0 : st.st_blocks / 8);
+	return 0;
+}
+
+int __wrap_page_node(pid_t pid, void *addr)
+{
+	return node;
+}
+
+long __wrap_bind_range(void *addr, size_t len, int to, unsigned int flags)
+{
+	if (!flags || moves)
+		node = to;
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static struct __test_results results;
+	struct __test_metadata m = { .results = &results };
+	FIXTURE_DATA(hugetlb_subpool) self = { .nodes = { 0, 1 } };
+	FIXTURE_VARIANT(hugetlb_subpool) variant = { MBIND, MAP_PRIVATE };
+
+	moves = argc == 2;
+	variant.map = moves ? MAP_SHARED : MAP_PRIVATE;
+	hugetlb_subpool_all_come_back(&m, &self, &variant);
+	return m.exit_code;
+}
+"""
+
+MISSING = r"""
+#define main harness_main
+#include "hugetlb_pmd_churn.c"
+#undef main
+
+static bool others;
+static long used;
+
+long __wrap_pool_used(int node)
+{
+	return used;
+}
+
+bool __wrap_pool_is_shared(void)
+{
+	return others;
+}
+
+int main(int argc, char **argv)
+{
+	static struct control control = { .fd = 0 };
+
+	used = strtol(argv[1], NULL, 0);
+	others = strtol(argv[2], NULL, 0);
+	control.pool_was_shared = strtol(argv[3], NULL, 0);
+	printf("missing %ld\n", missing_for_good(&control));
+	return 0;
+}
+"""
+
+# A sharer is at work, and the test looks at what it has done.
+COUNTS = r"""
+#define main harness_main
+#include "hugetlb_pmd_churn.c"
+#undef main
+#include <pthread.h>
+
+static FIXTURE_DATA(hugetlb_pmd_churn) self;
+static FIXTURE_VARIANT(hugetlb_pmd_churn) variant = {
+	.sharers = 1, .ops = SPLIT_OPS, .user = true };
+
+long __wrap_move_pages(int pid, unsigned long nr, void **pages, const int *nodes,
+		       int *status, int flags)
+{
+	while (nr-- && status)
+		status[nr] = nodes ? -EACCES : 0;
+	return 0;
+}
+
+static void *work(void *arg)
+{
+	int i;
+
+	for (i = 0; i < 20000; i++)
+		op_migrate(arg);
+	return NULL;
+}
+
+int main(int argc, char **argv)
+{
+	pthread_t thread;
+	int i;
+
+	self.control = calloc(1, sizeof(*self.control));
+	self.control->variant = &variant;
+	self.control->sharers[0].control = self.control;
+	self.control->sharers[0].random = 1;
+	self.control->nodes[1] = 1;
+	self.pids[0] = getpid();
+	pthread_create(&thread, NULL, work, &self.control->sharers[0]);
+	for (i = 0; i < 2000; i++)
+		move_for_user(&self);
+	pthread_join(thread, NULL);
+	return self.control->calls_for_user == 0;
+}
+"""
+
+
+def machine(top: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = top / "sys/devices/system" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return top
+
+
+def run(program: Path, *words: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([program, *words], env={**os.environ, **more}, text=True, check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+
+
+def becomes(path: Path, text: str, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while path.read_text().strip() != text and time.monotonic() < end:
+        time.sleep(0.02)
+    return path.read_text().strip() == text
+
+
+# ---- the guardian ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words, late", [((), True), (("done",), False)])
+def test_pages_of_a_killed_test_come_back_late(tree612: Path, tmp_path: Path,
+                                               words: tuple[str, ...], late: bool) -> None:
+    """And so does one that is not the program itself, and that says nothing before it ends."""
+    folder = "node/node1/hugepages/hugepages-2048kB"
+    machine(tmp_path, {f"{folder}/{name}_hugepages": "20\n" for name in ("nr", "free")})
+    pool = tmp_path / "sys/devices/system" / folder / "nr_hugepages"
+    (pool.parent / "surplus_hugepages").write_text("0\n")
+    program = compiled(tree612, DIES, tmp_path / "dies", "-Wl,--wrap=open")
+    pool.write_text("30\n")
+    with subprocess.Popen([program, *words],
+                          env={**os.environ, "FILES": str(tmp_path)}) as running:
+        try:
+            assert becomes(pool, "20", 10)
+            pool.write_text("25\n")
+            assert becomes(pool, "20", 1.5) == late
+        finally:
+            running.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("zone, wrote", [("Normal\n", "online_kernel"), ("Movable\n", "online"),
+                                         ("Normal Movable\n", "online_kernel")])
+def test_a_memory_block_comes_back_where_it_was(tree612: Path, tmp_path: Path, zone: str,
+                                                wrote: str) -> None:
+    """One that is in the right zone is left alone."""
+    machine(tmp_path, {"memory/memory7/state": "online\n", "memory/memory7/valid_zones": zone})
+    program = compiled(tree612, BLOCKS, tmp_path / "blocks", "-Wl,--wrap=open")
+    assert run(program, FILES=str(tmp_path)).returncode == 0
+    state = (tmp_path / "sys/devices/system/memory/memory7/state").read_text()
+    assert state.startswith(wrote) and (wrote != "online" or state == wrote)
+
+
+def test_the_same_setting_takes_no_room(tree612: Path, tmp_path: Path) -> None:
+    assert run(compiled(tree612, MANY, tmp_path / "many")).returncode == 0
+
+
+# ---- other machines ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("machine_name, sizes", [("x86_64", "2 1024"), ("s390x", "1 2048")])
+def test_what_a_table_maps(tree612: Path, tmp_path: Path, machine_name: str, sizes: str) -> None:
+    program = compiled(tree612, SIZES, tmp_path / "sizes", "-Wl,--wrap=uname",
+                       f'-DMACHINE="{machine_name}"')
+    assert run(program).stdout == sizes
+
+
+# ---- what passes, and what does not ------------------------------------------------------------
+
+PASS, SKIP = 0, 4
+
+
+def wrapped(names: str) -> list[str]:
+    return [f"-Wl,--wrap={name}" for name in names.split()]
+
+
+@pytest.mark.parametrize("words, result", [((), SKIP), (("moves",), PASS)])
+def test_a_mount_from_which_nothing_moves_proves_nothing(tree612: Path, tmp_path: Path,
+                                                         words: tuple[str, ...], result: int
+                                                         ) -> None:
+    program = compiled(tree612, SUBPOOL, tmp_path / "subpool", *wrapped(
+        "hugetlbfs_file fstatfs page_node bind_range"))
+    done = run(program, *words)
+    assert done.returncode == result, done.stdout
+
+
+@pytest.mark.parametrize("used, others, before, missing", [
+    (0, 0, 0, 0), (3, 0, 0, 6), (3, 1, 0, 0), (3, 0, 1, 0)])
+def test_pages_of_others_are_not_missing(tree612: Path, tmp_path: Path, used: int, others: int,
+                                         before: int, missing: int) -> None:
+    program = compiled(tree612, MISSING, tmp_path / "missing",
+                       *wrapped("pool_used pool_is_shared"))
+    done = subprocess.run([program, *map(str, (used, others, before))], stdin=subprocess.DEVNULL,
+                          text=True, check=True, stdout=subprocess.PIPE)
+    assert done.stdout.endswith(f"missing {missing}\n")
+    assert ("others have huge pages" in done.stdout) == bool(used and (others or before))
+
+
+def test_what_sharers_count_is_read_whole(tree612: Path, tmp_path: Path) -> None:
+    program = compiled(tree612, COUNTS, tmp_path / "counts", "-fsanitize=thread", "-g",
+                       *wrapped("move_pages"))
+    # Address space that is laid out anew each time is not where the sanitizer wants it.
+    done = subprocess.run(["setarch", "-R", program], text=True, check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 0 and "data race" not in done.stdout, done.stdout
