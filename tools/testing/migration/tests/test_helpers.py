@@ -234,6 +234,38 @@ int main(int argc, char **argv)
 }
 """
 
+# A segment of small pages, which there are.
+SEGMENT = r"""
+#define main harness_main
+#include "hugetlb_pmd_migrate.c"
+#undef main
+
+int __real_shmget(key_t key, size_t size, int flags);
+
+int __wrap_shmget(key_t key, size_t size, int flags)
+{
+	if (getenv("FAILS")) {
+		errno = atoi(getenv("FAILS"));
+		return -1;
+	}
+	return __real_shmget(key, size, flags & 0777 | IPC_CREAT);
+}
+
+int main(int argc, char **argv)
+{
+	static struct state st = { .setup = { .backing = SYSV } };
+	const char *why;
+
+	st.writers.mem = &st.memory;
+	if (!writers_reserve(&st.writers, 1))
+		return 2;
+	why = backing_lacks(&st);
+	printf("%s\n", why ? why : "is there");
+	fflush(stdout);
+	raise(SIGKILL);
+}
+"""
+
 
 def machine(top: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
@@ -342,3 +374,19 @@ def test_what_sharers_count_is_read_whole(tree612: Path, tmp_path: Path) -> None
     done = subprocess.run(["setarch", "-R", program], text=True, check=False,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0 and "data race" not in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("fails, said", [
+    ("", "is there"), ("22", "needs a System V segment of 1024 MiB: kernel.shmmax"),
+    ("28", "kernel.shmmax, shmall or shmmni")])
+def test_no_segment_is_left_behind(tree612: Path, tmp_path: Path, fails: str, said: str) -> None:
+    """Nor is it a failure where the system has no room for one."""
+    program = compiled(tree612, SEGMENT, tmp_path / "segment", "-Wno-parentheses",
+                       *wrapped("shmget"))
+    with subprocess.Popen([program], env={**os.environ, **({"FAILS": fails} if fails else {})},
+                          text=True, stdout=subprocess.PIPE) as running:
+        assert running.stdout
+        assert said in running.stdout.read()
+        assert running.wait() == -signal.SIGKILL
+        segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+        assert str(running.pid) not in [line.split()[4] for line in segments]

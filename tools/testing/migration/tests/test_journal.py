@@ -14,7 +14,7 @@ from lab.paths import HOME, REPO
 SELFTESTS = REPO / "tools/testing/selftests/mm"
 
 
-# For what the tree's headers give, and for enough of the harness to compile a test without it.
+# For what the tree's headers give.
 STAND_INS = {
     "kselftest.h": "#define __noreturn __attribute__((noreturn))\n"
                    "#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))\n",
@@ -26,43 +26,6 @@ static inline uint64_t pagemap_get_entry(int fd, char *addr) { return 0; }
 #define PAGEMAP_PRESENT(e) 0
 #define PAGEMAP_PFN(e) 0
 """,
-    "kselftest_harness.h": """
-#include <errno.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-#include "kselftest.h"
-#define FIXTURE(name) struct name##_fixture
-#define FIXTURE_VARIANT(name) struct name##_variant
-#define FIXTURE_VARIANT_ADD(name, variant) struct name##_variant name##_##variant =
-#define FUNCTION(name, what) void name##_##what(struct name##_fixture *self, \\
-                                                const struct name##_variant *variant)
-#define FIXTURE_SETUP(name) FUNCTION(name, setup)
-#define FIXTURE_TEARDOWN(name) FUNCTION(name, teardown)
-#define TEST_F_TIMEOUT(name, test, timeout) FUNCTION(name, test)
-#define TEST_HARNESS_MAIN
-#define ASSERT_TRUE(what) if (what) { } else
-#define ASSERT_EQ(one, two) ASSERT_TRUE((one) == (two))
-#define ASSERT_NE(one, two) ASSERT_TRUE((one) != (two))
-#define ASSERT_LE(one, two) ASSERT_TRUE((one) <= (two))
-#define ASSERT_GE(one, two) ASSERT_TRUE((one) >= (two))
-#define EXPECT_EQ(one, two) ASSERT_EQ(one, two)
-#define TH_LOG(...) printf(__VA_ARGS__)
-#define SKIP(then, ...) do { printf(__VA_ARGS__); then; } while (0)
-static void ksft_print_msg(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    printf("# ");
-    vprintf(format, args);
-    va_end(args);
-}
-""",
 }
 
 
@@ -72,17 +35,18 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("journal")
     folder = top / "mm"
     folder.mkdir()
-    for name in ("migrate_util.c", "migrate_util.h", "hugetlb_pmd_migrate.c"):
-        shutil.copy(SELFTESTS / name, folder)
+    for path in SELFTESTS.glob("migrate_*.[ch]"):
+        shutil.copy(path, folder)
     for name, text in STAND_INS.items():
         (top / name).write_text(text)
     for name, options in (("journal", ["-Wall", "-fsanitize=address,undefined"]),
                           ("samples", ["-Wall", "-fsanitize=address,undefined"]),
-                          ("timeline", ["-D_GNU_SOURCE", "-w", "-pthread"])):
+                          ("timeline", ["-Wall", "-pthread"]),
+                          ("writers", ["-Wall", "-pthread"])):
         shutil.copy(HOME / "tests" / f"{name}_main.c", folder)
         done = subprocess.run(
             ["gcc", "-O1", "-I..", *options, "-o", name, f"{name}_main.c", "migrate_util.c",
-             "-lnuma"],
+             "migrate_writers.c", "migrate_timeline.c", "-lnuma"],
             cwd=folder, text=True, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
     return folder
@@ -232,3 +196,34 @@ def test_a_timeline_without_loss(programs: Path) -> None:
     made, _ = migrate(programs, "keep")
     assert made.window() is None and made.lost_words == 0 and made.call == 3
     assert all(2 <= len(writer.known) <= 60 for writer in made.writers)
+
+
+# ---- writers -------------------------------------------------------------------------------
+
+
+def writers(programs: Path, what: str) -> tuple[int, list[str]]:
+    done = subprocess.run([programs / "writers", what], text=True, stdout=subprocess.PIPE,
+                          check=False, timeout=120)
+    return done.returncode, done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("what, said", [
+    ("keep", ["wrote 3", "lost 0 in 0 0 0", "then 0"]),
+    ("small", ["wrote 3", "lost 0 in 0 0 0", "then 0"]),
+    ("threads", ["wrote 3", "lost 0 in 0 0 0", "then 0"]),
+    ("rest", ["wrote 2", "lost 0 in 0 0 0", "then 0"]),
+    ("lose", ["wrote 3", "first: writer 2 page 1", "lost 1 in 0 1 0", "then 0"])])
+def test_writers_and_what_they_lose(programs: Path, what: str, said: list[str]) -> None:
+    """A loss is found once, and a writer that did not write is not counted."""
+    assert writers(programs, what) == (0, said)
+
+
+def test_a_writer_that_dies_is_told_of(programs: Path) -> None:
+    status, said = writers(programs, "die")
+    assert status == 3 and said[-1].startswith("# writer 1 (pid ")
+    assert said[-1].endswith(" is gone: signal 9")
+
+
+def test_short_address_space_is_made_do(programs: Path) -> None:
+    """110 GiB have no room for three times 1024 mappings of a GiB; 10 GiB are not enough."""
+    assert writers(programs, "room") == (0, ["rooms 32", "none: Cannot allocate memory"])

@@ -47,7 +47,7 @@ def check_proof(out: Path, status: int, report: dict[str, object]) -> None:
             assert Path(variant[name]).stat().st_size > 0
         assert variant["tests"] == variant["boots"] * 37
         assert variant["control_migrations"] > 0
-    main = "hugetlb_pmd_migrate.hugetlbfs_migrate_pages_2.lost_write"
+    main = "hugetlb_pmd_migrate.hugetlbfs_2.migrate_pages"
     seen = vulnerable["by_test"][main]
     assert seen["lost_migrations"] >= 0.9 * seen["migrations"] > 0
     assert fixed["by_test"][main]["migrations"] > 0
@@ -232,13 +232,13 @@ def test_a_killed_selftest_puts_the_pool_back(fixed: Trial, tmp_path: Path,
     """Also memory that went offline, and no process, mount or file stays behind."""
     _, _, said = boot(fixed, tmp_path, POOL + f"""
 export HUGETLB_PMD_MIGRATE_OFFLINE=1 HUGETLB_PMD_MIGRATE_CALLS=100000
-for variant in hugetlbfs_migrate_pages_4 hugetlbfs_soft_offline_2 sysv_block_offline_2; do
+for test in hugetlbfs_4.migrate_pages hugetlbfs_2.soft_offline sysv_2.block_offline; do
 	(for i in 1 2 3 4 5; do
 		sleep 1
 		[ "$(pools)" != "3 4" ] && echo during $(pools) && break
 	done) &
 	timeout -s {name} 6 /tests/hugetlb_pmd_migrate \\
-		-r hugetlb_pmd_migrate.$variant.lost_write > /dev/null 2>&1
+		-r hugetlb_pmd_migrate.$test > /dev/null 2>&1
 	for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
 		sleep 1
 		[ "$(pools)" = "3 4" ] && ! ps | grep -q '[h]ugetlb_pmd_migrate' && break
@@ -258,24 +258,24 @@ echo left $(ps | grep -c '[h]ugetlb_pmd_migrate') $(grep -c hugetlbfs- /proc/mou
 
 def test_the_selftest_puts_the_pool_back(fixed: Trial, tmp_path: Path) -> None:
     _, _, said = boot(fixed, tmp_path, POOL + """
-/tests/hugetlb_pmd_migrate -v memfd_mbind_2 > /dev/null 2>&1
+/tests/hugetlb_pmd_migrate -r hugetlb_pmd_migrate.memfd_2.mbind > /dev/null 2>&1
 echo after $(pools)
 """)
     assert (pools(said, "before"), pools(said, "after")) == (["3 4"], ["3 4"])
 
 
 @pytest.mark.parametrize("command, variant, reason", [
-    ("taskset 1 $test", "sysv_mbind_2", "needs two CPUs"),
-    ("su -s /bin/sh nobody -c \"$test\"", "sysv_mbind_2", "needs root"),
-    ("$test", "sysv_soft_offline_2", "takes memory offline"),
-    ("umount /sys/kernel/debug; umount /sys; $test", "sysv_mbind_2", "needs two NUMA nodes"),
+    ("taskset 1 $test", "sysv_2.mbind", "needs two CPUs"),
+    ("su -s /bin/sh nobody -c \"$test\"", "sysv_2.mbind", "needs root"),
+    ("$test", "sysv_2.soft_offline", "takes memory offline"),
+    ("umount /sys/kernel/debug; umount /sys; $test", "sysv_2.mbind", "needs two NUMA nodes"),
 ])
 def test_what_is_missing_is_said(fixed: Trial, tmp_path: Path, command: str,
                                  variant: str, reason: str) -> None:
     _, seen, _ = boot(fixed, tmp_path, f"""
 mkdir /etc
 echo 'nobody:x:65534:65534:nobody:/:/bin/sh' > /etc/passwd
-test="/tests/hugetlb_pmd_migrate -v {variant}"
+test="/tests/hugetlb_pmd_migrate -r hugetlb_pmd_migrate.{variant}"
 {command}
 """)
     assert [test.outcome for test in seen.tests()] == ["skip"]

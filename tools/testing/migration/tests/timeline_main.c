@@ -5,65 +5,55 @@
  * "lose" takes the copy for the page in use, and the writers do not know of it;
  * "keep" the page that they write to. Also says when the copy was made.
  */
-#include "hugetlb_pmd_migrate.c"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
-#include <pthread.h>
+#include "migrate_timeline.h"
 
-static void *writer_main(void *arg)
-{
-	struct sharer *me = arg;
-
-	write_pages(me, me->maps, me->cmd);
-	return NULL;
-}
+#define NR_PAGES	4
 
 int main(int argc, char **argv)
 {
-	static struct sharer sharers[MAX_WRITERS];
-	struct state st = { .sharers = sharers, .nr_writers = 2 };
+	struct memory mem = { .nr_pages = NR_PAGES, .page = pmd_size() };
+	struct writers w = { .mem = &mem, .nr = 2 };
 	struct place from = { 1, 0x178200 }, to = { 0, 0x138400 };
 	struct call call = { .nr = 3, .hot = true };
-	size_t len = MAX_WRITERS * JOURNAL_BYTES;
-	static unsigned long long copy[MAX_WRITERS * JOURNAL_WORDS];
 	char *pages = calloc(NR_PAGES, pmd_size());
+	char *copy = malloc(pmd_size());
 	bool lose = argc == 2 && !strcmp(argv[1], "lose");
 	unsigned long long begin, end;
-	pthread_t threads[2];
-	int i;
+	size_t len = MAX_WRITERS * JOURNAL_BYTES;
+	int cpus[] = { 0, 0 };
 
-	if (argc != 2 || !pages)
+	if (argc != 2 || !pages || !copy)
 		return 2;
+	mem.there = pages;
 	cycles_start();
-	for (i = 0; i < st.nr_writers; i++) {
-		/* The second has written before. */
-		sharers[i].last = i * 1000;
-		sharers[i].addr = pages;
-		sharers[i].cpu = 5 + i;
-		sharers[i].maps = i;
-		sharers[i].cmd = OP_WRITE;
-		pthread_create(&threads[i], NULL, writer_main, &sharers[i]);
-	}
+	if (writers_thread(&w, cpus, 2) ||
+	    !writers_order(&w, WRITE, 0))
+		return 2;
+	w.each[0].cpu = 5;
+	w.each[1].cpu = 6;
 	usleep(20000);
 	call.began = cycles();
 	usleep(3000);
 	begin = cycles();
-	memcpy(copy, journal_of(pages, 0, 0), len);
+	memcpy(copy, pages, len);
 	end = cycles();
 	usleep(5000);
 	call.ended = cycles();
-	for (i = 0; i < st.nr_writers; i++)
-		set_and_wake(&sharers[i].cmd, 1 << 4 | OP_STOP);
-	for (i = 0; i < st.nr_writers; i++)
-		pthread_join(threads[i], NULL);
+	if (!writers_order(&w, STOP, 0))
+		return 2;
 	if (!lose)
-		memcpy(copy, journal_of(pages, 0, 0), len);
+		memcpy(copy, pages, len);
 
-	timeline_note(&st, &call, 0, &from, &to, (void *)copy);
+	timeline_note(&w, &call, 0, &from, &to, copy);
 	/* No news: one that lost nothing is shown for want of a better one. */
 	call.nr = 4;
-	timeline_note(&st, &call, 0, &from, &to, journal_of(pages, 0, 0));
-	timeline_print(&st);
+	timeline_note(&w, &call, 0, &from, &to, pages);
+	timeline_print(&w);
 	printf("copied %.0f %.0f\n", timeline_us(begin), timeline_us(end));
-	free(pages);
 	return 0;
 }
