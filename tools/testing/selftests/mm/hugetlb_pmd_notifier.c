@@ -127,6 +127,9 @@ struct event_list {
 FIXTURE(hugetlb_pmd_notifier)
 {
 	struct sharer sharers[MAX_SHARERS];
+	struct crew crew;
+	int nr;			/* of sharers */
+	int pages;		/* that are given up */
 	char *area;
 	size_t area_size;
 	int fd;
@@ -144,9 +147,9 @@ FIXTURE_VARIANT(hugetlb_pmd_notifier)
 {
 	enum trigger trigger;
 	enum layout layout;
-	int sharers;
+	int sharers;	/* 2 if it does not say */
 	int page;	/* the first; those from 0 on are in the PUD */
-	int pages;	/* that are given up, from @page on */
+	int pages;	/* that are given up, from @page on; 1 likewise */
 };
 
 /*
@@ -154,49 +157,51 @@ FIXTURE_VARIANT(hugetlb_pmd_notifier)
  * old kernels changes the caller's address to one from which its loop goes on.
  */
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, move_pages_first) {
-	MOVE_PAGES, SHARED, 3, 0, 1 };
+	.trigger = MOVE_PAGES, .sharers = 3 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, move_pages_middle) {
-	MOVE_PAGES, SHARED, 3, 2, 1 };
+	.trigger = MOVE_PAGES, .page = 2, .sharers = 3 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, move_pages_2) {
-	MOVE_PAGES, SHARED, 2, 1, 1 };
+	.trigger = MOVE_PAGES, .page = 1 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, migrate_pages) {
-	MIGRATE_PAGES, SHARED, 2, 0, 1 };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, mbind) { MBIND, SHARED, 2, 0, 1 };
+	.trigger = MIGRATE_PAGES };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, mbind) {
+	.trigger = MBIND };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, soft_offline) {
-	SOFT_OFFLINE, SHARED, 2, 2, 1 };
+	.trigger = SOFT_OFFLINE, .page = 2 };
 /*
  * A mapping that reaches beyond the PUD: its pages there are in tables that
  * nobody can share.
  */
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, between_whole) {
-	MOVE_PAGES, BETWEEN, 3, 1, 1 };
+	.trigger = MOVE_PAGES, .layout = BETWEEN, .page = 1, .sharers = 3 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, between_before) {
-	MOVE_PAGES, BETWEEN, 2, -1, 1 };
+	.trigger = MOVE_PAGES, .layout = BETWEEN, .page = -1 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, between_after) {
-	MOVE_PAGES, BETWEEN, 2, 512, 1 };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, munmap) { MUNMAP, SHARED, 2, 0, 1 };
+	.trigger = MOVE_PAGES, .layout = BETWEEN, .page = 512 };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, munmap) {
+	.trigger = MUNMAP };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, munmap_middle) {
-	MUNMAP, SHARED, 2, 1, 1 };
+	.trigger = MUNMAP, .page = 1 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, mprotect) {
-	MPROTECT, SHARED, 2, 1, 1 };
+	.trigger = MPROTECT, .page = 1 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, punch_hole) {
-	PUNCH_HOLE, SHARED, 2, 1, 1 };
+	.trigger = PUNCH_HOLE, .page = 1 };
 /*
  * From the middle of one PUD to the middle of the next; and over the edge of the
  * only one that is whole.
  */
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, punch_hole_across) {
-	PUNCH_HOLE, TWO, 2, 2, 512 };
+	.trigger = PUNCH_HOLE, .layout = TWO, .page = 2, .pages = 512 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, punch_hole_before) {
-	PUNCH_HOLE, BETWEEN, 2, -1, 3 };
+	.trigger = PUNCH_HOLE, .layout = BETWEEN, .page = -1, .pages = 3 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, punch_hole_after) {
-	PUNCH_HOLE, BETWEEN, 2, 510, 3 };
+	.trigger = PUNCH_HOLE, .layout = BETWEEN, .page = 510, .pages = 3 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, unaligned) {
-	MOVE_PAGES, UNALIGNED, 2, 1, 1 };
+	.trigger = MOVE_PAGES, .layout = UNALIGNED, .page = 1 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, unaligned_punch_hole) {
-	PUNCH_HOLE, UNALIGNED, 2, 1, 1 };
+	.trigger = PUNCH_HOLE, .layout = UNALIGNED, .page = 1 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_notifier, private) {
-	MOVE_PAGES, PRIVATE, 1, 1, 1 };
+	.trigger = MOVE_PAGES, .layout = PRIVATE, .page = 1, .sharers = 1 };
 
 static bool moves_pages(enum trigger trigger)
 {
@@ -301,49 +306,27 @@ static int sharer_watch(int device, char *addr, int nr, struct message *m)
 	return 0;
 }
 
-/* The mapping as a whole: for a part it would be split, which may unshare. */
-static int bind_all(char *addr, int node)
-{
-	struct bitmask *mask = numa_allocate_nodemask();
-	int ret;
-
-	numa_bitmask_setbit(mask, node);
-	ret = mbind(addr + pud_size(), pud_size(), MPOL_BIND, mask->maskp,
-		    mask->size + 1, MPOL_MF_MOVE_ALL) ? errno : 0;
-	numa_free_nodemask(mask);
-	return ret;
-}
-
-static int migrate_all(int from, int to)
-{
-	struct bitmask *old = numa_allocate_nodemask();
-	struct bitmask *new = numa_allocate_nodemask();
-	int ret;
-
-	numa_bitmask_setbit(old, from);
-	numa_bitmask_setbit(new, to);
-	ret = numa_migrate_pages(0, old, new) < 0 ? errno : 0;
-	numa_free_nodemask(old);
-	numa_free_nodemask(new);
-	return ret;
-}
-
 static int do_trigger(int fd, char *addr, enum trigger trigger, int pages,
 		      struct message *m)
 {
 	size_t offset = page_offset(m->page), size = pages * pmd_size();
 	void *page = addr + offset;
-	int ret = 0, status = 0;
+	int status = 0;
+	long ret = 0;
 
 	switch (trigger) {
 	case MOVE_PAGES:
 		ret = move_pages(0, 1, &page, &m->node, &status,
 				 MPOL_MF_MOVE_ALL);
-		return ret < 0 ? errno : 0;
+		break;
 	case MIGRATE_PAGES:
-		return migrate_all(m->other, m->node);
+		ret = migrate_node(0, m->other, m->node);
+		break;
 	case MBIND:
-		return bind_all(addr, m->node);
+		/* All of it: for a part it would be split, which may unshare. */
+		ret = bind_range(addr + pud_size(), pud_size(), m->node,
+				 MPOL_MF_MOVE_ALL);
+		break;
 	case SOFT_OFFLINE:
 		ret = madvise(page, pmd_size(), MADV_SOFT_OFFLINE);
 		break;
@@ -358,13 +341,14 @@ static int do_trigger(int fd, char *addr, enum trigger trigger, int pages,
 				offset, size);
 		break;
 	}
-	return ret ? errno : 0;
+	/* Above 0: pages that stayed. */
+	return ret < 0 ? errno : 0;
 }
 
 static __noreturn void
 sharer_main(FIXTURE_DATA(hugetlb_pmd_notifier) * self,
 	    const FIXTURE_VARIANT(hugetlb_pmd_notifier) * variant, int nr,
-	    int from, int to, pid_t parent)
+	    int from, int to)
 {
 	struct sharer *me = &self->sharers[nr];
 	struct test_mmu_notifier_record how = {
@@ -375,11 +359,6 @@ sharer_main(FIXTURE_DATA(hugetlb_pmd_notifier) * self,
 	struct message m;
 	size_t start, end;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
-	signal(SIGALRM, SIG_DFL);
-	signal(SIGTERM, SIG_DFL);
 	/* The kernel asks for it by page frame, and may send a signal. */
 	signal(SIGBUS, SIG_DFL);
 	pin_to_cpu(self->cpus[nr % self->nr_cpus]);
@@ -405,7 +384,7 @@ sharer_main(FIXTURE_DATA(hugetlb_pmd_notifier) * self,
 			break;
 		case STEP_TRIGGER:
 			m.error = do_trigger(self->fd, me->addr,
-					     variant->trigger, variant->pages,
+					     variant->trigger, self->pages,
 					     &m);
 			break;
 		case STEP_UNMAP:
@@ -685,12 +664,14 @@ static void check_sharer(FIXTURE_DATA(hugetlb_pmd_notifier) * self,
 
 FIXTURE_SETUP(hugetlb_pmd_notifier)
 {
-	pid_t parent, pid;
+	pid_t pid;
 	const char *why;
 	struct message m;
 	int i, there[2], back[2];
 
 	self->fd = -1;
+	self->nr = variant->sharers ?: 2;
+	self->pages = variant->pages ?: 1;
 	for (i = 0; i < MAX_SHARERS; i++) {
 		self->sharers[i].device = -1;
 		self->sharers[i].to = -1;
@@ -737,8 +718,7 @@ FIXTURE_SETUP(hugetlb_pmd_notifier)
 	ASSERT_NE(MAP_FAILED, self->events);
 	self->examples = EXAMPLES;
 
-	parent = getpid();
-	for (i = 0; i < variant->sharers; i++) {
+	for (i = 0; i < self->nr; i++) {
 		struct sharer *s = &self->sharers[i];
 
 		s->addr = self->area + i * (NR_PUDS + 1) * pud_size() +
@@ -749,11 +729,10 @@ FIXTURE_SETUP(hugetlb_pmd_notifier)
 		ASSERT_EQ(0, pipe(back));
 		s->to = there[1];
 		s->from = back[0];
-		pid = fork();
+		pid = crew_fork(&self->crew);
 		ASSERT_GE(pid, 0);
 		if (!pid)
-			sharer_main(self, variant, i, there[0], back[1],
-				    parent);
+			sharer_main(self, variant, i, there[0], back[1]);
 		close(there[0]);
 		close(back[1]);
 		s->pid = pid;
@@ -768,13 +747,10 @@ FIXTURE_TEARDOWN(hugetlb_pmd_notifier)
 {
 	int i;
 
-	for (i = 0; i < variant->sharers; i++) {
+	crew_kill(&self->crew, REPLY_MS);
+	for (i = 0; i < MAX_SHARERS; i++) {
 		struct sharer *s = &self->sharers[i];
 
-		if (s->pid > 0) {
-			kill(s->pid, SIGKILL);
-			waitpid(s->pid, NULL, 0);
-		}
 		if (s->to >= 0)
 			close(s->to);
 		if (s->from >= 0)
@@ -802,7 +778,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 	char *view = view_addr(self), value[32];
 	struct message said[MAX_SHARERS];
 	size_t page = page_offset(variant->page);
-	size_t size = variant->pages * pmd_size();
+	size_t size = self->pages * pmd_size();
 	int i, error = 0;
 
 	for (calls = 0; moves < rounds && calls < 3 * rounds; calls++) {
@@ -812,7 +788,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 		int source;
 
 		memset(said, 0, sizeof(said));
-		for (i = 0; i < variant->sharers; i++) {
+		for (i = 0; i < self->nr; i++) {
 			struct sharer *s = &self->sharers[i];
 			int tries = 0;
 
@@ -832,7 +808,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 				     said[i].faults,
 				     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
 		}
-		for (i = 0; i < variant->sharers; i++) {
+		for (i = 0; i < self->nr; i++) {
 			said[i].page = variant->page;
 			ASSERT_TRUE(ask(&self->sharers[i], STEP_WATCH,
 					&said[i]));
@@ -841,7 +817,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 		ASSERT_GE(source, 0);
 		old_pfn = said[0].pfn;
 		ASSERT_GT(old_pfn, 0);
-		for (i = 1; i < variant->sharers; i++)
+		for (i = 1; i < self->nr; i++)
 			ASSERT_EQ(old_pfn, (int64_t)said[i].pfn);
 		said[0].node = self->nodes[source == self->nodes[0]];
 		if (variant->trigger == SOFT_OFFLINE) {
@@ -866,7 +842,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 			new_pfn = page_pfn(0, view + page);
 		}
 		moved = new_pfn > 0 && new_pfn != old_pfn;
-		for (i = 0; i < variant->sharers; i++) {
+		for (i = 0; i < self->nr; i++) {
 			struct sharer *s = &self->sharers[i];
 			uint64_t base = (uintptr_t)s->addr;
 			struct check c = {
@@ -908,7 +884,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 		}
 		if (moving && variant->layout != PRIVATE)
 			unmap_file(view, page, page + pmd_size());
-		for (i = 0; i < variant->sharers; i++)
+		for (i = 0; i < self->nr; i++)
 			ASSERT_TRUE(ask(&self->sharers[i], STEP_UNMAP,
 					&said[i]));
 		if (variant->trigger == SOFT_OFFLINE && moved)
@@ -918,7 +894,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 	}
 
 	ksft_print_msg("hugetlb_pmd_notifier: backing=hugetlbfs trigger=%s sharers=%d",
-		       trigger_name[variant->trigger], variant->sharers);
+		       trigger_name[variant->trigger], self->nr);
 	printf(" control=%s layout=%s page=%d calls=%ld failed_calls=%ld errno=%d",
 	       widened ? "no" : "yes", layout_name[variant->layout],
 	       variant->page, calls, failed, error);
