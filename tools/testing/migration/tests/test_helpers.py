@@ -266,6 +266,63 @@ int main(int argc, char **argv)
 }
 """
 
+# Migration that is none: pages are where they are said to be.  "lose" puts back what was there when
+# the call began, as a copy does that nobody else was told of.
+LOST = r"""
+#define main harness_main
+#include "migrate_lost_write.c"
+#undef main
+#include <sys/wait.h>
+
+static int node;
+
+const char *__wrap_nodes_lack(int nodes[2], int wanted, int cpu)
+{
+	nodes[0] = 0;
+	nodes[1] = 1;
+	return NULL;
+}
+
+static long move(char *from, size_t size, int to)
+{
+	char *copy = malloc(size);
+
+	if (strcmp(getenv("HOW"), "stay"))
+		node = to;
+	memcpy(copy, from, size);
+	usleep(20000);
+	if (!strcmp(getenv("HOW"), "lose"))
+		memcpy(from, copy, size);
+	free(copy);
+	return 0;
+}
+
+long __wrap_move_pages(int pid, unsigned long nr, void **pages, const int *nodes,
+		       int *status, int flags)
+{
+	if (nodes)
+		return move(pages[0], nr * psize(), nodes[0]);
+	while (nr--)
+		status[nr] = node;
+	return 0;
+}
+
+long __wrap_migrate_node(pid_t pid, int from, int to)
+{
+	return 0;
+}
+
+long __wrap_bind_range(void *addr, size_t len, int to, unsigned int flags)
+{
+	return move(addr, len, to);
+}
+
+int main(int argc, char **argv)
+{
+	return harness_main(argc, argv);
+}
+"""
+
 
 def machine(top: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
@@ -390,3 +447,23 @@ def test_no_segment_is_left_behind(tree612: Path, tmp_path: Path, fails: str, sa
         assert running.wait() == -signal.SIGKILL
         segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
         assert str(running.pid) not in [line.split()[4] for line in segments]
+
+
+FAIL = 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2,
+                    reason="needs root and two CPUs, as the test does")
+@pytest.mark.parametrize("variant, test", [("anon", "move_pages"), ("shmem", "mbind")])
+@pytest.mark.parametrize("how, result", [("keep", PASS), ("lose", FAIL), ("stay", SKIP)])
+def test_a_lost_write_is_one(tree612: Path, tmp_path: Path, variant: str, test: str, how: str,
+                             result: int) -> None:
+    """And a page that does not move proves nothing."""
+    program = compiled(tree612, LOST, tmp_path / "lost", "-pthread", *wrapped(
+        "nodes_lack move_pages migrate_node bind_range"))
+    name = f"migrate_lost_write.{variant}.{test}"
+    done = run(program, "-r", name, HOW=how, MIGRATE_LOST_WRITE_CALLS="3")
+    outcome = {PASS: f"\nok 1 {name}\n", FAIL: f"\nnot ok 1 {name}\n",
+               SKIP: f"\nok 1 {name} # SKIP inconclusive"}[result]
+    assert outcome in done.stdout, done.stdout
+    assert ("lost_writes=0" in done.stdout) == (result != FAIL), done.stdout

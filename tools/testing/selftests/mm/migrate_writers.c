@@ -187,7 +187,7 @@ static int writers_prepare(struct writers *w, const int *cpus, int nr_cpus)
 		/* The first is for the test: it migrates and does not write. */
 		one->cpu = cpus[nr_cpus - 1 - i % (nr_cpus - 1)];
 		one->addr = w->mem->there;
-		if (!w->area)
+		if (one->addr)
 			continue;
 		one->room = w->area + (1 + i * w->rooms) * pud_size();
 		one->addr = one->room;

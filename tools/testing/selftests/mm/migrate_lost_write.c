@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Is any write lost while memory of any kind is migrated?
+ *
+ * Migration takes away every mapping of a page, copies the page, and maps the
+ * copy. A CPU that still has the old mapping in its TLB, because nobody flushed
+ * it in time, goes on writing to what was copied already:
+ *
+ *	CPU 0				CPU 1
+ *	replace the mapping		writes 1 to the page
+ *	(flush all TLBs)		writes 2
+ *	copy the page			writes 3: to the old page, if not flushed
+ *	map the copy			reads 2, some time later
+ *
+ * Since 6.3 the kernel takes away the mappings of many pages first, and flushes
+ * once for all of them, so there is more than one place where that can be
+ * forgotten. Here writers, one on each other CPU, store to pages all the time,
+ * and from a journal in each page (see migrate_writers.h) it can be told of each
+ * slot what it must hold. One round of the test is
+ *
+ *	write	until all are at it
+ *	move	all pages to the other node, with one call
+ *	stop	the writers, somewhat later
+ *	compare	journals with the number of the last write, through a view that
+ *		no TLB has seen
+ *
+ * What is written to:
+ *
+ *	anon		private memory; writers are threads. Base pages are
+ *	anon_thp	written to by one of them each, huge pages by all
+ *	shmem		a memfd that writers, which are processes, map anew
+ *	shmem_thp	in each round
+ *	file		the same with a file in the directory that it is run in
+ *
+ * A call counts if it moved pages, and if each writer wrote to all of its pages
+ * at least once meanwhile.
+ *
+ * Environment:
+ *	MIGRATE_LOST_WRITE_CALLS=n	rounds a test
+ *	MIGRATE_LOST_WRITE_SEED=n	for the random delays
+ */
+#include "kselftest_harness.h"
+
+#include <fcntl.h>
+#include <numaif.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "migrate_util.h"
+#include "migrate_writers.h"
+#include "vm_util.h"
+
+#define CALLS		20
+#define MIN_MOVES	3	/* fewer are no evidence */
+#define EXAMPLES	3
+#define NR_HUGE		4	/* pages for all writers */
+#define NR_BASE		32	/* pages for each */
+#define KPF_COMPOUND_HEAD	0x8000
+#define THP_DIR		"/sys/kernel/mm/transparent_hugepage/"
+
+enum kind { ANON, SHMEM, A_FILE };
+
+static const char * const kind_name[] = { "anon", "shmem", "file" };
+
+struct state {
+	struct memory memory;	/* first: see state_of() */
+	struct writers writers;
+	enum kind kind;
+	bool huge;
+	size_t size;		/* of the memory */
+	int nr_pages;		/* of all writers */
+	int fd;			/* of the file */
+	int self;		/* /proc/self/mem, for private memory */
+	char *own;		/* the mapping of who moves */
+	int nodes[2];
+	unsigned int seed;
+};
+
+FIXTURE(migrate_lost_write)
+{
+	struct state state;
+};
+
+FIXTURE_VARIANT(migrate_lost_write)
+{
+	enum kind kind;
+	bool huge;
+};
+
+FIXTURE_VARIANT_ADD(migrate_lost_write, anon) { .kind = ANON };
+FIXTURE_VARIANT_ADD(migrate_lost_write, anon_thp) {
+	.kind = ANON, .huge = true };
+FIXTURE_VARIANT_ADD(migrate_lost_write, shmem) { .kind = SHMEM };
+FIXTURE_VARIANT_ADD(migrate_lost_write, shmem_thp) {
+	.kind = SHMEM, .huge = true };
+FIXTURE_VARIANT_ADD(migrate_lost_write, file) { .kind = A_FILE };
+
+/* Memory. */
+
+static int map_at(const struct state *st, char *addr, int fd)
+{
+	int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+
+	if (mmap(addr, st->size, PROT_READ | PROT_WRITE, MAP_FIXED | flags, fd,
+		 0) == MAP_FAILED)
+		return errno;
+	return madvise(addr, st->size,
+		       st->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) &&
+	       st->huge ? errno : 0;
+}
+
+static int map_file(const struct memory *mem, char *addr)
+{
+	const struct state *st = (const struct state *)mem;
+
+	return map_at(st, addr, st->fd);
+}
+
+static void unmap_file(const struct memory *mem, char *addr)
+{
+	unmap_pud(addr);
+}
+
+/* Is each of the pages a single one, for the kernel too? */
+static bool is_huge(const struct state *st)
+{
+	int i, fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	bool huge = fd >= 0;
+	uint64_t flags;
+	int64_t pfn;
+
+	for (i = 0; huge && i < NR_HUGE; i++) {
+		/* Migration may have left it to be mapped again. */
+		__atomic_load_n(st->own + i * pmd_size(), __ATOMIC_RELAXED);
+		pfn = page_pfn(0, st->own + i * pmd_size());
+		huge = pfn > 0 && !(pfn % (pmd_size() / psize())) &&
+		       pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) ==
+		       sizeof(flags) && flags & KPF_COMPOUND_HEAD;
+	}
+	if (fd >= 0)
+		close(fd);
+	return huge;
+}
+
+/* Have huge pages for who asks for them. The guardian restores the setting. */
+static bool allow_huge(const char *path, const char *value)
+{
+	char line[96], *old, *end;
+
+	if (file_read(path, line, sizeof(line)))
+		return false;
+	/* It is in brackets: always [madvise] never */
+	old = strchr(line, '[');
+	end = old ? strchr(old, ']') : NULL;
+	if (!end)
+		return false;
+	*end = 0;
+	return !guard_undo(path, old + 1) && !file_write(path, value);
+}
+
+static int open_file(enum kind kind)
+{
+	char name[] = "migrate_lost_write-XXXXXX";
+	int fd;
+
+	if (kind == SHMEM)
+		return syscall(SYS_memfd_create, "migrate_lost_write", 0);
+	fd = mkstemp(name);
+	if (fd >= 0)
+		unlink(name);
+	return fd;
+}
+
+/* Where the pages are. Those that are nowhere have an error number. */
+static void locate(const struct state *st, void **pages, int *nodes)
+{
+	int i;
+
+	for (i = 0; i < st->nr_pages; i++) {
+		pages[i] = st->own + i * st->memory.page;
+		/* It is there, but maybe not mapped here any more. */
+		__atomic_load_n((char *)pages[i], __ATOMIC_RELAXED);
+	}
+	if (move_pages(0, st->nr_pages, pages, NULL, nodes, 0))
+		for (i = 0; i < st->nr_pages; i++)
+			nodes[i] = -ENOENT;
+}
+
+/* The triggers. All of them return 0, or -errno. */
+
+static int by_move_pages(const struct state *st, void **pages, int to)
+{
+	int nodes[MAX_WRITERS * MAX_PAGES], status[MAX_WRITERS * MAX_PAGES];
+	int i;
+
+	for (i = 0; i < st->nr_pages; i++)
+		nodes[i] = to;
+	return move_pages(0, st->nr_pages, pages, nodes, status,
+			  MPOL_MF_MOVE_ALL) < 0 ? -errno : 0;
+}
+
+static int by_migrate_pages(const struct state *st, void **pages, int to)
+{
+	return migrate_node(0, st->nodes[to == st->nodes[0]], to) < 0 ? -errno :
+									0;
+}
+
+static int by_mbind(const struct state *st, void **pages, int to)
+{
+	return bind_range(st->own, st->size, to, MPOL_MF_MOVE_ALL) < 0 ?
+	       -errno : 0;
+}
+
+struct trigger {
+	const char *name;
+	int (*move)(const struct state *st, void **pages, int to);
+};
+
+/* One test. */
+
+static void report_loss(const struct lost_write *lost, void *arg)
+{
+	int *examples = arg;
+
+	if (!*examples)
+		return;
+	(*examples)--;
+	ksft_print_msg("lost: writer %d page %d offset 0x%zx wrote 0x%llx found 0x%llx\n",
+		       lost->writer + 1, lost->page, lost->offset,
+		       (unsigned long long)lost->wrote,
+		       (unsigned long long)lost->found);
+}
+
+static long compare(const struct state *st, int *examples)
+{
+	char *view = writers_view_addr(&st->writers);
+	long lost_in[MAX_PAGES] = {}, lost;
+	int error;
+
+	if (st->kind == ANON)
+		return writers_check(&st->writers, st->own, st->self,
+				     report_loss, examples, lost_in);
+	error = map_file(&st->memory, view);
+	if (error)
+		return -error;
+	lost = writers_check(&st->writers, view, -1, report_loss, examples,
+			     lost_in);
+	unmap_file(&st->memory, view);
+	return lost;
+}
+
+static void run(struct __test_metadata *_metadata, struct state *st,
+		const struct trigger *trigger)
+{
+	long want = env_count("MIGRATE_LOST_WRITE_CALLS", CALLS), got;
+	long calls = 0, failed = 0, moved_calls = 0, moves = 0, lost_calls = 0;
+	int from[MAX_WRITERS * MAX_PAGES], to[MAX_WRITERS * MAX_PAGES];
+	int i, nr, rests = 0, examples = EXAMPLES, error = 0, target;
+	void *pages[MAX_WRITERS * MAX_PAGES];
+	uint64_t then[MAX_WRITERS];
+	long lost = 0;
+	bool wrote;
+
+	/* All on one node, to begin with. */
+	locate(st, pages, from);
+	by_move_pages(st, pages, st->nodes[0]);
+	while (moved_calls < want && calls < 4 * want) {
+		if (st->huge && !is_huge(st))
+			break;
+		target = st->nodes[++calls % 2];
+		ASSERT_TRUE(writers_order(&st->writers, WRITE, rests));
+		for (i = 0; i < st->writers.nr; i++)
+			ASSERT_EQ(0, st->writers.each[i].error);
+		locate(st, pages, from);
+		writers_note(&st->writers, then);
+		i = trigger->move(st, pages, target);
+		wrote = writers_wrote(&st->writers, then) == st->writers.nr;
+		if (i) {
+			failed++;
+			error = -i;
+		}
+		ASSERT_TRUE(writers_order(&st->writers, STOP, 0));
+		locate(st, pages, to);
+		got = compare(st, &examples);
+		ASSERT_GE(got, 0)
+			TH_LOG("cannot look at the pages: %s", strerror(-got));
+		for (nr = 0, i = 0; i < st->nr_pages; i++)
+			nr += from[i] >= 0 && to[i] >= 0 && from[i] != to[i];
+		lost += got;
+		lost_calls += got > 0;
+		moves += nr;
+		moved_calls += nr && wrote;
+		rests = nr ? 0 : rests < MAX_RESTS ? rests + 1 : MAX_RESTS;
+		/* No stale entry reaches the next round. */
+		ASSERT_TRUE(writers_order(&st->writers, UNMAP, 0));
+	}
+
+	ksft_print_msg("migrate_lost_write: backing=%s%s trigger=%s sharers=%d control=no",
+		       kind_name[st->kind], st->huge ? "_thp" : "",
+		       trigger->name, st->writers.nr);
+	printf(" calls=%ld failed_calls=%ld errno=%d moved_calls=%ld migrations=%ld",
+	       calls, failed, error, moved_calls, moves);
+	printf(" lost_migrations=%ld lost_writes=%ld seed=%u\n", lost_calls,
+	       lost, st->seed);
+
+	EXPECT_EQ(0, lost)
+		TH_LOG("%ld writes lost in %ld of %ld calls", lost, lost_calls,
+		       calls);
+	if (lost)
+		return;
+	if (!moves && error)
+		SKIP(return, "%s does not work here: %s", trigger->name,
+		     strerror(error));
+	if (moved_calls < MIN_MOVES && moved_calls < want)
+		SKIP(return, "inconclusive: only %ld of %ld calls moved pages, with all writing",
+		     moved_calls, calls);
+}
+
+FIXTURE_SETUP(migrate_lost_write)
+{
+	struct state *st = &self->state;
+	int i, nr_cpus, cpus[CPU_SETSIZE], nr;
+	const char *why;
+	size_t off;
+
+	st->fd = -1;
+	st->self = -1;
+	st->kind = variant->kind;
+	st->huge = variant->huge;
+	if (geteuid())
+		SKIP(return, "needs root, for MPOL_MF_MOVE_ALL");
+	nr_cpus = cpu_list(cpus, ARRAY_SIZE(cpus));
+	if (nr_cpus < 2)
+		SKIP(return, "needs two CPUs");
+	why = nodes_lack(st->nodes, 2, cpus[0]);
+	if (why)
+		SKIP(return, "%s", why);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	why = guard_lacks();
+	if (why)
+		SKIP(return, "%s", why);
+	if (st->huge &&
+	    !allow_huge(st->kind == ANON ? THP_DIR "enabled" :
+			THP_DIR "shmem_enabled",
+			st->kind == ANON ? "madvise" : "advise"))
+		SKIP(return, "needs CONFIG_TRANSPARENT_HUGEPAGE, and of shmem (since 4.8)");
+	st->seed = env_long("MIGRATE_LOST_WRITE_SEED", time(NULL));
+	srandom(st->seed);
+
+	nr = nr_cpus - 1 < MAX_WRITERS ? nr_cpus - 1 : MAX_WRITERS;
+	st->memory.page = st->huge ? pmd_size() : psize();
+	st->memory.nr_pages = st->huge ? NR_HUGE : NR_BASE;
+	st->nr_pages = st->huge ? NR_HUGE : NR_BASE * nr;
+	st->size = st->nr_pages * st->memory.page;
+	st->writers.mem = &st->memory;
+	if (!writers_reserve(&st->writers, nr))
+		SKIP(return, "needs more address space: PUDs of %zu MiB",
+		     pud_size() >> 20);
+	st->own = writers_own_addr(&st->writers);
+
+	if (st->kind != ANON) {
+		st->fd = open_file(st->kind);
+		if (st->fd < 0 || ftruncate(st->fd, st->size))
+			SKIP(return, "no file: %s", strerror(errno));
+		st->memory.map = map_file;
+		st->memory.unmap = unmap_file;
+		pin_to_cpu(cpus[0]);
+		ASSERT_EQ(0, writers_fork(&st->writers, cpus, nr_cpus));
+	}
+	ASSERT_EQ(0, map_at(st, st->own, st->fd));
+	/* A page that nobody has written to has no memory of its own. */
+	for (off = 0; off < st->size; off += psize())
+		st->own[off] = 0;
+	if (st->huge && !is_huge(st))
+		SKIP(return, "no huge page is to be had");
+	if (st->kind == ANON) {
+		st->memory.there = st->own;
+		st->self = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+		ASSERT_GE(st->self, 0);
+		ASSERT_EQ(0, writers_thread(&st->writers, cpus, nr_cpus));
+		pin_to_cpu(cpus[0]);
+	}
+	for (i = 0; i < 2; i++)
+		migrate_node(0, st->nodes[i], st->nodes[1]);
+}
+
+FIXTURE_TEARDOWN(migrate_lost_write)
+{
+	struct state *st = &self->state;
+
+	/* Threads end with the process. */
+	if (st->kind != ANON)
+		writers_kill(&st->writers);
+	if (st->fd >= 0)
+		close(st->fd);
+	guard_stop();
+}
+
+TEST_F_TIMEOUT(migrate_lost_write, move_pages, 120)
+{
+	const struct trigger trigger = { "move_pages", by_move_pages };
+
+	run(_metadata, &self->state, &trigger);
+}
+
+TEST_F_TIMEOUT(migrate_lost_write, migrate_pages, 120)
+{
+	const struct trigger trigger = { "migrate_pages", by_migrate_pages };
+
+	run(_metadata, &self->state, &trigger);
+}
+
+TEST_F_TIMEOUT(migrate_lost_write, mbind, 120)
+{
+	const struct trigger trigger = { "mbind", by_mbind };
+
+	run(_metadata, &self->state, &trigger);
+}
+
+TEST_HARNESS_MAIN
