@@ -18,6 +18,6 @@ def compiled(tree: Path, text: str, program: Path, *options: str) -> Path:
     source.write_text(text)
     subprocess.run(
         ["gcc", "-O1", "-Wall", "-D_GNU_SOURCE=", f"-I{REPO / selftest.FOLDER}", f"-I{mm}",
-         f"-I{mm.parent}", f"-isystem{tree}/tools/include/uapi", *options, "-o", program, source,
+         f"-I{mm.parent}", f"-I{REPO}", f"-isystem{tree}/tools/include/uapi", *options, "-o", program, source,
          *helpers, mm / "vm_util.c", "-lnuma"], check=True)
     return program

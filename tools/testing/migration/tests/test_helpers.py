@@ -323,6 +323,56 @@ int main(int argc, char **argv)
 }
 """
 
+# A record as a kernel that unshares a table makes it, but for what is asked for.
+RULES = r"""
+#include <stdio.h>
+#include <string.h>
+#include "migrate_notifier.h"
+
+#define PUD 0x40000000ull
+#define PAGE 0x40200000ull
+
+int main(int argc, char **argv)
+{
+	static uint64_t stamps[TEST_MMU_NOTIFIER_SLOTS];
+	static struct event_list list = { .nr = 3, .at = {
+		{ 1, PUD, 2 * PUD, TEST_MMU_NOTIFIER_RANGE_START,
+		  TEST_MMU_NOTIFIER_STAMPED, 7, TEST_MMU_NOTIFIER_PRESENT },
+		{ 2, PUD, 2 * PUD, TEST_MMU_NOTIFIER_INVALIDATE,
+		  TEST_MMU_NOTIFIER_STAMPED, 7, TEST_MMU_NOTIFIER_NO_TABLE },
+		{ 3, PUD, 2 * PUD, TEST_MMU_NOTIFIER_RANGE_END, 0, 7,
+		  TEST_MMU_NOTIFIER_NO_TABLE } } };
+	struct check c = {
+		.events = &list, .stamps = stamps, .page = PAGE,
+		.page_end = PAGE + 0x200000, .start = PUD, .end = 2 * PUD,
+		.table = PUD, .table_end = 2 * PUD, .moved = true };
+	struct verdict verdict = {};
+	const char *what = argv[1];
+
+	stamps[1] = 1;
+	stamps[2] = 2;
+	if (!strcmp(what, "end"))
+		list.nr = 2;
+	if (!strcmp(what, "sleep"))
+		list.at[0].flags |= TEST_MMU_NOTIFIER_ATOMIC |
+				    TEST_MMU_NOTIFIER_BLOCKABLE;
+	if (!strcmp(what, "part"))
+		list.at[0].end = list.at[2].end = PAGE + 0x200000;
+	if (!strcmp(what, "more"))
+		list.at[0].end = list.at[2].end = 3 * PUD;
+	if (!strcmp(what, "silent"))
+		list.at[1].watched = TEST_MMU_NOTIFIER_PRESENT;
+	if (!strcmp(what, "late"))
+		stamps[2] = 0;
+	if (!strcmp(what, "nothing"))
+		list.nr = 0;
+	verdict.examples = 1;
+	notifier_check(&verdict, &c);
+	printf("wrong %ld\n", verdict.wrong);
+	return 0;
+}
+"""
+
 
 def machine(top: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
@@ -467,3 +517,13 @@ def test_a_lost_write_is_one(tree612: Path, tmp_path: Path, variant: str, test: 
                SKIP: f"\nok 1 {name} # SKIP inconclusive"}[result]
     assert outcome in done.stdout, done.stdout
     assert ("lost_writes=0" in done.stdout) == (result != FAIL), done.stdout
+
+
+@pytest.mark.parametrize("what, rule", [
+    ("right", ""), ("end", "pairs"), ("sleep", "atomic"), ("part", "whole"), ("more", "narrow"),
+    ("silent", "tlb"), ("late", "copy"), ("nothing", "told")])
+def test_each_rule_for_notifiers_can_fail(tree612: Path, tmp_path: Path, what: str, rule: str
+                                          ) -> None:
+    said = run(compiled(tree612, RULES, tmp_path / "rules"), what).stdout.splitlines()
+    assert (said[-1] == "wrong 0") == (rule == ""), said
+    assert not rule or said[0].startswith(f"# {rule}: "), said

@@ -19,21 +19,8 @@
  *		the proof of a shared table
  *	watch	the page, in each: the record begins
  *	do	the first sharer: the operation under test
- *	check	the record of each sharer against the rules
- *
- * The rules, for each sharer
- *
- *	pairs	Each start has its end, by the same thread, and they nest.
- *	atomic	None of these is called with a spinlock held: they may sleep.
- *	told	There is such a pair around the moment at which the page went. (One
- *		page alone may go without.)
- *	whole	The pair has the range of the page, and if a table went with it, of
- *		every PUD whose table may be shared.
- *	narrow	And no more: where none may be, that of the page alone.
- *	tlb	In between, once the page had gone, secondary TLBs were told to
- *		drop it: if the table was unshared, the whole PUD, and not only
- *		by the end, which comes when the table may be free already.
- *	copy	All of that was before the page was copied.
+ *	check	the record of each sharer against the rules, which are in
+ *		migrate_notifier.h
  *
  * Environment:
  *	HUGETLB_PMD_NOTIFIER_ROUNDS=n	how often
@@ -57,7 +44,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-#include <lib/test_mmu_notifier_uapi.h>
+#include "migrate_notifier.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 
@@ -70,8 +57,6 @@
 #define NR_PAGES	4	/* populated in the PUD that matters */
 #define ROUNDS		4
 #define MIN_MOVES	2	/* fewer are no evidence */
-#define MAX_EVENTS	4096
-#define EXAMPLES	8
 #define REPLY_MS	20000
 /* Of the file, and of a mapping: what lies around the PUD that matters. */
 #define NR_PUDS		3
@@ -119,11 +104,6 @@ struct sharer {
 	char *addr;		/* where its file begins, mapped or not */
 };
 
-struct event_list {
-	struct test_mmu_notifier_event at[MAX_EVENTS];
-	int nr;
-};
-
 FIXTURE(hugetlb_pmd_notifier)
 {
 	struct sharer sharers[MAX_SHARERS];
@@ -138,8 +118,8 @@ FIXTURE(hugetlb_pmd_notifier)
 	int nr_cpus;
 	bool sees_atomic;
 	struct event_list *events;
-	int examples;
-	long wrong;
+	struct verdict verdict;
+	bool widened;		/* more is to be told than of the page */
 	long nr_events;
 };
 
@@ -438,230 +418,6 @@ static char *view_addr(FIXTURE_DATA(hugetlb_pmd_notifier) * self)
 	       pmd_size();
 }
 
-/* One sharer's record, and what it is to be compared with. */
-struct check {
-	struct sharer *sharer;
-	const struct event_list *events;
-	const uint64_t *stamps;	/* of the page as it is now; NULL: not copied */
-	uint64_t page, page_end;	/* what is given up, or migrated */
-	uint64_t start, end;		/* what is to be told of that */
-	uint64_t table, table_end;	/* the first page's PUD */
-	bool moved;			/* the page was */
-};
-
-static bool covers(const struct test_mmu_notifier_event *e, uint64_t start,
-		   uint64_t end)
-{
-	return e->start <= start && e->end >= end;
-}
-
-static bool in_page_before_copy(const struct check *c,
-				const struct test_mmu_notifier_event *e)
-{
-	if (!c->stamps)
-		return true;
-	return e->flags & TEST_MMU_NOTIFIER_STAMPED &&
-	       c->stamps[e->nr % TEST_MMU_NOTIFIER_SLOTS] == e->nr;
-}
-
-static void tell(FIXTURE_DATA(hugetlb_pmd_notifier) * self,
-		 const struct check *c)
-{
-	static const char * const kinds[] = { "?", "start", "end", "tlb" };
-	static const char * const states[] = {
-		"?", "no table", "empty", "present", "other",
-	};
-	int i;
-
-	for (i = 0; i < c->events->nr; i++) {
-		const struct test_mmu_notifier_event *e = &c->events->at[i];
-
-		ksft_print_msg("  %llu: %-5s 0x%llx-0x%llx by %u, %s%s%s%s%s\n",
-			       (unsigned long long)e->nr, kinds[e->kind & 3],
-			       (unsigned long long)e->start,
-			       (unsigned long long)e->end, e->task,
-			       e->watched <= 4 ? states[e->watched] : "?",
-			       e->flags & TEST_MMU_NOTIFIER_ATOMIC ?
-			       ", atomic" : "",
-			       e->flags & TEST_MMU_NOTIFIER_BY_END ?
-			       ", by end" : "",
-			       e->flags & TEST_MMU_NOTIFIER_STAMPED ?
-			       ", page there" : "",
-			       c->stamps && in_page_before_copy(c, e) ?
-			       ", not copied" : "");
-	}
-}
-
-static void complain(FIXTURE_DATA(hugetlb_pmd_notifier) * self,
-		     const struct check *c, const char *rule, const char *what)
-{
-	self->wrong++;
-	if (self->examples-- <= 0)
-		return;
-	ksft_print_msg("%s: %s: pid %d, page 0x%llx-0x%llx, to be told 0x%llx-0x%llx\n",
-		       rule, what, c->sharer->pid, (unsigned long long)c->page,
-		       (unsigned long long)c->page_end,
-		       (unsigned long long)c->start,
-		       (unsigned long long)c->end);
-	tell(self, c);
-}
-
-/* The end that belongs to a start; -1 if there is none, or it does not nest. */
-static int end_of(const struct event_list *list, int start)
-{
-	const struct test_mmu_notifier_event *s = &list->at[start];
-	int i, depth = 0;
-
-	for (i = start + 1; i < list->nr; i++) {
-		const struct test_mmu_notifier_event *e = &list->at[i];
-
-		if (e->task != s->task)
-			continue;
-		if (e->kind == TEST_MMU_NOTIFIER_RANGE_START)
-			depth++;
-		if (e->kind != TEST_MMU_NOTIFIER_RANGE_END)
-			continue;
-		if (depth--)
-			continue;
-		return e->start == s->start && e->end == s->end ? i : -1;
-	}
-	return -1;
-}
-
-static void check_pairs(FIXTURE_DATA(hugetlb_pmd_notifier) * self,
-			const struct check *c)
-{
-	const struct event_list *list = c->events;
-	int i, starts = 0, ends = 0;
-
-	for (i = 0; i < list->nr; i++) {
-		const struct test_mmu_notifier_event *e = &list->at[i];
-
-		if (e->kind == TEST_MMU_NOTIFIER_RANGE_START) {
-			starts++;
-			if (end_of(list, i) < 0)
-				complain(self, c, "pairs",
-					 "a start without its end");
-		}
-		ends += e->kind == TEST_MMU_NOTIFIER_RANGE_END;
-		if (e->kind != TEST_MMU_NOTIFIER_INVALIDATE &&
-		    e->flags & TEST_MMU_NOTIFIER_ATOMIC &&
-		    e->flags & TEST_MMU_NOTIFIER_BLOCKABLE)
-			complain(self, c, "atomic",
-				 "called where it may not sleep");
-	}
-	if (starts < ends)
-		complain(self, c, "pairs", "an end without its start");
-}
-
-/*
- * Was the TLB told, once the page had gone? Before the end, if the page was to
- * be copied next; what is unmapped and freed may be flushed later, but before it
- * is freed.
- */
-static void check_tlb(FIXTURE_DATA(hugetlb_pmd_notifier) * self,
-		      const struct check *c, int start, int end)
-{
-	const struct event_list *list = c->events;
-	bool unshared = end < list->nr &&
-			list->at[end].watched == TEST_MMU_NOTIFIER_NO_TABLE;
-	int i, last = c->moved ? end : list->nr;
-
-	for (i = start + 1; i < last; i++) {
-		const struct test_mmu_notifier_event *e = &list->at[i];
-
-		if (e->kind != TEST_MMU_NOTIFIER_INVALIDATE ||
-		    e->watched == TEST_MMU_NOTIFIER_PRESENT)
-			continue;
-		/* Of a page, one address in it is enough: TLBs drop all of it. */
-		if (!covers(e, unshared ? c->table : c->page,
-			    unshared ? c->table_end : c->page + 1))
-			continue;
-		/* By then others may have freed the table. */
-		if (e->flags & TEST_MMU_NOTIFIER_BY_END && unshared && c->moved)
-			continue;
-		if (!in_page_before_copy(c, e))
-			complain(self, c, "copy",
-				 "secondary TLBs were told after the copy");
-		return;
-	}
-	complain(self, c, "tlb", unshared ?
-		 "secondary TLBs keep a table that was unshared" :
-		 "secondary TLBs keep a page that was unmapped");
-}
-
-/*
- * The pair in which the page went: it was there at the start, and is not at the
- * end. Of several, one inside the other, that which has the right range.
- */
-static int find_pair(const struct check *c, int *end)
-{
-	const struct event_list *list = c->events;
-	int i, found = -1;
-
-	*end = -1;
-	for (i = 0; i < list->nr; i++) {
-		const struct test_mmu_notifier_event *e = &list->at[i];
-		int last;
-
-		if (e->kind != TEST_MMU_NOTIFIER_RANGE_START ||
-		    e->watched != TEST_MMU_NOTIFIER_PRESENT)
-			continue;
-		last = end_of(list, i);
-		if (last < 0 ||
-		    list->at[last].watched == TEST_MMU_NOTIFIER_PRESENT)
-			continue;
-		if (found < 0 || covers(e, c->start, c->end)) {
-			found = i;
-			*end = last;
-		}
-	}
-	return found;
-}
-
-static void check_sharer(FIXTURE_DATA(hugetlb_pmd_notifier) * self,
-			 const struct check *c)
-{
-	const struct event_list *list = c->events;
-	int i, start, end;
-	bool gone;
-
-	check_pairs(self, c);
-
-	start = find_pair(c, &end);
-	/*
-	 * Up to 4.12 there was a call for a page alone, by itself, once it had
-	 * gone: that does where nothing else goes with it.
-	 */
-	if (start < 0 && c->start == c->page && c->end == c->page_end) {
-		check_tlb(self, c, -1, list->nr);
-		return;
-	}
-	if (start < 0) {
-		complain(self, c, "told", "nobody was told when the page went");
-		return;
-	}
-	/* A kernel may also leave the table, and flush all who share it. */
-	gone = list->at[end].watched == TEST_MMU_NOTIFIER_NO_TABLE;
-	if (!covers(&list->at[start], gone ? c->start : c->page,
-		    gone ? c->end : c->page_end))
-		complain(self, c, "whole",
-			 "the range is not all that may go");
-	for (i = 0; i < list->nr; i++) {
-		const struct test_mmu_notifier_event *e = &list->at[i];
-
-		if (e->kind != TEST_MMU_NOTIFIER_RANGE_START ||
-		    (e->start >= c->start && e->end <= c->end))
-			continue;
-		complain(self, c, "narrow",
-			 "the range is more than what may go");
-		break;
-	}
-	if (!in_page_before_copy(c, &list->at[start]))
-		complain(self, c, "copy", "the start came after the copy");
-	check_tlb(self, c, start, end);
-}
-
 FIXTURE_SETUP(hugetlb_pmd_notifier)
 {
 	pid_t pid;
@@ -716,7 +472,7 @@ FIXTURE_SETUP(hugetlb_pmd_notifier)
 	self->events = mmap(NULL, sizeof(*self->events), PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->events);
-	self->examples = EXAMPLES;
+	self->verdict.examples = EXAMPLES;
 
 	for (i = 0; i < self->nr; i++) {
 		struct sharer *s = &self->sharers[i];
@@ -766,65 +522,143 @@ FIXTURE_TEARDOWN(hugetlb_pmd_notifier)
 	guard_stop();
 }
 
+/*
+ * Each sharer maps the file anew, one after the other:
+ *
+ *	sharer 0	PUD entry -> [0|1|2|3]	faults as it likes
+ *	sharer 1	PUD entry -> the same	1 fault: the table is shared
+ *
+ * Returns false if the test has skipped, as no table is shared.
+ */
+static bool map_all(struct __test_metadata *_metadata,
+		    FIXTURE_DATA(hugetlb_pmd_notifier) * self,
+		    const FIXTURE_VARIANT(hugetlb_pmd_notifier) * variant,
+		    struct message *said)
+{
+	/* That a sharer takes who finds the tables of another. */
+	long faults = variant->layout == TWO ? 2 : 1;
+	bool shares = variant->layout != UNALIGNED &&
+		      variant->layout != PRIVATE;
+	int i, tries;
+
+	for (i = 0; i < self->nr; i++) {
+		struct sharer *s = &self->sharers[i];
+
+		ASSERT_TRUE(ask(s, STEP_MAP, &said[i]));
+		if (!shares || !i)
+			continue;
+		/*
+		 * A fault that has nothing to do with these pages may be counted
+		 * too.
+		 */
+		for (tries = 0; said[i].faults != faults && tries < 3;
+		     tries++) {
+			ASSERT_TRUE(ask(s, STEP_UNMAP, &said[i]));
+			ASSERT_TRUE(ask(s, STEP_MAP, &said[i]));
+		}
+		if (said[i].faults != faults && !self->verdict.wrong)
+			SKIP(return false,
+			     "table not shared (%ld faults): needs %s",
+			     said[i].faults,
+			     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+	}
+	return true;
+}
+
+/* The records of all begin. Returns where the page is, which all have. */
+static int64_t watch_all(struct __test_metadata *_metadata,
+			 FIXTURE_DATA(hugetlb_pmd_notifier) * self,
+			 const FIXTURE_VARIANT(hugetlb_pmd_notifier) * variant,
+			 struct message *said)
+{
+	int64_t pfn;
+	char value[32];
+	int i;
+
+	for (i = 0; i < self->nr; i++) {
+		said[i].page = variant->page;
+		ASSERT_TRUE(ask(&self->sharers[i], STEP_WATCH, &said[i]));
+	}
+	pfn = said[0].pfn;
+	ASSERT_GT(pfn, 0);
+	for (i = 1; i < self->nr; i++)
+		ASSERT_EQ(pfn, (int64_t)said[i].pfn);
+	ASSERT_GE(said[0].other, 0);
+	said[0].node = self->nodes[said[0].other == self->nodes[0]];
+	if (variant->trigger == SOFT_OFFLINE) {
+		snprintf(value, sizeof(value), "0x%llx",
+			 (unsigned long long)pfn);
+		ASSERT_EQ(0, guard_undo(UNPOISON_PFN, value));
+	}
+	return pfn;
+}
+
+/*
+ * Hold the record of sharer @nr against the rules.
+ *
+ *	the page		| page |
+ *	to be told		|--------- start to end ---------|
+ *	the first page's PUD	|------- table to table_end -----|
+ */
+static void check_one(struct __test_metadata *_metadata,
+		      FIXTURE_DATA(hugetlb_pmd_notifier) * self,
+		      const FIXTURE_VARIANT(hugetlb_pmd_notifier) * variant,
+		      int nr, bool moved)
+{
+	struct sharer *s = &self->sharers[nr];
+	size_t page = page_offset(variant->page);
+	size_t size = self->pages * pmd_size();
+	bool moving = moves_pages(variant->trigger);
+	uint64_t base = (uintptr_t)s->addr;
+	struct check c = {
+		.pid = s->pid,
+		.events = self->events,
+		.page = base + page,
+		.page_end = base + page + size,
+		.start = base + page,
+		.end = base + page + size,
+		.table = (base + page) / pud_size() * pud_size(),
+		.moved = moving,
+	};
+
+	range_to_tell(variant->layout, base, &c.start, &c.end);
+	self->widened = c.start != c.page || c.end != c.page_end;
+	c.table_end = c.table + pud_size();
+	if (moving && variant->layout != PRIVATE)
+		c.stamps = (uint64_t *)(view_addr(self) + page +
+					stamp_offset(nr));
+	ASSERT_TRUE(read_events(s, self->events));
+	self->nr_events += self->events->nr;
+	if (env_long("HUGETLB_PMD_NOTIFIER_TELL", 0)) {
+		ksft_print_msg("sharer %d:\n", nr);
+		notifier_tell(&c);
+	}
+	/* The others may keep what only one gave up. */
+	if (moving ? moved : !nr || variant->trigger == PUNCH_HOLE)
+		notifier_check(&self->verdict, &c);
+	else
+		notifier_check_pairs(&self->verdict, &c);
+}
+
 TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 {
 	long rounds = env_count("HUGETLB_PMD_NOTIFIER_ROUNDS", ROUNDS);
 	long calls, moves = 0, wrong_moves = 0, failed = 0, min;
-	/* That a sharer takes who finds the tables of another. */
-	long faults = variant->layout == TWO ? 2 : 1;
 	bool moving = moves_pages(variant->trigger);
-	bool shares = variant->layout != UNALIGNED && variant->layout != PRIVATE;
-	bool widened = false;
-	char *view = view_addr(self), value[32];
+	char *view = view_addr(self);
 	struct message said[MAX_SHARERS];
 	size_t page = page_offset(variant->page);
-	size_t size = self->pages * pmd_size();
 	int i, error = 0;
 
 	for (calls = 0; moves < rounds && calls < 3 * rounds; calls++) {
 		int64_t old_pfn, new_pfn = 0;
-		long wrong = self->wrong;
+		long wrong = self->verdict.wrong;
 		bool moved;
-		int source;
 
 		memset(said, 0, sizeof(said));
-		for (i = 0; i < self->nr; i++) {
-			struct sharer *s = &self->sharers[i];
-			int tries = 0;
-
-			ASSERT_TRUE(ask(s, STEP_MAP, &said[i]));
-			if (!shares || !i)
-				continue;
-			/*
-			 * A fault that has nothing to do with these pages may
-			 * be counted too.
-			 */
-			while (said[i].faults != faults && tries++ < 3) {
-				ASSERT_TRUE(ask(s, STEP_UNMAP, &said[i]));
-				ASSERT_TRUE(ask(s, STEP_MAP, &said[i]));
-			}
-			if (said[i].faults != faults && !self->wrong)
-				SKIP(return, "table not shared (%ld faults): needs %s",
-				     said[i].faults,
-				     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
-		}
-		for (i = 0; i < self->nr; i++) {
-			said[i].page = variant->page;
-			ASSERT_TRUE(ask(&self->sharers[i], STEP_WATCH,
-					&said[i]));
-		}
-		source = said[0].other;
-		ASSERT_GE(source, 0);
-		old_pfn = said[0].pfn;
-		ASSERT_GT(old_pfn, 0);
-		for (i = 1; i < self->nr; i++)
-			ASSERT_EQ(old_pfn, (int64_t)said[i].pfn);
-		said[0].node = self->nodes[source == self->nodes[0]];
-		if (variant->trigger == SOFT_OFFLINE) {
-			snprintf(value, sizeof(value), "0x%llx",
-				 (unsigned long long)old_pfn);
-			ASSERT_EQ(0, guard_undo(UNPOISON_PFN, value));
-		}
+		if (!map_all(_metadata, self, variant, said))
+			return;
+		old_pfn = watch_all(_metadata, self, variant, said);
 		if (!ask(&self->sharers[0], STEP_TRIGGER, &said[0])) {
 			failed++;
 			error = said[0].error;
@@ -842,45 +676,15 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 			new_pfn = page_pfn(0, view + page);
 		}
 		moved = new_pfn > 0 && new_pfn != old_pfn;
-		for (i = 0; i < self->nr; i++) {
-			struct sharer *s = &self->sharers[i];
-			uint64_t base = (uintptr_t)s->addr;
-			struct check c = {
-				.sharer = s,
-				.events = self->events,
-				.page = base + page,
-				.page_end = base + page + size,
-				.start = base + page,
-				.end = base + page + size,
-				.table = (base + page) / pud_size() * pud_size(),
-				.moved = moving,
-			};
-
-			range_to_tell(variant->layout, base, &c.start, &c.end);
-			widened = c.start != c.page || c.end != c.page_end;
-			c.table_end = c.table + pud_size();
-			if (moving && variant->layout != PRIVATE)
-				c.stamps = (uint64_t *)(view + page +
-							stamp_offset(i));
-			ASSERT_TRUE(read_events(s, self->events));
-			self->nr_events += self->events->nr;
-			if (env_long("HUGETLB_PMD_NOTIFIER_TELL", 0)) {
-				ksft_print_msg("sharer %d, pfn 0x%llx->0x%llx:\n",
-					       i, (unsigned long long)old_pfn,
-					       (unsigned long long)new_pfn);
-				tell(self, &c);
-			}
-			if (moving && !moved)
-				check_pairs(self, &c);
-			/* The others may keep what only one gave up. */
-			else if (moving || !i || variant->trigger == PUNCH_HOLE)
-				check_sharer(self, &c);
-			else
-				check_pairs(self, &c);
-		}
+		if (env_long("HUGETLB_PMD_NOTIFIER_TELL", 0))
+			ksft_print_msg("pfn 0x%llx->0x%llx:\n",
+				       (unsigned long long)old_pfn,
+				       (unsigned long long)new_pfn);
+		for (i = 0; i < self->nr; i++)
+			check_one(_metadata, self, variant, i, moved);
 		if (!moving || moved) {
 			moves++;
-			wrong_moves += self->wrong != wrong;
+			wrong_moves += self->verdict.wrong != wrong;
 		}
 		if (moving && variant->layout != PRIVATE)
 			unmap_file(view, page, page + pmd_size());
@@ -896,16 +700,16 @@ TEST_F_TIMEOUT(hugetlb_pmd_notifier, told, 60)
 	ksft_print_msg("hugetlb_pmd_notifier: backing=hugetlbfs trigger=%s sharers=%d",
 		       trigger_name[variant->trigger], self->nr);
 	printf(" control=%s layout=%s page=%d calls=%ld failed_calls=%ld errno=%d",
-	       widened ? "no" : "yes", layout_name[variant->layout],
+	       self->widened ? "no" : "yes", layout_name[variant->layout],
 	       variant->page, calls, failed, error);
 	printf(" migrations=%ld lost_migrations=%ld events=%ld wrong=%ld sees_atomic=%s\n",
-	       moves, wrong_moves, self->nr_events, self->wrong,
+	       moves, wrong_moves, self->nr_events, self->verdict.wrong,
 	       self->sees_atomic ? "yes" : "no");
 
-	EXPECT_EQ(0, self->wrong)
+	EXPECT_EQ(0, self->verdict.wrong)
 		TH_LOG("the notifiers were told wrongly %ld times, in %ld of %ld migrations",
-		       self->wrong, wrong_moves, moves);
-	if (self->wrong)
+		       self->verdict.wrong, wrong_moves, moves);
+	if (self->verdict.wrong)
 		return;
 	if (!moves && error)
 		SKIP(return, "%s does not work here: %s",
