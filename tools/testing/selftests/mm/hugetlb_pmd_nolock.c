@@ -174,8 +174,9 @@ FIXTURE_SETUP(hugetlb_pmd_nolock)
 	    access(FAILSLAB_GFP, W_OK))
 		SKIP(return,
 		     "needs CONFIG_FAILSLAB, CONFIG_FAULT_INJECTION_DEBUG_FS and debugfs in /sys/kernel/debug");
-	if (numa_available() < 0 || two_nodes(nodes, sched_getcpu()) < 1)
-		SKIP(return, "needs CONFIG_NUMA");
+	lacks = nodes_lack(nodes, 1, sched_getcpu());
+	if (lacks)
+		SKIP(return, "%s", lacks);
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	lacks = guard_lacks();
