@@ -11,6 +11,7 @@ DEFECT ?=
 BASE ?=
 KERNEL ?=
 IMAGE ?=
+RUNNING ?=
 SYMBOLS ?=
 ARCH ?=
 BOOTS ?=
@@ -39,7 +40,7 @@ FORCE ?=
 
 # All of these go to each verb, which refuses what means nothing to it. What comes from the
 # environment is marked with `?`, and a verb that does not know it does without.
-VARIABLES := DEFECT BASE KERNEL ARCH IMAGE SYMBOLS BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
+VARIABLES := DEFECT BASE KERNEL ARCH IMAGE RUNNING SYMBOLS BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
 	     AUDIT HARNESS FORM ROUNDS SCHEME FULL SERIES PLAN FORCE WITNESS
 quoted = '$(subst ','\'',$(1))'
 words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
@@ -50,7 +51,7 @@ words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
 help:
 	@echo 'Without building anything'
 	@echo '  make audit KERNEL=DIR        say which defects a kernel has, and what to apply'
-	@echo '  make audit IMAGE=/boot       the same of kernels of which there is no source'
+	@echo '  make audit RUNNING=1         the same of the kernel that runs; IMAGE=/boot: of those there'
 	@echo '  make series KERNEL=DIR O=DIR write the patches that fix it; BASE=4.14 without a tree'
 	@echo '  make list                    name the defects, the bases and the mutants'
 	@echo '  make model                   try every order of the steps of each locking scheme, with spin'
@@ -77,14 +78,12 @@ help:
 	@echo
 	@echo 'Variables'
 	@echo '  DEFECT=pmd-share-flush       which defect; pmd-share-migrate by default'
-	@echo '  BASE=6.1   KERNEL=DIR        which kernel: a base, or a tree, which is only read;'
-	@echo '                               Debian'"'"'s 6.12 by default'
+	@echo '  BASE=6.1   KERNEL=DIR        a base (Debian'"'"'s 6.12), or a tree, which is only read'
 	@echo '  ARCH=arm64                   cross-built and booted; this machine'"'"'s by default'
 	@echo '  BOOTS=20   TIMEOUT=300       boots of each kernel; seconds for each boot'
 	@echo '  DEBUG=1    ACCEL=kvm|tcg     lockdep, KASAN and more; how QEMU runs'
 	@echo '  WITNESS=1                    the kernels check themselves what migration unmaps'
-	@echo '  OUT=DIR                      where results go; out/ by default'
-	@echo '  O=PATH                       of series, docs, report and bench: where their output goes'
+	@echo '  OUT=DIR    O=PATH            where results go; what series, docs, report, bench write'
 	@echo '  FORM=flush|unshare           another form of the fix, queue/BASE/series.FORM'
 	@echo "  TESTS='-t name'              arguments for the selftest"
 	@echo '  VARIANT=fixed                of shell and kselftest: vulnerable, fixed, series'
@@ -94,7 +93,6 @@ help:
 	@echo '  SCHEME=flush-6.12  FULL=1    of model: this one; also what takes long'
 	@echo '  PLAN=1  FORCE=1              of hosttest: only say what; go on although it should not'
 	@echo '  AUDIT=json|nrpe|prometheus   of audit: for programs, Nagios, Prometheus'
-	@echo '  SYMBOLS=FILE                 of audit IMAGE=FILE: its System.map, where it has no names'
 	@echo '  DEST=DIR   HARNESS=DIR       of selftests: where they go; whose harness they use'
 	@echo
 	@echo 'A verb takes the variables that mean something to it. In full, with defaults and examples:'

@@ -355,19 +355,21 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
 
 _AUDITS = """name a kernel:
   make audit KERNEL=DIR    who builds one: has this source a defect, and what is to be applied?
-  make audit IMAGE=FILE    who runs one: has /boot/vmlinuz-..., of which there is no source?
-  make audit IMAGE=/boot   who keeps machines: which of the kernels of this one have any?"""
+  make audit RUNNING=1     who runs one: has the kernel of this machine any of the defects?
+  make audit IMAGE=/boot   who keeps machines: which of these kernels, or of one file, have any?"""
 
 
 def _audit(args: argparse.Namespace, _progress: Progress) -> int:
-    if not args.kernel and not args.image:
+    if not args.kernel and not args.image and not args.running:
         raise LabError(_AUDITS)
+    if args.running and (args.kernel or args.image):
+        raise LabError("RUNNING=1 finds its image by itself: leave KERNEL= and IMAGE= out")
     # The findings alone go to standard output.
     progress = Progress(sys.stderr)
     if args.symbols and not args.image:
         raise LabError("SYMBOLS= is of an image: name it with IMAGE=")
     deps.ensure(progress, (*(deps.COCCINELLE if args.kernel else ()),
-                           *(deps.IMAGE if args.image else ())))
+                           *(deps.IMAGE if args.image or args.running else ())))
     kernels: list[Audited] = []
     try:
         if args.kernel:
@@ -377,6 +379,8 @@ def _audit(args: argparse.Namespace, _progress: Progress) -> int:
             version, findings = audit.audit(
                 tree, arch.load(args.arch) if args.arch else None)
             kernels.append(Audited(str(tree), version, findings))
+        if args.running:
+            kernels.append(audit.of_running())
         if args.image:
             kernels = audit.of_images(args.image, _path(args.symbols), *kernels)
     finally:

@@ -206,6 +206,10 @@ IMAGE = Option(
     "image", "IMAGE", "FILES",
     "a kernel image, several with blanks between them, or a folder of them; nothing of them is "
     "executed. Default: none. Example: --image /boot")
+RUNNING = Option(
+    "running", "RUNNING", "{0,1}",
+    "1: the kernel that runs here, by the image that was booted; default: 0. "
+    "Example: --running 1", _flag, False, True)
 SYMBOLS = Option(
     "symbols", "SYMBOLS", "FILE",
     "with --image, of one kernel: its System.map, or its vmlinux with symbols; default: the table "
@@ -233,12 +237,12 @@ VERBS = (
          "is decided from both. Exit status 0 only if the kernel has none of the defects for "
          "certain.",
          (_but(KERNEL, "the kernel tree, which is only read; default: none. "
-               "Example: --kernel ~/linux"), IMAGE, SYMBOLS,
+               "Example: --kernel ~/linux"), IMAGE, RUNNING, SYMBOLS,
           _but(ARCH, "with --kernel, the architecture that matters: nothing has to be protected in "
                "the folders of others; default: all. Example: --arch arm64"), FORMAT),
-         ("audit --kernel ~/linux", "audit --image /boot",
+         ("audit --running 1", "audit --kernel ~/linux", "audit --image /boot",
           "audit --image /boot/vmlinuz-6.1.0-56-amd64 --format json"),
-         "it reads what KERNEL= and IMAGE= name, and nothing else"),
+         "it reads what KERNEL=, IMAGE= and RUNNING= name, and nothing else"),
     Verb("series", "write the patches that fix a kernel, for git am and git send-email",
          "For 6.12 and 7.3, patches that add the tests follow. With --kernel it first checks "
          "whether they apply. Beside them it writes report-<defect>.txt, the mail to the "

@@ -97,8 +97,11 @@ def test_what_it_knows_of_a_selftest_is_what_that_does(name: str) -> None:
     assert (known.pages, known.nodes if calls else 1) == (
         (value(calls[0][1], source), int(calls[0][0])) if calls else (0, 1))
     assert ("numa_balancing(" in source) == ("numa_balancing" in known.settings)
-    assert ('"/sys/kernel/mm/transparent_hugepage/enabled"' in source and "file_write(THP" in source
+    assert ('"/sys/kernel/mm/transparent_hugepage/' in source
+            and ("file_write(THP" in source or "allow_huge(" in source)
             ) == ("transparent_hugepage" in known.settings)
+    assert ('"shmem_enabled"' in source) == ("shmem_enabled" in known.settings)
+    assert ('debug/vm_unmapped/"' in source) == ("vm_unmapped" in known.settings)
     assert ("FAILSLAB_GFP" in source) == ("failslab" in known.settings)
     asks = re.search(r'env_long\("HUGETLB_PMD_MIGRATE_OFFLINE"', source) is not None
     assert asks == bool(known.offline)

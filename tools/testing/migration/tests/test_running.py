@@ -5,9 +5,14 @@ from pathlib import Path
 
 import kernels
 import pytest
+from conftest import make, refused
 
+from lab import defect
 from lab.binary import running
 from lab.errors import LabError
+from lab.finding import BINARY, PROTECTED, UNKNOWN, Finding
+from lab.tell.audited import Audited
+from lab.verbs import audit
 
 
 @pytest.fixture
@@ -65,3 +70,29 @@ def test_livepatches(root: Path) -> None:
             for one in running.livepatches(root)] == [
         ("kpatch_1", "vmlinux", "try_to_unmap_one", True),
         ("kpatch_2", "vmlinux", "try_to_unmap_one", False)]
+
+
+def test_what_a_livepatch_replaces_is_unknown() -> None:
+    """Of each defect whose rules ask for it, and of no other."""
+    one = Audited("/boot/vmlinuz", "6.1", [Finding(name, PROTECTED, "protected", (), (), BINARY)
+                                           for name in defect.names()], tree=False)
+    done = audit.patched(one, {"try_to_migrate_one": "livepatch_1"})
+    asked = {name for name in defect.names()
+             if "try_to_migrate_one" in " ".join(defect.load(name).binary.protected)}
+    unknown = {found.defect for found in done.findings if found.status == UNKNOWN}
+    assert asked and asked <= unknown < set(defect.names())
+    assert done.also["livepatches"] == "livepatch_1"
+    assert all("livepatch_1 replaces try_to_migrate_one()" in found.why
+               for found in done.findings if found.defect in unknown)
+    assert audit.patched(one, {}) == one
+
+
+def test_the_verb_says_what_it_lacks() -> None:
+    """This machine's own kernel, whatever that is: an answer, or one line."""
+    done = make("audit", "RUNNING=1", "AUDIT=json")
+    if done.returncode and "error:" in done.stderr:
+        line, = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+        assert "IMAGE=" in line or "RUNNING" in line
+    else:
+        assert '"banner": "Linux version' in done.stdout
+    assert "RUNNING=1 finds its image by itself" in refused("audit", "RUNNING=1", "IMAGE=/boot")

@@ -206,8 +206,9 @@ FIXTURE_SETUP(hugetlb_pmd_unmapped)
 	int i, puds;
 
 	self->fd = -1;
-	if (numa_available() < 0 || two_nodes(self->nodes, sched_getcpu()) < 2)
-		SKIP(return, "needs two NUMA nodes with memory");
+	why = nodes_lack(self->nodes, 2, sched_getcpu());
+	if (why)
+		SKIP(return, "%s", why);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	why = guard_lacks();
 	if (!why)

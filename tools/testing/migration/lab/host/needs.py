@@ -27,6 +27,10 @@ SETTINGS = {
     "failslab": ("sys/kernel/debug/failslab/ignore-gfp-wait", "which allocations can fail"),
     "transparent_hugepage": ("sys/kernel/mm/transparent_hugepage/enabled",
                              "transparent huge pages: madvise where they are off"),
+    "vm_unmapped": ("sys/kernel/debug/vm_unmapped/enabled",
+                    "whether the kernel checks what migration unmaps"),
+    "shmem_enabled": ("sys/kernel/mm/transparent_hugepage/shmem_enabled",
+                      "transparent huge pages of shared memory: advise where they are off"),
 }
 
 

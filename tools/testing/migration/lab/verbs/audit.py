@@ -26,7 +26,7 @@ from pathlib import Path
 
 from lab import base as bases, decide, defect as defects
 from lab.arch import Arch
-from lab.binary import code, load
+from lab.binary import code, load, running
 from lab.binary.image import Image
 from lab.defect import Defect
 from lab.errors import LabError
@@ -163,6 +163,35 @@ def of_image(kernel: Image) -> Audited:
     return Audited(kernel.path, release, found, tree=False,
                    also={"banner": kernel.banner, "build_id": kernel.build_id,
                          "symbols": kernel.symbols_from})
+
+
+def of_running() -> Audited:
+    """The same of the kernel that runs; what a livepatch replaces is not in its image."""
+    replaced = {one.function: one.module for one in running.livepatches()
+                if one.enabled and one.object == "vmlinux"}
+    return patched(of_image(running.image()), replaced)
+
+
+def patched(one: Audited, replaced: dict[str, str]) -> Audited:
+    """Unknown where a rule asks for a function that a livepatch module replaces."""
+    if not replaced:
+        return one
+    return dataclasses.replace(
+        one, findings=[_patched(found, replaced) for found in one.findings],
+        also={**one.also, "livepatches": " ".join(sorted(set(replaced.values())))})
+
+
+def _patched(found: Finding, replaced: dict[str, str]) -> Finding:
+    rules = defects.load(found.defect).binary
+    if rules is None:
+        return found
+    asked = set(re.findall(r"\w+", " ".join((*rules.unaffected, *rules.protected,
+                                              *rules.vulnerable, *rules.names))))
+    for function, module in sorted(replaced.items()):
+        if function in asked:
+            return Finding(found.defect, UNKNOWN, f"the livepatch {module} replaces {function}(): "
+                           f"ask who made it; of the image: {found.status}", (), (), BINARY)
+    return found
 
 
 def binary(read: code.Code, version: str, defect: Defect) -> Finding:
