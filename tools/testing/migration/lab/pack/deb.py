@@ -20,7 +20,7 @@ _OVERRIDES = Path("usr/share/lintian/overrides") / stage.NAME
 _STATIC = ("libc6-dev", "libnuma-dev")
 
 # To audit images.
-RECOMMENDS = "python3-capstone, python3-pyelftools, zstd, lz4"
+RECOMMENDS = "python3-capstone, python3-pyelftools, zstd, lz4, lzop"
 
 _CONTROL = """\
 Package: {name}
