@@ -92,7 +92,7 @@ help:
 	@echo '  SERIES=all|stable|selftests  of series: what is mailed on its own, a folder each'
 	@echo '  SCHEME=flush-6.12  FULL=1    of model: this one; also what takes long'
 	@echo '  PLAN=1  FORCE=1              of hosttest: only say what; go on although it should not'
-	@echo '  AUDIT=json|nrpe|prometheus   of audit: for programs, Nagios, Prometheus'
+	@echo '  AUDIT=json|nrpe|prometheus   of audit: for programs; SYMBOLS=FILE: names of an image'
 	@echo '  DEST=DIR   HARNESS=DIR       of selftests: where they go; whose harness they use'
 	@echo
 	@echo 'A verb takes the variables that mean something to it. In full, with defaults and examples:'

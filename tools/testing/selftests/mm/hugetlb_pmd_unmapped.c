@@ -206,6 +206,8 @@ FIXTURE_SETUP(hugetlb_pmd_unmapped)
 	int i, puds;
 
 	self->fd = -1;
+	if (geteuid())
+		SKIP(return, "needs root, for the huge page pool");
 	why = nodes_lack(self->nodes, 2, sched_getcpu());
 	if (why)
 		SKIP(return, "%s", why);
