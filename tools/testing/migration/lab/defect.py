@@ -20,7 +20,7 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
     since             the first version that has the defect
     upstream          a list: the commits that fix it, each "sha subject"
     fixed             the first version that has the fix
-    brought           "sha subject" of the commit that brought it, in place of upstream and fixed
+    brought           "sha subject" of the commit that brought it, instead of upstream and fixed
                       where nobody has fixed it yet.  A patch of a queue mends it if it says so in
                       its Fixes: line
     shares_tables     true where only a kernel that shares PMD tables can have it; false by default

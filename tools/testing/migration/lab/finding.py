@@ -17,6 +17,6 @@ class Finding:
     status: str                     # one of the four above
     why: str                        # in words
     places: tuple[str, ...]         # "mm/rmap.c:1336 try_to_unmap_one"
-    apply: tuple[str, ...]          # what mends it: patches of a queue, or upstream commits; none
+    apply: tuple[str, ...]          # what fixes it: patches of a queue, or upstream commits; none
                                     # where it is vulnerable: nobody has fixed it yet
     source: str = SOURCE            # what it was decided from

@@ -51,7 +51,7 @@ static inline bool range_in_vma(struct vm_area_struct *vma,
 
 static unsigned long cases, wrong;
 
-/* PUD by PUD.  Its last byte in place of its end: that is never beyond 64 bits. */
+/* PUD by PUD.  Its last byte instead of its end: that is never beyond 64 bits. */
 static void expect(struct vm_area_struct *vma, unsigned long *start,
 		   unsigned long *end)
 {

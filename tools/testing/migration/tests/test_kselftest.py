@@ -596,7 +596,7 @@ def alive(mark: str) -> dict[int, str]:
 def wait_for(what: str, path: Path, seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while path.read_text() != what:
-        assert time.monotonic() < end, f"{path.read_text()} in place of {what}"
+        assert time.monotonic() < end, f"{path.read_text()} instead of {what}"
         time.sleep(0.05)
 
 

@@ -182,7 +182,7 @@ def test_the_branches_of_stable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("base", STABLE)
 def test_each_patch_says_what_it_is_upstream(base: str) -> None:
-    """The commit, and what differs; or what upstream has in place of it, if anything."""
+    """The commit, and what differs; or what upstream has instead of it, if anything."""
     for path in variant.series(base):
         text = path.read_text(encoding="utf-8").partition("\ndiff --git ")[0].split("\n\n", 1)[1]
         notes = " ".join(" ".join(re.findall(r"(?ms)^\[ .*? \]$", text)).split())

@@ -23,7 +23,7 @@ from lab.verbs import series
 REPORTS = [name for name in defect.names() if defect.load(name).report]
 # What nobody has fixed and has no report, and why.
 WITHOUT: dict[str, str] = {
-    "pmd-share-busy": "nothing is lost by it, and what mends it is a series with a letter of its own",
+    "pmd-share-busy": "nothing is lost by it, and what fixes it is a series with a letter of its own",
 }
 # What is fixed upstream has one where it is live in a kernel of today all the same.
 LIVE = {"pmd-share-mprotect", "pmd-share-split", "pmd-share-walkers"}

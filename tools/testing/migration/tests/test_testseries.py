@@ -56,7 +56,7 @@ def edits(patch: Path) -> str:
 
 
 def touched(base: str) -> list[str]:
-    """The files of the kernel itself that the series changes, what mends it included."""
+    """The files of the kernel itself that the series changes, what fixes it included."""
     diffs = [edits(path) for path in [*variant.series(base), *testseries.files(base)]]
     return sorted({path for diff in diffs for path in re.findall(r"(?m)^--- a/(\S+)$", diff)})
 

@@ -33,7 +33,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _NEEDED_MIB = 600
 # How old the private lists may be, in seconds: point releases come every few weeks.
 _LISTS_AGE = 24 * 3600
-# Suites that any Debian machine may name in place of its release's code name.
+# Suites that any Debian machine may name instead of its release's code name.
 _ALIASES = {"stable", "oldstable", "oldoldstable", "testing", "unstable", "sid"}
 # Whatever the machine's own configuration says.
 _SAFE = ("-o", "APT::Get::AllowUnauthenticated=false", "-o",

@@ -169,7 +169,7 @@ def environment(obj: Path | None = None) -> dict[str, str]:
         "LC_ALL": "C",
         "CCACHE_DIR": str(cache_dir() / "ccache"),
         # Take the headers from gcc's own list, not from a run of the preprocessor: a first build
-        # is a third shorter (22 s in place of 31 s for 97 objects of mm/ and what they need).
+        # is a third shorter (22 s instead of 31 s for 97 objects of mm/ and what they need).
         "CCACHE_DEPEND": "1",
         # The same source makes the same image, whoever builds it, wherever and when.
         "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
