@@ -92,7 +92,8 @@ def test_the_stack_of_exec_is_proved(tmp_path: Path) -> None:
     assert report["verdict"] == "PROVED" and status == 0, report["why"]
     vulnerable, fixed = (report["variants"][name]                   # type: ignore[index]
                          for name in ("vulnerable", "fixed"))
-    assert vulnerable["lost_migrations"] >= 1
+    # It may die of it before a test can say what it saw.
+    assert vulnerable["lost_migrations"] >= 1 or "died of it" in str(report["why"])
     for trigger in ("compaction", "move_pages", "block_offline"):
         assert fixed["by_test"][f"exec_temp_stack.{trigger}.exec"]["migrations"] >= 100
 

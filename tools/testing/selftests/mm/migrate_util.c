@@ -307,23 +307,26 @@ static void settle(bool killed)
 	}
 }
 
-static void kill_test(const struct process *test, pid_t group)
+static void kill_test(const struct process *test, const struct process *leader)
 {
 	/*
 	 * All the test's processes are in a group of their own, if the harness
-	 * is one that makes it; do not kill the user's.
+	 * is one that makes it; do not kill the user's. Its leader is the test,
+	 * or the harness's process between the program and the test.
 	 */
-	if (group == program_group) {
+	if (leader->pid == program_group) {
 		if (!is_gone(test))
 			kill(test->pid, SIGKILL);
-	} else if (start_of(group) == test->start || !start_of(group)) {
+	} else if (start_of(leader->pid) == leader->start ||
+		   !start_of(leader->pid)) {
 		/* Its number is nobody else's as long as anybody is in it. */
-		kill(-group, SIGKILL);
+		kill(-leader->pid, SIGKILL);
 	}
 }
 
 static __noreturn void guard_main(int fd, const struct process *test,
-				  pid_t group, const sigset_t *unblocked)
+				  const struct process *leader,
+				  const sigset_t *unblocked)
 {
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
 	bool done = false;
@@ -356,7 +359,7 @@ static __noreturn void guard_main(int fd, const struct process *test,
 			done = true;
 			break;
 		} else if (is_gone(&program)) {
-			kill_test(test, group);
+			kill_test(test, leader);
 		}
 	}
 	settle(!done);
@@ -366,7 +369,7 @@ static __noreturn void guard_main(int fd, const struct process *test,
 int guard_start(void)
 {
 	struct process test = this_process();
-	pid_t group = getpgrp();
+	struct process leader = { getpgrp(), start_of(getpgrp()) };
 	sigset_t blocked, unblocked;
 	int fds[2], ret, lock;
 
@@ -390,7 +393,7 @@ int guard_start(void)
 	guard_pid = fork();
 	if (!guard_pid) {
 		close(fds[1]);
-		guard_main(fds[0], &test, group, &unblocked);
+		guard_main(fds[0], &test, &leader, &unblocked);
 	}
 	ret = guard_pid < 0 ? -errno : 0;
 	sigprocmask(SIG_SETMASK, &unblocked, NULL);
