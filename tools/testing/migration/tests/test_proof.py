@@ -98,6 +98,7 @@ def test_the_stack_of_exec_is_proved(tmp_path: Path) -> None:
         assert fixed["by_test"][f"exec_temp_stack.{trigger}.exec"]["migrations"] >= 100
 
 
+@FULL
 @PROOF
 @pytest.mark.usefixtures("tree612")
 def test_the_isolation_of_thps_is_proved(tmp_path: Path) -> None:
@@ -120,7 +121,8 @@ def test_the_isolation_of_thps_is_proved(tmp_path: Path) -> None:
 @pytest.mark.parametrize("defect", [
     # Some minutes each: what needs no race is left to the long run.
     pytest.param("pmd-share-move-pages", marks=FULL),
-    pytest.param("hugetlb-mremap-hang", marks=FULL), "hugetlb-punch-private", "pmd-share-protect"])
+    pytest.param("hugetlb-mremap-hang", marks=FULL),
+    pytest.param("hugetlb-punch-private", marks=FULL), "pmd-share-protect"])
 def test_what_nobody_has_fixed_is_proved(defect: str, tmp_path: Path) -> None:
     """6.12 as it is released has it, and with its queue it has not."""
     status, report = run_prove(tmp_path / "out", f"DEFECT={defect}")

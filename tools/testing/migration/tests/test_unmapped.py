@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import runs
-from conftest import debian_tree, make, refused, wanted
+from conftest import FULL, debian_tree, make, refused, wanted
 from trees import git
 
 from lab import arch, defect, options, trial
@@ -134,6 +134,7 @@ def test_git_am_takes_it_and_checkpatch_has_nothing_to_say(base: str, tmp_path: 
 # ---- on top of any kernel ------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not FULL, reason="each form and each variant of a kernel: with FULL=1")
 @pytest.mark.parametrize("base", BASES)
 def test_it_fits_on_each_kernel_that_is_proved(base: str) -> None:
     """The released one, each form of the queue, without each protection, and with the tests."""
