@@ -118,7 +118,10 @@ def test_lines_that_a_machine_does_not_have_are_devices() -> None:
     assert [word for word in words if word.startswith("pci-serial,")] == [
         "pci-serial,chardev=ktap", "pci-serial,chardev=line"]
     assert "file,id=ktap,path=ktap.log" in words
-    assert words[words.index("-bios") + 1] == row.firmware
+    firmware = dataclasses.replace(row, firmware="/some.fd")
+    assert "-bios" not in words
+    words = words_of(firmware, Machine(virtio_mem=256))
+    assert words[words.index("-bios") + 1] == "/some.fd"
     append = words[words.index("-append") + 1]
     assert "console=ttyAMA0" in append and "lab.tty=ttyS0" in append
 
