@@ -47,10 +47,8 @@ def rules_of(one: Defect) -> list[Path]:
 
 
 def selftests(tests: Iterable[str]) -> str:
-    """A hash of the sources of the selftests `tests`, and of what they share."""
-    shown, others = set(tests), set(selftest.names())
-    return _hash([path for path in selftest.sources() if path.stem in shown
-                  or path.stem not in others] + sorted(REPO.glob(selftest.SHARED)))
+    """A hash of the sources of the selftests `tests`, and of what of this repository they use."""
+    return _hash(selftest.used_by(tests))
 
 
 def queue(lists: Iterable[str], rules: Iterable[Path]) -> str:

@@ -268,8 +268,11 @@ QUEUE = "the patches or rules have changed since"
     (f"{selftest.FOLDER}/hugetlb_pmd_migrate.c", TESTS),
     # What all selftests share.
     (f"{selftest.FOLDER}/migrate_util.c", TESTS), (f"{selftest.FOLDER}/migrate_util.h", TESTS),
-    # Those of other defects.
-    (f"{selftest.FOLDER}/hugetlb_pmd_churn.c", NONE),
+    # What this one uses, by a header that it includes, and by one that this one includes.
+    (f"{selftest.FOLDER}/migrate_timeline.c", TESTS), (f"{selftest.FOLDER}/migrate_writers.c", TESTS),
+    # Those of other defects, and what only they use.
+    (f"{selftest.FOLDER}/hugetlb_pmd_churn.c", NONE), (f"{selftest.FOLDER}/migrate_notifier.c", NONE),
+    ("lib/test_mmu_notifier_uapi.h", NONE),
     ("queue/4.14/series", QUEUE), ("queue/4.14/patch", QUEUE), ("nothing", NONE),
 ])
 def test_a_record_of_what_has_changed_is_stale(copy: Path, tmp_path: Path, name: str, reason: str

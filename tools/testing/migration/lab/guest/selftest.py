@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,25 @@ class _Unfit(LabError):
 def sources() -> list[Path]:
     """The repository's own selftest files."""
     return sorted(path for path in (REPO / FOLDER).glob("*.[ch]"))
+
+
+def used_by(tests: Iterable[str]) -> list[Path]:
+    """The repository's files that the selftests `tests` are made of: what they include of it, and
+    the C files beside those headers, which hold their functions."""
+    there = {path.name: path for path in sources()}
+    there |= {str(path.relative_to(REPO)): path for path in REPO.glob(SHARED)}
+    found: set[str] = set()
+    todo = [f"{name}.c" for name in tests]
+    while todo:
+        name = todo.pop()
+        if name in found or name not in there:
+            continue
+        found.add(name)
+        text = there[name].read_text("utf-8")
+        todo += re.findall(r'^#include [<"]([^>"]+)[>"]', text, re.MULTILINE)
+        if name.endswith(".h"):
+            todo.append(f"{name.removesuffix('.h')}.c")
+    return [path for name, path in sorted(there.items()) if name in found]
 
 
 def _is_test(path: Path) -> bool:
