@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What does it cost to migrate a huge page whose page table N processes share?
+ * What does it cost to migrate a huge page whose page table N mappings share?
  *
- * A kernel that unshares the table has to flush a whole PUD for each process,
- * and each must fault to have the table back, now or when it wakes up. One that
- * leaves it shared flushes one page for each. This counts what either of them
+ * A kernel that unshares the table has to flush a whole PUD for each mapping,
+ * and its process must fault to have the table back, now or when it wakes up. One
+ * that leaves it shared flushes one page for each. This counts what either of them
  * takes; it is no test, and finds nothing wrong.
  *
- * N processes map a file and share the table. "asleep": all of them sleep.
+ * N processes map a file and share the table; above MAX_PROCESSES each of that
+ * many maps it more than once, a PUD each. "asleep": all of them sleep.
  * "hot": two write to all pages all the time, on CPUs of their own. Somebody
  * else, who maps nothing, moves one page of them after the other to the other
  * node, one a call. Before each call all who sleep are woken to touch the page,
@@ -43,7 +44,9 @@
 #define SPARE		2	/* free pages of a node, above what is needed */
 #define HOT		2
 #define CPUS		4	/* as the lab's guests have */
-#define MAX_SHARERS	512
+#define MAX_SHARERS	4096
+#define MAX_PROCESSES	512
+#define MAX_MAPS	(MAX_SHARERS / MAX_PROCESSES)
 #define CALLS		40
 #define CALL_SECONDS	10	/* no more calls after that */
 #define FORKS		50
@@ -64,13 +67,13 @@ struct counts {
 	long cal, tlb, switches;
 };
 
-static const int sharers[] = { 2, 8, 64, MAX_SHARERS };
+static const int sharers[] = { 2, 8, 64, MAX_PROCESSES, MAX_SHARERS };
 
 static struct control *shared;
-static char *where;		/* a PUD of address space */
+static char *where;		/* a PUD of address space for each mapping */
 static int nodes[2];
-static pid_t pids[MAX_SHARERS];
-static int nr_pids, nr_sleepers, nr_pages, fd;
+static pid_t pids[MAX_PROCESSES];
+static int nr_pids, nr_maps, nr_sleepers, nr_pages, fd;
 
 /* The sum of the numbers behind @key, at the start of a line; -1 for none. */
 static long sum_of(const char *path, const char *key)
@@ -157,11 +160,22 @@ static void print_counts(const struct counts *sum)
 	       sum->switches);
 }
 
-static void map(void)
+static void map(int nr)
 {
-	if (mmap(where, pud_size(), PROT_READ | PROT_WRITE,
-		 MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) != where)
+	char *addr = where + nr * pud_size();
+
+	if (mmap(addr, pud_size(), PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) != addr)
 		_exit(1);
+}
+
+/* Page @page through each mapping, to have the table in all of them. */
+static void touch(int page)
+{
+	int i;
+
+	for (i = 0; i < nr_maps; i++)
+		touch_pages(where + i * pud_size() + page * pmd_size(), 1);
 }
 
 static __noreturn void write_main(int nr)
@@ -182,7 +196,7 @@ static __noreturn void sleep_main(void)
 
 	for (;;) {
 		round = wait_for_change(&shared->round, round);
-		touch_pages(where + shared->page * pmd_size(), 1);
+		touch(shared->page);
 		if (__atomic_add_fetch(&shared->touched, 1, __ATOMIC_ACQ_REL) ==
 		    (unsigned int)nr_sleepers)
 			set_and_wake(&shared->over, round);
@@ -192,6 +206,7 @@ static __noreturn void sleep_main(void)
 static __noreturn void sharer_main(int nr, int nr_hot, pid_t parent)
 {
 	unsigned long mask = 1ul << nodes[0];
+	int i;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
@@ -205,9 +220,12 @@ static __noreturn void sharer_main(int nr, int nr_hot, pid_t parent)
 	/* The first one allocates all pages. */
 	if (!nr && set_mempolicy(MPOL_BIND, &mask, sizeof(mask) * 8))
 		_exit(1);
-	map();
-	if (touch_pages(where, nr_pages) >= nr_pages && nr)
-		__atomic_fetch_add(&shared->apart, 1, __ATOMIC_RELAXED);
+	for (i = 0; i < nr_maps; i++) {
+		map(i);
+		if (touch_pages(where + i * pud_size(), nr_pages) >= nr_pages &&
+		    (nr || i))
+			__atomic_fetch_add(&shared->apart, 1, __ATOMIC_RELAXED);
+	}
 	__atomic_fetch_add(&shared->ready, 1, __ATOMIC_RELEASE);
 	if (nr < nr_hot)
 		write_main(nr);
@@ -243,6 +261,8 @@ static bool start(int nr, int nr_hot, int pages)
 {
 	pid_t parent = getpid();
 
+	nr_maps = nr > MAX_PROCESSES ? nr / MAX_PROCESSES : 1;
+	nr /= nr_maps;
 	nr_pages = pages;
 	nr_sleepers = nr - nr_hot;
 	memset(shared, 0, sizeof(*shared));
@@ -313,11 +333,11 @@ static void measure_calls(const char *state)
 	}
 	faulted = faults() - faulted;
 	ksft_print_msg("bench: what=call state=%s sharers=%d calls=%d", state,
-		       nr_pids, calls);
+		       nr_pids * nr_maps, calls);
 	printf(" moved=%d us=%lu", moved, us);
 	print_counts(&sum);
 	printf(" faults=%ld\n", faulted);
-	ksft_test_result_pass("call_%s_%d\n", state, nr_pids);
+	ksft_test_result_pass("call_%s_%d\n", state, nr_pids * nr_maps);
 }
 
 static void measure_forks(void)
@@ -330,7 +350,7 @@ static void measure_forks(void)
 	for (i = 0; i < FORKS; i++) {
 		pid = fork();
 		if (!pid) {
-			map();
+			map(0);
 			touch_pages(where, 1);
 			_exit(0);
 		}
@@ -340,10 +360,10 @@ static void measure_forks(void)
 	began = cycles_clock() - began;
 	add_since(&sum, &before);
 	ksft_print_msg("bench: what=fork sharers=%d children=%d us=%lu",
-		       nr_pids, FORKS, began / 1000);
+		       nr_pids * nr_maps, FORKS, began / 1000);
 	print_counts(&sum);
 	printf("\n");
-	ksft_test_result_pass("fork_%d\n", nr_pids);
+	ksft_test_result_pass("fork_%d\n", nr_pids * nr_maps);
 }
 
 /* The block that can go offline and has most pages; returns how many. */
@@ -442,7 +462,7 @@ static void prepare(void)
 		if (pool_fill(nodes[i], NR_PAGES + SPARE) < NR_PAGES + SPARE)
 			ksft_exit_skip("needs %d huge pages a node\n",
 				       NR_PAGES + SPARE);
-	where = reserve_puds(1);
+	where = reserve_puds(MAX_MAPS);
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (!where || shared == MAP_FAILED)

@@ -7,7 +7,7 @@ from typing import Any
 
 from lab import scheme
 from lab.judge.summary import Summary, special
-from lab.tell import record, tables
+from lab.tell import plot, record, tables
 from lab.tell.tables import Row
 from lab.words import wrap
 
@@ -85,6 +85,8 @@ def bench(told: dict[str, Any]) -> str:
                   record.stale_bench(told),
                   [*told["variants"].items(),
                    ("Boots", f"{told['rounds']} of each kernel, in turn")])
+    if drawn := [plot.draw(one["title"], one["lines"], "sharers") for one in told.get("plots", ())]:
+        lines += ["", ".. raw:: html", "", "    <p>", *(f"    {one}" for one in drawn), "    </p>"]
     for one in told["tables"]:
         lines += ["", *wrap(f"{one['title']}."), "",
                   *table(tuple(one["head"]), [tuple(row) for row in one["rows"]])]

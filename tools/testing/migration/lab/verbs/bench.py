@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """What it costs to migrate a huge page of a shared PMD table, on each form of a queue.
 
-The forms are queue/<base>/series and those beside it, such as series.flush; where there is only
-one, it stands beside the kernel as released.  All are built from one source and booted in turn, A B
+The forms are queue/<base>/series and those beside it, such as series.flush; the kernel as released
+stands beside them.  All are built from one source and booted in turn, A B
 A B, so that what the machine does meanwhile is spread over all.  In each guest
 lab/guest/hugetlb_pmd_bench.c measures and prints sums.  Here they are divided, and told as the
 median of all boots, with the least and the most.
@@ -66,6 +66,10 @@ def _counts(per: str) -> tuple[Column, ...]:
 
 
 _MORE = (Column("faults", "faults", "moved"), Column("switches", "switches", "moved"))
+# What is drawn as well.
+PLOTTED = (Column("calls that moved the page, %", "moved", "calls", 0.01),
+           Column("interrupts (CAL) for each page moved", "cal", "moved"),
+           Column("faults of all for each page moved", "faults", "moved"))
 TABLES = {
     "call": Table("A page is moved: calls that moved it, time of a call; the rest for each page "
                   "moved", (
@@ -121,19 +125,17 @@ def measures(boot: Boot) -> dict[Key, Figures]:
 
 
 def variants(source: Source) -> tuple[Variant, ...]:
-    """The kernels to compare: each form of the queue, and if that is one, the release before it."""
+    """The kernels to compare: the release, and each form of the queue."""
     forms = [path.name for path in sorted((variant.QUEUE / source.base.name).glob("series*"))
              if re.fullmatch(r"series(\.\w+)?", path.name)]
     if not forms:
         raise LabError(f"there is no queue/{source.base.name}: nothing to compare")
-    made = []
+    made = [variant.make("released", "as it is", "")]
     for form in forms:
         patches = variant.series(source.base.name, form)
         made.append(variant.make(form, f"queue/{source.base.name}/{form} "
                                        f"({plural(len(patches), 'patches')})",
                                  variant.queue_diff(source, patches)))
-    if len(made) == 1:
-        made.insert(0, variant.make("released", "as it is", ""))
     return tuple(made)
 
 
@@ -176,23 +178,29 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> dict[str, Any]:
         "compiler": made[0].identity["compiler"], "started": started.isoformat(),
         "rounds": wanted.boots, "variants": {one.name: one.how for one in ones},
         "provenance": dataclasses.asdict(origin), "measurements": measurements,
-        "tables": tables(measurements)}
+        "tables": tables(measurements), "plots": plots(measurements)}
     replace(wanted.out / "bench.json", json.dumps(report, indent=1) + "\n")
     return report
 
 
 def cell(column: Column, boots: list[Figures]) -> str:
     """Median, and where boots differ the least and the most of them; "-" where there is nothing."""
-    values = []
-    for figures in boots:
-        value, per = figures[column.name], figures[column.per] if column.per else 1
-        if value is not None and per:
-            values.append(value / per / column.unit)
+    values = of_boots(column, boots)
     if not values:
         return "-"
     low, middle, high = (_number(value) for value in (min(values), statistics.median(values),
                                                       max(values)))
     return middle if low == high else f"{middle} ({low}..{high})"
+
+
+def of_boots(column: Column, boots: list[Figures]) -> list[float]:
+    """What the column says of each boot that counted it."""
+    values = []
+    for figures in boots:
+        value, per = figures[column.name], figures[column.per] if column.per else 1
+        if value is not None and per:
+            values.append(value / per / column.unit)
+    return values
 
 
 def _number(value: float) -> str:
@@ -210,6 +218,24 @@ def tables(measurements: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if rows:
             made.append({"title": one.title, "rows": rows, "head": [
                 "sharers", "kernel", *(column.title for column in one.columns)]})
+    return made
+
+
+def plots(measurements: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is drawn: how the figures of PLOTTED grow with those who share, on each kernel."""
+    made: list[dict[str, Any]] = []
+    rows = [row for row in measurements if row["what"] == "call"]
+    for state in dict.fromkeys(row["state"] for row in rows):
+        for column in PLOTTED:
+            lines: dict[str, list[tuple[int, float]]] = {}
+            for row in rows:
+                for name, boots in row["boots"].items():
+                    values = of_boots(column, boots) if row["state"] == state else []
+                    if values:
+                        lines.setdefault(name, []).append((row["sharers"],
+                                                           statistics.median(values)))
+            if any(len(points) > 1 for points in lines.values()):
+                made.append({"title": f"{column.title}, {state}", "lines": lines})
     return made
 
 
