@@ -27,6 +27,15 @@
 #define MAX_ROOMS	1024
 /* Address space may be short: an arm64 kernel has 512 PUDs, or less. */
 #define MIN_ROOMS	16
+/*
+ * QEMU's TCG gives few entries to the TLB of a CPU that uses few. If an arm64 CPU
+ * flushes a page, it does so on all CPUs, and QEMU empties each TLB that has 128
+ * entries or less, whatever is in it. A writer then meets the migration entry,
+ * and loses nothing.
+ */
+#define TLB_PIECES	256
+#define TLB_PIECE	4096
+#define TLB_TURNS	3
 
 bool writers_reserve(struct writers *w, int nr)
 {
@@ -143,6 +152,26 @@ static bool map_anew(const struct writers *w, struct writer *me)
 	}
 }
 
+/*
+ * Have a TLB of 256 entries or more: touch more pages than it has room for, and
+ * flush one of them. If that empties it, it has twice the entries from then on.
+ */
+static void widen_tlb(void)
+{
+	static char pieces[TLB_PIECES * TLB_PIECE];
+	size_t size = getpagesize();
+	char *page = pieces + size - (uintptr_t)pieces % size;
+	int turn, i;
+
+	for (turn = 0; turn < TLB_TURNS; turn++) {
+		if (turn)
+			madvise(page, size, MADV_DONTNEED);
+		for (i = 0; i < TLB_PIECES; i++)
+			__atomic_load_n(&pieces[i * TLB_PIECE],
+					__ATOMIC_RELAXED);
+	}
+}
+
 static __noreturn void writer_main(const struct writers *w, struct writer *me)
 {
 	bool mapped = !w->mem->map;
@@ -157,6 +186,7 @@ again:
 			mapped = mapped || map_anew(w, me);
 			if (!mapped)
 				break;
+			widen_tlb();
 			cmd = write_pages(w, me, cmd);
 			goto again;
 		case UNMAP:
