@@ -21,7 +21,6 @@ import dataclasses
 import re
 import shlex
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lab import base as bases, decide, defect as defects
@@ -31,7 +30,7 @@ from lab.binary.image import Image
 from lab.defect import Defect
 from lab.errors import LabError
 from lab.finding import BINARY, BOTH, NOT_AFFECTED, PROTECTED, UNKNOWN, VULNERABLE, Finding
-from lab.kernel import kconfig, spatch, variant
+from lab.kernel import kconfig, matches, spatch, variant
 from lab.kernel.source import kernel_version
 from lab.paths import shown
 from lab.tell import audited
@@ -47,24 +46,36 @@ def audit(tree: Path, arch: Arch | None = None) -> tuple[str, list[Finding]]:
     where it is no kernel tree, or where coccinelle is not installed.
     """
     version = kernel_version(tree)
-    known = [defects.load(name) for name in defects.names()]
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        found = list(pool.map(lambda one: look(tree, version, one, arch),
-                              [one for one in known if one.audit]))
-    return version, found
+    known = [one for one in map(defects.load, defects.names()) if one.audit]
+    return version, _looked(tree, version, known, arch)
 
 
 def look(tree: Path, version: str, defect: Defect, arch: Arch | None = None) -> Finding:
     """What the source of kernel `version` in `tree` says about `defect`."""
+    return _looked(tree, version, [defect], arch)[0]
+
+
+def _looked(tree: Path, version: str, known: Sequence[Defect], arch: Arch | None
+            ) -> list[Finding]:
+    wanted = []
+    for one in known:
+        assert one.audit is not None
+        wanted.append(matches.Wanted(one.audit.rule, tuple(
+            name for name in one.audit.files if (tree / name).is_file())))
+    found = iter(matches.find(tree, [one for one in wanted if one.files]))
+    return [_judged(tree, version, defect, one.files, next(found) if one.files else [], arch)
+            for defect, one in zip(known, wanted)]
+
+
+def _judged(tree: Path, version: str, defect: Defect, files: Sequence[str],
+            said: list[str] | spatch.Failed, arch: Arch | None) -> Finding:
+    """What the lines that the rules of `defect` printed of `files` say about it."""
     rules = defect.audit
     assert rules is not None
-    files = [name for name in rules.files if (tree / name).is_file()]
     if not files:
         return _unknown(defect, f"none of {' '.join(rules.files)} is there")
-    try:
-        said = spatch.find(rules.rule, tree, files)
-    except spatch.Failed as err:
-        return _unknown(defect, f"coccinelle {err.did}")
+    if isinstance(said, spatch.Failed):
+        return _unknown(defect, f"coccinelle {said.did}")
     found: dict[str, dict[str, list[str]]] = {
         "EXISTS": {}, "SEEN": {}, "NEEDS": {}, "HAS": {}}
     foreign = False
