@@ -87,6 +87,7 @@ def test_names_of_pieces() -> None:
     ("f calls none of *th*", "call other; ret", False),
     ("f calls none of g", "jmp 0f; .byte 6; 0: ret", True),     # what is no code is not run
     ("f calls none of g", ".byte 6; ret", False),
+    ("f calls none of g", "int3; ret", False),                  # a probe hides what was there
     ("f calls nothing", "xor %eax, %eax; ret", True),
     ("f calls nothing", "jmp *%rax", False),
     ("f calls nothing", "call *%rax; ret", False),
@@ -405,3 +406,78 @@ def test_which_images_are_meant(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(LabError, match="has no kernel image"):
         audit.images(str(tmp_path / "empty"))
+
+
+def test_of_a_function_in_pieces_nobody_knows_what_its_callers_have() -> None:
+    """The rest of it was inlined into them: there it may do what is said to be missing."""
+    text = "fn f.part.0; call h; ret\nfn e; call g; call f.part.0; ret"
+    assert seen(text, "f calls h")
+    assert not seen(text, "f calls none of g")
+    assert not seen(text, "f calls nothing")
+
+
+def test_what_counts_is_not_what_sets_a_flag() -> None:
+    """The count of who shares a PMD table is as far into its struct as the flags of an mmu_gather
+    are into theirs."""
+    text = "fn flush; testb $8, 0x21(%rdi); ret\nfn f; "
+    assert not seen(text + "lock decl 0x20(%rdi); ret", "f sets what flush tests")
+    assert seen(text + "lock decl 0x20(%rdi); orb $8, 0x21(%rsi); ret", "f sets what flush tests")
+
+
+def test_nobody_else_calls_it() -> None:
+    """One of the callers that a rule knows may be inlined into one that it does not know."""
+    form = "only f|e calls g"
+    assert seen("fn f; call g; ret", form)
+    assert seen("fn f; call g; ret\nfn e.cold; jmp g", form)
+    assert not seen("fn f; call g; ret\nfn x; call g; ret", form)
+    assert not seen("fn f; call g; ret\nfn x; je g; ret", form)
+    assert not seen("fn f; ret", form)
+    assert not seen("fn f; call g; ret\nfn x; lea g(%rip), %rax; ret", form)
+
+
+def test_a_mark_that_a_call_passes_over() -> None:
+    """Four bytes after a name is that function only if it begins with such a mark."""
+    assert seen("fn m; endbr64; nop; ret\nfn f; call m + 4; ret", "f calls m")
+    assert not seen("fn m; xor %eax, %eax; ret; nop; ret\nfn f; call m + 4; ret", "f calls m")
+
+
+def test_what_may_be_inlined_anywhere_may_count_and_read_anything() -> None:
+    text = ("fn count; lock incl 0x20(%rdx); ret\nfn put; lock decl 0x34(%rdi); ret\n"
+            "fn f; mov 0x20(%rax), %eax; orb $8, 0x21(%rdi); and $0x18000, %eax; ret\n"
+            "fn flush; testb $8, 0x21(%rdi); ret")
+    for form in ("f reads what count counts", "count counts other than put",
+                 "f sets what flush tests", "f uses 0x18000"):
+        assert seen(text, form), form
+        assert not seen(text, form, "CONFIG_LTO_CLANG_FULL=y\n"), form
+
+
+def test_a_kernel_of_clang_that_does_not_say_how_it_was_made() -> None:
+    """It may be one that was optimized as a whole: the full form of that renames nothing."""
+    image = dataclasses.replace(
+        assembled(KERNEL + "fn f; call h; ret"),
+        banner="Linux version 6.1.0 (a@b) (Debian clang version 14.0.6, LLD 14.0.6) #1 SMP")
+    form = "f calls none of g"
+    assert not rules.fits(form, Code(image)).true
+    told = dataclasses.replace(image, config="CONFIG_CC_IS_CLANG=y\nCONFIG_LTO_NONE=y\n")
+    assert rules.fits(form, Code(told)).true
+    linked = dataclasses.replace(image, banner=image.banner.replace("LLD", "GNU ld"))
+    assert rules.fits(form, Code(linked)).true
+
+
+def test_what_an_instruction_changes_without_naming_it() -> None:
+    like = "fn like; lea 0x30(%rax), %rdi; call down_write; ret\n"
+    for change in ("rep stosq", "xchg %rax, %rdi"):
+        text = like + f"fn f; lea 0x30(%rbx), %rdi; {change}; call down_write; ret"
+        assert not seen(text, "f calls down_write@like"), change
+
+
+def test_names_that_do_not_fit_the_code() -> None:
+    """Those of another build: calls lead to what has no name."""
+    calls = "; ".join(["call g", "call h", "call other", "call down_write"] * 8)
+    image = assembled(KERNEL + f"fn handle_mm_fault_2; ret\nfn f; {calls}; ret")
+    Code(image).check()
+    shifted = dataclasses.replace(image, symbols=tuple(
+        dataclasses.replace(one, address=one.address + 16 * (one.name in ("g", "h", "other")) + 5)
+        if one.name != "f" else one for one in image.symbols), symbols_from="System.map")
+    with pytest.raises(LabError, match="System.map do not fit its code"):
+        Code(shifted).check()

@@ -67,6 +67,13 @@ def test_addresses_that_are_not_sorted() -> None:
     assert kallsyms.read(bytes(64) + kernels.kallsyms(symbols, "6.4"), kernels.RODATA) is None
 
 
+def test_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = bytes(64) + kernels.kallsyms(kernels.names(), "6.4")
+    assert kallsyms.read(table, kernels.RODATA)
+    monkeypatch.setattr(kallsyms, "_SECONDS", -1)
+    assert kallsyms.read(table, kernels.RODATA) is None
+
+
 def test_tables_without_end_are_given_up() -> None:
     decoy = kernels.kallsyms(kernels.names(), "6.4")[:-8192]
     assert kallsyms.read(decoy * 40, kernels.RODATA) is None

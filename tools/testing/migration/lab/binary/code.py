@@ -27,6 +27,7 @@ from lab.errors import LabError
 # What a compiler adds to the name of a function, or of a piece of it.
 _SUFFIX = re.compile(r"(?:\.(?:isra|constprop|part|cold|unlikely|llvm|cfi|lto_priv)(?:\.\d+)*)+$")
 _PIECE = re.compile(r"\.(?:part|cold|unlikely)\b")
+_UNLIKELY = re.compile(r"\.(?:cold|unlikely)\b")
 # After a call to one of these nothing is run.
 _NEVER_RETURN = frozenset((
     "panic", "nmi_panic", "do_exit", "make_task_dead", "rewind_stack_and_make_dead",
@@ -38,6 +39,10 @@ _INDIRECT = ("__x86_indirect_", "its_indirect_", "__llvm_retpoline_")
 _ASIDE = 512
 # A function of mm/ that is larger than this is none: its end was not found.
 _LARGEST = 256 << 10
+# So many functions are looked at to see if the names fit the code, if they call as much as that.
+_SAMPLE, _ENOUGH = 64, 20
+# What leads to another place in x86 code, before the distance: call, jmp, jcc, lea.
+_LEADS = re.compile(rb"[\xe8\xe9]|\x0f[\x80-\x8f]|\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]")
 
 
 @dataclass(frozen=True)
@@ -147,12 +152,18 @@ class _Set:
     first: frozenset[str]           # registers of the first argument
     decode: Callable[[int, int, str, str], Instruction]
     padding: frozenset[str]
+    marks: frozenset[bytes]         # where an indirect jump may come in
 
 
 _HEX = re.compile(r"#?(0x[0-9a-f]+|\d+)")
 _MEMORY = re.compile(r"\[(\w+)(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
 
 
+# These write to more than their first operand.
+_CHANGES_MORE = frozenset((
+    "xchg", "xadd", "cmpxchg", "cmpxchg8b", "cmpxchg16b", "mul", "div", "idiv", "cpuid", "rdtsc",
+    "rdmsr", "syscall", "movsb", "movsw", "movsd", "movsq", "stosb", "stosw", "stosd", "stosq",
+    "lodsb", "lodsd", "lodsq", "ldp", "ldpsw", "swp", "cas"))
 _LOADED = re.compile(r"\[([a-z]\w*)[^]]*\]$")
 
 
@@ -198,10 +209,15 @@ def _arm64(address: int, size: int, name: str, operands: str) -> Instruction:
 _SETS = {
     "x86_64": _Set("CS_ARCH_X86", "CS_MODE_64",
                    frozenset(("rdi", "edi")), _x86,
-                   frozenset(("int3", "nop", "ud2"))),
+                   frozenset(("int3", "nop", "ud2")),
+                   # endbr64, and what the kernel puts there where no jump may come in.
+                   frozenset((b"\xf3\x0f\x1e\xfa", b"\x66\x0f\x1f\x00", b"\x0f\x1f\x40\xd6"))),
     "arm64": _Set("CS_ARCH_ARM64", "CS_MODE_ARM",
                   frozenset(("x0", "w0")), _arm64,
-                  frozenset(("nop", "udf"))),
+                  frozenset(("nop", "udf")),
+                  # bti c, bti jc, paciasp
+                  frozenset((b"\x5f\x24\x03\xd5", b"\xdf\x24\x03\xd5",
+                             b"\x3f\x23\x03\xd5"))),
 }
 
 
@@ -271,6 +287,10 @@ class Code:
         if any(name.startswith("CONFIG_LTO") and name != "CONFIG_LTO_NONE" and value == "y"
                for name, value in self.config.items()):
             return True
+        # clang's full form of it, as opposed to the thin one, leaves no trace in the names.
+        if not self.config and "clang version" in self.image.banner and \
+                "LLD" in self.image.banner:
+            return True
         return any(".llvm." in one.name or ".lto_priv" in one.name for one in self.image.symbols)
 
     @cached_property
@@ -317,9 +337,63 @@ class Code:
             symbols = self._symbols.get(name, [])
             starts = sorted({one.address for one in symbols if not _PIECE.search(one.name)})
             pieces = {one.address for one in symbols} - set(starts)
-            # Of a function that is there only in pieces, the callers have the rest.
-            self._known[name] = [self._read(name, start, pieces) for start in starts or pieces]
+            # Of a function that is there only in pieces, the callers have the rest.  What is
+            # unlikely in a piece is a piece of that.
+            first = starts or sorted({one.address for one in symbols
+                                      if not _UNLIKELY.search(one.name)}) or sorted(pieces)
+            found = [self._read(name, start, pieces - {start}) for start in first]
+            self._known[name] = found if starts else [
+                dataclasses.replace(one, whole=False) for one in found]
         return self._known[name]
+
+    def check(self) -> None:
+        """LabError where the names are not those of this code.
+
+        What the functions call has a name then only by chance.  A System.map of another build of
+        the same version may have the banner at the right place.
+        """
+        starts = [one for one in self._addresses if self._bytes(one, 1)]
+        named = total = 0
+        for start in starts[::max(1, len(starts) // _SAMPLE)]:
+            for one in self._sweep(start):
+                if one.calls and one.target is not None:
+                    total += 1
+                    named += self._called(one.target) is not None
+        if total >= _ENOUGH and named * 10 < total * 9:
+            raise LabError(f"{self.image.path}: the names of {self.image.symbols_from} do not fit "
+                           f"its code ({total - named} of {total} calls lead to what has no "
+                           "name): name the System.map or the vmlinux of this very build with "
+                           "SYMBOLS=")
+
+    def callers(self, names: Iterable[str]) -> set[str] | None:
+        """The functions that call one of `names`, jump to it or take its address.
+
+        None where that cannot be told, as of something that calls one and has no name.
+        """
+        if self.image.arch != "x86_64":
+            return None
+        targets = {address for name in names for address in self.address(name)}
+        targets |= {address + 4 for address in targets if self._marked(address)}
+        found: set[str] = set()
+        for begin, _end, data in self._executable:
+            places = [begin + match.end() for match in _LEADS.finditer(data)
+                      if begin + match.end() + 4 + int.from_bytes(
+                          data[match.end():match.end() + 4], "little", signed=True) in targets]
+            # As a number, which is extended by its sign.
+            places += [begin + match.start() for target in targets if target >> 31 == (1 << 33) - 1
+                       for match in re.finditer(
+                           re.escape((target & 0xffffffff).to_bytes(4, "little")), data)]
+            # A short jump, of the one before or behind it.
+            places += [at for target in targets for at in range(target - 129, target + 127)
+                       if begin <= at and at + 2 <= begin + len(data)
+                       and (data[at - begin] == 0xeb or data[at - begin] >> 4 == 7)
+                       and at + 2 + (data[at + 1 - begin] ^ 128) - 128 == target]
+            for place in places:
+                index = bisect.bisect_right(self._addresses, place) - 1
+                if index < 0 or self._addresses[index] < begin:
+                    return None
+                found |= self._names_at[self._addresses[index]]
+        return found
 
     def _bytes(self, start: int, size: int) -> bytes:
         index = bisect.bisect_right(self._executable, (start, 1 << 65, b"")) - 1
@@ -394,7 +468,9 @@ class Code:
         if hidden:
             more = _reach(code, _heads(code, hidden), calls, into)
             hidden = {address for address in more if address not in reached}
-        if any(code[address].text.startswith(".byte") for address in reached):
+        # A probe of a kernel that runs hides what was there.
+        if any(code[address].text.startswith(".byte") or code[address].name == "int3"
+               for address in reached):
             whole = False
         function = Function(name, (start,), code, calls, frozenset(reached), frozenset(hidden),
                             whole, into)
@@ -419,10 +495,12 @@ class Code:
 
     def _called(self, target: int) -> frozenset[str] | None:
         """The names of what is called.  A call may pass over the mark where jumps may come in."""
-        for address in (target, target - 4):
-            if names := self._names_at.get(address):
-                return names
-        return None
+        if names := self._names_at.get(target):
+            return names
+        return self._names_at.get(target - 4) if self._marked(target - 4) else None
+
+    def _marked(self, address: int) -> bool:
+        return self._bytes(address, 4) in self._set.marks
 
     def _first_arguments(self, function: Function) -> dict[int, int]:
         """The displacement of the first argument of calls, as far as a look along the code says."""
@@ -455,6 +533,9 @@ class Code:
 
 def _track(one: Instruction, known: dict[str, int]) -> None:
     """Note what an instruction makes of the register that it writes to."""
+    if one.text.startswith("rep") or one.name in _CHANGES_MORE:
+        known.clear()
+        return
     parts = [part.strip() for part in one.operands.split(",")]
     if not parts or not re.fullmatch(r"[a-z]\w*", parts[0]):
         return

@@ -30,6 +30,7 @@ that reads an image without either.
 
 import re
 import struct
+import time
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ from lab.binary.image import Symbol
 
 # Two dozen tables in one file are not an image but an attempt to keep the reader busy.
 _TRIES = 24
+# Of a processor: a kernel takes one or two.
+_SECONDS = 15
 # Beyond any kernel: Debian's have up to 250,000 symbols.
 _MOST = 1 << 22
 _DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
@@ -76,10 +79,11 @@ class _Names:
 
 def read(data: bytes, address: int) -> Table | None:
     """The table in `data`, which the kernel has at `address`; None where there is none."""
+    deadline = time.thread_time() + _SECONDS
     for number, tokens in enumerate(_tokens(data)):
         if number == _TRIES:
             break
-        for names in _names(data, tokens):
+        for names in _names(data, tokens, deadline):
             if table := _table(data, address, tokens, names):
                 return table
     return None
@@ -131,12 +135,14 @@ def _indexed(data: bytes, digits: int, end: int, index_at: int) -> _Tokens | Non
 # ---- names ---------------------------------------------------------------------------------
 
 
-def _names(data: bytes, tokens: _Tokens) -> Iterator[_Names]:
+def _names(data: bytes, tokens: _Tokens, deadline: float) -> Iterator[_Names]:
     """The names whose markers are before the tokens."""
     # The markers end there, or (6.2 and 6.3) 3 bytes a symbol before.
     for reach in (1 << 16, 1 << 22):
         for width in (4, 8):
             for start, markers in _markers(data, max(0, tokens.start - reach), tokens.start, width):
+                if time.thread_time() > deadline:
+                    return
                 if found := _named(data, start, markers, tokens.texts):
                     yield found
 

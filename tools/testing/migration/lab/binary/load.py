@@ -45,7 +45,7 @@ def load(path: Path, symbols: Path | None = None) -> Image:
     if version and version.split()[0] != banner.split()[2]:
         raise LabError(f"{what} says it is {version.split()[0]}, but the kernel in it is "
                        f"{banner.split()[2]}: it is damaged, or glued together")
-    return Image(what, arch, banner, build_id, sections, names, source, text.config(sections))
+    return Image(what, arch, banner, build_id, sections, names, source, text.config(sections, names))
 
 
 def _content(path: Path) -> bytes:

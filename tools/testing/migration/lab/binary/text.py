@@ -38,8 +38,19 @@ def banner_at(sections: Sequence[Section], symbols: Sequence[Symbol]) -> str:
     return ""
 
 
-def config(sections: Sequence[Section]) -> str | None:
-    """The config that CONFIG_IKCONFIG puts into a kernel."""
+def config(sections: Sequence[Section], symbols: Sequence[Symbol] = ()) -> str | None:
+    """The config that CONFIG_IKCONFIG puts into a kernel.
+
+    Another kernel may be in its initramfs.  So it is where kernel_config_data says, or else the
+    only one that there is.
+    """
+    mine = {one.address for one in symbols if one.name == "kernel_config_data"}
+    every = list(_configs(sections))
+    found = {text for address, text in every if not mine or address in mine}
+    return found.pop() if len(found) == 1 else None
+
+
+def _configs(sections: Sequence[Section]) -> Iterator[tuple[int, str]]:
     for one in sections:
         at = one.data.find(_CONFIG)
         while at >= 0:
@@ -49,9 +60,8 @@ def config(sections: Sequence[Section]) -> str | None:
             except zlib.error:
                 text = b""
             if b"CONFIG_" in text:
-                return text.decode("utf-8", "replace")
+                yield one.address + at + 8, text.decode("utf-8", "replace")
             at = one.data.find(_CONFIG, at + 1)
-    return None
 
 
 def build_ids(data: bytes) -> Iterator[str]:

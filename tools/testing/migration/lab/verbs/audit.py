@@ -169,6 +169,7 @@ def of_image(kernel: Image) -> Audited:
     LabError where its code cannot be read.
     """
     read = code.Code(kernel)
+    read.check()
     release = kernel.release
     found = [binary(read, release, one) for one in map(defects.load, defects.names()) if one.audit]
     return Audited(kernel.path, release, found, tree=False,
