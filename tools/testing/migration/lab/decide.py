@@ -39,6 +39,8 @@ def decide(image: Code, defect: Defect) -> Decision:
         for form, why in NO_SHARING:
             if rules.fits(form, image).true:
                 return Decision(NOT_AFFECTED, why)
+    if image.image.missing:
+        return Decision(UNKNOWN, image.image.missing)
     bad = [seen for form in binary.vulnerable
            if (seen := rules.fits(form, image, binary.names)).true]
     good = [seen for form in binary.protected

@@ -126,3 +126,17 @@ def bzimage(payload: bytes, version: str = "6.1.0-9-test (a@b) #1") -> bytes:
 def packed(data: bytes) -> bytes:
     """gzip's form of it."""
     return gzip.compress(data, 1)
+
+
+def unified(*content: bytes) -> bytes:
+    """An EFI program with kernels in it: a boot loader, whose code is another ELF file."""
+    parts = [(b".text", elf(b"not the kernel")), *((b".linux", one) for one in content),
+             (b".initrd", b"x" * 100)]
+    heads, body, at = b"", b"", 0x400
+    for name, data in parts:
+        raw = _padded(data, 512)
+        heads += struct.pack("<8sIIII", name, len(data), 0x10000 + at, len(raw), at) + bytes(16)
+        body, at = body + raw, at + len(raw)
+    head = b"MZ" + bytes(0x3a) + struct.pack("<I", 0x80) + bytes(0x40)
+    head += b"PE\0\0" + struct.pack("<HHIIIHH", 0x8664, len(parts), 0, 0, 0, 16, 0) + bytes(16)
+    return (head + heads).ljust(0x400, b"\0") + body

@@ -119,8 +119,9 @@ def zboot(content: bytes) -> bytes:
 @pytest.mark.parametrize("form", (
     deb, rpm, lambda data: android(data, 0), lambda data: android(data, 4), kernels.packed,
     lambda data: zboot(kernels.packed(data)),
-    lambda data: android(kernels.packed(data) + b"dtb", 2)),
-    ids=("deb", "rpm", "boot.img", "boot.img 4", "gz", "zboot", "gz-dtb"))
+    lambda data: android(kernels.packed(data) + b"dtb", 2),
+    lambda data: kernels.unified(kernels.bzimage(kernels.packed(data)))),
+    ids=("deb", "rpm", "boot.img", "boot.img 4", "gz", "zboot", "gz-dtb", "uki"))
 def test_forms(tmp_path: Path, form: Callable[[bytes], bytes]) -> None:
     assert is_right(loaded(tmp_path, form(VMLINUX)))
     whole = form(VMLINUX)
@@ -201,7 +202,28 @@ def test_a_config(tmp_path: Path) -> None:
     assert image.config == "CONFIG_SMP=y\n"
 
 
+def test_an_efi_program_with_several_kernels(tmp_path: Path) -> None:
+    other = kernels.vmlinux(build_id=b"\x33" * 20)
+    assert "holds 2 kernels" in refused(tmp_path, kernels.unified(VMLINUX, other))
+    assert is_right(loaded(tmp_path, kernels.unified(VMLINUX, VMLINUX)))
+
+
+def test_the_config_of_another_kernel_in_it(tmp_path: Path) -> None:
+    """In an initramfs, which may come first: that one has no NUMA."""
+    other, own = (b"IKCFG_ST" + kernels.packed(text) + b"IKCFG_ED" for text in (
+        b"CONFIG_SMP=y\n", b"CONFIG_SMP=y\nCONFIG_NUMA=y\n"))
+    head = kernels.BANNER.encode() + b"\n\0"
+    names = [("f", kernels.TEXT, "t"), ("kernel_config_data",
+                                        kernels.RODATA + len(head + other) + 8, "r")]
+    image = loaded(tmp_path, kernels.elf(head + other + own, symbols=names))
+    assert image.config == "CONFIG_SMP=y\nCONFIG_NUMA=y\n"
+    # Without the name nobody knows.
+    assert loaded(tmp_path, kernels.elf(head + other + own, symbols=names[:1])).config is None
+
+
 @pytest.mark.parametrize("data,said", (
+    (kernels.unified(), "EFI program without a kernel"),
+    (b"MZ" + bytes(200), "EFI program"),
     (b"", "empty"), (b"\x5a" * 4096, "no kernel image"), (b"\x7fELF\1\1" + bytes(100), "32-bit"),
     (b"\x7fELF\2\2" + bytes(100), "big-endian"), (b"\x7fELF\2\1", "damaged"),
     (kernels.elf(b"x", machine=8), "EM_MIPS"),
@@ -211,7 +233,7 @@ def test_a_config(tmp_path: Path) -> None:
     (kernels.bzimage(kernels.packed(VMLINUX)[:3000]), "damaged"),
     (deb(b"x", "./usr/bin/x"), "without a kernel"),
     (zboot(b"\xa5" * 99), "encrypted"),
-    ), ids=range(13))
+    ), ids=range(15))
 def test_bad_input_is_one_line(tmp_path: Path, data: bytes, said: str) -> None:
     assert said in refused(tmp_path, data)
 

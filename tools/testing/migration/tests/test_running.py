@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
 """The image of the kernel that runs, and no other one."""
 
+import gzip
+import struct
 from pathlib import Path
 
 import kernels
 import pytest
 from conftest import make, refused
 
-from lab import defect
-from lab.binary import running
+from lab import decide, defect
+from lab.binary import code, core, running
 from lab.errors import LabError
-from lab.finding import BINARY, PROTECTED, UNKNOWN, Finding
+from lab.finding import BINARY, NOT_AFFECTED, PROTECTED, UNKNOWN, Finding
 from lab.tell.audited import Audited
 from lab.verbs import audit
 
@@ -96,3 +98,93 @@ def test_the_verb_says_what_it_lacks() -> None:
     else:
         assert '"banner": "Linux version' in done.stdout
     assert "RUNNING=1 finds its image by itself" in refused("audit", "RUNNING=1", "IMAGE=/boot")
+
+
+TEXT = kernels.TEXT
+NAMES = f"""\
+0000000000000000 A fixed_percpu_data
+{TEXT:016x} T _stext
+{TEXT + 0x10:016x} T handle_mm_fault
+{TEXT + 0x20:016x} t huge_pmd_share
+{TEXT + 0x30:016x} t hugetlb_fault
+{TEXT + 0x100:016x} T _etext
+{TEXT + 0x800000:016x} D __start___jump_table
+{TEXT + 0x800010:016x} D __stop___jump_table
+ffffffffc0000000 t handle_mm_fault\t[other]
+"""
+CONFIG = "CONFIG_SMP=y\nCONFIG_ARCH_WANT_HUGE_PMD_SHARE=y\n"
+
+
+def memory(parts: list[tuple[int, bytes]]) -> bytes:
+    """A core file of memory, as /proc/kcore is."""
+    at = 64 + 56 * (len(parts) + 1)
+    heads = struct.pack("<IIQQQQQQ", 4, 0, 64, 0, 0, 0, 0, 0)
+    for address, data in parts:
+        heads += struct.pack("<IIQQQQQQ", 1, 7, at, address, 0, len(data), len(data), 4096)
+        at += len(data)
+    return b"\x7fELF\2\1\1" + bytes(9) + struct.pack(
+        "<HHIQQQIHHHHHH", 4, 62, 1, 0, 64, 0, 0, 64, 56, len(parts) + 1, 0, 0, 0) \
+        + heads + b"".join(data for _address, data in parts)
+
+
+@pytest.fixture
+def live(root: Path) -> Path:
+    (root / "proc/kallsyms").write_text(NAMES)
+    (root / "proc/kcore").write_bytes(memory([
+        (0xffff888000000000, b"x" * 64), (TEXT - 0x20, b"\xcc" * 0x20 + b"\x90" * 0x300),
+        (TEXT + 0x800000, b"\1" * 32)]))
+    (root / "proc/config.gz").write_bytes(gzip.compress(CONFIG.encode()))
+    return root
+
+
+def test_what_runs_is_read_out_of_memory(live: Path) -> None:
+    image = running.image(live)
+    assert image.path.endswith("proc/kcore") and image.banner == kernels.BANNER
+    assert (image.build_id, image.config, image.missing) == ("11" * 20, CONFIG, "")
+    text, table = image.sections
+    assert (text.address, text.data, text.executable) == (TEXT, b"\x90" * 0x100, True)
+    assert (table.data, table.executable) == (b"\1" * 16, False)
+    # What a module calls so is none of the kernel.
+    assert [one.address for one in image.by_name["handle_mm_fault"]] == [TEXT + 0x10]
+
+
+@pytest.mark.parametrize("data, said", [
+    (None, "no /proc/kcore"), (b"", "no core file"), (b"\x7fELF\2\1" + bytes(90), "not have"),
+    (memory([(TEXT, b"\x90" * 0x80)]), "not have"),
+], ids=("none", "empty", "no memory", "cut short"))
+def test_where_the_code_cannot_be_read_names_and_config_say_something(
+        data: bytes | None, said: str, live: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("capstone")
+    (live / "proc/kcore").unlink()
+    if data is not None:
+        (live / "proc/kcore").write_bytes(data)
+    monkeypatch.setattr(core.os, "uname", lambda: type("", (), {"machine": "x86_64"}))
+    image = running.image(live)
+    assert said in image.missing and "IMAGE=" in image.missing and image.sections == ()
+    found = {name: decide.decide(code.Code(image), defect.load(name)) for name in defect.names()}
+    assert {one.status for one in found.values()} == {NOT_AFFECTED, UNKNOWN}
+    # It has no CONFIG_MIGRATION, and can share PMD tables.
+    assert found["pmd-share-migrate"].status == NOT_AFFECTED
+    assert found["pmd-share-flush"].status == UNKNOWN
+    assert all(said in one.why for one in found.values() if one.status == UNKNOWN)
+
+
+@pytest.mark.parametrize("names, said", [
+    (NAMES, "be root"), ("", "not there"), (None, "not there"),
+])
+def test_names_that_are_hidden(names: str | None, said: str, live: Path) -> None:
+    (live / "proc/kallsyms").unlink()
+    if names is not None:
+        (live / "proc/kallsyms").write_text("".join(
+            "0" * 16 + line[16:] + "\n" for line in names.splitlines()))
+    with pytest.raises(LabError, match=said) as caught:
+        running.image(live)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_kernel_in_an_efi_program(root: Path) -> None:
+    folder = root / "boot/efi/EFI/Linux"
+    folder.mkdir(parents=True)
+    (folder / "any-name.efi").write_bytes(kernels.unified(kernels.bzimage(kernels.packed(
+        kernels.vmlinux()))))
+    assert running.image(root).path == str(folder / "any-name.efi")

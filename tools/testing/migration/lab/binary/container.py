@@ -43,13 +43,15 @@ def kernel(data: bytes, what: str) -> tuple[bytes, str]:
             data = _android(data, what)
         elif data.startswith(b"MZ") and data[4:8] == b"zimg":
             data = _zboot(data, what)
+        elif data.startswith(b"MZ"):
+            data = _unified(data, what)
         elif how := unpack.method(data):
             data = unpack.whole(data, how, what)
         elif not data:
             raise LabError(f"{what} is empty: fetch it again")
         else:
             raise LabError(f"{what} is no kernel image that is known, or it is encrypted: name a "
-                           "bzImage, Image, vmlinux, .deb, .rpm or boot.img")
+                           "bzImage, Image, vmlinux, .efi, .deb, .rpm or boot.img")
     raise LabError(f"{what} is packed more than {_DEPTH} times: that is no kernel")
 
 
@@ -85,6 +87,41 @@ def _zboot(data: bytes, what: str) -> bytes:
         raise LabError(f"{what} is an EFI image whose kernel is compressed in an unknown way "
                        f"({said!r}), or encrypted")
     return unpack.whole(packed, how, what)
+
+
+def linux_parts(data: bytes) -> list[tuple[int, int]] | None:
+    """Where kernels are in an EFI program, begin and size; None where it is none.
+
+    A unified kernel image is a boot loader that has its kernel in a section of its own.
+    """
+    if not data.startswith(b"MZ") or len(data) < 64:
+        return None
+    at, = struct.unpack_from("<I", data, 0x3c)
+    if data[at:at + 4] != b"PE\0\0" or at + 24 > len(data):
+        return None
+    count, = struct.unpack_from("<H", data, at + 6)
+    options, = struct.unpack_from("<H", data, at + 20)
+    found = []
+    for head in range(at + 24 + options, at + 24 + options + 40 * count, 40):
+        if head + 40 > len(data):
+            return None
+        if data[head:head + 8].rstrip(b"\0") == b".linux":
+            size, _address, raw, begin = struct.unpack_from("<IIII", data, head + 8)
+            found.append((begin, min(size, raw) if size else raw))
+    return found
+
+
+def _unified(data: bytes, what: str) -> bytes:
+    parts = linux_parts(data)
+    if parts is None:
+        raise _cut(what, "EFI program")
+    if not parts:
+        raise LabError(f"{what} is an EFI program without a kernel in it: name a kernel image")
+    kernels = {_part(data, begin, size, what, "EFI program") for begin, size in parts}
+    if len(kernels) > 1:
+        raise LabError(f"{what} holds {len(kernels)} kernels: take one out with objcopy, and name "
+                       "it")
+    return kernels.pop()
 
 
 def _android(data: bytes, what: str) -> bytes:

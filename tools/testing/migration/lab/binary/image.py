@@ -45,6 +45,7 @@ class Image:
     symbols: tuple[Symbol, ...]     # sorted by address
     symbols_from: str               # "kallsyms", "System.map", "symbol table", ...
     config: str | None              # the text of IKCONFIG
+    missing: str = ""               # why there is no code, where only names are known
 
     @property
     def release(self) -> str:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Finds the image of the kernel that runs, and what livepatch has put in place of its functions.
+"""Finds the kernel that runs, and what livepatch has put in place of its functions.
 
 A file in /boot is that kernel only if its build id is the running one's (or its banner is, where
-one of the two has no build id): after an update /boot has a newer one under the same name.
+one of the two has no build id): after an update /boot has a newer one under the same name.  Where
+no file is, it is read out of memory, which takes root.
 """
 
 import os
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.binary import elf
+from lab.binary import core, elf
 from lab.binary.image import Image
 from lab.binary.load import load
 from lab.errors import LabError
@@ -51,9 +52,9 @@ def running(root: Path = Path("/")) -> Running:
 
 
 def image(root: Path = Path("/")) -> Image:
-    """The image that was booted.
+    """The image that was booted, or what is in memory.
 
-    LabError where no file is of the kernel that runs: it says what each of those looked at is.
+    LabError where neither can be read: it says what each of the files looked at is.
     """
     now = running(root)
     others = []
@@ -68,8 +69,12 @@ def image(root: Path = Path("/")) -> Image:
         else:
             return one
     said = "; ".join(others) if others else "no file of it is in /boot or /lib/modules"
-    raise LabError(f"no image of the kernel that runs ({now.banner.split()[2]}) was found: {said}; "
-                   "name it with IMAGE=")
+    why = f"no image of the kernel that runs ({now.banner.split()[2]}) was found: {said}; " \
+          "name it with IMAGE="
+    try:
+        return core.read(root, now.banner, now.build_id, why)
+    except LabError as err:
+        raise LabError(f"{why}; and {err}") from err
 
 
 def differs(one: Image, now: Running) -> str:
@@ -98,9 +103,12 @@ def _candidates(root: Path, release: str) -> Iterator[Path]:
               f"boot/kernel-{release}", f"lib/modules/{release}/vmlinuz",
               f"usr/lib/modules/{release}/vmlinuz", f"lib/modules/{release}/build/vmlinux",
               f"usr/lib/debug/boot/vmlinux-{release}", "boot/vmlinuz", "boot/bzImage", "boot/Image"]
+    # A kernel in an EFI program may have any name.
+    paths = [root / name for name in names]
+    paths += sorted(path for folder in ("efi", "boot/efi", "boot")
+                    for path in (root / folder).glob("EFI/Linux/*.efi"))
     seen = set()
-    for name in names:
-        path = root / name
+    for path in paths:
         real = os.path.realpath(path)
         if path.is_file() and real not in seen:
             seen.add(real)

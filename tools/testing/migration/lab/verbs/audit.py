@@ -25,7 +25,7 @@ from pathlib import Path
 
 from lab import base as bases, decide, defect as defects
 from lab.arch import Arch
-from lab.binary import code, load, running
+from lab.binary import code, container, load, running
 from lab.binary.image import Image
 from lab.defect import Defect
 from lab.errors import LabError
@@ -114,7 +114,7 @@ def _judged(tree: Path, version: str, defect: Defect, files: Sequence[str],
 
 
 # What images in a folder are called, in /boot and in the lab's cache.
-_IMAGES = ("vmlinu[xz]*", "Image*", "bzImage*", "kernel*", "*/image")
+_IMAGES = ("vmlinu[xz]*", "Image*", "bzImage*", "kernel*", "*/image", "*.efi")
 # A kernel in /boot that is kept for rescue is one as well; what comes with it is none.
 _NO_IMAGES = re.compile(r"\.(?:hmac|sig|efi\.extra\.d|txt|map|old\.sig)$")
 
@@ -154,6 +154,8 @@ def images(named: str) -> list[Path]:
             continue
         inside = sorted({one for pattern in _IMAGES for one in path.glob(pattern)
                          if one.is_file() and not _NO_IMAGES.search(one.name)
+                         # Most EFI programs are none.
+                         and (one.suffix != ".efi" or _has_kernel(one))
                          # A link to another of them would be told twice.
                          and not (one.is_symlink() and one.resolve().parent == path.resolve())})
         if not inside:
@@ -161,6 +163,14 @@ def images(named: str) -> list[Path]:
                            "vmlinux*, Image* or kernel*; name the file")
         found += inside
     return found
+
+
+def _has_kernel(program: Path) -> bool:
+    try:
+        with program.open("rb") as file:
+            return bool(container.linux_parts(file.read(4096)))
+    except OSError:
+        return False
 
 
 def of_image(kernel: Image) -> Audited:
