@@ -40,7 +40,7 @@ def decide(image: Code, defect: Defect) -> Decision:
             if rules.fits(form, image).true:
                 return Decision(NOT_AFFECTED, why)
     if image.image.missing:
-        return Decision(UNKNOWN, image.image.missing)
+        return Decision(UNKNOWN, "its code cannot be read")
     bad = [seen for form in binary.vulnerable
            if (seen := rules.fits(form, image, binary.names)).true]
     good = [seen for form in binary.protected

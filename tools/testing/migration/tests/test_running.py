@@ -13,6 +13,7 @@ from lab import decide, defect
 from lab.binary import code, core, running
 from lab.errors import LabError
 from lab.finding import BINARY, NOT_AFFECTED, PROTECTED, UNKNOWN, Finding
+from lab.tell import audited
 from lab.tell.audited import Audited
 from lab.verbs import audit
 
@@ -166,7 +167,11 @@ def test_where_the_code_cannot_be_read_names_and_config_say_something(
     # It has no CONFIG_MIGRATION, and can share PMD tables.
     assert found["pmd-share-migrate"].status == NOT_AFFECTED
     assert found["pmd-share-flush"].status == UNKNOWN
-    assert all(said in one.why for one in found.values() if one.status == UNKNOWN)
+    assert all("cannot be read" in one.why for one in found.values() if one.status == UNKNOWN)
+    # Once for all of them.
+    done = audit.of_image(image)
+    assert audited.summary(done).count(said) == 1 and not done.safe
+    assert said in str(audited.report(done)["missing"])
 
 
 @pytest.mark.parametrize("names, said", [

@@ -46,7 +46,7 @@ def read(root: Path, banner: str, build_id: str, why: str) -> Image:
     try:
         sections = tuple(_memory(root / "proc/kcore", known))
     except LabError as err:
-        missing = f"its code cannot be read: {err}, and {why}"
+        missing = f"Its code cannot be read: {err}, and {why}"
     return Image(str(root / ("proc/kallsyms" if missing else "proc/kcore")),
                  _ARCHS.get(os.uname().machine, os.uname().machine), banner, build_id, sections,
                  tuple(symbols), "/proc/kallsyms", _config(root), missing)

@@ -46,6 +46,8 @@ def summary(one: Audited) -> str:
     if one.error:
         return f"{one.path}\n\n{one.error}"
     lines = [f"Linux {one.version}", ""]
+    if why := one.also.get("missing"):
+        lines += [why, ""]
     # A column that would say the same in each row is none.
     column = any(found.source != SOURCE for found in one.findings)
     for found in one.findings:

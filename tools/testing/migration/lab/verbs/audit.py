@@ -184,7 +184,8 @@ def of_image(kernel: Image) -> Audited:
     found = [binary(read, release, one) for one in map(defects.load, defects.names()) if one.audit]
     return Audited(kernel.path, release, found, tree=False,
                    also={"banner": kernel.banner, "build_id": kernel.build_id,
-                         "symbols": kernel.symbols_from})
+                         "symbols": kernel.symbols_from,
+                         **({"missing": kernel.missing} if kernel.missing else {})})
 
 
 def of_running() -> Audited:
