@@ -113,6 +113,10 @@ def test_names_of_pieces() -> None:
     ("f refers to g", "lea h(%rip), %rax; ret", False),
     ("f uses 0x18000", "and $0x18000, %eax; ret", True),
     ("f uses 0xffffffffc0000000", "and $-0x40000000, %rax; ret", True),
+    ("f looks only at 0|8", "cmp 8(%rdi), %rsi; mov (%rdi), %rax; push 16(%rsp); ret", True),
+    ("f looks only at 0|8", "cmp 8(%rdi), %rsi; mov 16(%rdi), %rax; ret", False),
+    ("f looks only at 0|8", "mov 8(%rdi,%rsi), %rax; ret", False),
+    ("f looks only at 0|8", "mov -8(%rdi), %rax; ret", False),
     ("f uses none of 0x18000", "and $0x8000, %eax; ret", True),
     ("f uses none of 0x18000", "and $0x18000, %eax; ret", False),
     ("f runs straight on", "test %eax, %eax; je 1f; nop; 1: ret", True),
@@ -481,3 +485,27 @@ def test_names_that_do_not_fit_the_code() -> None:
         if one.name != "f" else one for one in image.symbols), symbols_from="System.map")
     with pytest.raises(LabError, match="System.map do not fit its code"):
         Code(shifted).check()
+
+
+def test_a_lock_whose_allocation_may_fail() -> None:
+    """pmd-share-no-lock, as compilers write it: a piece of the function, and a jump for a tail."""
+    text = KERNEL + """
+fn hugetlb_vma_trylock_write; ret
+fn hugetlb_fault; call g; ret
+fn huge_pmd_share; call g; ret
+fn kmalloc_trace; ret
+fn hugetlb_unshare_pmds; ret
+fn hugetlb_vma_lock_alloc.part.0; mov $GFP, %esi; call kmalloc_trace; ret
+fn hugetlb_split; test $0x3fffffff, %esi; je 1f; cmp (%rdi), %rsi; jb 1f; cmp %rdx, 8(%rdi); jae 2f
+1: ret; 2: ASKS; jmp hugetlb_unshare_pmds
+fn __split_vma; call hugetlb_split; ret
+"""
+
+    def say(gfp: str, asks: str = "nop") -> str:
+        image = assembled(text.replace("GFP", gfp).replace("ASKS", asks))
+        return decide.decide(Code(image), defects.load("pmd-share-no-lock")).status
+    assert say("0xcc0") == VULNERABLE
+    assert say("0x8cc0") == PROTECTED
+    # It may be who is split that is looked at.
+    assert say("0xcc0", "testb $0x80, 32(%rdi); je 1b") == UNKNOWN
+    assert say("0xdc0") == UNKNOWN

@@ -26,6 +26,7 @@ that it was inlined into: name that last.
     F refers to G           it takes the address of G
     F uses N                a number that is an operand of an instruction
     F uses none of N        and all of it could be read; "a|b" as above
+    F looks only at N       of structs, it loads and stores at no other offsets: "0|8"
     F counts what G counts  both add to or subtract from an int, by a locked instruction, at the
                             same offset of some struct
     F counts other than G   both do so, and at no common offset
@@ -60,6 +61,8 @@ _LOCKED = re.compile(rf"lock (?:inc|dec|add|sub|xadd) dword ptr \[[a-z]\w*{_AT}"
 # Of some struct: not of the stack, and not of a variable.
 _LOADS = re.compile(rf"dword ptr \[(?!rsp|rbp|rip)[a-z]\w*{_AT}")
 _MEMORY = re.compile(rf"(byte|word|dword) ptr \[(?!rsp|rbp|rip)[a-z]\w*{_AT}")
+_ANYWHERE = re.compile(r"\[(?!rsp|rbp|rip)[a-z]\w*(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
+_OWN = re.compile(r"\[(?:rsp|rbp|rip)\b[^]]*\]|gs:\[[^]]*\]")
 _WIDTHS = {"byte": 1, "word": 2, "dword": 4}
 _NUMBER = re.compile(r"(?<![\w])(-?)(0x[0-9a-f]+|\d+)(?![\w])")
 
@@ -352,6 +355,24 @@ def _uses_none(image: Code, f: str, n: str) -> Seen:
     return _own(image, f, look)
 
 
+def _looks_only(image: Code, f: str, n: str) -> Seen:
+    offsets = {int(text, 0) for text in _split(n)}
+
+    def look(one: Function) -> Seen:
+        for part in one.code.values():
+            if part.name in ("lea", "nop"):
+                continue
+            rest = _OWN.sub("", part.operands)
+            for match in _ANYWHERE.finditer(rest):
+                if int(match[2] or "0", 0) * (-1 if match[1] == "-" else 1) not in offsets:
+                    return NOT_SEEN
+            if "[" in _ANYWHERE.sub("", rest):
+                return NOT_SEEN
+        return Seen(True, (f"{one.name} looks at no other offset than {n}",)) \
+            if one.whole and image.image.arch == "x86_64" else NOT_SEEN
+    return _own(image, f, look)
+
+
 def _counted(one: Function) -> set[int]:
     """The offsets at which a function counts."""
     return {int(match[1] or "0", 0) for part in one.code.values()
@@ -513,6 +534,7 @@ _FORMS: tuple[tuple[str, Callable[..., Seen]], ...] = (
     (rf"{_F} refers to {_G}", _refers),
     (rf"{_F} uses none of {_N}", _uses_none),
     (rf"{_F} uses {_N}", _uses),
+    (rf"{_F} looks only at {_N}", _looks_only),
     (rf"{_F} counts what {_G} counts", _counts_what),
     (rf"{_F} counts other than {_G}", _counts_other),
     (rf"{_F} counts before {_H}", _counts_before),
