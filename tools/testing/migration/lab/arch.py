@@ -40,6 +40,11 @@ class Arch:
     firmware_package: str = ""
     # Whether the machine takes DIMMs: the nodes have that memory from the start where not.
     dimms: bool = True
+    # The release of Debian that has it, where that of this machine may not yet.
+    suite: str = ""
+    # The first kernel that has there what configs/base.config asks for, and what those before lack.
+    since: str = ""
+    before: str = ""
     # What a defect may ask of the CPU, as QEMU says it.
     cpu_features: tuple[str, ...] = ()
 
@@ -87,6 +92,21 @@ _ROWS = {
              dimms=False,
              drop=("X86_64_ACPI_NUMA", "X86_MCE", "UNWINDER_FRAME_POINTER", "HYPERVISOR_GUEST",
                    "KVM_GUEST", "KERNEL_GZIP", "PROCESSOR_SELECT")),
+        # No kernel has soft offlining there. Addresses have 48 bits: with 57 each walk has one level
+        # more. The machine is described by a device tree, so ACPI has no part in it.
+        Arch(name="riscv64", machine_name="riscv64", debian="riscv64", kernel_arch="riscv",
+             triplet="riscv64-linux-gnu",
+             target="Image", image="arch/riscv/boot/Image",
+             qemu="qemu-system-riscv64", qemu_package="qemu-system-misc",
+             machine=("-machine", "virt"),
+             cpu_tcg="rv64", cpu_kvm="host",
+             console="ttyS0", second_console="ttyS1", third_console="ttyS2", cmdline="no5lvl",
+             line_device="pci-serial",
+             dimms=False, suite="trixie",
+             since="6.11", before="cannot take memory offline",
+             drop=("X86_64_ACPI_NUMA", "X86_MCE", "MEMORY_FAILURE", "HWPOISON_INJECT",
+                   "UNWINDER_FRAME_POINTER", "HYPERVISOR_GUEST", "KVM_GUEST",
+                   "ACPI", "ACPI_HOTPLUG_MEMORY", "PROCESSOR_SELECT")),
     )
 }
 

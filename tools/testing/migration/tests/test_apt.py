@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Source packages from a small Debian archive on disk, with the real apt."""
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from trees import fill
 
-from lab import deps
+from lab import arch, deps
 from lab.base import Base
 from lab.errors import LabError, NoSource
 from lab.kernel import apt
@@ -139,8 +140,9 @@ def refuse_update(_progress: Progress) -> bool:
 # ---- packages of another architecture ------------------------------------------------------
 
 
-def unpacked(package: str = PACKAGE, architecture: str = "riscv64") -> Path:
-    return apt.unpacked(package, architecture, Progress(io.StringIO()))
+def unpacked(package: str = PACKAGE, architecture: str = "riscv64", suite: str = "") -> Path:
+    row = dataclasses.replace(arch.load("arm64"), debian=architecture, suite=suite)
+    return apt.unpacked(package, row, Progress(io.StringIO()))
 
 
 def test_a_package_of_another_architecture_is_unpacked_once(
@@ -169,6 +171,15 @@ def test_a_package_that_the_architecture_does_not_have(archive: Archive) -> None
     archive.publish("bookworm", ["5.10.218-1"], architecture="riscv64")
     with pytest.raises(NoSource, match="bookworm has no package nothing for riscv64"):
         unpacked("nothing")
+
+
+def test_an_architecture_that_came_with_a_later_release(archive: Archive) -> None:
+    archive.publish("bookworm", ["5.10.300-1"])
+    archive.publish("trixie", ["5.10.218-1"], architecture="riscv64")
+    with pytest.raises(NoSource, match="bookworm could not be read|bookworm has no package"):
+        unpacked()
+    files = unpacked(suite="trixie")
+    assert (files / f"usr/src/{PACKAGE}.tar.xz").read_text() == "source 5.10.218-1"
 
 
 def test_another_architecture_on_what_is_no_debian(archive: Archive) -> None:

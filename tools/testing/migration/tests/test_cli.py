@@ -43,7 +43,7 @@ def test_list_names_defects_and_bases() -> None:
     (("DEFECT=pmd-share-gup",), "no selftest shows pmd-share-gup, so it cannot be proved"),
     (("BASE=3.0",), "no base 3.0"),
     (("BASE=4.14",), "KERNEL=/path/to/linux"),
-    (("ARCH=z80",), "no architecture z80: the lab knows arm64, x86_64"),
+    (("ARCH=z80",), "no architecture z80: the lab knows arm64, riscv64, x86_64"),
     (("BOOTS=0",), "BOOTS=0: a whole number"),
     (("BOOTS=many",), "BOOTS=many: a whole number"),
     (("ACCEL=hvf",), "ACCEL=hvf: one of kvm, tcg"),

@@ -58,8 +58,8 @@ def test_the_programs_of_another_architecture_are_those_of_its_packages(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
     asked = []
 
-    def unpacked(package: str, architecture: str, _progress: Progress) -> Path:
-        asked.append((package, architecture))
+    def unpacked(package: str, row: arch.Arch, _progress: Progress) -> Path:
+        asked.append((package, row.debian))
         files = tmp_path / "files" / package
         (files / folder).mkdir(parents=True, exist_ok=True)
         for name in ("busybox", "bash-static"):

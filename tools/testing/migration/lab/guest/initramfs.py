@@ -44,7 +44,7 @@ def _static(arch: Arch, name: str, package: str, progress: Progress) -> Path:
     """A static program for the guest: this machine's own, or that of Debian for `arch`."""
     if not arch.native:
         # Where programs are changed with Debian 13.
-        files = apt.unpacked(package, arch.debian, progress)
+        files = apt.unpacked(package, arch, progress)
         return next(path for path in (files / "usr/bin" / name, files / "bin" / name)
                     if path.exists())
     found = shutil.which(name)

@@ -43,6 +43,8 @@ _FLAT = (SELFTESTS, SELFTESTS / "x86")
 _FILES = (Path("mm/gup_test.h"), Path("scripts/subarch.include"))
 # A user may have built the selftests in the tree: what came of that is left out.
 _SOURCE = re.compile(r"(?!local_config\.).*\.(c|h|sh|mk|S|pl|py)|Makefile|config|settings")
+# What such a libnuma may ask for, by the names that the C library here has.
+_NAMES = Path(__file__).with_name("libnuma.ld")
 # A harness without it prints the skip of a fixture in another way (before 6.10).
 _NEEDED = "FIXTURE_TEARDOWN_PARENT"
 
@@ -207,6 +209,8 @@ def _wanted(tree: Path) -> Iterator[Path]:
 def _key(stage: Path, arch: Arch, tests: tuple[str, ...]) -> str:
     """A hash of all that decides what is built."""
     key = hashlib.sha256(f"{arch.name} {' '.join(tests)}".encode())
+    if arch.suite:
+        key.update(_NAMES.read_bytes())
     for path in sorted(stage.rglob("*")):
         if path.is_file():
             key.update(f"{path.relative_to(stage)}\0".encode() + path.read_bytes())
@@ -225,7 +229,7 @@ def _numa(arch: Arch, progress: Progress) -> str:
     """What the compiler of another architecture has to be told to find libnuma."""
     if arch.native:
         return ""
-    files = apt.unpacked("libnuma-dev", arch.debian, progress) / "usr"
+    files = apt.unpacked("libnuma-dev", arch, progress) / "usr"
     return f" -I{files / 'include'} -L{files / 'lib' / arch.triplet}"
 
 
@@ -235,6 +239,8 @@ def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...]
                        if path.suffix == ".c" and path.stem not in tests)
     programs = [str(out / name) for name in tests]
     top = folder.parents[len(FOLDER.parts) - 1]
+    # Where libnuma may be of a newer Debian than the C library.
+    libraries = f"-lnuma {_NAMES if arch.suite else ''} -lpthread"
     log = new_log("selftests")
     command = [
         "make", "-C", str(folder), f"OUTPUT={out}", f"-j{os.cpu_count() or 1}",
@@ -246,7 +252,7 @@ def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...]
         # names is missing, lib.mk's rule does not apply, and make has "nothing to be done".
         "LOCAL_HDRS=",
         # The second is what lib.mk of newer trees adds by itself.
-        f"EXTRA_CFLAGS=-static -I{folder.parent}", "LDLIBS=-lnuma -lpthread",
+        f"EXTRA_CFLAGS=-static -I{folder.parent}", f"LDLIBS={libraries}",
         # What a line in the folder's Makefile does in a patched tree.
         f"--eval={' '.join(programs)}: {helpers}", *programs,
     ]

@@ -21,6 +21,7 @@ from functools import cmp_to_key
 from pathlib import Path
 
 from lab import deps
+from lab.arch import Arch
 from lab.base import Base
 from lab.errors import LabError, NoSource
 from lab.paths import cache_dir, disk_full, is_full, locked, need_space
@@ -109,12 +110,13 @@ def _refresh(base: Base, progress: Progress) -> bool:
     return True
 
 
-def unpacked(package: str, architecture: str, progress: Progress) -> Path:
-    """The folder that holds the files of a binary package of another architecture, as dpkg says
-    it: from the cache, or downloaded and unpacked now.
+def unpacked(package: str, arch: Arch, progress: Progress) -> Path:
+    """The folder that holds the files of a binary package of another architecture: from the cache,
+    or downloaded and unpacked now.
 
     NoSource where there is no such package, and where this machine is no Debian.
     """
+    architecture = arch.debian
     home = cache_dir() / "foreign" / architecture
     dest = home / package
     with locked(home / "lock", lambda: progress.note("another run gets packages: waiting")):
@@ -124,6 +126,7 @@ def unpacked(package: str, architecture: str, progress: Progress) -> Path:
         if not release:
             raise NoSource(f"this is no Debian, so Debian's {package} of {architecture} cannot be "
                            "had here")
+        release = arch.suite or release
         options = _private(Base(f"{release}-{architecture}", suites=(release,)), progress,
                            architecture)
         version = _candidate(package, options)

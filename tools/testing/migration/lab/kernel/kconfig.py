@@ -98,14 +98,16 @@ def symbols(tree: Path, arch: Arch) -> set[str]:
     return found
 
 
-def missing(asked: Request, config: str, sharing: str) -> list[str]:
-    """What is not in a .config (its text) as it was asked for, derived options among it.
+def missing(asked: Request, config: str, sharing: str, arch: Arch) -> list[str]:
+    """What is not in a .config (its text) as it was asked for, derived options among it, less those
+    that `arch` does not have.
 
     `sharing` is the option that says whether PMD tables are shared, or "".  Each is "CONFIG_X=y", with
     what it is in its place where it has another value.
     """
     have = fragment.parse(config, ".config")
-    wanted = {**{name: "y" for name in (*_DERIVED, sharing) if name}, **asked.options}
+    derived = [name for name in (*_DERIVED, sharing) if name and name not in arch.drop]
+    wanted = {**{name: "y" for name in derived}, **asked.options}
     return [f"CONFIG_{name}={value}" + (f" (is {have[name]})" if have.get(name, "n") != "n"
                                         else "")
             for name, value in wanted.items() if have.get(name, "n") != value]
@@ -216,6 +218,9 @@ def make(source: Source, obj: Path, asked: Request, arch: Arch, log: Path) -> No
     Where obj already has the .config that the same options made, nothing is done.  What make
     says is added to `log`.  LabError names all options that did not stick, in one line.
     """
+    if arch.since and _numbers(source.version) < _numbers(arch.since):
+        raise LabError(f"{source.version} is too old for {arch.name}: before {arch.since} a kernel "
+                       f"{arch.before} there; take a later BASE= or KERNEL=")
     fragment, stamp, config = obj / "lab.config", obj / "lab.config.stamp", obj / ".config"
     obj.mkdir(parents=True, exist_ok=True)
     if stamp.exists() and stamp.read_text(encoding="utf-8") == _stamp(source, asked, config):
@@ -229,11 +234,17 @@ def make(source: Source, obj: Path, asked: Request, arch: Arch, log: Path) -> No
     _run(["sh", str(merge), "-m", "-O", str(obj), str(config), str(fragment)], obj, log)
     _run([*command, "olddefconfig"], obj, log)
     text = config.read_text(encoding="utf-8")
-    if lost := missing(asked, text, sharing_option(source.tree, arch)):
+    if lost := missing(asked, text, sharing_option(source.tree, arch), arch):
         raise LabError(f"{plural(len(lost), 'options')} did not stick in the "
                        f"configuration of {source.version}: {', '.join(lost)} (a base that has "
                        f"no such option says so in bases/{source.base.name}.toml)", str(log))
     stamp.write_text(_stamp(source, asked, config), encoding="utf-8")
+
+
+def _numbers(version: str) -> list[int]:
+    """The numbers that a version begins with."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return [int(number) for number in found[0].split(".")] if found else []
 
 
 def _stamp(source: Source, asked: Request, config: Path) -> str:
