@@ -5,7 +5,8 @@
  * that it touches and that lies whole inside a VMA with VM_MAYSHARE.
  *
  *	adjust_range_main			every case, PUD_SHIFT of 2
- *	adjust_range_main SEED COUNT		random cases, any PUD_SHIFT
+ *	adjust_range_main SEED COUNT BITS	random cases, any PUD_SHIFT, in an
+ *						address space of so many bits
  *
  * With -DANYWHERE also for ranges that are not inside the VMA, with -DNOT_AT_END
  * not for those at the end of the address space, where a loop in steps of a PUD
@@ -125,6 +126,9 @@ static unsigned long random_number(void)
 	return state;
 }
 
+/* Where the address space ends; of one of 64 bits, the last page is no use. */
+static unsigned long top;
+
 static unsigned long below(unsigned long limit)
 {
 	return random_number() % limit;
@@ -135,13 +139,19 @@ static unsigned long near(unsigned long address)
 {
 	unsigned long wobble = below(3) ? (below(PUD_SIZE) & ~4095UL) : 0;
 
-	return address + wobble < address ? -4096UL : address + wobble;
+	if (address + wobble < address || address + wobble > top)
+		return top;
+	return address + wobble;
 }
 
 static void try_random(void)
 {
-	unsigned long first = below(-1UL >> PUD_SHIFT) << PUD_SHIFT;
-	unsigned long puds = 1 + below(40), i, address[4];
+	/* The last PUD of 64 bits is not counted, as it is not whole. */
+	unsigned long all = top >> PUD_SHIFT, i, address[4];
+	unsigned long first = below(all) << PUD_SHIFT;
+	unsigned long puds = 1 + below(all < 40 ? all : 40);
+	/* With the end of the last, unless that is beyond 64 bits. */
+	unsigned long borders = puds + (top != -4096UL);
 	struct vm_area_struct vma;
 
 #ifdef NOT_AT_END
@@ -149,11 +159,13 @@ static void try_random(void)
 #else
 	/* One in four at the very end of the address space. */
 	if (!below(4))
-		first = -(puds << PUD_SHIFT);
+		first = top - (top & (PUD_SIZE - 1) ? -4096UL : 0) -
+			(puds << PUD_SHIFT);
 #endif
 	/* Four sorted addresses; the middle two are the range. */
 	for (i = 0; i < 4; i++) {
-		unsigned long new = near(first + (below(puds) << PUD_SHIFT)), j;
+		unsigned long new = near(first +
+				(below(borders) << PUD_SHIFT)), j;
 
 		for (j = i; j && address[j - 1] > new; j--)
 			address[j] = address[j - 1];
@@ -178,8 +190,9 @@ int main(int argc, char **argv)
 {
 	unsigned long count;
 
-	if (argc > 2) {
+	if (argc > 3) {
 		setenv("SEED", argv[1], 1);
+		top = argv[3][0] == '6' ? -4096UL : 1UL << atoi(argv[3]);
 		for (count = strtoul(argv[2], NULL, 0); count; count--)
 			try_random();
 	} else {
