@@ -130,6 +130,18 @@ def test_the_compilers_error(place: Path) -> None:
     assert kept(place) == []
 
 
+def test_a_libnuma_that_is_newer_than_the_c_library(tmp_path: Path) -> None:
+    """What it calls by the names of C23 is there, in an older library or not."""
+    program = tmp_path / "program"
+    (tmp_path / "program.c").write_text(
+        "extern unsigned long __isoc23_strtoul(const char *s, char **end, int base);\n"
+        "int main(int argc, char **argv)\n"
+        "{ return argc != 2 || __isoc23_strtoul(argv[1], 0, 0) != 66; }\n")
+    subprocess.run(["gcc", "-static", "-o", program, f"{program}.c", selftest._NAMES], check=True)
+    assert [subprocess.run([program, number], check=False).returncode
+            for number in ("0x42", "67")] == [0, 1]
+
+
 def test_what_a_user_built_there_is_left_out(place: Path) -> None:
     tree = place / "debian/tree"
     before = build()[0].programs["one"]
