@@ -28,6 +28,13 @@
  *		not, something else may have been flushed. So what is reported is
  *		wrong for certain, but not all that is wrong is reported.
  *
+ * behind	Where an mm has been flushed, each CPU that runs it now has flushed
+ *		its TLB for it since. x86 keeps how far each CPU has got. What a CPU
+ *		says of itself is right only between two switches of its mm, so a
+ *		CPU that seems to be behind is asked once more, by an interrupt. A
+ *		CPU in lazy TLB mode, or with another mm, flushes before it uses
+ *		this one again. As with mms, some other flush hides a missing one.
+ *
  * What is not looked at is counted, in debugfs.
  *
  * Locks. The folio is locked, so nobody maps it: a fault locks it first, and
@@ -51,6 +58,11 @@
  * A zap that runs at the same time has cleared its entry but has flushed nothing
  * yet. It has a reference on the folio until after the flush, and migration fails
  * because of that. "busy" counts these folios, and mms that are being flushed.
+ *
+ * "no_cpus" counts the folios of which not all CPUs could be looked at. These are
+ * those whose flush is put off (TTU_BATCH_FLUSH), and all of them where a
+ * hypervisor flushes for this kernel. Nor is a CPU looked at that INVLPGB flushes.
+ * Neither of the two tells a CPU that it was flushed.
  */
 #include <linux/debugfs.h>
 #include <linux/gfp.h>
@@ -63,6 +75,9 @@
 #include <linux/mutex.h>
 #include <linux/pgtable.h>
 #include <linux/rmap.h>
+#include <linux/smp.h>
+
+#include <asm/tlbflush.h>
 
 #include "internal.h"
 #include "debug_vm_unmapped.h"
@@ -73,19 +88,22 @@ enum unmapped_counter {
 	UNMAPPED_LOOKS,		/* walks to find an entry */
 	UNMAPPED_VMAS,		/* that these came by */
 	UNMAPPED_FLUSHES,	/* folios of which flushes were compared */
+	UNMAPPED_CPUS,		/* CPUs of which they were, for these folios */
 	UNMAPPED_MAPPED,	/* wrong: entries found */
 	UNMAPPED_UNFLUSHED,	/* wrong: mms not flushed */
+	UNMAPPED_BEHIND,	/* wrong: CPUs not flushed */
 	UNMAPPED_CONTENDED,	/* not looked: a lock was taken */
 	UNMAPPED_NO_RMAP,	/* not looked: nothing says where to */
 	UNMAPPED_NO_ROOM,	/* not looked at flushes: no memory, many mms */
 	UNMAPPED_NO_GEN,	/* not looked at flushes: cannot be known here */
+	UNMAPPED_NO_CPUS,	/* not looked at all CPUs: cannot be known */
 	UNMAPPED_BUSY,		/* not looked at flushes: somebody else's */
 	UNMAPPED_NR,
 };
 
 static const char * const unmapped_names[UNMAPPED_NR] = {
-	"looks", "vmas", "flushes", "mapped", "unflushed", "contended",
-	"no_rmap", "no_room", "no_gen", "busy",
+	"looks", "vmas", "flushes", "cpus", "mapped", "unflushed", "behind",
+	"contended", "no_rmap", "no_room", "no_gen", "no_cpus", "busy",
 };
 
 static atomic_t unmapped_counts[UNMAPPED_NR];
@@ -152,8 +170,10 @@ static void unmapped_note_one(struct folio *folio, struct vm_area_struct *vma,
 	while (page_vma_mapped_walk(&pvmw)) {
 		if (!entry_accessible(&pvmw))
 			continue;
+		mm.mm = vma->vm_mm;
 		mm.address = address;
 		mm.shared = pmd_table_shared(&pvmw);
+		mm.flushed = false;
 		if (note->nr < PAGE_SIZE / sizeof(mm))
 			note->mms[note->nr++] = mm;
 		else
@@ -194,12 +214,124 @@ static void unmapped_compare_one(struct vm_area_struct *vma,
 	 */
 	smp_rmb();
 	mm_flushes(mm, &id, &gen);
-	if (gen != had->gen)
+	if (gen != had->gen) {
+		had->flushed = true;
 		return;
+	}
 	if (!walk->unflushed++)
 		walk->where_unflushed = (struct unmapped_place) {
 			mm, address, had->shared };
 }
+
+#ifdef CONFIG_X86
+
+/* A CPU and the mm that it has loaded. */
+struct unmapped_cpu {
+	u64 id;			/* of the mm, or 0 */
+	u64 gen;		/* how far the TLB was flushed for it */
+	bool unknown;		/* nobody counts that */
+};
+
+/* May be called for another CPU, and be wrong then. */
+static void read_cpu(int cpu, struct unmapped_cpu *seen)
+{
+	struct tlb_state *state = per_cpu_ptr(&cpu_tlbstate, cpu);
+	u16 asid = READ_ONCE(state->loaded_mm_asid);
+
+	*seen = (struct unmapped_cpu) {};
+	if (READ_ONCE(per_cpu(cpu_tlbstate_shared.is_lazy, cpu)))
+		return;
+	/* One that INVLPGB flushes. */
+	if (asid >= TLB_NR_DYN_ASIDS) {
+		seen->unknown = true;
+		return;
+	}
+	seen->id = READ_ONCE(state->ctxs[asid].ctx_id);
+	seen->gen = READ_ONCE(state->ctxs[asid].tlb_gen);
+}
+
+static void read_this_cpu(void *seen)
+{
+	read_cpu(smp_processor_id(), seen);
+}
+
+/* The mm that a CPU runs, if that was flushed; *behind: but not on this CPU. */
+static struct unmapped_mm *mm_of_cpu(struct unmapped_note *note,
+				     const struct unmapped_cpu *seen,
+				     bool *behind)
+{
+	struct unmapped_mm *found = NULL;
+	unsigned int i;
+
+	/* An mm that has the folio at two addresses is there twice. */
+	for (i = 0; i < note->nr; i++) {
+		struct unmapped_mm *mm = &note->mms[i];
+
+		if (mm->id != seen->id || !mm->flushed)
+			continue;
+		found = mm;
+		*behind = seen->gen <= mm->gen;
+		if (*behind)
+			break;
+	}
+	return found;
+}
+
+/* Do the CPUs tell how far they have flushed? */
+static bool cpus_count(void)
+{
+#ifdef CONFIG_PARAVIRT
+	return pv_ops.mmu.flush_tlb_multi == native_flush_tlb_multi;
+#else
+	return true;
+#endif
+}
+
+/*
+ * After the walk that compared: were all CPUs flushed that run an mm which was?
+ * False where that cannot be known of all.
+ */
+bool unmapped_compare_cpus(struct unmapped_note *note,
+			   struct unmapped_walk *walk)
+{
+	struct unmapped_cpu seen;
+	struct unmapped_mm *mm;
+	bool behind, known = true;
+	int cpu;
+
+	if (!cpus_count())
+		return false;
+	for_each_online_cpu(cpu) {
+		read_cpu(cpu, &seen);
+		known &= !seen.unknown;
+		mm = mm_of_cpu(note, &seen, &behind);
+		if (!mm)
+			continue;
+		walk->cpus++;
+		if (!behind)
+			continue;
+		/* Not in the middle of a switch, or of a flush. */
+		if (smp_call_function_single(cpu, read_this_cpu, &seen, 1))
+			continue;
+		mm = mm_of_cpu(note, &seen, &behind);
+		if (mm && behind && !walk->behind++) {
+			walk->where_behind = (struct unmapped_place) {
+				mm->mm, mm->address, mm->shared };
+			walk->behind_cpu = cpu;
+		}
+	}
+	return known;
+}
+
+#else
+
+bool unmapped_compare_cpus(struct unmapped_note *note,
+			   struct unmapped_walk *walk)
+{
+	return false;
+}
+
+#endif /* CONFIG_X86 */
 
 static bool unmapped_visit(struct folio *folio, struct vm_area_struct *vma,
 			   unsigned long address, void *arg)
@@ -252,17 +384,22 @@ static bool unmapped_has_rmap(struct folio *folio, struct anon_vma *anon_vma)
 }
 
 static void unmapped_report(struct folio *folio, enum unmapped_counter what,
-			    const struct unmapped_place *where)
+			    const struct unmapped_place *where, int cpu)
 {
+	char on[24] = "";
+
 	if (test_and_set_bit(what, &unmapped_told))
 		return;
+	if (what == UNMAPPED_BEHIND)
+		snprintf(on, sizeof(on), " on CPU %d", cpu);
 	dump_page(&folio->page, what == UNMAPPED_MAPPED ?
 		  "vm_unmapped: still mapped" :
 		  "vm_unmapped: not all who mapped it were flushed");
-	WARN(1, "vm_unmapped: folio at pfn %#lx %s: mm %p, address %#lx, PMD table %s\n",
+	WARN(1, "vm_unmapped: folio at pfn %#lx %s%s: mm %p, address %#lx, PMD table %s\n",
 	     folio_pfn(folio),
 	     what == UNMAPPED_MAPPED ? "is still mapped" : "was not flushed",
-	     where->mm, where->address, where->shared ? "shared" : "not shared");
+	     on, where->mm, where->address,
+	     where->shared ? "shared" : "not shared");
 }
 
 static void unmapped_look_at(struct folio *folio, struct unmapped_walk *walk)
@@ -276,7 +413,7 @@ static void unmapped_look_at(struct folio *folio, struct unmapped_walk *walk)
 	unmapped_count(UNMAPPED_VMAS, walk->vmas);
 	unmapped_count(UNMAPPED_MAPPED, walk->mapped);
 	if (walk->mapped)
-		unmapped_report(folio, UNMAPPED_MAPPED, &walk->where_mapped);
+		unmapped_report(folio, UNMAPPED_MAPPED, &walk->where_mapped, 0);
 }
 
 /*
@@ -304,8 +441,26 @@ void unmapped_note(struct folio *folio, struct unmapped_note *note, bool locked)
 	unmapped_count(UNMAPPED_NO_ROOM, note->lost);
 }
 
-/* After that: has it been unmapped, and have they all been flushed? */
-void unmapped_check(struct folio *folio, struct unmapped_note *note)
+static void unmapped_check_cpus(struct folio *folio, struct unmapped_note *note,
+				bool put_off)
+{
+	struct unmapped_walk walk = {};
+
+	if (put_off || !unmapped_compare_cpus(note, &walk))
+		unmapped_count(UNMAPPED_NO_CPUS, 1);
+	unmapped_count(UNMAPPED_CPUS, walk.cpus);
+	unmapped_count(UNMAPPED_BEHIND, walk.behind);
+	if (walk.behind)
+		unmapped_report(folio, UNMAPPED_BEHIND, &walk.where_behind,
+				walk.behind_cpu);
+}
+
+/*
+ * After that: has it been unmapped, and have they all been flushed? @put_off:
+ * flushes may be done later.
+ */
+void unmapped_check(struct folio *folio, struct unmapped_note *note,
+		    bool put_off)
 {
 	struct unmapped_walk walk = { .locked = note->locked };
 	bool busy;
@@ -336,7 +491,8 @@ void unmapped_check(struct folio *folio, struct unmapped_note *note)
 		unmapped_count(UNMAPPED_UNFLUSHED, walk.unflushed);
 		if (walk.unflushed)
 			unmapped_report(folio, UNMAPPED_UNFLUSHED,
-					&walk.where_unflushed);
+					&walk.where_unflushed, 0);
+		unmapped_check_cpus(folio, note, put_off);
 	}
 forget:
 	unmapped_forget(note);

@@ -15,8 +15,10 @@ struct mm_struct;
 struct unmapped_mm {
 	u64 id;			/* of no other mm, ever */
 	u64 gen;		/* how often its TLBs were flushed by then */
+	struct mm_struct *mm;	/* to be printed, it may be gone */
 	unsigned long address;
 	bool shared;		/* through a PMD table that others have too */
+	bool flushed;		/* since then, as a walk has seen */
 };
 
 /* All of them. */
@@ -47,7 +49,10 @@ struct unmapped_walk {
 	unsigned int mapped;		/* of these, have an entry for the folio */
 	unsigned int unflushed;		/* had one, and were not flushed since */
 	unsigned int unknown;		/* had one, and are being flushed now */
-	struct unmapped_place where_mapped, where_unflushed;	/* the first */
+	unsigned int cpus;		/* run such an mm, which was flushed */
+	unsigned int behind;		/* of these, were not flushed */
+	int behind_cpu;			/* the first */
+	struct unmapped_place where_mapped, where_unflushed, where_behind;
 };
 
 DECLARE_STATIC_KEY_FALSE(unmapped_key);
@@ -58,10 +63,13 @@ static inline bool unmapped_armed(void)
 }
 
 void unmapped_note(struct folio *folio, struct unmapped_note *note, bool locked);
-void unmapped_check(struct folio *folio, struct unmapped_note *note);
+void unmapped_check(struct folio *folio, struct unmapped_note *note,
+		    bool put_off);
 void unmapped_forget(struct unmapped_note *note);
 void __unmapped_look(struct folio *folio, struct anon_vma *anon_vma);
 void unmapped_walk(struct folio *folio, struct unmapped_walk *walk);
+bool unmapped_compare_cpus(struct unmapped_note *note,
+			   struct unmapped_walk *walk);
 
 #else /* !CONFIG_DEBUG_VM_UNMAPPED */
 
@@ -79,7 +87,7 @@ static inline void unmapped_note(struct folio *folio,
 }
 
 static inline void unmapped_check(struct folio *folio,
-				  struct unmapped_note *note)
+				  struct unmapped_note *note, bool put_off)
 {
 }
 

@@ -227,6 +227,42 @@ static void does_not_blame_a_flush_that_is_under_way(struct kunit *test)
 	fput(file);
 }
 
+#ifdef CONFIG_X86
+static void knows_a_cpu_that_was_left_out(struct kunit *test)
+{
+	struct unmapped_walk left_out = {}, after = {};
+	unsigned long addr;
+	struct file *file = map_new_file(test, &addr);
+	struct folio *folio = lock_page_at(test, addr);
+	struct unmapped_note note;
+	bool known;
+	int cpu;
+
+	unmapped_note(folio, &note, false);
+	KUNIT_ASSERT_EQ(test, note.nr, 1);
+
+	/* A flush that is counted, and of which nobody tells this CPU. */
+	cpu = get_cpu();
+	inc_mm_tlb_gen(current->mm);
+	note.mms[0].flushed = true;
+	known = unmapped_compare_cpus(&note, &left_out);
+	put_cpu();
+	flush_tlb_mm(current->mm);
+	unmapped_compare_cpus(&note, &after);
+
+	unmapped_forget(&note);
+	unlock_page_at(folio);
+	fput(file);
+	if (!known)
+		kunit_skip(test, "CPUs do not tell how far they have flushed");
+	KUNIT_EXPECT_EQ(test, left_out.cpus, 1);
+	KUNIT_EXPECT_EQ(test, left_out.behind, 1);
+	KUNIT_EXPECT_EQ(test, left_out.behind_cpu, cpu);
+	KUNIT_EXPECT_EQ(test, left_out.where_behind.address, addr);
+	KUNIT_EXPECT_EQ(test, after.behind, 0);
+}
+#endif
+
 static struct kunit_case unmapped_cases[] = {
 	KUNIT_CASE(finds_all_mappings_of_a_file),
 	KUNIT_CASE(finds_no_vma_without_an_entry),
@@ -234,6 +270,9 @@ static struct kunit_case unmapped_cases[] = {
 	KUNIT_CASE(a_migration_entry_is_none),
 	KUNIT_CASE(knows_who_was_flushed),
 	KUNIT_CASE(does_not_blame_a_flush_that_is_under_way),
+#ifdef CONFIG_X86
+	KUNIT_CASE(knows_a_cpu_that_was_left_out),
+#endif
 	{}
 };
 

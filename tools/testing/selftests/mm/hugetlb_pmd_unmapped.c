@@ -5,9 +5,10 @@
  *
  * With CONFIG_DEBUG_VM_UNMAPPED migration looks, before it copies a folio, for
  * page table entries that are left and (on x86) for processes that had one and
- * were not flushed since. It counts what it finds, in debugfs. So this test needs
- * no writers and no luck, as hugetlb_pmd_migrate does: the first migration of a
- * page in a shared PMD table shows whether all sharers are flushed.
+ * were not flushed since, or not on all CPUs that run them. It counts what it
+ * finds, in debugfs. So this test needs no writers and no luck, as
+ * hugetlb_pmd_migrate does: the first migration of a page in a shared PMD table
+ * shows whether all sharers are flushed.
  *
  * One round of the test is
  *
@@ -52,12 +53,14 @@ struct sharer {
 	uint32_t step;		/* to make */
 	uint32_t done;		/* the last that was made */
 	int error;		/* errno of the mapping */
+	bool awake;		/* between steps: its CPU has its memory loaded */
 	char *addr;
 };
 
 /* What the kernel has counted. */
 struct counters {
-	long looks, flushes, mapped, unflushed, no_gen, not_looked;
+	long looks, flushes, cpus, mapped, unflushed, behind;
+	long no_gen, no_cpus, not_looked;
 };
 
 FIXTURE(hugetlb_pmd_unmapped)
@@ -76,10 +79,12 @@ FIXTURE_VARIANT(hugetlb_pmd_unmapped)
 	enum kind kind;
 	int sharers;		/* this process included */
 	int calls;		/* that move the page */
+	bool awake;		/* the others never sleep */
 };
 
 FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, shared_2) { SHARED, 2, 10 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, shared_4) { SHARED, 4, 10 };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, shared_awake) { SHARED, 2, 10, true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, not_shared) { UNALIGNED, 4, 10 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, anon) { ANON, 4, 10 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, shmem) { SHMEM, 4, 10 };
@@ -103,9 +108,12 @@ static struct counters read_counters(void)
 	return (struct counters) {
 		.looks = counter("looks"),
 		.flushes = counter("flushes"),
+		.cpus = counter("cpus"),
 		.mapped = counter("mapped"),
 		.unflushed = counter("unflushed"),
+		.behind = counter("behind"),
 		.no_gen = counter("no_gen"),
+		.no_cpus = counter("no_cpus"),
 		.not_looked = counter("contended") + counter("no_rmap") +
 			      counter("no_room") + counter("busy"),
 	};
@@ -119,6 +127,9 @@ static __noreturn void sharer_main(struct sharer *me, int fd)
 	if (fd >= 0)
 		me->error = map_pud(fd, me->addr);
 	for (;;) {
+		while (me->awake &&
+		       __atomic_load_n(&me->step, __ATOMIC_ACQUIRE) == step)
+			;
 		step = wait_for_change(&me->step, step);
 		if (!me->error)
 			touch_pages(me->addr, 1);
@@ -259,6 +270,7 @@ FIXTURE_SETUP(hugetlb_pmd_unmapped)
 		struct sharer *s = &self->sharers[i];
 		pid_t pid;
 
+		s->awake = variant->awake;
 		s->addr = self->addr;
 		if (self->fd >= 0)
 			s->addr += 2 * (i + 1) * pud_size();
@@ -284,7 +296,8 @@ FIXTURE_TEARDOWN(hugetlb_pmd_unmapped)
 
 TEST_F_TIMEOUT(hugetlb_pmd_unmapped, nothing_found, 120)
 {
-	long calls = 0, moves = 0, bad_moves = 0, first = 0, mapped, unflushed;
+	long calls = 0, moves = 0, bad_moves = 0, first = 0;
+	long mapped, unflushed, behind;
 	struct counters start = read_counters(), before, after;
 	int from, to, status, error = 0;
 
@@ -311,7 +324,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_unmapped, nothing_found, 120)
 		ASSERT_GT(after.looks, before.looks)
 			TH_LOG("migration %ld was not looked at", moves);
 		if (after.mapped == before.mapped &&
-		    after.unflushed == before.unflushed)
+		    after.unflushed == before.unflushed &&
+		    after.behind == before.behind)
 			continue;
 		bad_moves++;
 		if (!first)
@@ -321,13 +335,15 @@ TEST_F_TIMEOUT(hugetlb_pmd_unmapped, nothing_found, 120)
 	after = read_counters();
 	mapped = after.mapped - start.mapped;
 	unflushed = after.unflushed - start.unflushed;
+	behind = after.behind - start.behind;
 	ksft_print_msg("hugetlb_pmd_unmapped: sharers=%d control=%s calls=%ld moves=%ld",
 		       variant->sharers,
 		       variant->kind == SHARED ? "no" : "yes", calls, moves);
-	printf(" bad_moves=%ld first=%ld mapped=%ld unflushed=%ld", bad_moves, first,
-	       mapped, unflushed);
-	printf(" looks=%ld flushes=%ld not_looked=%ld\n",
+	printf(" bad_moves=%ld first=%ld mapped=%ld unflushed=%ld behind=%ld",
+	       bad_moves, first, mapped, unflushed, behind);
+	printf(" looks=%ld flushes=%ld cpus=%ld no_cpus=%ld not_looked=%ld\n",
 	       after.looks - start.looks, after.flushes - start.flushes,
+	       after.cpus - start.cpus, after.no_cpus - start.no_cpus,
 	       after.not_looked - start.not_looked);
 
 	EXPECT_EQ(0, mapped)
@@ -336,6 +352,9 @@ TEST_F_TIMEOUT(hugetlb_pmd_unmapped, nothing_found, 120)
 	EXPECT_EQ(0, unflushed)
 		TH_LOG("%ld times a process was not flushed, first at migration %ld",
 		       unflushed, first);
+	EXPECT_EQ(0, behind)
+		TH_LOG("%ld times a CPU was left out of a flush, first at migration %ld",
+		       behind, first);
 	if (bad_moves)
 		return;
 	if (!moves)
@@ -346,6 +365,10 @@ TEST_F_TIMEOUT(hugetlb_pmd_unmapped, nothing_found, 120)
 		SKIP(return, "inconclusive: this architecture does not count flushes");
 	EXPECT_GE(after.flushes - start.flushes, 1)
 		TH_LOG("no flush was compared");
+	/* The other process has run all the time, on some CPU. */
+	if (variant->awake && after.no_cpus == start.no_cpus)
+		EXPECT_GE(after.cpus - start.cpus, 1)
+			TH_LOG("no CPU was looked at");
 }
 
 TEST_HARNESS_MAIN
