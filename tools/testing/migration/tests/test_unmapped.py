@@ -16,7 +16,7 @@ from lab import arch, defect, options, trial
 from lab.base import load
 from lab.errors import LabError
 from lab.guest import selftest
-from lab.judge import klog, verdict
+from lab.judge import klog, ktap, verdict
 from lab.kernel import build, testseries, unmapped, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
@@ -198,7 +198,7 @@ def test_a_guest_arms_it_and_runs_its_test(witness: bool, tmp_path: Path) -> Non
     assert set(unmapped.selftests("6.12")) < set(selftest.names())
 
 
-@pytest.mark.parametrize("verb", ["prove", "kselftest", "shell"])
+@pytest.mark.parametrize("verb", ["prove", "kselftest", "shell", "mutants", "bench"])
 def test_it_can_be_asked_for(verb: str) -> None:
     assert options.parse([verb, "WITNESS=1"]).witness is True
     assert options.parse([verb]).witness is False
@@ -239,6 +239,21 @@ def test_the_verdict_names_it() -> None:
         left, right = boots(saw)
         word, why = verdict.decide([left], [right], 1, witness=witness)
         assert word == "PROVED" and why.endswith(said), why
+
+
+@pytest.mark.parametrize("witness", [unmapped.SAID, ""])
+def test_a_test_that_counts_nothing_need_not_count_because_of_it(witness: str) -> None:
+    """Beside tests that count what was lost, one only fails, and the kernel's check has spoken."""
+    [left, right] = boots(saw=True)
+    count = "lab: start x\nTAP version 13\n1..2\n# x: migrations=9 lost_migrations={}\n" \
+        "{} 1 a\n{} 2 b\n# Totals: pass:{} fail:{} xfail:0 xpass:0 skip:0 error:0\n" \
+        "lab: exit x {}\nlab: done\n"
+    left = dataclasses.replace(left, transcript=ktap.read(
+        count.format(9, "not ok", "not ok", 0, 2, 1)))
+    right = dataclasses.replace(right, transcript=ktap.read(count.format(0, "ok", "ok", 2, 0, 0)))
+    word, why = verdict.decide([left], [right], 1, witness=witness)
+    # What a defect makes the kernel say is another matter: all that failed showed it.
+    assert word == ("PROVED" if witness else "INCONCLUSIVE"), why
 
 
 def test_it_says_in_how_many_boots() -> None:

@@ -4,6 +4,7 @@
 A verdict other than PROVED never needs an excuse; PROVED needs every piece of evidence to be there.
 """
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -231,6 +232,12 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
                      and counted any; or such a test did so in no fixed boot at all
     8. PROVED        none of these
     """
+    whole = vulnerable
+    if witness:
+        # That the kernel's check saw it does not make a failed test one that counted harm.
+        vulnerable = [dataclasses.replace(boot, symptoms=[
+            one for one in boot.symptoms if not re.search(witness, one.text)])
+            for boot in vulnerable]
     boots = vulnerable + fixed
 
     if bad := [boot for boot in fixed if _regression(boot, harm, counts)]:
@@ -274,12 +281,12 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
         return "PROVED", (
             f"the vulnerable kernel died of it in {_every(wanted)}, before a test could say more; "
             f"the fixed one {harm} in none of {plural(tries[1], counts)}, "
-            f"and {_logs(vulnerable, witness)}")
+            f"and {_logs(whole, witness)}")
     died = f" (and died of it before a test could say so in {untold} of these)" if untold else ""
     return "PROVED", (
         f"the vulnerable kernel {harm} in {lost} of {plural(tries[0], counts)}, in "
         f"{_every(wanted)}{died}; the fixed one in none of {tries[1]}, and "
-        f"{_logs(vulnerable, witness)}")
+        f"{_logs(whole, witness)}")
 
 
 def _logs(vulnerable: list[Boot], witness: str) -> str:
