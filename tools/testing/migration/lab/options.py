@@ -304,16 +304,16 @@ VERBS = (
          "Exit status 0 only if everything was seen that can be.",
          (_but(BOOTS, f"how often each kernel is booted, 1 or more; default: {wanted.MUTANT_BOOTS}. "
                "Example: --boots 1"), MUTANT, RESUME,
-          *(option for option in _WANTED if option not in (DEFECT, TESTS, BOOTS, WITNESS))),
+          *(option for option in _WANTED if option not in (DEFECT, TESTS, BOOTS))),
          ("mutants", "mutants --mutant no-tlb-flush --boots 1", "mutants --resume 1"),
          "each names its own selftests"),
     Verb("bench", "count what it takes to migrate pages of shared tables",
          "With each form of a queue, side by side: calls that moved a page, interrupts, faults, "
-         "times.",
-         (BASE, KERNEL, ARCH, ROUNDS, ACCEL, TIMEOUT, HARNESS, OUT,
+         "times. With --witness 1, what the check of --witness costs instead.",
+         (BASE, KERNEL, ARCH, ROUNDS, ACCEL, WITNESS, TIMEOUT, HARNESS, OUT,
           _output("a file for the tables, as reStructuredText; default: none. "
                   "Example: --output /tmp/6.12.rst")),
-         ("bench --base 6.12 --rounds 3 --output /tmp/6.12.rst",),
+         ("bench --base 6.12 --rounds 3 --output /tmp/6.12.rst", "bench --witness 1"),
          "it boots each form of a queue ROUNDS= times"),
     Verb("model", "try every order of the steps of each locking scheme, with spin",
          "Builds and boots nothing: see model/README. Exit status 0 only if each bug is found in "

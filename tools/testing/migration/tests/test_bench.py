@@ -16,7 +16,7 @@ from lab import arch, provenance
 from lab.errors import LabError
 from lab.judge.klog import Complaint
 from lab.judge.verdict import Boot
-from lab.kernel import variant
+from lab.kernel import unmapped, variant
 from lab.tell import record, rst
 from lab.verbs import bench
 
@@ -165,6 +165,28 @@ def test_which_kernels_are_compared(monkeypatch: pytest.MonkeyPatch, base: str, 
     assert [one.name for one in bench.variants(source)] == want
 
 
+def test_the_check_is_compared_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variant, "queue_diff", lambda _source, patches: str(patches))
+    monkeypatch.setattr(unmapped, "added", lambda _source, one: variant.make(
+        one.name, f"{one.how}, and the check", one.diff + "\n+"))
+    source: Any = SimpleNamespace(base=SimpleNamespace(name="6.12"))
+    assert [kind.variant.name for kind in bench.kinds(source, False)] == \
+        ["released", "series", "series.flush"]
+    assert all(not kind.options and not kind.cmdline for kind in bench.kinds(source, False))
+    without, off, on = bench.kinds(source, True)
+    assert [one.variant.name for one in (without, off, on)] == ["series", "check-off", "check-on"]
+    assert off.variant.key == on.variant.key != without.variant.key
+    assert not without.options and off.options == on.options == unmapped.OPTIONS
+    assert (without.cmdline, off.cmdline, on.cmdline) == ("", "", "debug_vm_unmapped")
+
+
+def test_its_record_is_one_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "bench.json").write_text(json.dumps({**report(), "witness": True}))
+    path = record.last(tmp_path, tmp_path / "records")
+    assert path.name == "6.12.117-check.json"
+    assert "\nbench of the check: 6.12.117\n" in rst.bench(record.read(path))
+
+
 def test_without_a_queue_there_is_nothing_to_compare() -> None:
     source: Any = SimpleNamespace(base=SimpleNamespace(name="3.0"))
     with pytest.raises(LabError, match="no queue/3.0"):
@@ -176,6 +198,7 @@ def test_without_a_queue_there_is_nothing_to_compare() -> None:
     (("BOOTS=2",), "BOOTS= means nothing to bench"),
     (("FORM=flush",), "FORM= means nothing to bench"),
     (("BASE=3.0",), "no base 3.0"),
+    (("WITNESS=2",), "WITNESS=2: 0 or 1 is wanted"),
     (("O=/",), "O=/ is a folder"),
 ])
 def test_bad_input_is_one_line(tmp_path: Path, words: tuple[str, ...], says: str) -> None:

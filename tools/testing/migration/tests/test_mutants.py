@@ -28,7 +28,7 @@ from lab.errors import LabError
 from lab.guest import initramfs, qemu, selftest
 from lab.judge import klog, ktap
 from lab.judge.verdict import Boot
-from lab.kernel import build, variant
+from lab.kernel import build, unmapped, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
 from lab.progress import Progress
@@ -45,6 +45,7 @@ UNMAP, MIGRATE, BOTH = {"try_to_unmap_one"}, {"try_to_migrate_one"}, \
 UNSHARE, NOTE = {"huge_pmd_unshare"}, {"tlb_unshare_pmd_ptdesc"}
 ADJUST, ZAP, PROTECT = {"adjust_range_if_pmd_sharing_possible"}, {"__unmap_hugepage_range"}, \
     {"hugetlb_change_protection"}
+RANGE = {"flush_tlb_mm_range"}
 NOWHERE: set[str] = set()
 HUGE = {"set_pmd_migration_entry"}
 # What each rule must change, so that one that silently stops matching is seen.
@@ -52,6 +53,7 @@ BASES = ("4.18", "5.10", "6.1", "6.12")
 THERE: dict[str, tuple[set[str], ...]] = {
     "batch-not-flushed": (NOWHERE, NOWHERE, NOWHERE, {"migrate_pages_batch"}),
     "continue-for-break": (NOWHERE, UNMAP, MIGRATE, MIGRATE),
+    "flush-leaves-cpus-out": (NOWHERE, RANGE, RANGE, RANGE),
     "flush-one-page": (NOWHERE, NOTE, NOTE, NOTE),
     "mapcount-dropped-for-every-sharer": (NOWHERE, UNMAP, BOTH, BOTH),
     "mprotect-flushes-own-range": (PROTECT, PROTECT, PROTECT, PROTECT),
@@ -668,6 +670,27 @@ def test_all_kernels_have_what_some_selftest_needs(
     # Beside what that one needs, there is what others' tests do.
     assert len(set(options)) == 1 and set(needs.kernel.options) < set(options[0])
     assert added == [needs.kernel.add]
+
+
+@pytest.mark.parametrize("witness", [True, False])
+def test_the_kernels_own_check_is_in_all_that_are_booted(
+        machine: Machine, monkeypatch: pytest.MonkeyPatch, witness: bool) -> None:
+    kernel, options = build.kernel, []
+
+    def built(*request: object) -> build.Kernel:
+        options.append(set(map(str, request[-1])))                  # type: ignore[call-overload]
+        return kernel(*request)                                     # type: ignore[arg-type]
+
+    monkeypatch.setattr(build, "kernel", built)
+    monkeypatch.setattr(unmapped, "added", lambda _source, one: variant.make(
+        one.name, f"{one.how}, and the check", "+"))
+    run = machine.run("flush-leaves-cpus-out", witness=witness)
+    assert run.fixed.how.endswith("and the check") is witness
+    assert len(options) == 2
+    assert all(set(unmapped.OPTIONS) <= some for some in options) is witness
+    assert len(machine.told) == 4
+    assert all(("debug_vm_unmapped" in told) is witness and ("hugetlb_pmd_unmapped" in told)
+               is witness for told in machine.told.values())
 
 
 def test_selftests_that_need_another_guest_are_named(

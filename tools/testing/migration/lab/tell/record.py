@@ -107,7 +107,7 @@ def _put(folder: Path, told: dict[str, Any]) -> Path:
     version = told["source"]["version"]
     told["command"] = command(told["command"], version)
     path = folder / (f"{version}{arch.tag(told['arch'])}{'-debug' if told.get('debug') else ''}"
-                     ".json")
+                     f"{'-check' if told.get('witness') else ''}.json")
     replace(path, dump(told) + "\n")
     return path
 

@@ -77,7 +77,7 @@ def mutants(told: dict[str, Any]) -> str:
 
 def bench(told: dict[str, Any]) -> str:
     """The record of a bench."""
-    lines = _head("bench", told,
+    lines = _head("bench of the check" if told.get("witness") else "bench", told,
                   "Each figure is the median of all boots, with the least and the most in brackets "
                   "where they differ. What is measured, and how, is in "
                   "Documentation/bench/index.rst."

@@ -7,6 +7,9 @@ A B, so that what the machine does meanwhile is spread over all.  In each guest
 lab/guest/hugetlb_pmd_bench.c measures and prints sums.  Here they are divided, and told as the
 median of all boots, with the least and the most.
 
+With WITNESS=1 it is the cost of the check of lab.kernel.unmapped that is measured: on one form,
+without it, with it while it is off, and while it is on.
+
 The figures are no verdict: times under TCG say little, counts say more.
 """
 
@@ -25,7 +28,7 @@ from lab.arch import Arch
 from lab.errors import LabError
 from lab.guest import qemu
 from lab.judge.verdict import Boot
-from lab.kernel import build, variant
+from lab.kernel import build, unmapped, variant
 from lab.kernel.source import Source
 from lab.kernel.variant import Variant
 from lab.paths import HOME, replace
@@ -124,6 +127,27 @@ def measures(boot: Boot) -> dict[Key, Figures]:
     return made
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kernel to compare."""
+
+    variant: Variant
+    options: tuple[str, ...] = ()
+    cmdline: str = ""
+
+
+def kinds(source: Source, witness: bool) -> tuple[Kind, ...]:
+    """The kernels to compare; with the `witness` it is one form of the queue, three times."""
+    forms = variants(source)
+    if not witness:
+        return tuple(map(Kind, forms))
+    form = next((one for one in forms if one.name == "series"), forms[-1])
+    checked = unmapped.added(source, form)
+    return (Kind(form),
+            Kind(dataclasses.replace(checked, name="check-off"), unmapped.OPTIONS),
+            Kind(dataclasses.replace(checked, name="check-on"), unmapped.OPTIONS, unmapped.CMDLINE))
+
+
 def variants(source: Source) -> tuple[Variant, ...]:
     """The kernels to compare: the release, and each form of the queue."""
     forms = [path.name for path in sorted((variant.QUEUE / source.base.name).glob("series*"))
@@ -146,13 +170,15 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> dict[str, Any]:
     wanted = dataclasses.replace(wanted, defect=dataclasses.replace(wanted.defect, show=shown))
     source = trial.find_source(wanted, progress)
     progress.step(f"making the variants of {source.version}")
-    ones = variants(source)
+    asked = kinds(source, trial.has_witness(wanted, source))
+    ones = [kind.variant for kind in asked]
     progress.done("; ".join(f"{one.name}: {one.how}" for one in ones))
     initrd = trial.image(wanted, source, {}, arch, progress, PROGRAM)
-    made = [build.kernel(source, one, arch, wanted.debug, progress) for one in ones]
+    made = [build.kernel(source, kind.variant, arch, wanted.debug, progress, kind.options)
+            for kind in asked]
     accel = qemu.choose_accel(wanted.accel, arch, made[0].image, initrd, progress)
-    kernels = [Trial(wanted, source, one, kernel, initrd, arch, accel)
-               for one, kernel in zip(ones, made)]
+    kernels = [Trial(_with(wanted, kind.cmdline), source, kind.variant, kernel, initrd, arch, accel)
+               for kind, kernel in zip(asked, made)]
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-bench-{source.version}"
     origin = provenance.of_run(arch, (), [one.how for one in ones], (PROGRAM,))
     rounds: dict[str, list[dict[Key, Figures]]] = {one.name: [] for one in ones}
@@ -176,11 +202,20 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> dict[str, Any]:
     report = {
         "command": wanted.command, "source": source.identity, "arch": arch.name, "accel": accel,
         "compiler": made[0].identity["compiler"], "started": started.isoformat(),
-        "rounds": wanted.boots, "variants": {one.name: one.how for one in ones},
+        "rounds": wanted.boots, "witness": wanted.witness,
+        "variants": {one.name: one.how for one in ones},
         "provenance": dataclasses.asdict(origin), "measurements": measurements,
         "tables": tables(measurements), "plots": plots(measurements)}
     replace(wanted.out / "bench.json", json.dumps(report, indent=1) + "\n")
     return report
+
+
+def _with(wanted: Wanted, cmdline: str) -> Wanted:
+    """The same with more on the command line of the kernel."""
+    kernel = wanted.defect.kernel
+    words = " ".join(filter(None, [kernel.cmdline, cmdline]))
+    return dataclasses.replace(wanted, defect=dataclasses.replace(
+        wanted.defect, kernel=dataclasses.replace(kernel, cmdline=words)))
 
 
 def cell(column: Column, boots: list[Figures]) -> str:

@@ -24,7 +24,7 @@ from lab.judge.klog import Complaint
 from lab.judge.ktap import Transcript
 from lab.judge.summary import Provenance
 from lab.judge.verdict import Boot
-from lab.kernel import build, variant
+from lab.kernel import build, unmapped, variant
 from lab.kernel.source import Source
 from lab.kernel.variant import Variant
 from lab.mutant import MUTANTS, Mutant, load, names, unseen
@@ -189,6 +189,9 @@ def run(wanted: Wanted, only: str, arch: Arch, progress: Progress, resume: bool 
     # For the tests of all mutants, whichever is asked for: all kernels find each other's objects.
     needs = defect.together(wanted.defect, {test for name in names() for test in load(name).tests})
     _vulnerable, fixed = variant.plan(source, needs, wanted.form)
+    witness = trial.has_witness(wanted, source)
+    if witness:
+        fixed = unmapped.added(source, fixed)
     # All of them before the first is built: a rule that needs a look is to say so at once.
     for row in rows:
         progress.update(row.mutant.name)
@@ -199,18 +202,19 @@ def run(wanted: Wanted, only: str, arch: Arch, progress: Progress, resume: bool 
 
     tests = tuple(dict.fromkeys(test for row in rows for test in row.mutant.tests))
     initrd = trial.image(wanted, source, dict.fromkeys(tests, "a mutant"), arch, progress)
-    kernel = build.kernel(source, fixed, arch, wanted.debug, progress, needs.kernel.options)
+    options = needs.kernel.options + (unmapped.OPTIONS if witness else ())
+    kernel = build.kernel(source, fixed, arch, wanted.debug, progress, options)
     accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-mutants-{source.version}"
     there = booted.earlier(wanted.out, _REPORT) if resume else {}
 
     def boots(one: Variant, some: tuple[str, ...], tell: Callable[[Boot], str]) -> Booted:
         image = kernel if one is fixed else build.kernel(source, one, arch, wanted.debug, progress,
-                                                         needs.kernel.options)
+                                                         options)
         # The defect's own symptoms are what a mutant is to show.
         asked = dataclasses.replace(wanted, defect=dataclasses.replace(
             needs, show=dataclasses.replace(needs.show, selftests=some, symptoms=())))
-        it = Trial(asked, source, one, image, initrd, arch, accel)
+        it = Trial(asked, source, one, image, initrd, arch, accel, witness)
         identity = booted.identity(it)
         taken = booted.take_over(there.get(one.name, []), identity, it)
         if taken and any(kills(boot) or boot.state == "DONE" for boot in taken.boots):
