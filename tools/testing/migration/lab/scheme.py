@@ -42,6 +42,7 @@ class Run:
     parameters: dict[str, str]
     what: str                   # what is switched on, in words
     long: bool
+    hashed: bool                # too large to keep all states: see lab/verbs/model.py
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def _scheme(path: Path, name: str, table: dict[str, Any], bugs: set[str], known:
           {"versions", "set", "finds", "clean", "moves", "claims"})
 
     def run(bug: str, found: bool, extra: dict[str, Any]) -> Run:
-        options = {key: str(value) for key, value in extra.items() if key != "long"}
+        options = {key: str(value) for key, value in extra.items()
+                   if key not in ("long", "hashed")}
         parameters = {**table["set"], **options}
         if strange := sorted(set(parameters) - known):
             raise LabError(f"{where}: the model has no parameter {', '.join(strange)}")
@@ -101,9 +103,10 @@ def _scheme(path: Path, name: str, table: dict[str, Any], bugs: set[str], known:
             parameters["RETRIES"] = "1"
         return Run(name, bug, found, parameters,
                    " ".join(f"{key}={value}" for key, value in options.items()),
-                   bool(extra.get("long")))
+                   bool(extra.get("long") or extra.get("hashed")), bool(extra.get("hashed")))
 
-    runs = [run(bug, True, extra) for bug, extra in table.get("finds", {}).items()]
+    runs = [run(bug, True, extra) for bug, some in table.get("finds", {}).items()
+            for extra in (some if isinstance(some, list) else [some])]
     runs += [run("", False, extra) for extra in table.get("clean", [])]
     if table.get("moves"):
         runs.append(run(STARVED, False, {}))

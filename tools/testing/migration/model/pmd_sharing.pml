@@ -24,6 +24,9 @@
 #ifndef BUDGET
 #define BUDGET		1	/* operations of each beside stores, which have no end */
 #endif
+#ifndef STORES
+#define STORES		1	/* 0: nobody stores, and nobody faults for it */
+#endif
 #ifndef WALKERS
 #define WALKERS		1	/* migrations, each of a page of its own: up to 2 */
 #endif
@@ -74,6 +77,15 @@
 #ifndef MREMAP
 #define MREMAP		0	/* moves its mapping */
 #endif
+#ifndef SPLIT_FAR
+#define SPLIT_FAR	0	/* cuts its mapping in two: this piece covers the PUD */
+#endif
+#ifndef READ_ONLY
+#define READ_ONLY	0	/* process 0: mprotect(PROT_READ); the last is so always */
+#endif
+#ifndef NEWCOMER
+#define NEWCOMER	0	/* the last process has no table yet, as after fork() */
+#endif
 
 /* How they do it. */
 #ifndef PART_FLUSHES_ALL
@@ -81,6 +93,12 @@
 #endif
 #ifndef SPLIT_LOCKED
 #define SPLIT_LOCKED		1	/* unshares until nobody can join any more */
+#endif
+#ifndef PIECE_HAS_LOCK
+#define PIECE_HAS_LOCK		1	/* there is memory for the VMA lock of a piece */
+#endif
+#ifndef FLAGS_UNDER_LOCK
+#define FLAGS_UNDER_LOCK	1	/* change with the entries: nobody joins between */
 #endif
 #ifndef UNSHARE_SYNCS_GUP
 #define UNSHARE_SYNCS_GUP	1	/* waits for lockless walkers */
@@ -133,6 +151,7 @@
 #define BUG_PUNCHED	8	/* a page goes from the file while it is mapped */
 #define BUG_DEADLOCK	9	/* spin finds it: not all come to their end */
 #define BUG_STARVED	10	/* spin finds it: migration is tried for ever */
+#define BUG_PROTECT	11	/* a store through a read-only mapping */
 
 #ifndef LOOK_FOR
 #define LOOK_FOR	BUG_LOST_WRITE
@@ -180,6 +199,23 @@ byte where[PAGES];		/* OLD or NEW: what the page cache says */
 bool copied[PAGES];		/* the copy has begun */
 bool gone[PAGES];		/* no page of the file any more */
 byte joining[N];		/* who has counted himself in, and not joined yet */
+#if SPLIT_FAR
+bool lockless[N];		/* of each process: its VMA has no lock */
+#define LOCKLESS(i)	lockless[i]
+#else
+#define LOCKLESS(i)	false
+#endif
+#if READ_ONLY
+typedef per_page_bool {
+	bool at[PAGES]
+};
+bool read_only[N];		/* of each process: its VMA says so */
+per_page_bool entry_ro[N];	/* of each table */
+per_page_bool tlb_ro[N];	/* of each process */
+#define ALIKE(i, j)	(read_only[i] == read_only[j])
+#else
+#define ALIKE(i, j)	true
+#endif
 bool hushed;			/* another bug than LOOK_FOR came first */
 
 /* ---- locks ------------------------------------------------------------------- */
@@ -237,8 +273,11 @@ inline unlock_table(t)
 
 #if FAULT_HOLDS == VMA_LOCK
 #define vma_lock_read(i)	\
-	atomic { !hushed && !vma_writer[i] -> vma_readers[i]++ }
-#define vma_unlock_read(i)	vma_readers[i]--
+	atomic { !hushed && (LOCKLESS(i) || !vma_writer[i]) ->	\
+		 vma_readers[i] = vma_readers[i] + (LOCKLESS(i) -> 0 : 1) }
+#define vma_unlock_read(i)	vma_readers[i] = vma_readers[i] - (LOCKLESS(i) -> 0 : 1)
+/* Where there is no lock, who tries for it always has it. */
+#define vma_lock_taken(i)	(!LOCKLESS(i) && (vma_writer[i] || vma_readers[i] > 0))
 #define vma_lock_write(i)	\
 	atomic { !hushed && !vma_writer[i] && vma_readers[i] == 0 -> vma_writer[i] = true }
 #define vma_unlock_write(i)	vma_writer[i] = false
@@ -322,7 +361,8 @@ inline find_table()
 		do
 		:: j < N && t == NONE ->
 			if
-			:: j != me && joinable[j] && mapped[j] && joinable[me] -> t = pud[j]
+			:: j != me && joinable[j] && mapped[j] && joinable[me] &&
+			   ALIKE(j, me) -> t = pud[j]
 			:: else
 			fi;
 			j++
@@ -398,6 +438,9 @@ inline fault(p)
 				if
 				:: entry[t].at[p] == EMPTY ->
 					entry[t].at[p] = where[p];
+#if READ_ONLY
+					entry_ro[t].at[p] = read_only[me];
+#endif
 					mapcount[p]++
 				:: else
 				fi;
@@ -422,6 +465,23 @@ inline store(p)
 	do
 	:: atomic {
 		tlb[me].at[p] != EMPTY ->
+#if READ_ONLY
+		if
+		:: read_only[me] && tlb_ro[me].at[p] -> break	/* SIGSEGV */
+		:: !read_only[me] && tlb_ro[me].at[p] ->
+			/* hugetlb_wp() */
+			tlb[me].at[p] = EMPTY;
+			if
+			:: pud[me] != NONE -> entry_ro[pud[me]].at[p] = false
+			:: else
+			fi;
+			break
+		:: read_only[me] && !tlb_ro[me].at[p] ->
+			printf("%d: stores to page %d through its read-only mapping\n", _pid, p);
+			CHECK(BUG_PROTECT, false)
+		:: else
+		fi;
+#endif
 		if
 		:: tlb[me].at[p] == OLD -> printf("%d: writes to the old page %d\n", _pid, p)
 		:: else -> printf("%d: writes to the new page %d\n", _pid, p)
@@ -433,7 +493,10 @@ inline store(p)
 	:: atomic {
 		tlb[me].at[p] == EMPTY && pud[me] != NONE &&
 		(entry[pud[me]].at[p] == OLD || entry[pud[me]].at[p] == NEW) ->
-		tlb[me].at[p] = entry[pud[me]].at[p]
+		tlb[me].at[p] = entry[pud[me]].at[p];
+#if READ_ONLY
+		tlb_ro[me].at[p] = entry_ro[pud[me]].at[p]
+#endif
 	   }
 	:: atomic {
 		tlb[me].at[p] == EMPTY &&
@@ -512,7 +575,7 @@ punch_again:
 		/* Whoever waits for the page holds it, so it can only be tried for. */
 		atomic {
 			if
-			:: vma_writer[j - 1] || vma_readers[j - 1] > 0 -> shared = true
+			:: vma_lock_taken((j - 1)) -> shared = true
 			:: else -> vma_writer[j - 1] = true
 			fi
 		};
@@ -571,8 +634,10 @@ proctype process(byte me)
 #if !RETRIES
 	:: break
 #endif
+#if STORES
 	:: !hushed && !dead && first == 0 -> store(0)
 	:: !hushed && !dead -> store(1)
+#endif
 #if MPROTECT
 	:: atomic { !hushed && !dead && left > 0 -> left-- };
 		begin_change();
@@ -620,6 +685,44 @@ proctype process(byte me)
 			fi;
 			CHECK(BUG_SPLIT, !shared)
 		}
+#endif
+#if SPLIT_FAR
+	:: atomic { !hushed && !dead && left > 0 -> left-- };
+		begin_change();
+#if PIECE_HAS_LOCK
+		printf("%d: splits its mapping elsewhere\n", _pid);
+#else
+		printf("%d: splits its mapping elsewhere, and has no VMA lock from then on\n",
+		       _pid);
+#endif
+		end_change();
+#if !PIECE_HAS_LOCK
+		atomic { joinable[me] = false; lockless[me] = true }
+#endif
+#endif
+#if READ_ONLY
+	:: atomic { !hushed && !dead && left > 0 && me == 0 && !read_only[0] -> left-- };
+#if !FLAGS_UNDER_LOCK
+		atomic {
+			printf("%d: mprotect_fixup() makes its mapping read-only\n", _pid);
+			read_only[me] = true
+		};
+#endif
+		begin_change();
+#if FLAGS_UNDER_LOCK
+		read_only[me] = true;
+#endif
+		printf("%d: hugetlb_change_protection() has i_mmap_rwsem\n", _pid);
+		unshare_own();
+		if
+		:: t != NONE && !shared ->
+			lock_table(t);
+			d_step { entry_ro[t].at[0] = true; entry_ro[t].at[1] = true };
+			unlock_table(t)
+		:: else
+		fi;
+		flush_all(me);
+		end_change()
 #endif
 #if GUP
 	:: atomic { !hushed && !dead && left > 0 -> left--; walking[me] = true;
@@ -757,7 +860,7 @@ inline visit()
 #if WALK == BY_UNSHARING && FAULT_HOLDS == VMA_LOCK
 		atomic {
 			if
-			:: vma_writer[i - 1] || vma_readers[i - 1] > 0 -> failed = true
+			:: vma_lock_taken((i - 1)) -> failed = true
 			:: else -> vma_writer[i - 1] = true
 			fi
 		};
@@ -876,6 +979,9 @@ init {
 		mapcount[1] = 1;
 		where[0] = OLD;
 		where[1] = OLD;
+#if READ_ONLY
+		read_only[N - 1] = true;
+#endif
 		do
 		:: i < N ->
 			pud[i] = 0;
@@ -884,6 +990,10 @@ init {
 			i++
 		:: else -> break
 		od;
+#if NEWCOMER || READ_ONLY
+		pud[N - 1] = NONE;
+		count[0]--;
+#endif
 		i = 0
 	};
 	atomic {

@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0
 """The model of shared tables: what it must find it finds, and what it says of kernels is so."""
 
+import dataclasses
+import functools
 import re
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import FULL, debian_files
-from lab import mutant, scheme
+from lab import mutant, scheme, steps
 from lab.errors import LabError
 from lab.kernel import spatch
 from lab.verbs import model
 
 SCHEMES = scheme.load()
+STEPS = steps.load()
 RUNS = [run for scheme in SCHEMES for run in scheme.runs]
 # A bug each, by the scheme in which it takes the least, and both forms of the queue that leave
 # tables shared.
@@ -21,6 +27,10 @@ SMALL = {("released-4", "LOST_WRITE"), ("unshare-5.4", "COUNT"), ("unshare-write
          ("released-6.12", "DEADLOCK"), ("released-6.12", "STARVED"),
          ("flush-4", "STARVED"), ("flush-6.12", "STARVED")}
 CLEAN = {"UNMAP=1", "PUNCH=1"}
+
+
+# A scheme that is clean, so that each run of it visits all states.
+FLUSH_612 = next(run.parameters for run in RUNS if run.scheme == "flush-6.12")
 
 
 def small(run: scheme.Run) -> bool:
@@ -74,6 +84,42 @@ def test_the_story_names_who_does_what() -> None:
                                                           "migration of page 1"}
 
 
+def test_what_was_not_searched_to_the_end_is_no_proof() -> None:
+    clean = dataclasses.replace(next(run for run in RUNS if not run.found), scheme="s")
+    some = [scheme.Scheme("s", "1.0", (clean,))]
+
+    def told(hashed: bool, **changes: Any) -> tuple[bool, str]:
+        one = model.Outcome(**{"run": dataclasses.replace(clean, hashed=hashed), "found": False,
+                               "whole": True, "states": 5, "mib": 1.0, "seconds": 2.0,
+                               "factor": 7.0} | changes)
+        return one.right(), model.summary(some, [one])
+
+    right, said = told(False)
+    assert right and " none " in said and "hashed" not in said
+    right, said = told(False, whole=False)
+    assert not right and "not searched to the end" in said and "WRONG" in said
+    right, said = told(True, whole=False)
+    assert right and " none seen " in said and "(hashed, factor 7)" in said
+    assert not told(True, found=True)[0]
+
+
+@pytest.mark.skipif(not FULL, reason="compiles a search of its own: with FULL=1")
+def test_what_takes_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "_LIMIT", 1)
+    run = dataclasses.replace(next(run for run in RUNS if run.scheme == "flush-6.12"),
+                              parameters={**FLUSH_612, "N": "3", "UNMAP": "1"}, found=False, bug="")
+    with pytest.raises(LabError, match="pan did not come to its end within 1 s of a CPU"):
+        model.check(run)
+
+
+@pytest.mark.skipif(not FULL, reason="compiles a search of its own: with FULL=1")
+def test_states_that_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "_BITS", 25)
+    run = next(run for run in RUNS if (run.scheme, run.what) == ("flush-6.12", "NEWCOMER=1"))
+    outcome = model.check(dataclasses.replace(run, hashed=True))
+    assert outcome.right() and outcome.factor > 1 and outcome.states > 100_000
+
+
 @pytest.mark.parametrize(("text", "says"), [
     ("[x]\nversions = '1'\n", "x: missing or unknown: set"),
     ("[x]\nversions = '1'\nset = {}\nfound = {}\n", "x: missing or unknown: found"),
@@ -91,29 +137,119 @@ def test_a_wrong_file_is_told(tmp_path: Path, text: str, says: str) -> None:
         scheme.load(path)
 
 
-def called(tree: Path, claim: scheme.Claim, call: str, folder: Path) -> bool:
-    rule = folder / "call.cocci"
-    rule.write_text(f"""@found@
+# ---- what the model says of the kernel -----------------------------------------------------
+
+
+@dataclass
+class Function:
+    """A function as it is in a source, and which of the functions that are asked for it calls."""
+
+    lines: tuple[int, int]
+    calls: list[str]
+
+
+@functools.cache
+def functions(base: str, file: str) -> dict[str, Function]:
+    """Those of `file` that call anything which the model names, by coccinelle."""
+    asked = {call for some in STEPS.places.values() for one in some for call in one.calls} | {
+        call for one in SCHEMES for claim in one.claims for call in (*claim.calls, *claim.never)}
+    with tempfile.TemporaryDirectory(prefix="lab-model-") as folder:
+        rule = Path(folder) / "calls.cocci"
+        rule.write_text(f"""@found@
+identifier called = {{{', '.join(sorted(asked))}}};
 position p;
 @@
-{claim.function}(...)
-{{
-<+...
-{call}@p(...)
-...+>
-}}
+called@p(...)
 @script:python@
+called << found.called;
 p << found.p;
 @@
-print("called")
+print(p[0].current_element, p[0].current_element_line, p[0].current_element_line_end, p[0].line,
+      called)
 """)
-    return bool(spatch.find(rule, tree, [claim.file]))
+        said = {tuple(line.split()) for line in spatch.find(rule, debian_files(base), [file],
+                                                               seconds=300)}
+    made: dict[str, Function] = {}
+    for name, first, last, _line, called in sorted(said, key=lambda one: int(one[3])):
+        # Of two, the other is for kernels without shared tables.
+        one = made.setdefault(name, Function((int(first), int(last)), []))
+        if one.lines[0] == int(first):
+            one.calls.append(called)
+    return made
 
 
-@pytest.mark.parametrize(("claim", "call", "wanted"), [
-    (claim, call, wanted) for scheme in SCHEMES for claim in scheme.claims
-    for calls, wanted in ((claim.calls, True), (claim.never, False)) for call in calls],
-    ids=lambda value: value.function if isinstance(value, scheme.Claim) else str(value))
-def test_what_is_said_of_a_version_is_so(claim: scheme.Claim, call: str, wanted: bool,
-                                         tmp_path: Path) -> None:
-    assert called(debian_files(claim.base), claim, call, tmp_path) == wanted
+def released(base: str) -> str:
+    """The version of Debian's source."""
+    text = (debian_files(base) / "Makefile").read_text(encoding="utf-8")
+    return ".".join(re.findall(r"(?m)^(?:VERSION|PATCHLEVEL|SUBLEVEL) = (\d+)$", text))
+
+
+def wrong(base: str, place: steps.Place, exact: bool) -> str:
+    """What is not so of a place; "" where all is."""
+    file, lines, name = place.parts()
+    found = functions(base, file).get(name)
+    if not found:
+        return f"{file} has no {name} that calls {place.calls[0]}"
+    if exact and found.lines != lines:
+        return f"{name} is at {file}:{found.lines[0]}-{found.lines[1]}, not {lines[0]}-{lines[1]}"
+    left = iter(found.calls)
+    if not all(call in left for call in place.calls):
+        return f"{name} calls {' '.join(found.calls)}, not {' '.join(place.calls)}"
+    return ""
+
+
+@pytest.mark.parametrize("base", STEPS.versions)
+def test_each_step_is_where_it_is_said_to_be(base: str) -> None:
+    # Lines are those of one version.  What a function calls is to stay.
+    exact = released(base) == STEPS.versions[base]
+    places = [one for some in STEPS.places.values() for one in some if one.base == base]
+    assert places
+    assert not [why for one in places if (why := wrong(base, one, exact))]
+
+
+def test_steps_that_are_not_so_are_seen() -> None:
+    place = next(one for one in STEPS.places["fault"] if one.base == "6.12")
+    assert "hugetlb_fault is at mm/hugetlb.c:" in wrong("6.12", steps.Place(
+        "6.12", "mm/hugetlb.c:1-2 hugetlb_fault", place.calls), True)
+    assert "hugetlb_fault calls hugetlb_vma_lock_read" in wrong("6.12", steps.Place(
+        "6.12", place.at, tuple(reversed(place.calls))), True)
+    assert "has no nothing" in wrong("6.12", steps.Place(
+        "6.12", "mm/hugetlb.c:1-2 nothing", place.calls), True)
+
+
+def test_steps_are_those_of_the_model() -> None:
+    text = scheme.MODEL.read_text("utf-8")
+    known = set(re.findall(r"(?m)^(?:inline|proctype) (\w+)\(|^#ifndef (\w+)$", text))
+    assert set(STEPS.places) <= {name for pair in known for name in pair}
+    assert all({one.base for one in some} <= set(STEPS.versions) for some in STEPS.places.values())
+    # What a story names is in the list.
+    said = set(re.findall(r"(\w+)\(\)", "".join(re.findall(r'printf\("(.+)"', text))))
+    assert said - {place.parts()[2] for some in STEPS.places.values() for place in some} == \
+        {"mprotect", "munmap", "mremap", "get_user_pages_fast"}
+
+
+def test_a_story_is_followed_by_places() -> None:
+    [line] = STEPS.of(["process 0: huge_pmd_unshare() takes table 0", "process 1: munmap() of all"])
+    assert line.startswith("huge_pmd_unshare(): mm/hugetlb.c:")
+    assert all(f"({version})" in line for version in STEPS.versions.values())
+
+
+@pytest.mark.parametrize(("text", "says"), [
+    ("versions = 1\n", "[versions] must be a table of strings"),
+    ("[versions]\na = '1'\n[[x]]\nbase = 'a'\nat = 'f.c:1 g'\ncalls = ['h']\n",
+     "[x] at: f.c:1 g: not file.c:first-last function"),
+    ("[[x]]\nbase = 'a'\nat = 'f.c:1-2 g'\ncalls = ['h']\n", "a is not in [versions]"),
+    ("[x]\nbase = 'a'\n", "[x] must be a list of tables"),
+])
+def test_wrong_steps_are_told(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(text)
+    with pytest.raises(LabError, match=re.escape(says)):
+        steps.load(path)
+
+
+@pytest.mark.parametrize("claim", [claim for scheme in SCHEMES for claim in scheme.claims],
+                         ids=lambda claim: f"{claim.base}-{claim.function}")
+def test_what_is_said_of_a_version_is_so(claim: scheme.Claim) -> None:
+    calls = functions(claim.base, claim.file)[claim.function].calls
+    assert set(claim.calls) <= set(calls) and not set(claim.never) & set(calls)
