@@ -30,6 +30,7 @@ AUDIT ?=
 FULL ?=
 TREES ?=
 HARNESS ?=
+LTP ?=
 FORM ?=
 FAST ?=
 ROUNDS ?=
@@ -41,7 +42,7 @@ FORCE ?=
 # All of these go to each verb, which refuses what means nothing to it. What comes from the
 # environment is marked with `?`, and a verb that does not know it does without.
 VARIABLES := DEFECT BASE KERNEL ARCH IMAGE RUNNING SYMBOLS BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
-	     AUDIT HARNESS FORM ROUNDS SCHEME FULL SERIES PLAN FORCE WITNESS
+	     AUDIT HARNESS LTP FORM ROUNDS SCHEME FULL SERIES PLAN FORCE WITNESS
 quoted = '$(subst ','\'',$(1))'
 words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
 	$(filter command,$(firstword $(origin $(name)))),,?)=$($(name)))))
@@ -94,6 +95,7 @@ help:
 	@echo '  PLAN=1  FORCE=1              of hosttest: only say what; go on although it should not'
 	@echo '  AUDIT=json|nrpe|prometheus   of audit: for programs; SYMBOLS=FILE: names of an image'
 	@echo '  DEST=DIR   HARNESS=DIR       of selftests: where they go; whose harness they use'
+	@echo '  HARNESS=ltp  LTP=DIR         of prove: run the tests in queue/ltp, built with that LTP'
 	@echo
 	@echo 'A verb takes the variables that mean something to it. In full, with defaults and examples:'
 	@echo '  tools/testing/migration/migration.py VERB --help'

@@ -19,7 +19,7 @@ from typing import Any
 
 from lab import arch, base, defect, deps, mutant, options, scheme, trial
 from lab.errors import LabError
-from lab.guest import qemu, selftest
+from lab.guest import ltp, qemu, selftest
 from lab.host import preflight
 from lab.kernel import source, testseries
 from lab.paths import INSTALLED, REPO, replace
@@ -34,6 +34,9 @@ from lab.words import plural
 # Exit status: 0 only for PROVED, and where each mutant was killed that can be; another verdict; an
 # error of the user's or the machine's.
 NOT_PROVED, ERROR, NOTHING_RAN, INTERRUPTED = 1, 2, 3, 130
+
+# They boot tests of LTP, too.
+_WITH_LTP = ("prove", "shell")
 
 # What a run can be repeated with.
 _REPEATS = tuple(option for verb in options.VERBS if verb.name == "prove"
@@ -58,6 +61,7 @@ def _wanted(args: argparse.Namespace, boots: int = BOOTS) -> Wanted:
         return getattr(args, option.name, option.default)
     given = [f"{option.variable}={shlex.quote('1' if said(option) is True else str(said(option)))}"
              for option in _REPEATS if said(option)]
+    harness, ltp_tree = _harness(said(options.HARNESS), said(options.LTP), args.verb)
     return Wanted(
         defect=defect.load(said(options.DEFECT) or DEFECT),
         base=args.base or None,
@@ -69,9 +73,30 @@ def _wanted(args: argparse.Namespace, boots: int = BOOTS) -> Wanted:
         tests=tuple(said(options.TESTS).split()),
         out=_folder(said(options.OUT), REPO / "out"),
         command=" ".join(["make", args.verb, *given]),
-        harness=_path(args.harness),
+        harness=harness,
+        ltp=ltp_tree,
         form=said(options.FORM),
         witness=said(options.WITNESS))
+
+
+def _harness(named: Path | None, tree: Path | None, verb: str) -> tuple[Path | None, Path | None]:
+    """What HARNESS= and LTP= come to: a kernel tree whose harness is used, or a tree of LTP whose
+    tests are run."""
+    kept = _path(named)
+    if named == Path(ltp.NAME):
+        found = ltp.find(tree) if verb in _WITH_LTP else None
+    elif kept and ltp.is_tree(kept):
+        if tree and verb in _WITH_LTP:
+            raise LabError("HARNESS= names a tree of LTP already: leave LTP= out")
+        found = ltp.find(kept)
+    else:
+        if tree:
+            raise LabError("LTP= goes with HARNESS=ltp, which runs its tests")
+        return kept, None
+    if found is None or verb not in _WITH_LTP:
+        raise LabError(f"HARNESS={named} is for {' and '.join(_WITH_LTP)}: {verb} runs the kernel's "
+                       "selftests")
+    return None, found
 
 
 def _prove(args: argparse.Namespace, progress: Progress) -> int:
@@ -79,8 +104,11 @@ def _prove(args: argparse.Namespace, progress: Progress) -> int:
     if not wanted.defect.show.selftests:
         raise LabError(f"no selftest shows {wanted.defect.name}, so it cannot be proved: "
                        "only make audit finds it")
+    if not wanted.programs():
+        shown = [name for name in defect.names() if defect.load(name).show.ltp]
+        raise LabError(f"no test of LTP shows {wanted.defect.name}: they show {', '.join(shown)}")
     row = _arch(args)
-    deps.ensure(progress, deps.boot(row))
+    deps.ensure(progress, deps.boot(row, deps.LTP if wanted.ltp else ()))
     run = prove.run(wanted, row, progress)
     print(f"\n{text.summary(run, wanted.out)}{_took(progress)}")
     return 0 if run.verdict == "PROVED" else NOT_PROVED
@@ -147,7 +175,7 @@ def _shell(args: argparse.Namespace, progress: Progress) -> int:
     name = args.variant or "vulnerable"
     wanted = _wanted(args)
     row = _arch(args)
-    deps.ensure(progress, deps.boot(row))
+    deps.ensure(progress, deps.boot(row, deps.LTP if wanted.ltp else ()))
     [made] = trial.prepare(wanted, row, progress, only=(name,))
     what = qemu.Guest(made.arch, made.accel, made.kernel.image, made.initrd, " ".join(
         ["lab.shell", "quiet", made.source.base.cmdline, made.defect.kernel.cmdline]),
@@ -224,9 +252,9 @@ def _kselftest(args: argparse.Namespace, _progress: Progress) -> int:
     if args.base or args.kernel:
         stream = _kselftest_guest(args, names, progress)
     else:
-        here = (options.DEFECT, options.TESTS, options.HARNESS)
+        here = [option.name for option in (options.DEFECT, options.TESTS, options.HARNESS)]
         strange = [option.variable for option in (*_REPEATS, options.OUT, options.GUEST_VARIANT)
-                   if option not in here and getattr(args, option.name, option.default)]
+                   if option.name not in here and getattr(args, option.name, option.default)]
         if strange:
             raise LabError(f"{strange[0]}= is for a guest: name its kernel with BASE= or KERNEL=")
         stream = _kselftest_here(args, names, tests, progress)
@@ -301,7 +329,8 @@ def _kselftest_guest(args: argparse.Namespace, names: tuple[str, ...], progress:
 
 
 def _mail(name: str, part: str, out: Path, tree: Path | None) -> int:
-    on = mailing.ground(tree) if tree else None
+    touched = ltp.touched() if part == ltp.NAME else ()
+    on = mailing.ground(tree, touched) if tree else None
     for made in mailing.write(name, out, part, on):
         folder = made.patches[0].parent
         print(f"{folder}: {plural(len(made.patches), 'patches')}")
@@ -310,11 +339,25 @@ def _mail(name: str, part: str, out: Path, tree: Path | None) -> int:
         print(f"  git send-email {to}{folder}/*.patch")
         for mail in made.reports:
             print(f"  before that, read {mail}")
-    if not on and part != mailing.STABLE:
+    if not on and part == ltp.NAME:
+        print("For base-commit, name a tree of LTP with LTP=.")
+    elif not on and part != mailing.STABLE:
         print("For recipients and base-commit, name a kernel tree that git keeps with KERNEL=.")
     elif on and not on.commit:
         print(f"Without base-commit: git does not keep {tree}.")
     return 0
+
+
+def _series_ltp(args: argparse.Namespace, out: Path) -> int:
+    if args.base or args.kernel:
+        raise LabError("SERIES=ltp is for no kernel: leave BASE= and KERNEL= out, and name LTP's "
+                       "source with LTP=, to check it against that")
+    tree = ltp.find(args.ltp) if args.ltp else None
+    if tree:
+        ltp.check(tree)
+    status = _mail("", ltp.NAME, out, tree)
+    print(f"To apply it:  git am -s {out}/000[1-9]-*.patch")
+    return status
 
 
 def _series(args: argparse.Namespace, progress: Progress) -> int:
@@ -326,6 +369,10 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
         raise LabError("SERIES= is of the usual form of the queue: leave FORM= out")
     if args.part == mailing.STABLE and (args.base or args.kernel):
         raise LabError("SERIES=stable is for all branches: leave BASE= and KERNEL= out")
+    if args.part == ltp.NAME:
+        return _series_ltp(args, out)
+    if args.ltp:
+        raise LabError("LTP= goes with SERIES=ltp")
     if args.kernel:
         tree = source.from_tree(args.kernel.expanduser(), args.base or None, progress)
         name = tree.base.name

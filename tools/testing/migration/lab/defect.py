@@ -27,6 +27,7 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
 
     [show]            how it is shown.  No table: no selftest shows it, and there is an [audit]
     selftests         a list: the programs that show it
+    ltp               a list: the tests of queue/ltp/ that show it
     variants          a list: variants of the selftests (their option -v) that are about this
                       defect, or a selftest itself (-f) where all of its are; by default those of
                       all selftests
@@ -103,6 +104,7 @@ class Show:
     """How a defect is shown."""
 
     selftests: tuple[str, ...] = ()
+    ltp: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
     symptoms: tuple[str, ...] = ()      # once loaded, what is fatal is among them
     fatal: tuple[str, ...] = ()

@@ -78,6 +78,16 @@ IMAGE = (
     Need("lzop", ("lzop",)),
 )
 
+# To build tests with LTP's build system.
+LTP = (
+    *SELFTESTS,
+    Need("autoconf", ("autoconf", "autoheader")),
+    Need("automake", ("automake", "aclocal")),
+    Need("m4", ("m4",)),
+    Need("pkgconf", ("pkg-config",), ("/usr/share/aclocal/pkg.m4",)),
+    Need("git", ("git",)),
+)
+
 # To compose the patches of queue/tests/.
 SERIES = (Need("unifdef", ("unifdef",)),)
 

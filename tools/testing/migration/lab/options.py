@@ -152,6 +152,13 @@ HARNESS = Option(
     "the kernel tree, 6.10 or later, whose kselftest harness the selftests are built with; "
     "default: that of --kernel or the base if it is new enough, else Debian's 6.12. "
     "Example: --harness ~/linux", _path, None)
+PROVE_HARNESS = dataclasses.replace(
+    HARNESS, help=f"{HARNESS.help.partition(' Example')[0]} Or ltp, or a tree of LTP: its tests "
+    "are run, and not the selftests. Example: --harness ltp")
+LTP = Option(
+    "ltp", "LTP", "DIR",
+    "with --harness ltp: LTP's source, a clone of https://github.com/linux-test-project/ltp; it is "
+    "only read. Must be named then. Example: --ltp ~/ltp", _path, None)
 FORM = Option(
     "form", "FORM", "NAME",
     "another form of the fix, queue/<base>/series.<name>: unshare for 4.4 to 4.18, flush for 6.12 "
@@ -159,8 +166,8 @@ FORM = Option(
 PART = Option(
     "part", "SERIES", "NAME",
     "what is mailed on its own: fixes, selftests, device, tracepoints, kunit or document; all of "
-    "these, or the fixes of all stable branches (stable), a folder each; default: all patches in "
-    "one folder, to be applied. Example: --part selftests")
+    "these, or the fixes of all stable branches (stable), a folder each; or ltp, the tests for LTP; "
+    "default: all patches in one folder, to be applied. Example: --part selftests")
 OUT = Option(
     "out", "OUT", "DIR",
     "the folder of the results; default: out/ in the repository. Example: --out /tmp/out",
@@ -225,13 +232,15 @@ def _output(text: str) -> Option:
     return Option("output", "O", "PATH", text, _path, None)
 
 
-_WANTED = (DEFECT, BASE, KERNEL, ARCH, BOOTS, ACCEL, DEBUG, WITNESS, TIMEOUT, TESTS, HARNESS, FORM, OUT)
+_WANTED = (DEFECT, BASE, KERNEL, ARCH, BOOTS, ACCEL, DEBUG, WITNESS, TIMEOUT, TESTS, PROVE_HARNESS,
+           LTP, FORM, OUT)
 
 VERBS = (
     Verb("prove", "build a kernel with and without the protection, boot both, give a verdict",
          "Says whether the protection decides if migration loses writes. Exit status 0 only for "
          "PROVED.", _WANTED,
-         ("prove", "prove --kernel ~/linux --boots 20", "prove --base 6.1 --debug 1")),
+         ("prove", "prove --kernel ~/linux --boots 20", "prove --base 6.1 --debug 1",
+          "prove --harness ltp --ltp ~/ltp")),
     Verb("audit", "say from the source of a kernel, or its image, which defects it has",
          "And what to apply. Builds nothing. With both a tree and the image made from it, each row "
          "is decided from both. Exit status 0 only if the kernel has none of the defects for "
@@ -255,12 +264,15 @@ VERBS = (
           _but(FORM, "another form of the fix, queue/<base>/series.<name>: unshare for 4.4 to 4.18, "
                "flush for 6.12 to 7.3; or, for 6.12 and 7.3, unmapped, which is no fix but "
                "queue/unmapped; default: series. Example: --form flush"), PART,
+          _but(LTP, "with --part ltp: LTP's source, which the patches must apply to; it is only "
+               "read. Default: none, and nothing is checked. Example: --ltp ~/ltp"),
           _output("the folder that the patches go to, empty or new; must be named. "
                   "Example: --output /tmp/series")),
          ("series --base 4.14 --output /tmp/series",
           "series --kernel ~/linux --output /tmp/series",
           "series --kernel ~/linux --part all --output /tmp/series",
-          "series --part stable --output /tmp/stable")),
+          "series --part stable --output /tmp/stable",
+          "series --part ltp --output /tmp/ltp")),
     Verb("kselftest", "build the selftests and run them on this machine, or in a guest",
          "On this machine, as root, with the kernel's own runner: it needs two NUMA nodes, or "
          "skips and says so. With --base or --kernel they run in the guest. Standard output is "
@@ -298,13 +310,15 @@ VERBS = (
          ("selftests --dest /tmp/selftests",)),
     Verb("shell", "boot one of the two kernels to a prompt, on two NUMA nodes",
          "Ctrl-A X ends it.",
-         (DEFECT, BASE, KERNEL, ARCH, ACCEL, DEBUG, WITNESS, HARNESS, FORM, VARIANT),
+         (DEFECT, BASE, KERNEL, ARCH, ACCEL, DEBUG, WITNESS, PROVE_HARNESS,
+          LTP, FORM, VARIANT),
          ("shell --variant fixed --base 6.1",), "it boots one kernel, once, to a prompt"),
     Verb("mutants", "break the fix in one way at a time, and say whether a test sees it",
          "Exit status 0 only if everything was seen that can be.",
          (_but(BOOTS, f"how often each kernel is booted, 1 or more; default: {wanted.MUTANT_BOOTS}. "
                "Example: --boots 1"), MUTANT, RESUME,
-          *(option for option in _WANTED if option not in (DEFECT, TESTS, BOOTS))),
+          *(HARNESS if option is PROVE_HARNESS else option for option in _WANTED
+            if option not in (DEFECT, TESTS, BOOTS, LTP))),
          ("mutants", "mutants --mutant no-tlb-flush --boots 1", "mutants --resume 1"),
          "each names its own selftests"),
     Verb("bench", "count what it takes to migrate pages of shared tables",

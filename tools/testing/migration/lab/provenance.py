@@ -5,7 +5,7 @@ of today speaks of other tests, or of other kernels, than there are now."""
 import hashlib
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lab.arch import Arch
@@ -16,18 +16,18 @@ from lab.kernel import variant
 from lab.paths import REPO
 
 
-def of_run(arch: Arch, tests: Iterable[str], hows: Iterable[str], rules: Iterable[Path]
-           ) -> Provenance:
+def of_run(arch: Arch, tests: Iterable[str], hows: Iterable[str], rules: Iterable[Path],
+           others: Sequence[Path] = ()) -> Provenance:
     """The provenance of a run that begins now.
 
-    `tests` are its selftests, `hows` how its kernels were made, as their variants say, and `rules`
+    `tests` are its selftests, or `others` what other tests are made of.  `hows` how its kernels were made, as their variants say, and `rules`
     what they were made with besides patches.
     """
     lists = sorted({f"queue/{match[1]}/{match[2] or 'series'}" for how in hows
                     for match in re.finditer(r"\bqueue/([^/ ]+)(?:/(\S+))? \(", how)})
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     return Provenance(commit, None if changes is None else bool(changes), qemu.version(arch),
-                      selftests(tests), queue(lists, rules), lists)
+                      _hash(others) if others else selftests(tests), queue(lists, rules), lists)
 
 
 def stale(made: Provenance, tests: Iterable[str], rules: Iterable[Path]) -> str:

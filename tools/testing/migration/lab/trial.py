@@ -13,8 +13,8 @@ from lab.arch import Arch
 from lab.base import load as load_base
 from lab.defect import Defect
 from lab.errors import LabError
-from lab.guest import initramfs, qemu, selftest
-from lab.judge import klog, ktap, verdict
+from lab.guest import initramfs, ltp, qemu, selftest
+from lab.judge import klog, ktap, ltp as ltp_judge, verdict
 from lab.kernel import build, unmapped, variant
 from lab.kernel.build import Kernel
 from lab.kernel.source import Source, from_base, from_tree
@@ -82,7 +82,8 @@ class Trial:
         about the defect; what the user asks for is run in any case.
         """
         turns = self.defect.show.turns
-        if self.wanted.tests:
+        # Variants are those of the kernel's harness.
+        if self.wanted.tests or self.wanted.ltp:
             return self.wanted.tests
         if turns and self.name == "vulnerable":
             return self.defect.arguments(turns[(number - 1) % len(turns)])
@@ -95,9 +96,9 @@ class Trial:
         if debug:
             machine = dataclasses.replace(machine, nodes=(machine.nodes[0] + DEBUG_MIB,
                                                           machine.nodes[1] + DEBUG_MIB))
-        env = [*machine.env, *([f"VIRTIO_MEM_QMP=/dev/{self.arch.third_console}"]
+        env = [*machine.env, *(["LTP_COLORIZE_OUTPUT=n"] if self.wanted.ltp else []), *([f"VIRTIO_MEM_QMP=/dev/{self.arch.third_console}"]
                                if machine.virtio_mem else [])]
-        programs = self.defect.show.selftests
+        programs = self.wanted.programs()
         if self.witness:
             programs += unmapped.selftests(self.source.base.name)
         words = [f"lab.run={','.join(programs)}",
@@ -129,7 +130,7 @@ class Trial:
                       f"({self.accel.upper()}){turn}")
 
         def watch(log: str, said: str) -> bool:
-            seen = ktap.read(said)
+            seen = self._transcript(said)
             planned = sum(program.planned or 0 for program in seen.programs)
             if planned:
                 progress.update(f"{len(seen.tests())} of {planned} tests")
@@ -145,7 +146,7 @@ class Trial:
 
     def read(self, number: int, folder: Path, ended: qemu.Outcome) -> verdict.Boot:
         """The boot that left its logs in `folder`, and ended so."""
-        transcript = ktap.read((folder / "ktap.log").read_text("utf-8", "replace"))
+        transcript = self._transcript((folder / "ktap.log").read_text("utf-8", "replace"))
         console = (folder / "console.log").read_text("utf-8", "replace")
         complaints, symptoms = self._complaints(console)
         state = verdict.boot_state(transcript, complaints, ended.timed_out, ended.status,
@@ -155,6 +156,9 @@ class Trial:
                             complaints=complaints, timed_out=ended.timed_out,
                             guest_exit=ended.status, state=state, symptoms=symptoms,
                             ended_early=ended.ended_early)
+
+    def _transcript(self, said: str) -> ktap.Transcript:
+        return ktap.read(ltp_judge.as_ktap(said) if self.wanted.ltp else said)
 
     def _complaints(self, log: str) -> tuple[list[klog.Complaint], list[klog.Complaint]]:
         """The complaints in a log, and those that are to be expected of this kernel."""
@@ -192,11 +196,14 @@ def image(wanted: Wanted, source: Source, named: dict[str, str], arch: Arch, pro
 
     LabError where there is none of those that are `named`: by whom is said with each.
     """
-    programs = selftest.build(arch, progress, source, wanted.harness, other=other).programs
+    if wanted.ltp:
+        programs, where = ltp.build(wanted.ltp, arch, progress), ltp.FOLDER
+    else:
+        programs = selftest.build(arch, progress, source, wanted.harness, other=other).programs
+        where = selftest.FOLDER
     for name, who in named.items():
         if name not in programs:
-            raise LabError(f"{who} names the selftest {name}, and {selftest.FOLDER} has none "
-                           "of that name")
+            raise LabError(f"{who} names the test {name}, and {where} has none of that name")
     return initramfs.initramfs(programs, arch, progress)
 
 
@@ -211,7 +218,7 @@ def prepare(wanted: Wanted, arch: Arch, progress: Progress, only: tuple[str, ...
         variants = (unmapped.added(source, variants[0]), unmapped.added(source, variants[1]))
     progress.done("; ".join(f"{one.name}: {one.how}" for one in variants))
     initrd = image(wanted, source, dict.fromkeys(
-        wanted.defect.show.selftests, f"defects/{wanted.defect.name}"), arch, progress)
+        wanted.programs(), f"defects/{wanted.defect.name}"), arch, progress)
     made = [one for one in variants if one.name in only]
     kernels = {one.name: build.kernel(source, one, arch, wanted.debug, progress,
                                       wanted.defect.kernel.options

@@ -31,8 +31,13 @@ class Wanted:
     out: Path
     command: str                # how to repeat this
     harness: Path | None = None     # kernel tree whose harness the selftests are built with
+    ltp: Path | None = None     # the tree of LTP whose tests are run, and not the selftests
     form: str = ""              # the form of the queue that is the fixed one, "" for the usual one
     witness: bool = False       # both kernels check themselves what migration unmaps
+
+    def programs(self) -> tuple[str, ...]:
+        """The tests that show the defect."""
+        return self.defect.show.ltp if self.ltp else self.defect.show.selftests
 
     def limit(self, usual: int = LIMIT) -> int:
         """Seconds that a boot may take; `usual` without DEBUG=1."""

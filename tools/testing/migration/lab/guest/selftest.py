@@ -177,10 +177,10 @@ def _from(tree: Path, version: str, lock: Path | None, arch: Arch, progress: Pro
         try:
             dest = home / _key(stage, arch, tests)
             if not have(dest, (*tests, f"{RUNNER}/run_kselftest.sh")):
-                numa = _numa(arch, progress)
+                libnuma = numa(arch, progress)
                 progress.step("building the selftests")
                 with atomic_dir(dest, (*tests, f"{RUNNER}/run_kselftest.sh")) as new:
-                    _compile(arch, stage / FOLDER, files, tests, new, numa)
+                    _compile(arch, stage / FOLDER, files, tests, new, libnuma)
                     _runner(stage / SELFTESTS, new / RUNNER)
                 progress.done(f"{len(tests)} programs, with the harness of {version}")
         finally:
@@ -225,7 +225,7 @@ def _runner(selftests: Path, dest: Path) -> None:
             copy(path, dest / path.relative_to(selftests))
 
 
-def _numa(arch: Arch, progress: Progress) -> str:
+def numa(arch: Arch, progress: Progress) -> str:
     """What the compiler of another architecture has to be told to find libnuma."""
     if arch.native:
         return ""

@@ -21,6 +21,11 @@ patch, which names it between `---` and the diff:
 
     Adds: tools/testing/selftests/mm/<test>.c
 
+For a tree that is no kernel's, as in queue/ltp/, such a file is in the folder `tree` beside the
+patch, at the path that it has there, or it is one of this repository that has another path there:
+
+    Adds: testcases/<test>.c from tools/testing/selftests/mm/<test>.c
+
 The diff is of what else the patch changes.  It has no index lines: the hash of a file would be
 another one after each change to a patch before it.
 
@@ -106,12 +111,17 @@ def patches(base: str, room: Path = ROOM, part: str = "") -> list[tuple[str, str
 
     LabError where something is missing in queue/tests/, or a diff makes a file that is here.
     """
-    return [(path.name, _mail(path, base)) for path in files(base, room, part)]
+    return [(path.name, mail(path, base)) for path in files(base, room, part)]
 
 
 def adds(patch: Path) -> list[str]:
-    """The files of this repository that a patch adds whole."""
-    return _split(patch)[1]
+    """The files that a patch adds whole, by the path that they have in the tree."""
+    return list(_split(patch)[1])
+
+
+def sources(patch: Path) -> list[Path]:
+    """The files of this repository that those are."""
+    return [REPO / name for name in _split(patch)[1].values()]
 
 
 def check(source: Source, room: Path = ROOM, fixes: bool = True) -> None:
@@ -177,47 +187,56 @@ def _read(path: Path) -> str:
                        "wanted") from err
 
 
-def _split(patch: Path) -> tuple[str, list[str], dict[str, str]]:
-    """A patch as it is kept: headers and changelog, the files it adds, its diff by file."""
-    found = re.fullmatch(r"(?s)(From .+?\n\n.+?\n)---\n((?:Adds: \S+\n)*)(?:\n(diff --git .+))?",
-                         _read(patch))
+def _split(patch: Path) -> tuple[str, dict[str, str], dict[str, str]]:
+    """A patch as it is kept: headers and changelog, the files it adds, its diff by file.
+
+    The files are by their path in the tree; where they are is their path in this repository.
+    """
+    found = re.fullmatch(r"(?s)(From .+?\n\n.+?\n)---\n((?:Adds: \S+(?: from \S+)?\n)*)"
+                         r"(?:\n(diff --git .+))?", _read(patch))
     if not found:
         raise LabError(f"{patch}: a mail is wanted, then `---`, lines `Adds: <path>`, an empty "
                        "line and a diff")
+    added = {}
+    for path, source in re.findall(r"(?m)^Adds: (\S+)(?: from (\S+))?$", found[2]):
+        beside = patch.parent / "tree" / path
+        added[path] = source or (str(beside.relative_to(REPO)) if beside.exists() else path)
     parts = {}
     for part in re.split(r"(?m)^(?=diff --git )", found[3] or ""):
         if header := re.match(r"diff --git a/(\S+) b/(\S+)\n", part):
             parts[header[2]] = part
         elif part:
             raise LabError(f"{patch}: a diff with a line `diff --git a/... b/...` is wanted")
-    return found[1], re.findall(r"(?m)^Adds: (\S+)$", found[2]), parts
+    return found[1], added, parts
 
 
-def _mail(patch: Path, base: str) -> str:
+def mail(patch: Path, base: str) -> str:
     """A patch as git format-patch would have it, its files in the order that git has them in."""
-    mail, added, parts = _split(patch)
-    for path in added:
+    message, added, parts = _split(patch)
+    for path, source in added.items():
         if path in parts:
             raise LabError(f"{patch}: {path} is in `Adds:` and in the diff, and can be in one only")
-        parts[path] = _whole(path, base)
+        parts[path] = _whole(path, source, base)
     if not parts:
         raise LabError(f"{patch} has neither files nor a diff")
     diff = "".join(parts[path] for path in sorted(parts))
-    return f"{mail}---\n{_summary(diff)}\n{diff}"
+    return f"{message}---\n{_summary(diff)}\n{diff}"
 
 
-def _whole(path: str, base: str) -> str:
-    """The diff that adds a file of this repository, as it is to be in a tree of `base`."""
-    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-        raise LabError(f"a patch of queue/tests adds a file outside the repository: {path}")
+def _whole(path: str, source: str, base: str) -> str:
+    """The diff that adds the file `source` of this repository, as it is to be in a tree of `base`,
+    where it is `path`."""
+    for name in (path, source):
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise LabError(f"a patch of queue/tests adds a file outside the repository: {name}")
     try:
-        data = (REPO / path).read_bytes()
-        mode = "100755" if (REPO / path).stat().st_mode & stat.S_IXUSR else "100644"
+        data = (REPO / source).read_bytes()
+        mode = "100755" if (REPO / source).stat().st_mode & stat.S_IXUSR else "100644"
     except FileNotFoundError as err:
-        raise LabError(f"a patch of queue/tests adds {path}, and there is no such file") from err
+        raise LabError(f"a patch of queue/tests adds {source}, and there is no such file") from err
     if not data.endswith(b"\n"):
-        raise LabError(f"{path} does not end with a line feed")
-    data = _in_tree(path, data, base)
+        raise LabError(f"{source} does not end with a line feed")
+    data = _in_tree(source, data, base)
     blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()[:len(_ZERO)]
     lines = data.decode("utf-8").split("\n")[:-1]
     count = f"1,{len(lines)}" if len(lines) > 1 else "1"

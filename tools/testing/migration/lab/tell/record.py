@@ -75,6 +75,9 @@ def write(out: Path, folder: Path = RECORDS) -> Path:
     run = load(path)
     if run.verdict != "PROVED":
         raise LabError(f"{path} says {run.verdict}: only what is PROVED is recorded")
+    if run.tests:
+        raise LabError(f"{path} is of the tests of {run.tests}: only what the selftests prove is "
+                       "recorded")
     return _put(folder / run.defect, run.record())
 
 

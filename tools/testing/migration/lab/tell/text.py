@@ -13,7 +13,8 @@ def summary(run: Summary, out: Path = Path("out")) -> str:
     width = max(10, len(run.counts))
     lines = [*wrap(f"{run.defect}: {run.title}" if run.title else run.defect),
              *wrap(f"base {run.base}, {run.arch}, QEMU with {run.accel}"
-                   + (", debug configuration" if run.debug else "")), "",
+                   + (", debug configuration" if run.debug else "")
+                   + (f", tests of {run.tests}" if run.tests else "")), "",
              f"             boots   tests  failed  {run.counts:>{width}}  that {run.harm}"]
     spare: list[str] = []
     for name, one in run.variants.items():

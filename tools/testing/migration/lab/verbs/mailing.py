@@ -5,6 +5,7 @@
     selftests   and what else queue/tests/series names as a part
     stable      the fixes of each stable branch, a folder a branch
     all         for mainline, each of its parts, a folder a part
+    ltp         queue/ltp: tests for LTP, which is no kernel
 
 The cover letter of a part is queue/tests/cover-letter.<part>.  A line `#after <part>` in it says
 that the patches need those of another part.  What is known of the tree goes to its end: its
@@ -25,11 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import LabError
+from lab.guest import ltp
 from lab.kernel import testseries, variant
 from lab.verbs import series
 
 FIXES, ALL, STABLE = "fixes", "all", "stable"
 _STABLE = ("--to=stable@vger.kernel.org", "--cc=linux-mm@kvack.org")
+_LTP = ("--to=ltp@lists.linux.it",)
 RECIPIENTS = "recipients"
 
 
@@ -65,6 +68,8 @@ def write(base: str, out: Path, part: str, on: Ground | None = None) -> list[ser
 
     LabError where there is no such part, or a folder holds patches already.
     """
+    if part == ltp.NAME:
+        return [_for_ltp(out, on)]
     if part == STABLE:
         return [_one(name, out / series.branch(name), FIXES, None)
                 for name in series.queues() if series.branch(name)]
@@ -74,7 +79,7 @@ def write(base: str, out: Path, part: str, on: Ground | None = None) -> list[ser
     if part == ALL:
         return [_one(base, out / name, name, on) for name in have]
     if part not in have:
-        raise LabError(f"SERIES={part}: for {base} there are {', '.join([*have, ALL, STABLE])}")
+        raise LabError(f"SERIES={part}: for {base} there are {', '.join([*have, ALL, STABLE, ltp.NAME])}")
     return [_one(base, out, part, on)]
 
 
@@ -124,6 +129,14 @@ def _one(base: str, out: Path, part: str, on: Ground | None) -> series.Series:
         lines = list(dict.fromkeys([*_STABLE, *lines]))
     if lines:
         (out / RECIPIENTS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return made
+
+
+def _for_ltp(out: Path, on: Ground | None) -> series.Series:
+    """The series for LTP; `on` is a tree of it."""
+    end = f"\nbase-commit: {on.commit}\n" if on and on.commit else ""
+    made = series.put(ltp.NAME, out, ltp.patches(), ltp.COVER, {}, end=end)
+    (out / RECIPIENTS).write_text("".join(f"{line}\n" for line in _LTP), encoding="utf-8")
     return made
 
 

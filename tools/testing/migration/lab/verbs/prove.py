@@ -9,7 +9,8 @@ from pathlib import Path
 from lab import provenance, trial
 from lab.arch import Arch
 from lab.defect import Defect
-from lab.judge import klog, summary, verdict
+from lab.guest import ltp
+from lab.judge import klog, ltp as ltp_judge, summary, verdict
 from lab.judge.summary import Summary
 from lab.kernel import unmapped
 from lab.progress import Progress
@@ -29,7 +30,8 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> Summary:
     # Now, as somebody may work on the repository meanwhile.
     origin = provenance.of_run(arch, wanted.defect.show.selftests,
                                [one.variant.how for one in kernels],
-                               provenance.rules_of(wanted.defect))
+                               provenance.rules_of(wanted.defect),
+                               ltp.sources() if wanted.ltp else ())
     try:
         for one in kernels:
             folder = home / one.name
@@ -45,6 +47,8 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> Summary:
     word, why = verdict.decide(runs["vulnerable"], runs["fixed"], wanted.boots,
                                wanted.defect.show.harm, wanted.defect.show.counts,
                                unmapped.SAID if kernels[0].witness else "")
+    if wanted.ltp and word == "PROVED":
+        word, why = ltp_judge.named(runs["vulnerable"], wanted.defect.upstream, word, why)
     whole = Summary(
         defect=wanted.defect.name, title=wanted.defect.title, base=source.base.name,
         arch=arch.name, accel=kernels[0].accel, debug=wanted.debug, command=wanted.command,
@@ -52,6 +56,7 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> Summary:
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - began, 1), verdict=word, why=why,
         harm=wanted.defect.show.harm, counts=wanted.defect.show.counts, provenance=origin,
+        tests=ltp.version(wanted.ltp) if wanted.ltp else "",
         variants={one.name: summary.kernel(one.variant.how, one.variant.places, runs[one.name],
                                            **kept[one.name]) for one in kernels})
     result.write(whole, home)

@@ -108,8 +108,9 @@ def put(base: str, out: Path, patches: Sequence[tuple[str, str]], letter: Path,
 
 
 def branch(base: str) -> str:
-    """The stable branch of a base, as it is in the subject of a mail; "" for mainline."""
-    return "" if base == bases.names()[-1] else f"{base}.y"
+    """The stable branch of a base, as it is in the subject of a mail; "" for mainline, and for
+    what is no kernel."""
+    return "" if base == bases.names()[-1] or not base[:1].isdigit() else f"{base}.y"
 
 
 def about(report: str) -> dict[str, str]:

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What migrate_util.c and migrate_writers.c use of the kernel's header of this
+ * name, so that these files are the same here and there.
+ */
+#ifndef MIGRATE_KSELFTEST_H
+#define MIGRATE_KSELFTEST_H
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef ARRAY_SIZE
+#define ARRAY_SIZE(arr) (sizeof(arr) / sizeof((arr)[0]))
+#endif
+
+#ifndef __noreturn
+#define __noreturn __attribute__((__noreturn__))
+#endif
+
+/* A built-in function that the checker of `make check` does not know. */
+#if defined(__CHECKER__) && defined(__x86_64__)
+unsigned long long __builtin_ia32_rdtsc(void);
+#endif
+
+#endif /* MIGRATE_KSELFTEST_H */
