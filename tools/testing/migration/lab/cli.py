@@ -470,8 +470,10 @@ def _docs(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def _package(args: argparse.Namespace, progress: Progress) -> int:
-    deps.ensure(progress, deps.SELFTESTS)
-    for path in package.make(arch.load(), _folder(args.output, REPO / "out" / "package"), progress,
+    arches = [arch.load(name) for name in
+              (arch.names() if args.arch == options.ALL_ARCHES else [args.arch])]
+    deps.ensure(progress, [need for one in arches for need in deps.of(one, deps.SELFTESTS)])
+    for path in package.make(arches, _folder(args.output, REPO / "out" / "package"), progress,
                              _path(args.harness)):
         print(path)
     return 0

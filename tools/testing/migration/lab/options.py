@@ -54,6 +54,11 @@ def _arch(_variable: str, text: str) -> str:
     return arch.load(text).name if text else ""
 
 
+def _arches(variable: str, text: str) -> str:
+    """The same, or `all` of them."""
+    return text if text == ALL_ARCHES else _arch(variable, text)
+
+
 def _path(_variable: str, text: str) -> Path | None:
     """As it was given, so that it can be shown again: who uses it replaces ~."""
     return Path(text) if text else None
@@ -105,6 +110,8 @@ class Verb:
     instead: str = ""
 
 
+# Said where the name of an architecture is wanted.
+ALL_ARCHES = "all"
 # A defect for examples.
 OTHER = "pmd-share-flush"
 DEFECT = Option(
@@ -346,9 +353,14 @@ VERBS = (
     Verb("package", "pack the selftests and the audit for machines without this repository",
          "Makes a .deb, and an .rpm where rpmbuild is there. The same commit gives the same bytes. "
          "SOURCE_DATE_EPOCH sets the time of the files.",
-         (HARNESS, _output("the folder that the packages go to; default: package in out/ of the "
+         (HARNESS,
+          dataclasses.replace(ARCH, convert=_arches, help=(
+              f"the architecture of the machines: {', '.join(arch.names())}; or all, which makes "
+              "packages of each, and one archive with the selftests of all; default: this "
+              "machine's. Example: --arch all")),
+          _output("the folder that the packages go to; default: package in out/ of the "
                            "repository. Example: --output /tmp/package")),
-         ("package --output /tmp/package",)),
+         ("package --output /tmp/package", "package --arch all")),
     Verb("list", "name the defects, where they are proved, the bases and the mutants", ""),
     Verb("install", "install what the lab needs, with apt",
          "prove and the others do it themselves.", (ARCH,), ("install --arch arm64",)),

@@ -5,6 +5,7 @@ Nothing here runs a selftest as root: the machine may be at work.
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -18,9 +19,9 @@ from pathlib import Path
 import pytest
 from conftest import debian_files, debian_tree, make, refused
 
-from lab import arch, deps, options
+from lab import arch, cli, deps, options
 from lab.errors import LabError
-from lab.pack import command, deb, manual, rpm, stage
+from lab.pack import command, deb, manual, rpm, stage, tar
 from lab.paths import HOME, REPO
 from lab.verbs import package
 
@@ -216,6 +217,55 @@ def test_the_same_bytes_twice(tmp_path: Path, form: Callable[..., Path]) -> None
     assert made[0].read_bytes() == made[1].read_bytes()
 
 
+def test_one_archive_of_several_architectures(tmp_path: Path) -> None:
+    here = arch.load()
+    # Of a compiler that each machine has.
+    other = dataclasses.replace(here, machine_name="other")
+    made = []
+    for number, mask in enumerate((0o022, 0o077)):
+        folder = tmp_path / f"somewhere-{number}"
+        folder.mkdir()
+        with umask(mask):
+            laid_out = stand_ins(folder)
+            made.append(tar.make({here: laid_out, other: laid_out}, RELEASE, folder))
+    assert made[0].name == f"pmd-share-selftests-{RELEASE.version}.tar.xz"
+    assert made[0].read_bytes() == made[1].read_bytes()
+    done = run("tar", "xf", made[0], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    top = tmp_path / made[0].name.removesuffix(".tar.xz")
+    assert sorted(path.name for path in top.iterdir()) == sorted([here.machine_name, "other"])
+    for folder in top.iterdir():
+        for name in ("run_kselftest.sh", *(f"mm/{one}" for one in
+                                           package.kselftest.selftest.names())):
+            assert os.access(folder / name, os.X_OK), name
+        assert (folder / "kselftest-list.txt").stat().st_mode & 0o777 == 0o644
+
+
+def test_no_architecture_is_named_but_in_its_row() -> None:
+    names = {name for one in map(arch.load, arch.names())
+             for name in (one.name, one.machine_name, one.debian, one.triplet)}
+    for path in [*(HOME / "lab/pack").glob("*.py"), HOME / "lab/verbs/package.py"]:
+        assert not names & set(re.findall(r"\w+", path.read_text())), path
+
+
+def test_packages_of_which_architecture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+    needed: list[str] = []
+
+    def make_none(arches: list[arch.Arch], *_rest: object) -> list[Path]:
+        asked.append([one.name for one in arches])
+        return []
+    monkeypatch.setattr(cli.package, "make", make_none)
+    monkeypatch.setattr(cli.deps, "ensure", lambda _progress, needs: needed.extend(
+        need.package for need in needs))
+    for words in ((), ("ARCH=arm64",), ("--arch", "all")):
+        assert cli.main(["package", f"O={tmp_path}", *words]) == 0
+    assert asked == [[arch.load().name], ["arm64"], arch.names()]
+    assert {"libc6-dev", f"libc6-dev-{'arm64' if arch.host() != 'arm64' else 'amd64'}-cross"
+            } <= set(needed)
+    assert cli.main(["package", "ARCH=pdp11"]) == cli.ERROR
+
+
 @needs_dpkg
 def test_lintian_has_nothing_to_say(tmp_path: Path) -> None:
     if not shutil.which("lintian"):
@@ -231,7 +281,7 @@ def test_lintian_has_nothing_to_say(tmp_path: Path) -> None:
 def test_where_packages_cannot_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LabError, match="neither dpkg-deb nor rpmbuild is there"):
-        package.make(arch.load(), tmp_path, package.Progress())
+        package.make([arch.load()], tmp_path, package.Progress())
 
 
 def test_a_time_that_is_none(tmp_path: Path) -> None:

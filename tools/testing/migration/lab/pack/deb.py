@@ -13,11 +13,7 @@ from lab.errors import LabError
 from lab.pack import manual, stage
 from lab.paths import REPO
 
-# Debian's name of an architecture, where it is not the lab's.
-NAMES = {"x86_64": "amd64"}
 _OVERRIDES = Path("usr/share/lintian/overrides") / stage.NAME
-# Libraries whose code is in the static programs.
-_STATIC = ("libc6-dev", "libnuma-dev")
 
 # To audit images.
 RECOMMENDS = "python3-capstone, python3-pyelftools, zstd, lz4, lzop"
@@ -43,7 +39,6 @@ def there() -> bool:
 
 def make(top: Path, release: stage.Release, arch: Arch, depends: str, folder: Path) -> Path:
     """Pack the tree `top`, which gets a few files more, into a file in `folder`."""
-    name = NAMES.get(arch.name, arch.name)
     overrides = top / _OVERRIDES
     overrides.parent.mkdir(parents=True, exist_ok=True)
     overrides.write_text((manual.PAGES / "lintian-overrides").read_text(encoding="utf-8"),
@@ -53,9 +48,9 @@ def make(top: Path, release: stage.Release, arch: Arch, depends: str, folder: Pa
     control = top / "DEBIAN"
     control.mkdir()
     (control / "control").write_text(_CONTROL.format(
-        name=stage.NAME, version=release.version, arch=name, maintainer=maintainer(),
+        name=stage.NAME, version=release.version, arch=arch.debian, maintainer=maintainer(),
         size=stage.size(top, paths), depends=depends,
-        recommends=RECOMMENDS, built=_built_using(),
+        recommends=RECOMMENDS, built=_built_using(arch),
         description=_description()), encoding="utf-8")
     (control / "md5sums").write_text("".join(
         f"{hashlib.md5((top / path).read_bytes(), usedforsecurity=False).hexdigest()}  {path}\n"
@@ -65,7 +60,7 @@ def make(top: Path, release: stage.Release, arch: Arch, depends: str, folder: Pa
                  top):
         path.chmod(0o755 if path.is_dir() else 0o644)
         os.utime(path, (release.time, release.time))
-    dest = folder / f"{stage.NAME}_{release.version}_{name}.deb"
+    dest = folder / f"{stage.NAME}_{release.version}_{arch.debian}.deb"
     # How xz cuts a file into blocks depends on the number of its threads.
     words = ["dpkg-deb", "--root-owner-group", "--threads-max=1", "--build", str(top), str(dest)]
     done = subprocess.run(words, text=True, capture_output=True, check=False,
@@ -95,10 +90,12 @@ def _changelog(release: stage.Release) -> str:
             f" -- {maintainer()}  {email.utils.formatdate(release.time)}\n")
 
 
-def _built_using() -> str:
+def _built_using(arch: Arch) -> str:
     """The field that says whose code the static programs hold; "" where that is not known."""
+    # libnuma of another architecture is not installed, but unpacked from its package.
+    static = ("libc6-dev", "libnuma-dev") if arch.native else (f"libc6-dev-{arch.debian}-cross",)
     said = [subprocess.run(["dpkg-query", "-W", "-f", "${source:Package} (= ${source:Version})",
                             package], text=True, capture_output=True, check=False)
-            for package in _STATIC] if shutil.which("dpkg-query") else []
+            for package in static] if shutil.which("dpkg-query") else []
     sources = [one.stdout for one in said if one.returncode == 0 and one.stdout]
     return f"Built-Using: {', '.join(sources)}\n" if sources else ""

@@ -12,8 +12,6 @@ from lab.errors import LabError
 from lab.pack import manual, stage
 from lab.paths import new_log
 
-# An rpm's name of an architecture, where it is not the lab's.
-NAMES = {"arm64": "aarch64"}
 _SPEC = """\
 Name: {name}
 Version: {version}
@@ -60,7 +58,7 @@ def make(top: Path, release: stage.Release, arch: Arch, requires: tuple[str, ...
             name=stage.NAME, version=release.version, summary=summary, text=rest, top=top,
             requires="".join(f"Requires: {one}\n" for one in requires),
             files="\n".join(_listed(top))), encoding="utf-8")
-        words = ["rpmbuild", "-bb", "--target", NAMES.get(arch.name, arch.name),
+        words = ["rpmbuild", "-bb", "--target", arch.machine_name,
                  "--define", f"_topdir {work}",
                  *(word for name, value in _DEFINES.items()
                    for word in ("--define", f"{name} {value}")), str(spec)]

@@ -21,7 +21,7 @@ from pathlib import Path
 from lab import defect
 from lab.arch import Arch
 from lab.errors import LabError
-from lab.guest import selftest
+from lab.guest import ltp, selftest
 from lab.pack import command, manual
 from lab.paths import HOME, REPO
 
@@ -69,12 +69,12 @@ def lay_out(top: Path, release: Release, arch: Arch, selftests: Path) -> None:
             shutil.copytree(HOME / name, dest, ignore=shutil.ignore_patterns(*_SKIP))
         else:
             _copy(HOME / name, dest)
-    shutil.copytree(REPO / "queue", top / SHARE / "queue", ignore=shutil.ignore_patterns(*_SKIP))
+    shutil.copytree(REPO / "queue", top / SHARE / "queue", ignore=shutil.ignore_patterns(*_SKIP, ltp.NAME))
     for file in sorted({file for name in defect.names()
                         for file in defect.load(name).kernel.add}):
         _copy(REPO / file, top / SHARE / file)
     _write(top / SHARE / command.VERSION.name, f"{release.version}\n")
-    _selftests(top / SELFTESTS, arch, selftests)
+    put_selftests(top / SELFTESTS, arch, selftests)
     for one in command.COMMANDS:
         lab = SHARE.relative_to("usr") / HOME.relative_to(REPO)
         script = top / "usr" / one.folder / one.name
@@ -93,7 +93,9 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _selftests(dest: Path, arch: Arch, laid_out: Path) -> None:
+def put_selftests(dest: Path, arch: Arch, laid_out: Path) -> None:
+    """Copy the selftests that are laid out for run_kselftest.sh, without what only debuggers read.
+    """
     for path in sorted(laid_out.rglob("*")):
         if path.is_file():
             _copy(path, dest / path.relative_to(laid_out))

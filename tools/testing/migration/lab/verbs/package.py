@@ -2,17 +2,19 @@
 """Packs the selftests and the audit for machines that have no repository.
 
 One package an architecture, in each form that this machine can make: with dpkg-deb, with rpmbuild.
+And one archive with the selftests of several architectures, for who copies them to test hosts.
 """
 
 import datetime
 import os
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab.arch import Arch
 from lab.errors import LabError
-from lab.pack import deb, rpm, stage
+from lab.pack import deb, rpm, stage, tar
 from lab.paths import REPO, copy
 from lab.progress import Progress
 from lab.verbs import kselftest
@@ -22,29 +24,36 @@ DEB_DEPENDS = "python3 (>= 3.11), coccinelle, libpython3.11 | libpython3-dev"
 _RPM_REQUIRES = ("python3 >= 3.11", "python3-libs", "coccinelle", "perl-interpreter")
 
 
-def make(arch: Arch, folder: Path, progress: Progress, harness: Path | None = None) -> list[Path]:
-    """The packages, in `folder`."""
+def make(arches: Sequence[Arch], folder: Path, progress: Progress, harness: Path | None = None
+         ) -> list[Path]:
+    """The packages of each architecture, in `folder`; of several, also the archive."""
     forms = [form for form in (deb, rpm) if form.there()]
     if not forms:
         raise LabError("neither dpkg-deb nor rpmbuild is there: install dpkg or rpm-build")
     release = released()
-    laid_out = kselftest.install(arch, progress, harness=harness)
+    laid_out = {arch: kselftest.install(arch, progress, harness=harness) for arch in arches}
     folder.mkdir(parents=True, exist_ok=True)
     progress.step(f"packing {release.version}")
     made = []
-    with tempfile.TemporaryDirectory(prefix="lab-package-") as work:
-        top = Path(work) / "top"
-        top.mkdir()
-        stage.lay_out(top, release, arch, laid_out)
-        if rpm in forms:
-            made.append(rpm.make(top, release, arch, _RPM_REQUIRES, Path(work)))
-        if deb in forms:
-            # Last: it adds files of its own to the tree.
-            made.insert(0, deb.make(top, release, arch, DEB_DEPENDS, Path(work)))
-        for path in made:
-            copy(path, folder / path.name)
-    progress.done(" and ".join(form.__name__.rpartition(".")[2] for form in forms))
-    return [folder / path.name for path in made]
+    for arch in arches:
+        with tempfile.TemporaryDirectory(prefix="lab-package-") as work:
+            top = Path(work) / "top"
+            top.mkdir()
+            stage.lay_out(top, release, arch, laid_out[arch])
+            new = []
+            if rpm in forms:
+                new.append(rpm.make(top, release, arch, _RPM_REQUIRES, Path(work)))
+            if deb in forms:
+                # Last: it adds files of its own to the tree.
+                new.insert(0, deb.make(top, release, arch, DEB_DEPENDS, Path(work)))
+            for path in new:
+                copy(path, folder / path.name)
+                made.append(folder / path.name)
+    if len(arches) > 1:
+        made.append(tar.make(laid_out, release, folder))
+    progress.done(" and ".join([form.__name__.rpartition(".")[2] for form in forms]
+                               + (["tar"] if len(arches) > 1 else [])))
+    return made
 
 
 def released() -> stage.Release:
