@@ -51,9 +51,10 @@
 #define MNTPOINT	"hugetlbfs"
 #define HUGE_SHIFT	26	/* of MFD_HUGETLB and SHM_HUGETLB */
 #define NR_PAGES	4	/* of the file that are populated */
-#define SPARE		(2 * NR_PAGES + 2)	/* free huge pages, a node */
 #define CALLS		10
 #define MIN_MOVES	3	/* fewer are no evidence */
+/* Free huge pages, a node. */
+#define SPARE		(2 * NR_PAGES + 2)
 
 enum backing { HUGETLBFS, MEMFD, SYSV };
 enum trigger { MIGRATE_PAGES, MOVE_PAGES, MBIND };
