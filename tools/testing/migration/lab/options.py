@@ -165,7 +165,7 @@ PROVE_HARNESS = dataclasses.replace(
 LTP = Option(
     "ltp", "LTP", "DIR",
     "with --harness ltp: LTP's source, a clone of https://github.com/linux-test-project/ltp; it is "
-    "only read. Must be named then. Example: --ltp ~/ltp", _path, None)
+    "only read; must be named then. Example: --ltp ~/ltp", _path, None)
 FORM = Option(
     "form", "FORM", "NAME",
     "another form of the fix, queue/<base>/series.<name>: unshare for 4.4 to 4.18, flush for 6.12 "
