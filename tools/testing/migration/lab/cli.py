@@ -59,9 +59,10 @@ def _wanted(args: argparse.Namespace, boots: int = BOOTS) -> Wanted:
     def said(option: options.Option) -> Any:
         # A verb that does not take an option has none of its name.
         return getattr(args, option.name, option.default)
+    harness, ltp_tree = _harness(said(options.HARNESS), said(options.LTP), args)
+    unused = options.LTP if said(options.HARNESS) != Path(ltp.NAME) else None
     given = [f"{option.variable}={shlex.quote('1' if said(option) is True else str(said(option)))}"
-             for option in _REPEATS if said(option)]
-    harness, ltp_tree = _harness(said(options.HARNESS), said(options.LTP), args.verb)
+             for option in _REPEATS if said(option) and option is not unused]
     return Wanted(
         defect=defect.load(said(options.DEFECT) or DEFECT),
         base=args.base or None,
@@ -79,18 +80,20 @@ def _wanted(args: argparse.Namespace, boots: int = BOOTS) -> Wanted:
         witness=said(options.WITNESS))
 
 
-def _harness(named: Path | None, tree: Path | None, verb: str) -> tuple[Path | None, Path | None]:
+def _harness(named: Path | None, tree: Path | None, args: argparse.Namespace
+             ) -> tuple[Path | None, Path | None]:
     """What HARNESS= and LTP= come to: a kernel tree whose harness is used, or a tree of LTP whose
     tests are run."""
-    kept = _path(named)
+    kept, verb = _path(named), args.verb
     if named == Path(ltp.NAME):
         found = ltp.find(tree) if verb in _WITH_LTP else None
     elif kept and ltp.is_tree(kept):
-        if tree and verb in _WITH_LTP:
+        if tree and options.LTP.name not in args.found:
             raise LabError("HARNESS= names a tree of LTP already: leave LTP= out")
         found = ltp.find(kept)
     else:
-        if tree:
+        # Who works on LTP may have it in their environment for good.
+        if tree and options.LTP.name not in args.found:
             raise LabError("LTP= goes with HARNESS=ltp, which runs its tests")
         return kept, None
     if found is None or verb not in _WITH_LTP:
@@ -371,7 +374,7 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
         raise LabError("SERIES=stable is for all branches: leave BASE= and KERNEL= out")
     if args.part == ltp.NAME:
         return _series_ltp(args, out)
-    if args.ltp:
+    if args.ltp and options.LTP.name not in args.found:
         raise LabError("LTP= goes with SERIES=ltp")
     if args.kernel:
         tree = source.from_tree(args.kernel.expanduser(), args.base or None, progress)

@@ -419,16 +419,21 @@ class Help(argparse.HelpFormatter):
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The verb and its options.  LabError with one line where something is wrong."""
+    """The verb and its options; `found` are the names of those that only the environment has.
+
+    LabError with one line where something is wrong.
+    """
     if not argv:
         raise LabError(f"name a verb: `{PROGRAM} --help` lists them")
     verb = next((one for one in VERBS if argv[0] == one.name), None)
     words, left = [argv[0]], list(argv[1:])
+    found: list[str] = []       # in the environment
     while left:
         word = left.pop(0)
         if verb and (said := VARIABLE.fullmatch(word)):
             option = next((one for one in verb.takes if one.variable == said[1]), None)
             if option:
+                found += [option.name] if said[2] else []
                 words.append(f"--{option.name}={said[3]}")
             elif not said[2]:
                 raise _refused(verb, f"{said[1]}=")
@@ -444,6 +449,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         raise _refused(verb, name)
     if rest:
         raise LabError(f"unknown: {rest[0]}")
+    args.found = found
     return args
 
 

@@ -15,7 +15,7 @@ from conftest import FULL, make, refused
 from runs import boot, golden
 from trees import git
 
-from lab import arch, cli, defect
+from lab import arch, cli, defect, options
 from lab.errors import LabError
 from lab.guest import ltp, selftest
 from lab.judge import ktap, ltp as judge
@@ -247,6 +247,15 @@ def test_bad_input_is_one_line(tree: Path, tmp_path: Path, capsys: pytest.Captur
         assert cli.main(words) == cli.ERROR
         [line] = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ") and says in line, (words, line)
+
+
+def test_a_tree_in_the_environment_is_for_who_asks_for_ltp(tree: Path, tmp_path: Path) -> None:
+    words = ("series", "BASE=4.14", f"O={tmp_path}/s")
+    assert make(*words, LTP=str(tree)).returncode == 0
+    said = options.parse(["prove", f"LTP?={tree}"])
+    assert cli._harness(None, said.ltp, said) == (None, None)
+    said = options.parse(["prove", f"LTP?={tree}", "HARNESS=ltp"])
+    assert cli._harness(said.harness, said.ltp, said) == (None, tree)
 
 
 # ---- with LTP itself -------------------------------------------------------------------------
