@@ -20,8 +20,9 @@ def of_run(arch: Arch, tests: Iterable[str], hows: Iterable[str], rules: Iterabl
            others: Sequence[Path] = ()) -> Provenance:
     """The provenance of a run that begins now.
 
-    `tests` are its selftests, or `others` what other tests are made of.  `hows` how its kernels were made, as their variants say, and `rules`
-    what they were made with besides patches.
+    `tests` are its selftests, or `others` the files that other tests are made of.  `hows` is how
+    its kernels were made, as their variants say, and `rules` what they were made with besides
+    patches.
     """
     lists = sorted({f"queue/{match[1]}/{match[2] or 'series'}" for how in hows
                     for match in re.finditer(r"\bqueue/([^/ ]+)(?:/(\S+))? \(", how)})
