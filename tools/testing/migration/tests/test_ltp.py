@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -308,6 +309,34 @@ def test_make_check_of_ltp_is_clean(real: Path, tmp_path: Path) -> None:
     told = [line for line in (done.stdout + done.stderr).splitlines()
             if not line.startswith(("make", "CHECK "))]
     assert told == []
+
+
+def test_kirk_finds_and_runs_them(real: Path) -> None:
+    """As an ordinary user, so that they skip: the machine may be at work."""
+    kirk = Path(os.environ.get("KIRK", "/nonexistent"), "kirk")
+    if not kirk.is_file():
+        pytest.skip("needs the source of kirk: KIRK=/path/to/kirk")
+    # Not in pytest's folder, which it keeps from other users.
+    with tempfile.TemporaryDirectory(prefix="lab-kirk-") as folder:
+        home = Path(folder)
+        home.chmod(0o777)
+        tests = home / "testcases/bin"
+        tests.mkdir(parents=True)
+        for name, path in ltp.build(real, arch.load(), Progress()).items():
+            shutil.copy(path, tests / name)
+            (tests / name).chmod(0o755)
+        shutil.copytree(real / "runtest", home / "runtest")
+        git(home, "init", "-q")
+        for _name, text in ltp.patches():
+            subprocess.run(["git", "apply", "--include=runtest/*", "-"], input=text, text=True,
+                           cwd=home, check=True)
+        done = subprocess.run(
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3",
+             "-B", kirk, "-n", "--run-suite", "hugetlb", "mm", "--run-pattern", "migrate01$",
+             "--tmp-dir", folder], text=True, capture_output=True, check=False, cwd=folder,
+            env={**os.environ, "LTPROOT": folder, "TMPDIR": folder, "HOME": folder})
+        assert re.findall(r"(?m)^(\w+): (\w+) ", done.stdout) == [
+            ("hugemigrate01", "skip"), ("thpmigrate01", "skip")], done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(("base", "what"), [
