@@ -15,6 +15,7 @@ that it does.
 
 import bisect
 import dataclasses
+import itertools
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -40,7 +41,7 @@ _ASIDE = 512
 # A function of mm/ that is larger than this is none: its end was not found.
 _LARGEST = 256 << 10
 # So many functions are looked at to see if the names fit the code, if they call as much as that.
-_SAMPLE, _ENOUGH = 64, 20
+_SAMPLE, _FIRST, _ENOUGH = 64, 8, 20
 # What leads to another place in x86 code, before the distance: call, jmp, jcc, lea.
 _LEADS = re.compile(rb"[\xe8\xe9]|\x0f[\x80-\x8f]|\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]")
 
@@ -355,10 +356,12 @@ class Code:
         starts = [one for one in self._addresses if self._bytes(one, 1)]
         named = total = 0
         for start in starts[::max(1, len(starts) // _SAMPLE)]:
-            for one in self._sweep(start):
-                if one.calls and one.target is not None:
-                    total += 1
-                    named += self._called(one.target) is not None
+            # No more of each: what is behind the last name need not be of that function.
+            for one in itertools.islice((one for one in self._sweep(start)
+                                         if one.calls and one.target is not None), _FIRST):
+                assert one.target is not None
+                total += 1
+                named += self._called(one.target) is not None
         if total >= _ENOUGH and named * 10 < total * 9:
             raise LabError(f"{self.image.path}: the names of {self.image.symbols_from} do not fit "
                            f"its code ({total - named} of {total} calls lead to what has no "
