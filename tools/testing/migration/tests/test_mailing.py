@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from conftest import debian_tree, make, refused
+from test_queue import released_tree
 from test_series import mailinfo
-from trees import git
+from trees import git, some
 
+from lab.base import load
 from lab.errors import LabError
 from lab.kernel import testseries, variant
 from lab.verbs import mailing, series
@@ -145,10 +147,71 @@ def test_a_second_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "\nChanges since v2:\n- shorter\n\nChanges since v1:\n- one case more\n" in text
     [other] = mailing.write("7.3", tmp_path / "other", "document")
     assert other.cover and "\nSubject: [PATCH 0/1] " in other.cover.read_text(encoding="utf-8")
+    # Of one patch, below the line that git am takes for the end of the log.
+    log, below = made.patches[0].read_text(encoding="utf-8").split("\n---\n", 1)
+    assert "Changes" not in log
+    assert below.startswith("Changes since v2:\n- shorter\n\nChanges since v1:\n"
+                            "- one case more\n\n MAINTAINERS ")
+    # And above what is counted.
+    assert text.index("Changes since") < text.index("\n MAINTAINERS ") < text.index("\nbase")
     for number, wrong in enumerate(("", "- shorter\n", "v2:\n- a\n\nv3:\n- b\n", "v3:\n- a\n")):
         (room / "changes.kunit").write_text(wrong)
         with pytest.raises(LabError, match="changes.kunit: sections v3:, v2: are wanted"):
             mailing.write("7.3", tmp_path / f"s{number}", "kunit")
+
+
+def test_what_changed_in_one_patch_of_many_is_said_there(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = tmp_path / "tests"
+    shutil.copytree(testseries.ROOM, room)
+    monkeypatch.setattr(testseries, "ROOM", room)
+    monkeypatch.setattr(testseries, "COVER", room / "cover-letter")
+    (room / "changes.device").write_text("v2:\n- all: typos\n- 0023: less time,\n  by half\n")
+    [made] = mailing.write("7.3", tmp_path / "s", "device")
+    assert made.cover
+    assert "\nChanges since v1:\n- all: typos\n- less time,\n  by half\n\n MAINTAINERS" in \
+        made.cover.read_text(encoding="utf-8")
+    below = [path.read_text(encoding="utf-8").split("\n---\n", 1)[1] for path in made.patches]
+    assert below[1].startswith("Changes since v1:\n- less time,\n  by half\n\n MAINTAINERS")
+    assert "Changes since" not in below[0] + below[2]
+    (room / "changes.device").write_text("v2:\n- 0004: less time\n")
+    with pytest.raises(LabError, match="changes.device: - 0004: there is no such patch in device"):
+        mailing.write("7.3", tmp_path / "t", "device")
+    # Each branch of the fixes has versions of its own.
+    (room / "changes.fixes").write_text("v2:\n- 0001: a comment\n")
+    (room / "changes.fixes.5.4").write_text("v3:\n- 0002: x\n\nv2:\n- y\n")
+    for base, words in (("7.3", "[PATCH v2 1/6]"), ("5.4", "[PATCH v3 5.4.y 01/20]"),
+                        ("4.19", "[PATCH 4.19.y 01/")):
+        [made] = mailing.write(base, tmp_path / base, "fixes")
+        lead, number = words.rsplit(" ", 1)
+        number = number.replace("01/", "1/")
+        assert f"\nSubject: {lead} {number}" in made.patches[0].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("base", series.queues())
+def test_each_mail_is_as_git_makes_it(base: str, tmp_path: Path) -> None:
+    """The end of the log, what is changed, the diff; and to mainline nothing about a branch."""
+    for part in mailing.parts(base):
+        [made] = mailing.write(base, tmp_path / part, part)
+        for path in made.patches:
+            text = path.read_text(encoding="utf-8")
+            log, below = re.split(r"(?m)^---\n", text, maxsplit=1)
+            assert "\ndiff --git" not in log and log.count("\n\n") > 0
+            stat, diff = re.split(r"(?m)^(?=diff --git )", below, maxsplit=1)
+            said = testseries.count(diff, "--stat").splitlines()
+            assert [line.rstrip() for line in said] == stat.splitlines()[:len(said)], path
+            assert ("[ There is no such commit upstream" in log) <= (base != "7.3"), path
+        if made.cover:
+            end = made.cover.read_text(encoding="utf-8")
+            files, added, removed = 0, 0, 0
+            for line in testseries.count("".join(path.read_text(encoding="utf-8")
+                                                 for path in made.patches), "--numstat").splitlines():
+                added, removed = added + int(line.split()[0]), removed + int(line.split()[1])
+            found = re.search(r"(?m)^ (\d+) files? changed(?:, (\d+) insertions?\(\+\))?"
+                              r"(?:, (\d+) deletions?\(-\))?$", end)
+            assert found and [int(one or 0) for one in found.groups()[1:]] == [added, removed]
+            files = len(re.findall(r"(?m)^ \S+ +\| +\d+ [+-]+$", end))
+            assert files == int(found[1])
 
 
 def test_a_letter_that_wants_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -178,6 +241,42 @@ def test_the_branches_of_stable(tmp_path: Path) -> None:
         assert found <= tags and len(found) >= total
         assert (folder / mailing.RECIPIENTS).read_text().startswith("--to=stable@vger.kernel.org\n")
         assert f"$(cat {folder}/recipients) {folder}/*.patch" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def stable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What make writes for all branches, as it is mailed."""
+    out = tmp_path_factory.mktemp("stable") / "s"
+    done = make("series", "SERIES=stable", f"O={out}")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize("base", STABLE)
+def test_git_am_takes_each_branch(base: str, stable: Path, tmp_path: Path) -> None:
+    """On the newest release that there is: Debian's, or that in TREES=."""
+    folder, repo = stable / f"{base}.y", tmp_path / "linux"
+    repo.mkdir()
+    mails = sorted(folder.glob("0*.patch"))
+    touched = {path for mail in mails
+               for path in re.findall(r"(?m)^--- a/(\S+)$", mail.read_text(encoding="utf-8"))}
+    if load(base).package:
+        source = debian_tree(base)
+        with source.kept.scratch(source.pristine) as scratch:
+            scratch.take_out(touched)
+            shutil.copytree(scratch.files, repo, dirs_exist_ok=True)
+    else:
+        some(released_tree(base), repo, touched)
+    git(repo, "init", "-q")
+    git(repo, "add", "-A", "-f")
+    git(repo, "commit", "-qm", "released")
+    # As the command that is printed has it; the letter is no patch.
+    patches = [mail for mail in mails if mail.name[:4] != "0000"]
+    git(repo, "am", "-q", "-s", *patches)
+    assert int(git(repo, "rev-list", "--count", "HEAD")) == len(patches) + 1
+    assert [f"Subject: {line}" for line in git(repo, "log", "--reverse", "--format=%s").split("\n")
+            if line and line != "released"] == \
+        [f"Subject: {mailinfo(mail, tmp_path)['Subject']}" for mail in patches]
 
 
 @pytest.mark.parametrize("base", STABLE)

@@ -220,7 +220,7 @@ def mail(patch: Path, base: str) -> str:
     if not parts:
         raise LabError(f"{patch} has neither files nor a diff")
     diff = "".join(parts[path] for path in sorted(parts))
-    return f"{message}---\n{_summary(diff)}\n{diff}"
+    return f"{message}---\n{summary(diff)}\n{diff}"
 
 
 def _whole(path: str, source: str, base: str) -> str:
@@ -263,7 +263,7 @@ def _in_tree(path: str, data: bytes, base: str) -> bytes:
     return done.stdout
 
 
-def _summary(diff: str) -> str:
+def summary(diff: str) -> str:
     """What git format-patch has between the changelog and the diff."""
     said = count(diff, "--stat", "--summary")
     return "".join(f"{line.rstrip()}\n" for line in said.splitlines())

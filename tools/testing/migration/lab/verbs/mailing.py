@@ -11,10 +11,14 @@ The cover letter of a part is queue/tests/cover-letter.<part>.  A line `#after <
 that the patches need those of another part.  What is known of the tree goes to its end: its
 commit, and the patches that have to be there first.
 
-queue/tests/changes.<part> begins a second version.  It has the newest version first:
+queue/tests/changes.<part> begins a second version, and changes.fixes.<base> one of the fixes of a
+stable branch.  It has the newest version first:
 
     v2:
     - what is another now
+    - 0024: what is another in the patch of that number in the queue
+
+All of it goes to the letter, and what is of a patch also below the `---` of that one.
 """
 
 import os
@@ -34,6 +38,7 @@ FIXES, ALL, STABLE = "fixes", "all", "stable"
 _STABLE = ("--to=stable@vger.kernel.org", "--cc=linux-mm@kvack.org")
 _LTP = ("--to=ltp@lists.linux.it",)
 RECIPIENTS = "recipients"
+_NOT_YET = "[ There is no such commit upstream yet. ]\n\n"
 
 
 @dataclass(frozen=True)
@@ -85,9 +90,13 @@ def write(base: str, out: Path, part: str, on: Ground | None = None) -> list[ser
 
 def patches(base: str, part: str) -> list[tuple[str, str]]:
     """The patches of a part, as file name and whole mail."""
-    if part == FIXES:
-        return [(path.name, path.read_text(encoding="utf-8")) for path in variant.series(base)]
-    return testseries.patches(base, part=part)
+    if part != FIXES:
+        return testseries.patches(base, part=part)
+    found = [(path.name, path.read_text(encoding="utf-8")) for path in variant.series(base)]
+    if series.branch(base):
+        return found
+    # Where it goes to mainline, this says nothing.
+    return [(name, text.replace(_NOT_YET, "", 1)) for name, text in found]
 
 
 def first(base: str, part: str) -> list[str]:
@@ -109,17 +118,17 @@ def letter_of(base: str, part: str) -> Path:
 
 def _one(base: str, out: Path, part: str, on: Ground | None) -> series.Series:
     mails, needs = patches(base, part), first(base, part)
-    version, changes = _changes(part)
-    end = changes
+    end = ""
     if on and on.commit:
-        end += f"\nbase-commit: {on.commit}\n"
+        end = f"\nbase-commit: {on.commit}\n"
     elif not series.branch(base):
-        end += f"\nbase: Linux {base}\n"
+        end = f"\nbase: Linux {base}\n"
     for need in needs:
         end += "".join(f"prerequisite-patch-id: {_patch_id(text)}\n"
                        for _name, text in patches(base, need))
     told = series.reports(base) if part == FIXES else {}
-    made = series.put(base, out, mails, letter_of(base, part), told, version, end)
+    made = series.put(base, out, mails, letter_of(base, part), told, _version(base, part, mails),
+                      end)
     if on and on.maintainers().is_file():
         before = [text for need in needs for _name, text in patches(base, need)]
         lines = _recipients(on, before, mails)
@@ -140,17 +149,27 @@ def _for_ltp(out: Path, on: Ground | None) -> series.Series:
     return made
 
 
-def _changes(part: str) -> tuple[int, str]:
-    """The version of a part, and what its letter says of the versions before."""
-    path = testseries.ROOM / f"changes.{part}"
+def _version(base: str, part: str, mails: Sequence[tuple[str, str]]) -> series.Version:
+    """The version of a part, and what is said of the versions before."""
+    own = f".{base}" if part == FIXES and series.branch(base) else ""
+    path = testseries.ROOM / f"changes.{part}{own}"
     if not path.exists():
-        return 1, ""
+        return series.FIRST
     text = path.read_text(encoding="utf-8").strip()
-    versions = [int(number) for number in re.findall(r"(?m)^v(\d+):$", text)]
-    if not versions or versions != list(range(versions[0], 1, -1)) or not text.startswith("v"):
+    numbers = [int(number) for number in re.findall(r"(?m)^v(\d+):$", text)]
+    if not numbers or numbers != list(range(numbers[0], 1, -1)) or not text.startswith("v"):
         raise LabError(f"{path}: sections v3:, v2: are wanted, the newest first, down to v2")
-    said = re.sub(r"(?m)^v(\d+):$", lambda one: f"Changes since v{int(one[1]) - 1}:", text)
-    return versions[0], f"\n{said}\n"
+    sections = []
+    for number, said in zip(numbers, re.split(r"(?m)^v\d+:$", text)[1:]):
+        items = re.split(r"(?m)^(?=- )", said.strip())
+        # Each item with the lines that go on, less the line feed at its end.
+        sections.append((number, tuple(item.strip() for item in items if item.strip())))
+    have = {name[:4] for name, _text in mails}
+    named = {one[1] for _number, items in sections for item in items
+             if (one := re.match(r"- (\d{4}): ", item))}
+    if wrong := sorted(named - have):
+        raise LabError(f"{path}: - {wrong[0]}: there is no such patch in {part}")
+    return series.Version(numbers[0], tuple(sections))
 
 
 def _patch_id(mail: str) -> str:

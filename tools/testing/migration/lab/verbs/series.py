@@ -29,10 +29,39 @@ from lab.errors import LabError
 from lab.kernel import testseries, unmapped, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
+from lab.words import plural
 
 COVER = REPO / "queue" / "cover-letter"
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
             "eleven", "twelve")
+
+
+@dataclass(frozen=True)
+class Version:
+    """Which version of a series it is, and what is another than in those before."""
+
+    number: int = 1
+    sections: tuple[tuple[int, tuple[str, ...]], ...] = ()  # version and its items, newest first
+
+    def text(self) -> str:
+        """All that changed, as it is in a letter; "" in a first version."""
+        return self._told([(number, [re.sub(r"^- \d{4}: ", "- ", item) for item in items])
+                           for number, items in self.sections])
+
+    def of_patch(self, name: str) -> str:
+        """What changed in the patch of that name alone: `- 0024: more cases`."""
+        start = f"- {name[:4]}: "
+        return self._told([(number, [f"- {item.removeprefix(start)}" for item in items
+                                     if item.startswith(start)])
+                           for number, items in self.sections])
+
+    @staticmethod
+    def _told(sections: list[tuple[int, list[str]]]) -> str:
+        return "".join(f"\nChanges since v{number - 1}:\n" + "".join(f"{one}\n" for one in items)
+                       for number, items in sections if items)
+
+
+FIRST = Version()
 
 
 @dataclass(frozen=True)
@@ -75,14 +104,14 @@ def write(base: str, out: Path, form: str = "") -> Series:
 
 
 def put(base: str, out: Path, patches: Sequence[tuple[str, str]], letter: Path,
-        told: dict[str, str], version: int = 1, end: str = "") -> Series:
+        told: dict[str, str], version: Version = FIRST, end: str = "") -> Series:
     """Write these patches for `base` to the folder `out`, with numbers, under a letter if any.
 
-    `told` are reports by the name of the defect, `version` is that of the series, and `end` comes
-    at the end of the letter.  LabError where `out` holds patches already.
+    `told` are reports by the name of the defect, and `end` comes at the end of the letter.
+    LabError where `out` holds patches already.
     """
-    patches = [(f"{number:04d}-{_bare(name)}.patch", text)
-               for number, (name, text) in enumerate(patches, 1)]
+    names = [f"{number:04d}-{_bare(name)}.patch" for number, (name, _text) in
+             enumerate(patches, 1)]
     out.mkdir(parents=True, exist_ok=True)
     if old := sorted([*out.glob("*.patch"), *out.glob("report-*.txt")]):
         raise LabError(f"{out} holds {old[0].name} already: name an empty folder with O=")
@@ -91,20 +120,33 @@ def put(base: str, out: Path, patches: Sequence[tuple[str, str]], letter: Path,
         mails.append(out / f"report-{name}.txt")
         mails[-1].write_text(text, encoding="utf-8")
     total = len(patches)
-    words = ["PATCH", f"v{version}" if version > 1 else "", branch(base)]
+    words = ["PATCH", f"v{version.number}" if version.number > 1 else "", branch(base)]
     lead = " ".join(word for word in words if word)
     text_of_it = _letter(base, patches, letter)
     written = []
-    for number, (name, text) in enumerate(patches, 1):
+    for number, (name, (kept, text)) in enumerate(zip(names, patches), 1):
         dest = out / name
         tag = f"[{lead} {number}/{total}]" if total > 1 or end else f"[{lead}]"
-        dest.write_text(_subject(text, tag), encoding="utf-8")
+        # The log keeps nothing of what is below `---`.
+        below = version.of_patch(kept) if total > 1 else version.text()
+        dest.write_text(_below(_subject(text, tag), below), encoding="utf-8")
         written.append(dest)
     if not text_of_it:
         return Series(None, tuple(written), tuple(mails))
     cover = out / "0000-cover-letter.patch"
+    text_of_it = f"{text_of_it.rstrip()}\n{version.text()}"
     cover.write_text(_cover(f"[{lead} 0/{total}]", text_of_it, patches) + end, encoding="utf-8")
     return Series(cover, tuple(written), tuple(mails))
+
+
+def _below(mail: str, changes: str) -> str:
+    """The mail with `---` and a diffstat before its diff, and what changed, as git has them."""
+    log, diff = re.split(r"(?m)^(?=diff --git )", mail, maxsplit=1)
+    if not re.search(r"(?m)^---$", log):
+        log = f"{log.rstrip()}\n---\n{testseries.summary(diff)}\n"
+    if changes:
+        log = re.sub(r"(?m)^---\n", lambda found: f"{found[0]}{changes.lstrip()}\n", log, count=1)
+    return log + diff
 
 
 def branch(base: str) -> str:
@@ -237,13 +279,27 @@ def _for(letter: str, names: set[str]) -> str:
 
 
 def _diffstat(texts: list[str]) -> str:
-    """Lines added and removed by all patches together, a file a line."""
+    """What all patches together change, as git format-patch has it at the end of a letter."""
     sums: dict[str, tuple[int, int]] = {}
     for line in testseries.count("".join(texts), "--numstat").splitlines():
         added, removed, name = line.split("\t")
         have = sums.get(name, (0, 0))
         sums[name] = (have[0] + int(added), have[1] + int(removed))
     width = max(map(len, sums))
-    lines = [f" {name:{width}} | {added:3} + {removed:3} -"
+    most = max(added + removed for added, removed in sums.values())
+    digits = len(str(most))
+    # The bar has what a line of 78 leaves.
+    room = max(78 - width - digits - 5, 10)
+    lines = [f" {name:{width}} | {added + removed:{digits}} "
+             f"{_bar('+', added, most, room)}{_bar('-', removed, most, room)}".rstrip()
              for name, (added, removed) in sorted(sums.items())]
-    return "\n".join([*lines, f" {len(sums)} files changed", ""])
+    changed = [f" {plural(len(sums), 'files')} changed"]
+    for which, word, sign in ((0, "insertions", "+"), (1, "deletions", "-")):
+        if count := sum(one[which] for one in sums.values()):
+            changed.append(f"{plural(count, word)}({sign})")
+    return "\n".join([*lines, ", ".join(changed), ""])
+
+
+def _bar(sign: str, count: int, most: int, room: int) -> str:
+    """`count` signs, or as many of `room` as it is of the `most`, but one at least."""
+    return sign * (count if most <= room else -(-count * room // most))
