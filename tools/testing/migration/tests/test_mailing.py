@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """make series SERIES=: one series a subject, each as its reviewers want it."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from trees import git, some
 from lab.base import load
 from lab.errors import LabError
 from lab.kernel import testseries, variant
+from lab.tell import record
 from lab.verbs import mailing, series
 
 BASES = testseries.names()
@@ -220,6 +222,33 @@ def test_a_letter_that_wants_what_is_not_there(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "cover-letter.kunit").write_text("title\n\n#after nothing\ntext\n")
     with pytest.raises(LabError, match="cover-letter.kunit: #after nothing: there is no such part"):
         mailing.write("7.3", tmp_path / "s", "kunit")
+
+
+def test_a_letter_has_its_figures_from_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                               ) -> None:
+    shutil.copytree(record.RECORDS, tmp_path / "records")
+    monkeypatch.setattr(record, "RECORDS", tmp_path / "records")
+    path = tmp_path / "records/thp-numa-notifier/4.18.0.json"
+    told = json.loads(path.read_text(encoding="utf-8"))
+    told["variants"]["vulnerable"] |= {"migrations": 77, "lost_migrations": 5}
+    told["variants"]["fixed"] |= {"migrations": 88}
+    path.write_text(json.dumps(told))
+    [made] = mailing.write("7.3", tmp_path / "s", "device")
+    assert made.cover
+    text = made.cover.read_text(encoding="utf-8")
+    assert "writes were lost in 5 of 77 such migrations" in text and "in 0 of 88." in text
+    path.unlink()
+    with pytest.raises(LabError, match="cover-letter.device asks for a figure of thp-numa-notifier "
+                                       "on 4.18.0, and there is no record of it"):
+        mailing.write("7.3", tmp_path / "t", "device")
+
+
+# No figure in a letter is written by hand.
+@pytest.mark.parametrize("letter", sorted(
+    [*testseries.ROOM.glob("cover-letter*"), *testseries.ROOM.parent.glob("cover-letter*")]),
+    ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_what_a_letter_says_was_seen_is_on_record(letter: Path) -> None:
+    assert not re.search(r"\b\d+ of (?:its )?\d+\b|\d %", letter.read_text(encoding="utf-8"))
 
 
 # ---- stable --------------------------------------------------------------------------------

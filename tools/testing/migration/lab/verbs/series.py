@@ -11,6 +11,8 @@ queue/cover-letter is for several queues, and says of each what is so.  What is 
 and `#else` or `#endif` is for a series that has a patch of that name, without its number, or for a
 queue that has a file of that name beside its series.  `#if before NAME` asks whether that patch is
 there and others come before it, and `{before NAME}` is how many: "patch is", "two patches are".
+`{lost vulnerable DEFECT VERSION}` is what the record of that proof says of its vulnerable kernel, or
+its fixed one: in how many of its migrations writes were lost.  `{failed ...}` is of its tests.
 Where nothing is left of the letter, the patches have nothing to do with each other, and get none.
 
 A series with the tests has queue/tests/cover-letter.  Another form of a queue, series.<form>, is
@@ -29,9 +31,11 @@ from lab.errors import LabError
 from lab.kernel import testseries, unmapped, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
+from lab.tell import record
 from lab.words import plural
 
 COVER = REPO / "queue" / "cover-letter"
+_RECORDED = re.compile(r"\{(lost|failed) (vulnerable|fixed) (\S+) (\S+)\}")
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
             "eleven", "twelve")
 
@@ -237,10 +241,24 @@ def _letter(base: str, patches: Sequence[tuple[str, str]], letter: Path) -> str:
                          enumerate(subjects([text for _name, text in patches]), 1))
     words = {"base": base, "shortlog": shortlog,
              **{f"before {name}": _how_many(number) for name, number in before.items()}}
+    text = _RECORDED.sub(lambda found: _recorded(letter, *found.groups()),
+                         _for(letter.read_text(encoding="utf-8"), there))
     try:
-        return _for(letter.read_text(encoding="utf-8"), there).strip().format_map(words)
+        return text.strip().format_map(words)
     except KeyError as err:
         raise LabError(f"{letter} asks for {err}, which the series for {base} has not") from err
+
+
+def _recorded(letter: Path, what: str, which: str, name: str, version: str) -> str:
+    """A figure of a record: so many of so many."""
+    path = record.RECORDS / name / f"{version}.json"
+    if not path.exists():
+        raise LabError(f"{letter} asks for a figure of {name} on {version}, and there is no record "
+                       "of it")
+    kernel = record.load(path).variants[which]
+    part, whole = {"lost": (kernel.lost_migrations, kernel.migrations),
+                   "failed": (kernel.failed, kernel.tests)}[what]
+    return f"{part} of {whole}"
 
 
 def _how_many(patches: int) -> str:
