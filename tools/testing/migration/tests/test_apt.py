@@ -159,6 +159,18 @@ def test_a_package_of_another_architecture_is_unpacked_once(
         unpacked(architecture="arm64")
 
 
+def test_a_package_of_another_release_is_unpacked(archive: Archive) -> None:
+    """Beside that of this one, and of the machine's own architecture, too."""
+    machine = run(["dpkg", "--print-architecture"]).decode().strip()
+    archive.publish("trixie", ["6.1-1"], architecture=machine)
+    archive.publish("bookworm", ["5.10.218-1"], architecture=machine)
+    row, quiet = dataclasses.replace(arch.load("x86_64"), debian=machine), Progress(io.StringIO())
+    files = apt.unpacked(PACKAGE, row, quiet, "trixie")
+    assert (files / f"usr/src/{PACKAGE}.tar.xz").read_text() == "source 6.1-1"
+    other = apt.unpacked(PACKAGE, row, quiet)
+    assert (other / f"usr/src/{PACKAGE}.tar.xz").read_text() == "source 5.10.218-1"
+
+
 def test_the_machines_architecture_has_no_part_in_it(archive: Archive) -> None:
     """Neither its own packages, nor what is installed of them."""
     archive.publish("bookworm", ["5.10.300-1"])

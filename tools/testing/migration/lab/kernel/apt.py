@@ -110,14 +110,14 @@ def _refresh(base: Base, progress: Progress) -> bool:
     return True
 
 
-def unpacked(package: str, arch: Arch, progress: Progress) -> Path:
-    """The folder that holds the files of a binary package of another architecture: from the cache,
-    or downloaded and unpacked now.
+def unpacked(package: str, arch: Arch, progress: Progress, suite: str = "") -> Path:
+    """The folder that holds the files of a binary package of another architecture, or of another
+    release, `suite`: from the cache, or downloaded and unpacked now.
 
     NoSource where there is no such package, and where this machine is no Debian.
     """
     architecture = arch.debian
-    home = cache_dir() / "foreign" / architecture
+    home = cache_dir() / "foreign" / (f"{suite}-{architecture}" if suite else architecture)
     dest = home / package
     with locked(home / "lock", lambda: progress.note("another run gets packages: waiting")):
         if dest.is_dir():
@@ -126,7 +126,7 @@ def unpacked(package: str, arch: Arch, progress: Progress) -> Path:
         if not release:
             raise NoSource(f"this is no Debian, so Debian's {package} of {architecture} cannot be "
                            "had here")
-        release = arch.suite or release
+        release = suite or arch.suite or release
         options = _private(Base(f"{release}-{architecture}", suites=(release,)), progress,
                            architecture)
         version = _candidate(package, options)
