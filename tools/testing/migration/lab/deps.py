@@ -110,6 +110,11 @@ CHECK = (
     Need("mmdebstrap", ("mmdebstrap",)),
     # Reads what CI systems are given.
     Need("yamllint", ("yamllint",)),
+    # Reads what the patches of a series compile to.
+    Need("sparse", ("sparse",)),
+    # Looks at a series before it is mailed.  Its --check is in a newer one, which needs no more
+    # libraries than these.
+    Need("b4", ("b4",)),
     # checkpatch.pl loads Term::ANSIColor, which perl-base has not.
     Need("perl", files=("/usr/share/perl/*/Term/ANSIColor.pm",)),
 )

@@ -2,10 +2,12 @@
 """Trees of files for the tests: made up, or as much of a kernel's as is looked at."""
 
 import os
+import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from lab.kernel.source import Source
 from lab.paths import copy
 
 
@@ -21,6 +23,18 @@ def some(tree: Path, dest: Path, names: Iterable[str]) -> Path:
     """A copy of these files of `tree`."""
     for name in names:
         copy(tree / name, dest / name)
+    return dest
+
+
+def released(source: Source, dest: Path, wanted: Callable[[str], bool]) -> Path:
+    """A copy of those files of a source, as it was given, whose paths are wanted."""
+    said = subprocess.run(["git", "ls-tree", "-r", "-z", "--name-only", source.pristine], text=True,
+                          env={**os.environ, "GIT_DIR": str(source.kept.store)}, check=True,
+                          capture_output=True)
+    with source.kept.scratch(source.pristine) as scratch:
+        scratch.take_out(filter(wanted, said.stdout.split("\0")[:-1]))
+        shutil.move(scratch.files, dest)
+        scratch.files.mkdir()
     return dest
 
 
