@@ -29,7 +29,8 @@ SCRIPTS = re.compile(r"scripts/(?:checkpatch\.pl|const_structs\.checkpatch|spell
                      r"get_maintainer\.pl)$|Documentation/dev-tools/checkpatch\.rst$|"
                      # By these it knows the top of a kernel.
                      r"(?:COPYING|CREDITS|Kbuild|MAINTAINERS|Makefile|README)$|"
-                     r"(?:arch|drivers|fs|include|init|ipc|kernel|lib)/(?:Kconfig|Kbuild|Makefile)$")
+                     r"(?:arch|drivers|fs|include|init|ipc|kernel|lib)/"
+                     r"(?:Kconfig|Kbuild|Makefile)$")
 # There is no history here to find commits in.  That MAINTAINERS has all files, whatever the patch
 # that adds them changes there, is tested in test_testseries.py.
 IGNORED = "UNKNOWN_COMMIT_ID,GIT_COMMIT_ID,FILE_PATH_CHANGES"
