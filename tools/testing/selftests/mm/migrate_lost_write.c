@@ -60,7 +60,7 @@
 #define EXAMPLES	3
 #define NR_HUGE		4	/* pages for all writers */
 #define NR_BASE		32	/* pages for each */
-#define KPF_COMPOUND_HEAD	0x8000
+#define PAGE_IS_HEAD	0x8000	/* in /proc/kpageflags */
 #define THP_DIR		"/sys/kernel/mm/transparent_hugepage/"
 
 enum kind { ANON, SHMEM, A_FILE };
@@ -140,7 +140,7 @@ static bool is_huge(const struct state *st)
 		pfn = page_pfn(0, st->own + i * pmd_size());
 		huge = pfn > 0 && !(pfn % (pmd_size() / psize())) &&
 		       pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) ==
-		       sizeof(flags) && flags & KPF_COMPOUND_HEAD;
+		       sizeof(flags) && flags & PAGE_IS_HEAD;
 	}
 	if (fd >= 0)
 		close(fd);
