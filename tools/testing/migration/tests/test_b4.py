@@ -16,6 +16,7 @@ import pytest
 from conftest import FULL, debian_tree
 from trees import git, released
 
+from lab import arch
 from lab.errors import NoSource
 from lab.kernel import apt, testseries
 from lab.progress import Progress
@@ -43,7 +44,7 @@ B4 = Callable[..., str]
 def b4(tmp_path_factory: pytest.TempPathFactory) -> B4:
     """Run b4 in a repository; what it says."""
     try:
-        files = apt.unpacked("b4", "amd64", Progress(), "trixie") / "usr"
+        files = apt.unpacked("b4", arch.load("x86_64"), Progress(), "trixie") / "usr"
     except NoSource as err:
         pytest.skip(f"no b4 that can check: {err}")
     home = tmp_path_factory.mktemp("home")
@@ -143,6 +144,8 @@ def test_b4_finds_nothing(base: str, part: str, pristine: Callable[[str], Path],
 def diff(mail: Path) -> str:
     """The lines that a mail changes, by file."""
     text = mail.read_text(encoding="utf-8").partition("\n-- \n")[0]
+    # What b4 has below a single patch.
+    text = text.partition("\n---\nbase-commit: ")[0]
     return "\n".join(line for line in text.partition("\ndiff --git ")[2].splitlines()
                      if not line.startswith(("index ", "@@ ")))
 
