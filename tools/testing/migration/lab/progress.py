@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 """Says what is going on: which step, how far, how long so far."""
 
+import resource
 import sys
 import time
 from typing import TextIO
+
+
+def spent() -> float:
+    """Seconds of CPU time so far, of this process and of what it started: QEMU and compilers."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 class Progress:

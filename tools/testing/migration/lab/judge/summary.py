@@ -206,7 +206,8 @@ class Summary:
     """A whole run.
 
     `command` repeats it; `source` is the identity that lab.source gives; `seconds` is all of it,
-    builds included; `harm` is what such a one of `counts` did that shows the defect.
+    builds included, and `cpu_seconds` what the processors did for it; `harm` is what such a one of
+    `counts` did that shows the defect.
     """
 
     defect: str
@@ -223,6 +224,7 @@ class Summary:
     compiler: str
     variants: dict[str, KernelSummary]
     seconds: float | None = None
+    cpu_seconds: float | None = None
     harm: str = "lost writes"
     counts: str = "migrations"
     provenance: Provenance = Provenance()

@@ -13,7 +13,7 @@ from lab.guest import ltp
 from lab.judge import klog, ltp as ltp_judge, summary, verdict
 from lab.judge.summary import Summary
 from lab.kernel import unmapped
-from lab.progress import Progress
+from lab.progress import Progress, spent
 from lab.tell import result
 from lab.wanted import Wanted
 
@@ -21,7 +21,7 @@ from lab.wanted import Wanted
 def run(wanted: Wanted, arch: Arch, progress: Progress) -> Summary:
     """Prepare, boot, judge, and write the results under wanted.out."""
     started = datetime.now(timezone.utc)
-    began = time.monotonic()
+    began, used = time.monotonic(), spent()
     kernels = trial.prepare(wanted, arch, progress)
     source = kernels[0].source
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-{wanted.defect.name}-{source.version}"
@@ -54,7 +54,8 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> Summary:
         arch=arch.name, accel=kernels[0].accel, debug=wanted.debug, command=wanted.command,
         source=dict(source.identity), compiler=kernels[-1].kernel.identity["compiler"],
         started=started.isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - began, 1), verdict=word, why=why,
+        seconds=round(time.monotonic() - began, 1), cpu_seconds=round(spent() - used, 1),
+        verdict=word, why=why,
         harm=wanted.defect.show.harm, counts=wanted.defect.show.counts, provenance=origin,
         tests=ltp.version(wanted.ltp) if wanted.ltp else "",
         variants={one.name: summary.kernel(one.variant.how, one.variant.places, runs[one.name],
