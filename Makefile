@@ -29,6 +29,7 @@ O ?=
 AUDIT ?=
 FULL ?=
 TREES ?=
+HOSTS ?=
 HARNESS ?=
 LTP ?=
 FORM ?=
@@ -42,12 +43,12 @@ FORCE ?=
 # All of these go to each verb, which refuses what means nothing to it. What comes from the
 # environment is marked with `?`, and a verb that does not know it does without.
 VARIABLES := DEFECT BASE KERNEL ARCH IMAGE RUNNING SYMBOLS BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
-	     AUDIT HARNESS LTP FORM ROUNDS SCHEME FULL SERIES PLAN FORCE WITNESS
+	     AUDIT HARNESS LTP FORM ROUNDS SCHEME FULL SERIES PLAN FORCE WITNESS HOSTS TREES
 quoted = '$(subst ','\'',$(1))'
 words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
 	$(filter command,$(firstword $(origin $(name)))),,?)=$($(name)))))
 
-.PHONY: help prove mutants bench model audit shell selftests kselftest hosttest series report record docs package list install check clean
+.PHONY: help prove matrix mutants bench model audit shell selftests kselftest hosttest series report record docs package list install check clean
 
 help:
 	@echo 'Without building anything'
@@ -58,6 +59,7 @@ help:
 	@echo '  make model                   try every order of the steps of each locking scheme, with spin'
 	@echo 'With two kernels that are built and booted under QEMU'
 	@echo '  make prove                   show that a fix is what keeps writes from being lost'
+	@echo '  make matrix                  prove what is missing of all; HOSTS=file: on many machines'
 	@echo '  make mutants                 break the fix in many ways: do the tests see it?'
 	@echo '  make bench                   count what migration costs with each form of a fix'
 	@echo '  make shell                   boot one of the two kernels to a prompt'
@@ -68,8 +70,7 @@ help:
 	@echo '  make package                 a .deb and .rpm of them and of the audit'
 	@echo 'Results'
 	@echo '  make report                  one page of HTML, of out/ and the records'
-	@echo '  make record                  write the last result into the records'
-	@echo '  make docs                    render Documentation/'
+	@echo '  make record   make docs      write the last result into the records; render Documentation/'
 	@echo 'This project'
 	@echo '  make install                 install what the lab needs, with apt (others do it too)'
 	@echo '  make check                   its own tests. FAST=1: a minute or two; FULL=1: hours;'
@@ -88,18 +89,18 @@ help:
 	@echo '  FORM=flush|unshare           another form of the fix, queue/BASE/series.FORM'
 	@echo "  TESTS='-t name'              arguments for the selftest"
 	@echo '  VARIANT=fixed                of shell and kselftest: vulnerable, fixed, series'
-	@echo '  MUTANT=name  RESUME=1        of mutants: this one; continue an interrupted run'
-	@echo '  ROUNDS=3                     of bench: boots of each kernel'
+	@echo '  MUTANT=name  RESUME=1        of mutants: this one; continue. ROUNDS=3: of bench, boots of each'
 	@echo '  SERIES=all|stable|ltp        of series: what is mailed on its own, a folder each; or one name'
 	@echo '  SCHEME=flush-6.12  FULL=1    of model: this one; also what takes long'
-	@echo '  PLAN=1  FORCE=1              of hosttest: only say what; go on although it should not'
+	@echo '  PLAN=1  FORCE=1              of hosttest, matrix: only say what; do it all the same'
+	@echo '  PLAN=json|check  HOSTS=FILE  of matrix: for a CI system; the machines, one a line'
 	@echo '  AUDIT=json|nrpe|prometheus   of audit: for programs; SYMBOLS=FILE: names of an image'
 	@echo '  HARNESS=DIR|ltp  LTP=DIR     whose harness the selftests use; or of prove, the tests for LTP'
 	@echo
 	@echo 'A verb takes the variables that mean something to it. In full, with defaults and examples:'
 	@echo '  tools/testing/migration/migration.py VERB --help'
 
-prove mutants bench model audit shell selftests kselftest hosttest series report record docs package list install:
+prove matrix mutants bench model audit shell selftests kselftest hosttest series report record docs package list install:
 	@$(LAB) $@ $(words)
 
 check:

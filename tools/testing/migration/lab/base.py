@@ -40,14 +40,15 @@ class Base:
     noise: tuple[str, ...] = ()
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def numbers(version: str) -> tuple[int, ...]:
+    """A version to compare: (2, 6, 34) is before (6, 12)."""
     return tuple(int(part) for part in version.split("."))
 
 
 def names() -> list[str]:
     """The names of all bases, oldest version first."""
     return sorted((path.stem for path in BASES.glob("*.toml")
-                   if re.fullmatch(r"2\.6\.\d+|\d+\.\d+", path.stem)), key=_numbers)
+                   if re.fullmatch(r"2\.6\.\d+|\d+\.\d+", path.stem)), key=numbers)
 
 
 def load(name: str) -> Base:
@@ -74,9 +75,9 @@ def for_version(version: str) -> Base:
     # What 2.6.34 was to 2.6.33, 4.4 is to 4.3.  It is nearest to nothing but itself: too much was
     # another in the ten years before 4.4.
     parts = 3 if version.startswith("2.6.") else 2
-    wanted = _numbers(".".join(version.split(".")[:parts]))
-    below = [name for name in names() if _numbers(name) == wanted
-             or _numbers(name) < wanted and not name.startswith("2.6.")]
+    wanted = numbers(".".join(version.split(".")[:parts]))
+    below = [name for name in names() if numbers(name) == wanted
+             or numbers(name) < wanted and not name.startswith("2.6.")]
     if not below:
         raise LabError(f"no base for kernel {version}: the lab knows {', '.join(names())} and "
                        "what comes after them; name the one to build it as with BASE=")

@@ -6,7 +6,6 @@ import dataclasses
 import errno
 import json
 import os
-import resource
 import shlex
 import shutil
 import signal
@@ -23,12 +22,12 @@ from lab.guest import ltp, qemu, selftest
 from lab.host import preflight
 from lab.kernel import source, testseries
 from lab.paths import INSTALLED, REPO, replace
-from lab.progress import Progress
+from lab.progress import Progress, spent
 from lab.tell import audited, docs, record, report, rst, text
 from lab.tell.audited import Audited
-from lab.verbs import (audit, bench, guestrun, hosttest, kselftest, mailing, model, mutants, package,
-                       prove, series)
-from lab.wanted import BOOTS, DEFECT, MUTANT_BOOTS, ROUNDS, SERIES, Wanted
+from lab.verbs import (audit, bench, guestrun, hosttest, kselftest, mailing, matrix, model, mutants,
+                       package, prove, series)
+from lab.wanted import BOOTS, DEFECT, MATRIX_BOOTS, MUTANT_BOOTS, ROUNDS, SERIES, Wanted
 from lab.words import plural
 
 # Exit status: 0 only for PROVED, and where each mutant was killed that can be; another verdict; an
@@ -151,10 +150,7 @@ def _model(args: argparse.Namespace, progress: Progress) -> int:
 def _took(progress: Progress) -> str:
     """What a run cost, on the clock and of the processors."""
     wall = time.monotonic() - progress.began
-    # Of what it started, QEMU and compilers among it, and of itself.
-    spent = [resource.getrusage(who) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)]
-    cpu = sum(one.ru_utime + one.ru_stime for one in spent)
-    return f"Took:    {wall:.0f} s, {cpu:.0f} s of CPU time on {os.cpu_count()} CPUs"
+    return f"Took:    {wall:.0f} s, {spent():.0f} s of CPU time on {os.cpu_count()} CPUs"
 
 
 def _mutants(args: argparse.Namespace, progress: Progress) -> int:
@@ -172,6 +168,25 @@ def _mutants(args: argparse.Namespace, progress: Progress) -> int:
         raise
     print(f"\n{mutants.summary(run, wanted.out)}")
     return 0 if run.passed() else NOT_PROVED
+
+
+def _matrix(args: argparse.Namespace, _progress: Progress) -> int:
+    progress = Progress(sys.stderr)
+    trees = _path(args.trees)
+    if trees and not trees.is_dir():
+        raise LabError(f"TREES={args.trees}: there is no such folder")
+    boots = args.boots or MATRIX_BOOTS
+    words = [f"BOOTS={boots}", *(f"{option.variable}={'1' if said is True else said}"
+                                 for option in (options.DEBUG, options.ACCEL, options.TIMEOUT)
+                                 if (said := getattr(args, option.name)))]
+    given = [*([f"DEFECT={','.join(args.defect)}"] if args.defect else []),
+             *(words if args.boots else words[1:]),
+             *([f"TREES={args.trees}"] if trees else []), *(["FORCE=1"] if args.force else [])]
+    scope = matrix.Scope(
+        args.defect, args.base, args.arch, _folder(args.out, REPO / "out").absolute(),
+        trees and trees.absolute(), _path(args.hosts), boots, args.boots or 0, args.debug,
+        args.force, tuple(words), matrix.command(given))
+    return matrix.run(scope, "" if args.plan == "0" else args.plan, progress)
 
 
 def _shell(args: argparse.Namespace, progress: Progress) -> int:
@@ -489,7 +504,7 @@ def _install(args: argparse.Namespace, progress: Progress) -> int:
 
 _ACTIONS: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
     "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
-    "kselftest": _kselftest, "hosttest": _hosttest, "mutants": _mutants, "bench": _bench, "model": _model, "audit": _audit,
+    "kselftest": _kselftest, "hosttest": _hosttest, "mutants": _mutants, "bench": _bench, "matrix": _matrix, "model": _model, "audit": _audit,
     "report": _report, "record": _record, "docs": _docs, "package": _package,
     "list": _list, "install": _install}
 

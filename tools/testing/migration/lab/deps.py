@@ -91,10 +91,20 @@ LTP = (
 # To compose the patches of queue/tests/.
 SERIES = (Need("unifdef", ("unifdef",)),)
 
+# To spread the matrix over machines; these need rsync, too.
+MATRIX = (
+    Need("parallel", ("parallel",)),
+    Need("openssh-client", ("ssh",)),
+    Need("rsync", ("rsync",)),
+    Need("git", ("git",)),
+)
+
 # Beyond that for the project's own tests.
 CHECK = (
     *SERIES,
     *IMAGE,
+    # Its tests also want an sshd, and skip without: installed, one would listen on the network.
+    *MATRIX,
     Need("spin", ("spin",)),
     Need("python3-pytest", files=("/usr/lib/python3*/dist-packages/pytest",)),
     Need("mypy", ("mypy",)),
@@ -115,6 +125,7 @@ CHECK = (
     # Looks at a series before it is mailed.  Its --check is in a newer one, which needs no more
     # libraries than these.
     Need("b4", ("b4",)),
+    Need("jq", ("jq",)),
     # checkpatch.pl loads Term::ANSIColor, which perl-base has not.
     Need("perl", files=("/usr/share/perl/*/Term/ANSIColor.pm",)),
 )

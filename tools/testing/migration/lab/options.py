@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lab import arch, base, wanted
+from lab import arch, base, defect, wanted
 from lab.errors import LabError
 from lab.guest import qemu
 
@@ -57,6 +57,23 @@ def _arch(_variable: str, text: str) -> str:
 def _arches(variable: str, text: str) -> str:
     """The same, or `all` of them."""
     return text if text == ALL_ARCHES else _arch(variable, text)
+
+
+def _words(variable: str, text: str, known: Convert) -> tuple[str, ...]:
+    """Names with blanks or commas between them, each once."""
+    return tuple(dict.fromkeys(known(variable, name) for name in text.replace(",", " ").split()))
+
+
+def _defects(variable: str, text: str) -> tuple[str, ...]:
+    return _words(variable, text, lambda _variable, name: defect.load(name).name)
+
+
+def _bases(variable: str, text: str) -> tuple[str, ...]:
+    return _words(variable, text, _base)
+
+
+def _archs(variable: str, text: str) -> tuple[str, ...]:
+    return _words(variable, text, _arch)
 
 
 def _path(_variable: str, text: str) -> Path | None:
@@ -207,6 +224,20 @@ FULL = Option(
     "full", "FULL", "{0,1}",
     "also the searches that take minutes and GiB of memory, three processes among them; "
     "default: 0. Example: --full 1", _flag, False, True)
+HOSTS = Option(
+    "hosts", "HOSTS", "FILE",
+    "a host a line, as GNU parallel's --sshloginfile has it: [JOBS/][USER@]HOST[:PORT], or : for "
+    "this machine; default: this machine alone. Example: --hosts ~/hosts", _path, None)
+TREES = Option(
+    "trees", "TREES", "DIR",
+    "the folder with the trees of the bases that no package has, as DIR/4.14 and so on, at the same "
+    "path on each host; default: none, and these bases are left out. Example: --trees ~/linux",
+    _path, None)
+PLAN = Option(
+    "plan", "PLAN", "{1,json,check}",
+    "run nothing: 1 says what would be done and what it costs, json says it to a CI system, check "
+    "says what is missing, with the exit status; default: run it. Example: --plan json",
+    _one_of("0", "1", "json", "check"))
 DEST = Option(
     "dest", "DEST", "DIR",
     "the folder that the programs go to; must be named. Example: --dest /tmp/selftests",
@@ -328,6 +359,26 @@ VERBS = (
             if option not in (DEFECT, TESTS, BOOTS, LTP))),
          ("mutants", "mutants --mutant no-tlb-flush --boots 1", "mutants --resume 1"),
          "each names its own selftests"),
+    Verb("matrix", "prove what is missing or stale of defects, bases and architectures",
+         "On this machine, or with --hosts on many. Each host gets a clone of this commit, and what "
+         "is proved goes into the records. Exit status 0 only if nothing is missing, nothing is "
+         "stale, and all else is PROVED.",
+         (HOSTS, PLAN,
+          Option("defect", "DEFECT", "NAMES", "these defects, with blanks or commas between them; "
+                 f"default: all. Example: --defect pmd-share-migrate,{OTHER}", _defects, ()),
+          Option("base", "BASE", "VERSIONS", "these bases; default: all. Example: "
+                 "--base 6.1,6.12", _bases, ()),
+          Option("arch", "ARCH", "NAMES", "these architectures; default: all. "
+                 "Example: --arch x86_64", _archs, ()), TREES,
+          _but(BOOTS, f"how often each kernel is booted; default: {wanted.MATRIX_BOOTS}. With it, a "
+               "record of fewer boots is stale. Example: --boots 20"),
+          Option("force", "FORCE", "{0,1}", "also what has another verdict than PROVED; default: "
+                 "0. Example: --force 1", _flag, False, True),
+          ACCEL, _but(DEBUG, "the matrix of kernels with lockdep, KASAN and more; default: 0. "
+                      "Example: --debug 1"), TIMEOUT, OUT),
+         ("matrix --plan 1", "matrix --hosts ~/hosts --boots 20",
+          "matrix --base 6.12 --arch x86_64", "matrix --plan json"),
+         "a job is `prove` of all defects of a base, as it is"),
     Verb("bench", "count what it takes to migrate pages of shared tables",
          "With each form of a queue, side by side: calls that moved a page, interrupts, faults, "
          "times. With --witness 1, what the check of --witness costs instead.",

@@ -26,7 +26,7 @@ def of_run(arch: Arch, tests: Iterable[str], hows: Iterable[str], rules: Iterabl
     """
     lists = sorted({f"queue/{match[1]}/{match[2] or 'series'}" for how in hows
                     for match in re.finditer(r"\bqueue/([^/ ]+)(?:/(\S+))? \(", how)})
-    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
     return Provenance(commit, None if changes is None else bool(changes), qemu.version(arch),
                       _hash(others) if others else selftests(tests), queue(lists, rules), lists)
 
@@ -67,7 +67,7 @@ def _hash(paths: Iterable[Path]) -> str:
     return key.hexdigest()
 
 
-def _git(*words: str) -> str | None:
+def git(*words: str) -> str | None:
     """What git says of this repository; None where it is none."""
     done = subprocess.run(["git", "-C", str(REPO), *words], text=True, capture_output=True,
                           stdin=subprocess.DEVNULL, check=False)

@@ -7,8 +7,8 @@ from pathlib import Path
 from lab.defect import Defect
 
 DEFECT, BASE = "pmd-share-migrate", "6.12"
-# Boots of a proof, of mutants, and of a bench.
-BOOTS, MUTANT_BOOTS, ROUNDS = 1, 5, 3
+# Boots of a proof, of mutants, of a proof of the matrix, and of a bench.
+BOOTS, MUTANT_BOOTS, MATRIX_BOOTS, ROUNDS = 1, 5, 5, 3
 # The two kernels of a defect, and one with the whole series, the tests included.
 KERNELS, SERIES = ("vulnerable", "fixed"), "series"
 # Seconds a boot may take. A boot takes 15 to 20 s on an idle machine with TCG; KASAN and lockdep

@@ -24,6 +24,8 @@ from lab.paths import REPO
 from lab.words import plural
 
 QUEUE = REPO / "queue"
+# How it begins to say that a tree does not have the defect, or that nothing here fixes it.
+NOTHING = "nothing to compare for"
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Varia
         raise LabError(f"FORM={form}: {defect.name} is a defect of that form of the fix")
     if reverted:
         if defect.shares_tables and (why := kconfig.unshared(source.tree)):
-            raise LabError(f"nothing to compare for {defect.name} in {source.version}: {why}")
+            raise LabError(f"{NOTHING} {defect.name} in {source.version}: {why}")
         diff, places = reverted
         fixed = made("fixed", f"{queue} ({plural(len(patches), 'patches')})",
                      queue_diff(source, patches)) if form else made("fixed", "as it is", "")
@@ -73,7 +75,7 @@ def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Varia
     other = series(source.base.name, defect.queue.form) if defect.queue.form else []
     if not (patches and other or mending(patches, defect)):
         raise LabError(
-            f"nothing to compare for {defect.name} in {source.version}: revert.cocci finds no "
+            f"{NOTHING} {defect.name} in {source.version}: revert.cocci finds no "
             f"protection in {' '.join(defect.revert.files) if defect.revert else 'it'}, and {queue}"
             " has no patches that would add it")
     fixed = made("fixed", f"{queue} ({plural(len(patches), 'patches')})",

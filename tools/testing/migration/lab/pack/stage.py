@@ -32,7 +32,7 @@ DOC = Path("usr/share/doc") / NAME
 
 # Of the lab: what its verbs without kernels or guests read.
 _LAB = ("lab", "defects", "bases", "host.toml")
-_SKIP = ("__pycache__", "*.pyc", ".*", "*.c", "*.css", "init")
+_SKIP = ("__pycache__", "*.pyc", ".*", "*.c", "*.css", "init", "start.sh")
 # A page of the manual that belongs to no command.
 _PAGES = ("pmd-share-selftests.7",)
 

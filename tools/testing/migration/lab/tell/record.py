@@ -78,6 +78,11 @@ def write(out: Path, folder: Path = RECORDS) -> Path:
     if run.tests:
         raise LabError(f"{path} is of the tests of {run.tests}: only what the selftests prove is "
                        "recorded")
+    return keep(run, folder)
+
+
+def keep(run: Summary, folder: Path = RECORDS) -> Path:
+    """Write the record of a proof; returns its file."""
     return _put(folder / run.defect, run.record())
 
 
