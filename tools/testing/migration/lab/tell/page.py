@@ -13,7 +13,8 @@ from pathlib import Path
 from lab.defect import Defect
 from lab.judge import timeline
 from lab.judge.summary import Summary
-from lab.tell import figure, tables
+from lab.tell import chart, figure, tables
+from lab.tell.cells import Cell
 from lab.tell.figure import Picture
 from lab.tell.html import box, element, table, text
 from lab.words import plural
@@ -51,10 +52,11 @@ class Proof:
 
 
 def render(defects: Sequence[Defect], bases: Sequence[str], runs: Sequence[Proof],
-           records: Sequence[Proof], unfinished: Sequence[str], now: datetime) -> str:
+           records: Sequence[Proof], unfinished: Sequence[str], now: datetime,
+           known: Sequence[Cell] = ()) -> str:
     """The whole page."""
     proofs = {_anchor(proof, number): proof for number, proof in enumerate([*runs, *records], 1)}
-    parts = [_header(proofs, now), _matrix(defects, bases, proofs), _runs(proofs, unfinished),
+    parts = [_header(proofs, now), _matrix(defects, bases, proofs, known), _runs(proofs, unfinished),
              _records(proofs), _key()]
     style = STYLE.read_text(encoding="utf-8").partition("*/")[2].strip()
     return "\n".join([
@@ -90,7 +92,8 @@ def _header(proofs: dict[str, Proof], now: datetime) -> str:
 # ---- the matrix ----------------------------------------------------------------------------
 
 
-def _matrix(defects: Sequence[Defect], bases: Sequence[str], proofs: dict[str, Proof]) -> str:
+def _matrix(defects: Sequence[Defect], bases: Sequence[str], proofs: dict[str, Proof],
+            known: Sequence[Cell]) -> str:
     versions = columns(bases, proofs.values())
     names = [one.name for one in defects]
     rows = [(one.name, one.title, _range(one))
@@ -108,6 +111,9 @@ def _matrix(defects: Sequence[Defect], bases: Sequence[str], proofs: dict[str, P
             row += _cell({anchor: proof for anchor, proof in proofs.items()
                           if proof.key() == (name, version)})
         body += f"<tr>{row}</tr>\n"
+    links = {(proof.run.started, proof.run.name(), proof.recorded): anchor
+             for anchor, proof in proofs.items()}
+    drawn = chart.draw(defects, known, VERDICTS, links) if known else ""
     lead = ("<p>A row is a defect, a column a kernel. Below a verdict are the migrations that did "
             "harm, or what else was counted, on the vulnerable kernel and then on the fixed one. "
             "What is stale was proved with other tests or patches than there are now.</p>")
@@ -115,7 +121,7 @@ def _matrix(defects: Sequence[Defect], bases: Sequence[str], proofs: dict[str, P
                f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>",
                "Defects and kernels")
     return ('<section>\n<h2 id="matrix">What is proved, of which kernel</h2>\n'
-            f"{lead}\n{made}</section>")
+            f"{drawn}{lead}\n{made}</section>")
 
 
 def _range(one: Defect) -> str:

@@ -12,7 +12,7 @@ from lab import base, defect
 from lab.errors import LabError
 from lab.judge.summary import Summary
 from lab.paths import replace
-from lab.tell import page, record
+from lab.tell import cells, page, record
 from lab.tell.page import Proof
 from lab.wanted import KERNELS
 
@@ -35,8 +35,11 @@ def write(out: Path, dest: Path | None = None, records: Path = record.RECORDS) -
     if not found.runs:
         raise LabError(f"there is no run in {out}: run make prove first, or name its OUT=")
     defects = [defect.load(name) for name in defect.names()]
+    known = cells.survey(defects, base.names()[::-1], cells.archs(),
+                         [(proof.run, proof.stale) for proof in (*found.runs, *found.records)],
+                         cells.read(out))
     made = page.render(defects, base.names(), found.runs, found.records, found.unfinished,
-                       datetime.now(timezone.utc))
+                       datetime.now(timezone.utc), known)
     path = dest or out / "report.html"
     if path.is_dir():
         raise LabError(f"{path} is a folder: name a file with O=")
