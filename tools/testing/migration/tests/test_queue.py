@@ -18,9 +18,9 @@ from trees import apply, some
 from lab.base import load
 from lab.paths import REPO
 
-# Beside them queue/tests/ and queue/unmapped/: see test_testseries.py and test_unmapped.py.
+# Beside them queue/{tests,unmapped,ltp}/: see test_testseries.py, test_unmapped.py, test_ltp.py.
 FOLDERS = sorted(path for path in (REPO / "queue").iterdir()
-                 if path.is_dir() and path.name not in ("tests", "unmapped"))
+                 if path.is_dir() and path.name not in ("tests", "unmapped", "ltp"))
 PATCHES = [path for folder in FOLDERS for path in sorted(folder.glob("*.patch"))]
 
 
