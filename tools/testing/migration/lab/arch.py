@@ -92,7 +92,7 @@ _ROWS = {
              dimms=False,
              drop=("X86_64_ACPI_NUMA", "X86_MCE", "UNWINDER_FRAME_POINTER", "HYPERVISOR_GUEST",
                    "KVM_GUEST", "KERNEL_GZIP", "PROCESSOR_SELECT")),
-        # No kernel has soft offlining there. Addresses have 48 bits: with 57 each walk has one level
+        # No kernel has soft offlining there. Addresses have 48 bits: with 57 a walk has one level
         # more. The machine is described by a device tree, so ACPI has no part in it.
         Arch(name="riscv64", machine_name="riscv64", debian="riscv64", kernel_arch="riscv",
              triplet="riscv64-linux-gnu",
