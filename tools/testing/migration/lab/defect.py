@@ -367,5 +367,11 @@ def together(first: Defect, tests: Iterable[str]) -> Defect:
         guest=dataclasses.replace(first.guest, env=tuple(env)))
 
 
+def asking(one: Defect, more: Iterable[str]) -> Defect:
+    """`one`, with more options for its kernels, lines of .config."""
+    options = dict.fromkeys((*one.kernel.options, *more))
+    return dataclasses.replace(one, kernel=dataclasses.replace(one.kernel, options=tuple(options)))
+
+
 def _options(one: Defect) -> dict[str, str]:
     return fragment.parse("\n".join(one.kernel.options), f"defects/{one.name}/config")

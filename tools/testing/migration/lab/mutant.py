@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Loads mutants/<name>/: a way to break a fix, and what is to see it.
 
-The folder has a rule of coccinelle, rule.cocci, and mutant.toml with these keys; a list is one of
+The folder has a rule of coccinelle, rule.cocci, and perhaps config, a Kconfig fragment with what
+its tests need beyond what the defects ask for that they show.  All mutants, and the kernel that
+they are compared with, have the options of each.  mutant.toml has these keys; a list is one of
 strings:
 
     breaks    what it breaks, in words
@@ -23,7 +25,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import arch as arches, schema
+from lab import arch as arches, fragment, schema
 from lab.errors import LabError
 from lab.guest import qemu
 from lab.paths import HOME
@@ -56,6 +58,7 @@ class Mutant:
     absent: str = ""
     survives: str = ""
     unseen: tuple[Unseen, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 def names() -> list[str]:
@@ -78,7 +81,8 @@ def load(name: str) -> Mutant:
     rule = path.parent / "rule.cocci"
     if not rule.is_file():
         raise LabError(f"{path}: there is no {rule.name} beside it")
-    return schema.fill(Mutant, path, "", said, name=name, rule=rule, unseen=unseen)
+    return schema.fill(Mutant, path, "", said, name=name, rule=rule, unseen=unseen,
+                       options=fragment.lines(path.parent / "config"))
 
 
 def unseen(mutant: Mutant, version: str, arch: str, accel: str, debug: bool) -> str:

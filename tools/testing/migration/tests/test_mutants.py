@@ -47,6 +47,7 @@ ADJUST, ZAP, PROTECT = {"adjust_range_if_pmd_sharing_possible"}, {"__unmap_hugep
     {"hugetlb_change_protection"}
 RANGE = {"flush_tlb_mm_range"}
 NOWHERE: set[str] = set()
+MOVED = {"migrate_huge_page_move_mapping"}
 HUGE = {"set_pmd_migration_entry"}
 # What each rule must change, so that one that silently stops matching is seen.
 BASES = ("4.18", "5.10", "6.1", "6.12")
@@ -63,6 +64,10 @@ THERE: dict[str, tuple[set[str], ...]] = {
     "no-tlb-flush": (NOWHERE, UNMAP, BOTH, BOTH),
     "no-unshare": (NOWHERE, UNMAP, BOTH, BOTH),
     "notifier-range-not-widened": (NOWHERE, UNMAP, BOTH, BOTH),
+    "pinned-page-migrated": (MOVED | {"migrate_page_move_mapping"},
+                             MOVED | {"migrate_page_move_mapping"},
+                             MOVED | {"folio_migrate_mapping"},
+                             MOVED | {"folio_migrate_mapping", "__migrate_folio"}),
     "punch-not-flushed": ({"unmap_shared_entry"}, NOWHERE, NOWHERE, NOWHERE),
     "range-beyond-vma": (ADJUST, ADJUST, ADJUST, ADJUST),
     "seed-loop": (ADJUST, ADJUST, ADJUST, ADJUST),
@@ -278,11 +283,20 @@ def test_its_file_is_read(folder: Path) -> None:
     (folder / "mutant.toml").write_text(HEAD)
     one = mutant.load("mine")
     assert (one.breaks, one.places, one.absent) == ("something", ("f", "g|h"), "")
-    assert one.rule == folder / "rule.cocci"
+    assert one.rule == folder / "rule.cocci" and one.options == ()
     assert one.unseen == (
         mutant.Unseen("it was otherwise then", ("before 4.20",)), mutant.Unseen("no", ("tcg",)),
         mutant.Unseen("nobody looks", ("without DEBUG=1",)),
         mutant.Unseen("both", ("kvm", "before 6.6")))
+
+
+def test_what_its_tests_need_is_read(folder: Path) -> None:
+    (folder / "mutant.toml").write_text(HEAD)
+    (folder / "config").write_text("# For a test.\nCONFIG_A=y\n")
+    assert mutant.load("mine").options == ("CONFIG_A=y",)
+    (folder / "config").write_text("# For no test.\n")
+    with pytest.raises(LabError, match="config has no option in it"):
+        mutant.load("mine")
 
 
 @pytest.mark.parametrize(("old", "new", "says"), [
@@ -669,6 +683,8 @@ def test_all_kernels_have_what_some_selftest_needs(
     assert len(options) == sum(word.startswith("build ") for word in machine.asked) > 1
     # Beside what that one needs, there is what others' tests do.
     assert len(set(options)) == 1 and set(needs.kernel.options) < set(options[0])
+    own = {option for one in ALL for option in one.options}
+    assert own and own <= set(options[0])
     assert added == [needs.kernel.add]
 
 

@@ -187,7 +187,10 @@ def run(wanted: Wanted, only: str, arch: Arch, progress: Progress, resume: bool 
     source = trial.find_source(wanted, progress)
     progress.step(f"making the mutants of {source.version}")
     # For the tests of all mutants, whichever is asked for: all kernels find each other's objects.
-    needs = defect.together(wanted.defect, {test for name in names() for test in load(name).tests})
+    every = [load(name) for name in names()]
+    needs = defect.asking(
+        defect.together(wanted.defect, {test for one in every for test in one.tests}),
+        (option for one in every for option in one.options))
     _vulnerable, fixed = variant.plan(source, needs, wanted.form)
     witness = trial.has_witness(wanted, source)
     if witness:
