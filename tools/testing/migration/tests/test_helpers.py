@@ -325,6 +325,55 @@ int main(int argc, char **argv)
 }
 """
 
+# The same for pages that the kernel writes to.  Those that are held stay, but for "lose".
+PINNED = r"""
+#define main harness_main
+#include "migrate_pinned_write.c"
+#undef main
+
+static int node, calls;
+
+const char *__wrap_nodes_lack(int nodes[2], int wanted, int cpu)
+{
+	nodes[0] = 0;
+	nodes[1] = 1;
+	return NULL;
+}
+
+long __wrap_move_pages(int pid, unsigned long nr, void **pages, const int *nodes,
+		       int *status, int flags)
+{
+	size_t size = nr * psize();
+	char *copy;
+
+	while (!nodes && nr--)
+		status[nr] = node;
+	if (!nodes || !strcmp(getenv("HOW"), "stay") ||
+	    (getenv("HELD") && calls++ % 2 == 0 && strcmp(getenv("HOW"), "lose")))
+		return 0;
+	copy = malloc(size);
+	node = nodes[0];
+	memcpy(copy, pages[0], size);
+	/* Until something is written, if nothing is held. */
+	while (!getenv("HELD") && !memcmp(copy, pages[0], size))
+		usleep(1000);
+	if (!strcmp(getenv("HOW"), "lose"))
+		memcpy(pages[0], copy, size);
+	free(copy);
+	return 0;
+}
+
+long __wrap_migrate_node(pid_t pid, int from, int to)
+{
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	return harness_main(argc, argv);
+}
+"""
+
 # A record as a kernel that unshares a table makes it, but for what is asked for.
 RULES = r"""
 #include <stdio.h>
@@ -519,6 +568,25 @@ def test_a_lost_write_is_one(tree612: Path, tmp_path: Path, variant: str, test: 
                SKIP: f"\nok 1 {name} # SKIP inconclusive"}[result]
     assert outcome in done.stdout, done.stdout
     assert ("lost_writes=0" in done.stdout) == (result != FAIL), done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2,
+                    reason="needs root and two CPUs, as the test does")
+@pytest.mark.parametrize("variant, test", [("shmem", "process_vm"), ("anon", "vmsplice")])
+@pytest.mark.parametrize("how, result", [("keep", PASS), ("lose", FAIL), ("stay", SKIP)])
+def test_a_lost_write_of_the_kernel_is_one(tree612: Path, tmp_path: Path, variant: str, test: str,
+                                           how: str, result: int) -> None:
+    """And a page that moves while it is held."""
+    program = compiled(tree612, PINNED, tmp_path / "pinned", "-pthread", *wrapped(
+        "nodes_lack move_pages migrate_node"))
+    name = f"migrate_pinned_write.{variant}.{test}"
+    held = {"HELD": "1"} if test == "vmsplice" else {}
+    done = run(program, "-r", name, HOW=how, MIGRATE_PINNED_WRITE_CALLS="3", **held)
+    outcome = {PASS: f"\nok 1 {name}\n", FAIL: f"\nnot ok 1 {name}\n",
+               SKIP: f"\nok 1 {name} # SKIP inconclusive"}[result]
+    assert outcome in done.stdout, done.stdout
+    assert ("held_moved=0" in done.stdout) == (not held or result != FAIL), done.stdout
+    assert ("lost_writes=0" in done.stdout) == (bool(held) or result != FAIL), done.stdout
 
 
 @pytest.mark.parametrize("what, rule", [

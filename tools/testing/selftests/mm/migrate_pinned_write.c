@@ -48,7 +48,8 @@
  *
  * Memory is private, a memfd's, or a hugetlb file's. That of a file is mapped by
  * another process too, and it is that one's memory that is written to where the
- * way to write allows it. For a hugetlb file both share the page table.
+ * way to write allows it. Of a hugetlb file both share the page table, if the
+ * kernel has them do so.
  *
  * Environment:
  *	MIGRATE_PINNED_WRITE_CALLS=n	rounds a test
