@@ -40,7 +40,8 @@ def test_list_names_defects_and_bases() -> None:
 
 @pytest.mark.parametrize("words, says", [
     (("DEFECT=nonesuch",), "no defect nonesuch: there are"),
-    (("DEFECT=pmd-share-gup",), "no selftest shows pmd-share-gup, so it cannot be proved"),
+    (("DEFECT=pmd-share-arm64-flush",),
+     "no selftest shows pmd-share-arm64-flush, so it cannot be proved"),
     (("BASE=3.0",), "no base 3.0"),
     (("BASE=4.14",), "KERNEL=/path/to/linux"),
     (("ARCH=z80",), "no architecture z80: the lab knows arm64, riscv64, x86_64"),

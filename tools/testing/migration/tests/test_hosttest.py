@@ -320,7 +320,8 @@ def test_an_ordinary_user_may_plan_and_not_run(machine: Machine, tmp_path: Path)
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
     cache = str(tmp_path / "cache")
     for words, says in ((("BASE=6.1",), "BASE="), (("PLAN=maybe",), "PLAN=maybe: 0 or 1"),
-                        (("PLAN=1", "DEFECT=pmd-share-gup"), "no selftest shows pmd-share-gup")):
+                        (("PLAN=1", "DEFECT=pmd-share-arm64-flush"),
+                         "no selftest shows pmd-share-arm64-flush")):
         assert says in refused("hosttest", *words, LAB_CACHE=cache)
     # Who watches is told as well.
     done = make("hosttest", "DEFECT=nonesuch", LAB_CACHE=cache)

@@ -653,7 +653,7 @@ def test_nothing_is_left_behind(hanging: Path, how: str) -> None:
 
 @pytest.mark.parametrize("words, reason", [
     (["TESTS=-t x"], "name what it is to show with DEFECT="),
-    (["DEFECT=pmd-share-gup"], "no selftest shows pmd-share-gup"),
+    (["DEFECT=pmd-share-arm64-flush"], "no selftest shows pmd-share-arm64-flush"),
     (["DEFECT=nothing"], "no defect nothing"),
     (["TIMEOUT=2"], "TIMEOUT= is for a guest: name its kernel with BASE= or KERNEL="),
     (["BOOTS=2"], "BOOTS= means nothing to kselftest: each test runs once"),
