@@ -353,10 +353,11 @@ class Code:
         What the functions call has a name then only by chance.  A System.map of another build of
         the same version may have the banner at the right place.
         """
-        starts = [one for one in self._addresses if self._bytes(one, 1)]
+        # What is behind the last name of a section need not be of that function.
+        starts = [one for one, after in zip(self._addresses, self._addresses[1:])
+                  if len(self._bytes(one, after - one)) == after - one]
         named = total = 0
         for start in starts[::max(1, len(starts) // _SAMPLE)]:
-            # No more of each: what is behind the last name need not be of that function.
             for one in itertools.islice((one for one in self._sweep(start)
                                          if one.calls and one.target is not None), _FIRST):
                 assert one.target is not None
