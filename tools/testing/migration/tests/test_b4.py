@@ -145,25 +145,19 @@ def diff(mail: Path) -> str:
     """The lines that a mail changes, by file."""
     text = mail.read_text(encoding="utf-8").partition("\n-- \n")[0]
     # What b4 has below a single patch.
-    text = text.partition("\n---\nbase-commit: ")[0]
+    text = text.partition("\n---\nbase-commit: ")[0].rstrip("\n")
     return "\n".join(line for line in text.partition("\ndiff --git ")[2].splitlines()
                      if not line.startswith(("index ", "@@ ")))
 
 
-@pytest.mark.parametrize("old, new, said", [
-    ("\n+\tpid_t pid = 0;", "\n+    pid_t pid = 0;", "code indent should use tabs"),
-    ("Signed-off-by: A B <a@example.org>\n", "", "Missing Signed-off-by"),
-])
-def test_what_is_wrong_is_found(old: str, new: str, said: str, pristine: Callable[[str], Path],
-                                tmp_path: Path, b4: B4) -> None:
+def test_what_is_wrong_is_found(pristine: Callable[[str], Path], tmp_path: Path, b4: B4) -> None:
     repo = pristine("7.3")
     prepared(repo, "7.3", "tracepoints", tmp_path, b4)
     path = repo / "include/trace/events/hugetlb_pmd.h"
-    log = git(repo, "log", "-1", "--format=%B")
     text = path.read_text(encoding="utf-8")
-    assert old.replace("\n+", "\n") in text or old in log
-    path.write_text(text.replace(old.replace("\n+", "\n"), new.replace("\n+", "\n")))
-    (tmp_path / "log").write_text(log.replace(old, new))
-    subprocess.run(["git", "commit", "-q", "-a", "--amend", "-F", tmp_path / "log"], cwd=repo,
-                   check=True, env={**os.environ, **WHO})
-    assert said in b4(repo, "prep", "--check")
+    assert "\n\tpid_t pid = 0;" in text
+    path.write_text(text.replace("\n\tpid_t pid = 0;", "\n    pid_t pid = 0;"))
+    subprocess.run(["git", "commit", "-q", "-a", "--amend", "--no-edit"], cwd=repo, check=True,
+                   env={**os.environ, **WHO})
+    said = b4(repo, "prep", "--check")
+    assert "no spaces at the start of a line" in said and "Success: 0, Warning: 1" in said
