@@ -257,6 +257,8 @@ def _hear(made: Run, kind: Kind, line: str) -> None:
     try:
         told = json.loads(text.removeprefix(job.MARK))
         if "login" in told:
+            # What another host said of it before is of no interest any more.
+            made.trouble.pop(name, None)
             shown = {one.login: one.shown for one in kind.hosts}
             made.table.begins(name, shown.get(str(told["login"]).strip(), str(told["host"])))
         elif "begins" in told:
