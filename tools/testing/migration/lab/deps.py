@@ -125,6 +125,7 @@ CHECK = (
     # Looks at a series before it is mailed.  Its --check is in a newer one, which needs no more
     # libraries than these.
     Need("b4", ("b4",)),
+    # Reads the plan in the job array of Documentation/matrix.rst.
     Need("jq", ("jq",)),
     # checkpatch.pl loads Term::ANSIColor, which perl-base has not.
     Need("perl", files=("/usr/share/perl/*/Term/ANSIColor.pm",)),
