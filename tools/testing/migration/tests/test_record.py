@@ -216,6 +216,13 @@ def pages() -> dict[str, str]:
     return rst.pages()
 
 
+def test_where_the_tree_was_is_not_recorded(tmp_path: Path) -> None:
+    one = made()
+    one = dataclasses.replace(one, source={**one.source, "path": "/home/me/secret/linux"})
+    text = recorded(tmp_path, one).read_text()
+    assert "secret" not in text and '"path": "/path/to/' in text
+
+
 @pytest.mark.parametrize("path", sorted(record.RECORDS.glob("*/*.json")), ids=str)
 def test_every_record_is_whole_and_renders(path: Path, pages: dict[str, str]) -> None:
     text = path.read_text()

@@ -114,6 +114,9 @@ def _without(told: dict[str, Any], *names: str) -> dict[str, Any]:
 def _put(folder: Path, told: dict[str, Any]) -> Path:
     version = told["source"]["version"]
     told["command"] = command(told["command"], version)
+    if "path" in told["source"]:
+        # Where the tree was is of no use to others, and no business of theirs.
+        told["source"]["path"] = f"/path/to/{version}"
     path = folder / (f"{version}{arch.tag(told['arch'])}{'-debug' if told.get('debug') else ''}"
                      f"{'-check' if told.get('witness') else ''}.json")
     replace(path, dump(told) + "\n")
