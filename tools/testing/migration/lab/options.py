@@ -365,7 +365,7 @@ VERBS = (
          "stale, and all else is PROVED.",
          (HOSTS, PLAN,
           Option("defect", "DEFECT", "NAMES", "these defects, with blanks or commas between them; "
-                 f"default: all. Example: --defect pmd-share-migrate,{OTHER}", _defects, ()),
+                 f"default: all. Example: --defect {wanted.DEFECT},{OTHER}", _defects, ()),
           Option("base", "BASE", "VERSIONS", "these bases; default: all. Example: "
                  "--base 6.1,6.12", _bases, ()),
           Option("arch", "ARCH", "NAMES", "these architectures; default: all. "

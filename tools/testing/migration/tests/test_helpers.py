@@ -340,6 +340,16 @@ const char *__wrap_nodes_lack(int nodes[2], int wanted, int cpu)
 	return NULL;
 }
 
+static void wait_for_write(const char *addr, size_t size)
+{
+	char *before = malloc(size);
+
+	memcpy(before, addr, size);
+	while (!memcmp(before, addr, size))
+		usleep(1000);
+	free(before);
+}
+
 long __wrap_move_pages(int pid, unsigned long nr, void **pages, const int *nodes,
 		       int *status, int flags)
 {
@@ -354,9 +364,12 @@ long __wrap_move_pages(int pid, unsigned long nr, void **pages, const int *nodes
 	copy = malloc(size);
 	node = nodes[0];
 	memcpy(copy, pages[0], size);
-	/* Until something is written, if nothing is held. */
-	while (!getenv("HELD") && !memcmp(copy, pages[0], size))
-		usleep(1000);
+	/* Until a write has come to its end, if nothing is held. */
+	if (!getenv("HELD")) {
+		wait_for_write(pages[0], size);
+		usleep(20000);
+		wait_for_write(pages[0], size);
+	}
 	if (!strcmp(getenv("HOW"), "lose"))
 		memcpy(pages[0], copy, size);
 	free(copy);
