@@ -168,7 +168,10 @@ def test_what_changed_in_one_patch_of_many_is_said_there(
     shutil.copytree(testseries.ROOM, room)
     monkeypatch.setattr(testseries, "ROOM", room)
     monkeypatch.setattr(testseries, "COVER", room / "cover-letter")
-    (room / "changes.device").write_text("v2:\n- all: typos\n- 0023: less time,\n  by half\n")
+    # The second of the device's.
+    second = [line[:4] for line in (room / "series").read_text(encoding="utf-8").splitlines()
+              if line.endswith(" device")][1]
+    (room / "changes.device").write_text(f"v2:\n- all: typos\n- {second}: less time,\n  by half\n")
     [made] = mailing.write("7.3", tmp_path / "s", "device")
     assert made.cover
     assert "\nChanges since v1:\n- all: typos\n- less time,\n  by half\n\n MAINTAINERS" in \
