@@ -60,6 +60,7 @@
 #define WANT		3	/* pages of B are enough */
 #define ENOUGH		20	/* fewer rounds are no evidence */
 #define WALK_US		5000	/* for a walk to begin */
+#define HOLD_US		60000	/* for it to end, where it is made to wait */
 #define ANSWER_MS	20000
 
 enum job { UNMAP, MAP, REUSE, NR_JOBS };
@@ -206,6 +207,8 @@ static __noreturn void a_main(int fd)
 		usleep(WALK_US);
 		unmap_pud(where);
 		ask_b(REUSE);
+		/* A walk that began with the file ends with B's memory there. */
+		usleep(HOLD_US);
 		ask_b(UNMAP);
 		count_up(&shared->rounds, 1);
 	}
