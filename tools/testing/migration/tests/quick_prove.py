@@ -2,7 +2,8 @@
 """Stands in for lab/verbs/prove.py in a repository that a test made: a verdict without a kernel.
 
 What it says is in stand-in.json, beside the lab.  A file in the home folder makes it do more:
-`slow` has seconds that something is at work in the meantime, and `fill` says to fill the disk.
+`slow` has seconds that something is at work in the meantime, and the defect that this is for, if not
+all; `fill` says to fill the disk.
 """
 
 import dataclasses
@@ -29,10 +30,12 @@ def run(wanted: Wanted, arch: Arch, _progress: Progress) -> Summary:
     base = wanted.base or ""
     if wanted.defect.name == "thp-numa-notifier":
         raise LabError(f"{variant.NOTHING} {wanted.defect.name} in {base}.1: a test says so")
-    if (Path.home() / "slow").exists():
+    slow = Path.home() / "slow"
+    seconds, *only = slow.read_text(encoding="utf-8").split() if slow.exists() else ["0"]
+    if float(seconds) and only in ([], [wanted.defect.name]):
         # As QEMU: another process, which is to be gone when this one is.
         subprocess.run([sys.executable, "-c", "import sys, time; time.sleep(float(sys.argv[1]))",
-                        (Path.home() / "slow").read_text(), "stands-in-for-qemu"], check=False)
+                        seconds, "stands-in-for-qemu"], check=False)
     if (Path.home() / "fill").exists():
         wanted.out.mkdir(parents=True)
         with open(wanted.out / "large", "wb") as large:

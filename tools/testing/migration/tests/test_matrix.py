@@ -265,6 +265,26 @@ def test_the_front_is_ended(front: Front, machines: Machines, number: int) -> No
 
 
 @LONG
+def test_ctrl_c_keeps_what_was_proved_here(front: Front, tmp_path: Path) -> None:
+    """The first of two proofs is done when Ctrl-C comes, and is not made again."""
+    (tmp_path / "slow").write_text(f"300 {TWO.rpartition(',')[2]}")
+    process = front.start(f"DEFECT={TWO}", "BASE=6.12", HOME=str(tmp_path))
+    assert _wait(lambda: _running("stands-in-for-qemu"))
+    os.kill(process.pid, signal.SIGINT)
+    _status, said, errors = front.finish(process)
+    assert process.returncode == 130 and errors.splitlines()[-1] == "interrupted", said + errors
+    assert _wait(lambda: not _running("stands-in-for-qemu"))
+    first = f"{TWO.partition(',')[0]}/6.12.1{arch.tag(HERE)}.json"
+    assert front.recorded() == [first]
+    proved = (front.records / first).read_text()
+    assert [note["said"] for note in front.notes()[f"6.12-{HERE}"].values()] == ["done"]
+    (tmp_path / "slow").unlink()
+    status, said, _errors = front.ask(f"DEFECT={TWO}", "BASE=6.12", HOME=str(tmp_path))
+    assert status == 0 and "2 PROVED" in said
+    assert (front.records / first).read_text() == proved, "proved twice"
+
+
+@LONG
 @needs_hosts
 def test_what_the_spread_costs(front: Front, machines: Machines) -> None:
     """CPU time of all but the proofs, both sides together, against the two cores of a host that is

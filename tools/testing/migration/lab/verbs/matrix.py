@@ -19,7 +19,7 @@ from lab.matrix.results import Asked
 from lab.matrix.spread import Run
 from lab.progress import Progress
 from lab.tell import cells, record, report
-from lab.tell.cells import Cell
+from lab.tell.cells import Cell, Note
 from lab.words import plural, wrap
 
 # What the dry run can be.
@@ -123,6 +123,8 @@ def _spread(scope: Scope, commit: str, jobs: Sequence[Work], among: Sequence[Hos
                         tried[one.name].add(kind)
                 spread.go(made, shares, lambda name: _taken(scope, made, left, name))
         except KeyboardInterrupt:
+            for name in left:
+                _kept(scope, made, left[name])
             table.note("ended: what was not done is missing, and make matrix goes on with it")
             raise
 
@@ -141,11 +143,7 @@ def _shares(left: dict[str, Work], among: Sequence[Host], tried: dict[str, set[K
 def _taken(scope: Scope, made: Run, left: dict[str, Work], name: str) -> None:
     """Keep what came back of a job; `left` has what did not."""
     one = left[name]
-    unit = job.unit(made.commit, name, one.base, one.arch, one.defects, scope.debug, scope.words,
-                    "")
-    where, why = made.trouble.pop(name, (made.table.rows[name].where, ""))
-    notes = results.take(made.results(name), Asked(made.commit, scope.boots, scope.debug), unit,
-                         where, why, scope.out)
+    notes = _took(scope, made, one)
     results.keep(one.base, one.arch, Asked(made.commit, scope.boots, scope.debug), notes, scope.out)
     results.write(scope.out)
     shutil.rmtree(made.results(name), ignore_errors=True)
@@ -154,6 +152,25 @@ def _taken(scope: Scope, made: Run, left: dict[str, Work], name: str) -> None:
     del left[name]
     if gone:
         left[name] = replace(one, defects=tuple(gone))
+
+
+def _kept(scope: Scope, made: Run, one: Work) -> None:
+    """Keep the proofs that a job on this machine had done when it was ended: they can be an hour of
+    work.  Another host brings back nothing before its job is over."""
+    notes = {name: note for name, note in _took(scope, made, one).items() if note.said != "failed"}
+    if notes:
+        results.keep(one.base, one.arch, Asked(made.commit, scope.boots, scope.debug), notes,
+                     scope.out)
+        results.write(scope.out)
+
+
+def _took(scope: Scope, made: Run, one: Work) -> dict[str, Note]:
+    """What came of each defect of a job."""
+    unit = job.unit(made.commit, one.name, one.base, one.arch, one.defects, scope.debug,
+                    scope.words, "")
+    where, why = made.trouble.pop(one.name, (made.table.rows[one.name].where, ""))
+    return results.take(made.results(one.name), Asked(made.commit, scope.boots, scope.debug), unit,
+                        where, why, scope.out)
 
 
 def _end(look: Sequence[Cell], bare: Sequence[str], scope: Scope) -> str:
