@@ -21,6 +21,7 @@ from lab.errors import LabError, NoSource
 from lab.guest import selftest
 from lab.kernel import source
 from lab.kernel.source import Source
+from lab.kernel.tree import Tree
 from lab.progress import Progress
 
 X86 = arch.load("x86_64")
@@ -50,7 +51,9 @@ def tree_at(path: Path, version: str = "6.12.1", harness: str = "FIXTURE_TEARDOW
 
 def source_at(path: Path, version: str) -> Source:
     base = Base(name="6.12", package=None, suites=(), drop=(), add=(), cflags="", cmdline="")
-    return Source(base, version, {}, "k", path)
+    kept = Tree(path.parent)
+    kept.take(path, None, Progress(io.StringIO()))
+    return Source(base, version, {}, "k", path, kept.pristine())
 
 
 @pytest.fixture(autouse=True)
@@ -88,17 +91,30 @@ def test_a_header_that_is_missing_does_not_matter(place: Path) -> None:
     assert len(kept(place)) == 1
 
 
-def test_who_waits_for_a_tree_keeps_nobody_from_another(place: Path) -> None:
-    """A kernel of that tree may take a quarter of an hour to build."""
-    other = tree_at(place / "own/tree", "7.1.2")
+def test_nobody_waits_for_a_kernel_that_is_built_there(place: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """That may take a quarter of an hour, and what is built is a variant."""
+    debian = source_at(place / "debian/tree", "6.12.9")
+    monkeypatch.setattr(source, "from_base", lambda _base, _progress: debian)
+    (debian.tree / selftest.SELFTESTS / "kselftest/runner.sh").write_text("# of a variant\n")
     with ThreadPoolExecutor() as pool:
         with paths.locked(place / "debian/lock"):
-            waits = pool.submit(build)
-            with pytest.raises(TimeoutError):
-                waits.result(timeout=0.5)
-            assert "with the harness of 7.1.2" in build(source_at(other, "7.1.2"))[1]
-            assert not waits.done()
-        assert "another run works on" in waits.result(timeout=60)[1]
+            built, said = pool.submit(build).result(timeout=60)
+    assert "another run" not in said
+    assert (built.runner / "kselftest/runner.sh").read_text() == "# of 6.12.9\n"
+
+
+def test_links_are_what_they_lead_to(place: Path) -> None:
+    """In a tree of the lab's own as in a user's."""
+    tree = tree_at(place / "own/tree", "7.1.2")
+    fill(tree, {"include/linux/a.h": "/* a */\n", "tools/include/linux/b.h": "/* b */\n"})
+    (tree / "tools/include/linux/a.h").symlink_to("../../../include/linux/a.h")
+    (tree / "tools/include/linux/c.h").symlink_to("b.h")
+    (tree / "tools/include/linux/gone.h").symlink_to("/no/such/file.h")
+    of_lab = build(source_at(tree, "7.1.2"))[0].programs["one"]
+    assert build(None, tree)[0].programs["one"] == of_lab
+    (tree / "include/linux/a.h").write_text("/* another */\n")
+    assert build(source_at(tree, "7.1.2"))[0].programs["one"] != of_lab
 
 
 @pytest.mark.parametrize("recipe", ["true", "touch $@", "cp /bin/true $@", "echo x > $@"])

@@ -4,7 +4,8 @@
 The harness is that of the tree that HARNESS= names, else of the tree under test where that one will
 do, else of Debian's 6.12.  A static program runs on any kernel, so an old kernel is tested with a
 newer kernel's harness.  Only what the build reads is copied from the tree, to a folder in the
-cache, and the tree itself is left alone: it may be the user's.
+cache, and the tree itself is left alone: it may be the user's.  Of a tree of the lab's own it is
+what its repository has, so that nobody waits for a kernel that is built there.
 """
 
 import hashlib
@@ -12,8 +13,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from lab.arch import Arch
 from lab.errors import LabError, NoSource
 from lab.kernel import apt, kconfig, source
 from lab.kernel.source import Source
+from lab.kernel.tree import Tree
 from lab.paths import REPO, atomic_dir, cache_dir, copy, disk_full, have, is_full, locked, \
     need_plain_cache, new_log
 from lab.progress import Progress
@@ -112,13 +113,12 @@ def build(arch: Arch, progress: Progress, given: Source | None = None,
             raise LabError(f"no such folder: {harness} (HARNESS= names a kernel tree)") from err
         version = source.kernel_version(top, "HARNESS=")
         try:
-            return _from(top, version, None, arch, progress, beside, other)
+            return _from(top, version, "", arch, progress, beside, other)
         except _Unfit as err:
             raise LabError(f"HARNESS={harness} cannot be used: {err}", err.log) from err
     if given is not None and not _lacks(given.tree):
         try:
-            return _from(given.tree, given.version, given.tree.parent / "lock", arch, progress,
-                         beside, other)
+            return _from(given.tree, given.version, given.pristine, arch, progress, beside, other)
         except _Unfit as err:
             progress.note(f"the harness of {given.version} cannot be used ({err}): another is used")
     try:
@@ -128,8 +128,7 @@ def build(arch: Arch, progress: Progress, given: Source | None = None,
             "the selftests are built with the harness of a kernel of 6.10 or later: name such a "
             f"tree with HARNESS=/path/to/linux ({err})") from err
     try:
-        return _from(home.tree, home.version, home.tree.parent / "lock", arch, progress, beside,
-                     other)
+        return _from(home.tree, home.version, home.pristine, arch, progress, beside, other)
     except _Unfit as err:
         raise LabError(f"the selftests could not be built: {err}", err.log) from err
 
@@ -145,9 +144,9 @@ def _lacks(tree: Path) -> str:
     return ""
 
 
-def _from(tree: Path, version: str, lock: Path | None, arch: Arch, progress: Progress,
-          beside: bool, other: Path | None) -> Built:
-    """Build with the harness of `tree`, which is the lab's own where it has a `lock`."""
+def _from(tree: Path, version: str, state: str, arch: Arch, progress: Progress, beside: bool,
+          other: Path | None) -> Built:
+    """Build with the harness of `tree`: of a state of it, if it is the lab's own."""
     if lacks := _lacks(tree):
         raise _Unfit(lacks)
     tests = BESIDE if beside else tuple(names())
@@ -157,19 +156,16 @@ def _from(tree: Path, version: str, lock: Path | None, arch: Arch, progress: Pro
         files = [other, *(path for path in files if not _is_test(path))]
     home = cache_dir() / "selftests"
     stage = home / "stage"
-    with ExitStack() as locks:
-        # The tree first: who waits for a long build of that one keeps nobody from theirs.
-        in_tree = ExitStack()
-        locks.enter_context(in_tree)
-        if lock:
-            in_tree.enter_context(locked(
-                lock, lambda: progress.note(f"another run works on {tree}: waiting for it")))
-        locks.enter_context(locked(
-            home / "lock", lambda: progress.note("another run builds selftests: waiting")))
+    with locked(home / "lock", lambda: progress.note("another run builds selftests: waiting")):
         with atomic_dir(stage) as new:
-            # Until here no other run may put another variant into the tree.
-            _copy(tree, new)
-            in_tree.close()
+            if state:
+                # Not the files of tree/: another run may build a variant there, for minutes.
+                kept = Tree(tree.parent)
+                names_in = [Path(name) for name in kept.names(state, (*_DEEP, *_FLAT, *_FILES))]
+                with kept.scratch(state) as scratch:
+                    _copy(scratch.real(path for path in names_in if _is_read(path)), new)
+            else:
+                _copy(_read_of(tree), new)
             for path in files:
                 shutil.copyfile(path, new / FOLDER / path.name)
             for path in REPO.glob(SHARED):
@@ -188,22 +184,26 @@ def _from(tree: Path, version: str, lock: Path | None, arch: Arch, progress: Pro
     return Built({name: dest / name for name in tests}, version, dest / RUNNER)
 
 
-def _copy(tree: Path, stage: Path) -> None:
-    """Copy what the build reads of a tree."""
-    for name in _wanted(tree):
-        copy(tree / name, stage / name)
+def _copy(files: Mapping[Path, Path], stage: Path) -> None:
+    """Copy files to their names."""
+    for name, path in files.items():
+        copy(path, stage / name)
 
 
-def _wanted(tree: Path) -> Iterator[Path]:
-    for folder in _DEEP:
-        for path in sorted((tree / folder).rglob("*")):
-            if path.is_file() and (folder.name == "kselftest" or _SOURCE.fullmatch(path.name)):
-                yield path.relative_to(tree)
-    for folder in _FLAT:
-        for path in sorted((tree / folder).glob("*")):
-            if path.is_file() and _SOURCE.fullmatch(path.name):
-                yield path.relative_to(tree)
-    yield from (name for name in _FILES if (tree / name).is_file())
+def _is_read(name: Path) -> bool:
+    """Whether the build reads a file of a tree."""
+    return bool(name in _FILES or SELFTESTS / "kselftest" in name.parents or
+                _SOURCE.fullmatch(name.name) and (
+                    name.parent in _FLAT or any(folder in name.parents for folder in _DEEP)))
+
+
+def _read_of(tree: Path) -> dict[Path, Path]:
+    """Where in a user's tree the files are that the build reads."""
+    there = (*(path for folder in _DEEP for path in sorted((tree / folder).rglob("*"))),
+             *(path for folder in _FLAT for path in sorted((tree / folder).glob("*"))),
+             *(tree / name for name in _FILES))
+    return {path.relative_to(tree): path for path in there
+            if path.is_file() and _is_read(path.relative_to(tree))}
 
 
 def _key(stage: Path, arch: Arch, tests: tuple[str, ...]) -> str:

@@ -151,6 +151,12 @@ class Tree:
         with tempfile.TemporaryDirectory(prefix="lab-tree-") as folder:
             yield Scratch(self, state, Path(folder).resolve())
 
+    def names(self, state: str, among: Iterable[Path]) -> list[str]:
+        """The files of a state that are in the folders `among`, or are one of them."""
+        said = self._git("--literal-pathspecs", "ls-tree", "-r", "-z", "--full-tree", "--name-only",
+                         state, "--", *(str(path) for path in among))
+        return said.split("\0")[:-1]
+
     def diff(self, old: str, new: str, *options: str) -> str:
         """What git says is the difference of two states."""
         return self._git("diff-tree", "-p", "--full-index", "--no-renames", "--no-ext-diff",
@@ -367,6 +373,16 @@ class Scratch:
         there = tuple(path for path in asked if path in listed)
         self._git("checkout-index", "-f", "-z", "--stdin", text=_joined(there))
         return there
+
+    def real(self, paths: Iterable[Path]) -> dict[Path, Path]:
+        """Where in self.files to read those of `paths` that are files, or links to files of the
+        state."""
+        there = self.take_out(str(path) for path in paths)
+        leads_to = (os.path.normpath(os.path.join(os.path.dirname(name), os.readlink(path)))
+                    for name in there for path in [self.files / name] if path.is_symlink())
+        if inside := [name for name in leads_to if not name.startswith(("/", "../"))]:
+            self.take_out(inside)
+        return {Path(name): self.files / name for name in there if (self.files / name).is_file()}
 
     def put_in(self, paths: Iterable[str]) -> str:
         """The state with these files as they are in self.files now."""
