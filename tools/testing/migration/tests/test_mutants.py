@@ -47,6 +47,7 @@ ADJUST, ZAP, PROTECT = {"adjust_range_if_pmd_sharing_possible"}, {"__unmap_hugep
     {"hugetlb_change_protection"}
 RANGE = {"flush_tlb_mm_range"}
 NOWHERE: set[str] = set()
+HUGETLB, ALL_PMDS = {"unmap_and_move_huge_page"}, {"hugetlb_unshare_pmds"}
 MOVED = {"migrate_huge_page_move_mapping"}
 HUGE = {"set_pmd_migration_entry"}
 # What each rule must change, so that one that silently stops matching is seen.
@@ -54,6 +55,7 @@ BASES = ("4.18", "5.10", "6.1", "6.12")
 THERE: dict[str, tuple[set[str], ...]] = {
     "batch-not-flushed": (NOWHERE, NOWHERE, NOWHERE, {"migrate_pages_batch"}),
     "continue-for-break": (NOWHERE, UNMAP, MIGRATE, MIGRATE),
+    "file-lock-taken-again": (NOWHERE, HUGETLB, HUGETLB, HUGETLB),
     "flush-leaves-cpus-out": (NOWHERE, RANGE, RANGE, RANGE),
     "flush-one-page": (NOWHERE, NOTE, NOTE, NOTE),
     "mapcount-dropped-for-every-sharer": (NOWHERE, UNMAP, BOTH, BOTH),
@@ -77,15 +79,17 @@ THERE: dict[str, tuple[set[str], ...]] = {
     "start-cannot-sleep": (UNMAP, UNMAP, MIGRATE, MIGRATE),
     "table-ref-dropped-twice": (UNSHARE, NOTE, NOTE, NOTE),
     "table-ref-not-dropped": (UNSHARE, NOTE, NOTE, NOTE),
+    "unshared-range-not-flushed": (NOWHERE, ALL_PMDS, ALL_PMDS, ALL_PMDS),
     "uses-changed-address": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),
     "walk-stops-after-unshare": (NOWHERE, UNMAP, BOTH, BOTH),
     "widens-private-vma": (ADJUST, ADJUST, ADJUST, ADJUST),
     "zap-flushes-own-range": (ZAP, ZAP, ZAP, ZAP),
 }
 # What others have: older trees as 4.18, and 7.3 as 6.12, but that what try_to_unmap_one() did for
-# hugetlb pages is a function of its own.
+# hugetlb pages is a function of its own, and another one has a new name.
 LIKE = {"4.14": "4.18", "4.9": "4.18", "4.4": "4.18", "7.3": "6.12"}
-NEWEST = {"try_to_unmap_one": "try_to_unmap_poisoned_hugetlb_one"}
+NEWEST = {"try_to_unmap_one": "try_to_unmap_poisoned_hugetlb_one",
+          "unmap_and_move_huge_page": "unmap_and_move_hugetlb_folio"}
 # Huge pages are migrated whole since 4.14.
 MISSING = {"4.9": HUGE, "4.4": HUGE}
 
