@@ -28,9 +28,13 @@
  *
  *	anon		private memory; writers are threads. Base pages are
  *	anon_thp	written to by one of them each, huge pages by all
+ *	anon_mthp	the same with huge pages of 64 KiB
  *	shmem		a memfd that writers, which are processes, map anew
  *	shmem_thp	in each round
  *	file		the same with a file in the directory that it is run in
+ *
+ * What moves them: move_pages(2), mbind(2), migrate_pages(2) by the test itself or
+ * by a process that does not have the memory, and a cgroup whose nodes change.
  *
  * A call counts if it moved pages, and if each writer wrote to all of its pages
  * at least once meanwhile.
@@ -47,8 +51,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "migrate_util.h"
@@ -59,23 +66,30 @@
 #define MIN_MOVES	3	/* fewer are no evidence */
 #define EXAMPLES	3
 #define NR_HUGE		4	/* pages for all writers */
+#define NR_SMALL	16	/* those of 64 KiB */
+#define SMALL		(64 << 10)
 #define NR_BASE		32	/* pages for each */
 #define PAGE_IS_HEAD	0x8000	/* in /proc/kpageflags */
 #define THP_DIR		"/sys/kernel/mm/transparent_hugepage/"
 
 enum kind { ANON, SHMEM, A_FILE };
+enum size { BASE, SMALL_HUGE, HUGE };
 
 static const char * const kind_name[] = { "anon", "shmem", "file" };
+static const char * const size_name[] = { "", "_mthp", "_thp" };
 
 struct state {
 	struct memory memory;	/* first: see state_of() */
 	struct writers writers;
 	enum kind kind;
-	bool huge;
+	enum size pages;
 	size_t size;		/* of the memory */
 	int nr_pages;		/* of all writers */
 	int fd;			/* of the file */
 	int self;		/* /proc/self/mem, for private memory */
+	int root, group;	/* the directories of all cgroups, and of its own */
+	pid_t reaper;		/* who removes that, when this pipe is closed */
+	int reap;
 	char *own;		/* the mapping of who moves */
 	int nodes[2];
 	unsigned int seed;
@@ -89,15 +103,17 @@ FIXTURE(migrate_lost_write)
 FIXTURE_VARIANT(migrate_lost_write)
 {
 	enum kind kind;
-	bool huge;
+	enum size pages;
 };
 
 FIXTURE_VARIANT_ADD(migrate_lost_write, anon) { .kind = ANON };
+FIXTURE_VARIANT_ADD(migrate_lost_write, anon_mthp) {
+	.kind = ANON, .pages = SMALL_HUGE };
 FIXTURE_VARIANT_ADD(migrate_lost_write, anon_thp) {
-	.kind = ANON, .huge = true };
+	.kind = ANON, .pages = HUGE };
 FIXTURE_VARIANT_ADD(migrate_lost_write, shmem) { .kind = SHMEM };
 FIXTURE_VARIANT_ADD(migrate_lost_write, shmem_thp) {
-	.kind = SHMEM, .huge = true };
+	.kind = SHMEM, .pages = HUGE };
 FIXTURE_VARIANT_ADD(migrate_lost_write, file) { .kind = A_FILE };
 
 /* Memory. */
@@ -110,8 +126,8 @@ static int map_at(const struct state *st, char *addr, int fd)
 		 0) == MAP_FAILED)
 		return errno;
 	return madvise(addr, st->size,
-		       st->huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) &&
-	       st->huge ? errno : 0;
+		       st->pages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) &&
+	       st->pages ? errno : 0;
 }
 
 static int map_file(const struct memory *mem, char *addr)
@@ -130,21 +146,38 @@ static void unmap_file(const struct memory *mem, char *addr)
 static bool is_huge(const struct state *st)
 {
 	int i, fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	size_t size = st->memory.page;
 	bool huge = fd >= 0;
 	uint64_t flags;
 	int64_t pfn;
 
-	for (i = 0; huge && i < NR_HUGE; i++) {
+	for (i = 0; huge && i < st->nr_pages; i++) {
 		/* Migration may have left it to be mapped again. */
-		__atomic_load_n(st->own + i * pmd_size(), __ATOMIC_RELAXED);
-		pfn = page_pfn(0, st->own + i * pmd_size());
-		huge = pfn > 0 && !(pfn % (pmd_size() / psize())) &&
+		__atomic_load_n(st->own + i * size, __ATOMIC_RELAXED);
+		pfn = page_pfn(0, st->own + i * size);
+		huge = pfn > 0 && !(pfn % (size / psize())) &&
 		       pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) ==
 		       sizeof(flags) && flags & PAGE_IS_HEAD;
 	}
 	if (fd >= 0)
 		close(fd);
 	return huge;
+}
+
+/*
+ * Pages of 64 KiB that did not move at once may have been split, to be moved as
+ * small ones. Have new ones with the same contents.
+ */
+static void renew(const struct state *st)
+{
+	char *copy = malloc(st->size);
+
+	if (!copy)
+		return;
+	memcpy(copy, st->own, st->size);
+	madvise(st->own, st->size, MADV_DONTNEED);
+	memcpy(st->own, copy, st->size);
+	free(copy);
 }
 
 /* Have huge pages for who asks for them. The guardian restores the setting. */
@@ -161,6 +194,21 @@ static bool allow_huge(const char *path, const char *value)
 		return false;
 	*end = 0;
 	return !guard_undo(path, old + 1) && !file_write(path, value);
+}
+
+/* The size that is wanted. Returns NULL, or a line that says why there is none. */
+static const char *huge_lacks(const struct state *st)
+{
+	if (st->pages == SMALL_HUGE &&
+	    (psize() >= SMALL ||
+	     !allow_huge(THP_DIR "hugepages-64kB/enabled", "madvise")))
+		return "needs huge pages of 64 KiB (since 6.8)";
+	if (st->pages == HUGE &&
+	    !allow_huge(st->kind == ANON ? THP_DIR "enabled" :
+			THP_DIR "shmem_enabled",
+			st->kind == ANON ? "madvise" : "advise"))
+		return "needs CONFIG_TRANSPARENT_HUGEPAGE, and of shmem (since 4.8)";
+	return NULL;
 }
 
 static int open_file(enum kind kind)
@@ -210,15 +258,151 @@ static int by_migrate_pages(const struct state *st, void **pages, int to)
 									0;
 }
 
+/*
+ * The same by a process that has none of the memory: a child that did not inherit
+ * it, and is gone when it returns.
+ */
+static int by_another(const struct state *st, void **pages, int to)
+{
+	pid_t pid, test = getpid();
+	int status;
+
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (!pid)
+		_exit(migrate_node(test, st->nodes[to == st->nodes[0]], to) < 0 ?
+		      errno : 0);
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) ? -WEXITSTATUS(status) : -ECHILD;
+}
+
 static int by_mbind(const struct state *st, void **pages, int to)
 {
 	return bind_range(st->own, st->size, to, MPOL_MF_MOVE_ALL) < 0 ?
 	       -errno : 0;
 }
 
+/* A file of a cgroup. */
+static int group_write(int dir, const char *name, const char *value)
+{
+	int fd = openat(dir, name, O_WRONLY | O_CLOEXEC), error;
+
+	error = fd < 0 || write(fd, value, strlen(value)) < 0 ? errno : 0;
+	if (fd >= 0)
+		close(fd);
+	return error;
+}
+
+static bool group_read(int dir, const char *name, char *line, size_t len)
+{
+	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+	ssize_t got = fd < 0 ? -1 : read(fd, line, len - 1);
+
+	if (fd >= 0)
+		close(fd);
+	line[got > 0 ? got : 0] = 0;
+	return got > 0;
+}
+
+/* A cgroup file system that is mounted nowhere any more, or -errno. */
+static int group_mount(void)
+{
+	char dir[] = "/tmp/cgroup-XXXXXX";
+	int fd;
+
+	if (!mkdtemp(dir))
+		return -errno;
+	fd = mount("none", dir, "cgroup2", 0, NULL) ? -errno : 0;
+	if (!fd) {
+		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		fd = fd < 0 ? -errno : fd;
+		umount2(dir, MNT_DETACH);
+	}
+	rmdir(dir);
+	return fd;
+}
+
+/*
+ * A process that removes the group when all who could be in it are gone, or have
+ * left it. The guardian waits for it, too.
+ */
+static bool group_reaper(struct state *st, const char *name, bool enabled)
+{
+	int tries, ends[2];
+	char c;
+
+	if (pipe(ends))
+		return false;
+	st->reap = ends[1];
+	st->reaper = fork();
+	if (st->reaper) {
+		close(ends[0]);
+		return st->reaper > 0;
+	}
+	setsid();
+	close(ends[1]);
+	while (read(ends[0], &c, 1) < 0 && errno == EINTR)
+		;
+	for (tries = 0; tries < 100; tries++) {
+		if (!unlinkat(st->root, name, AT_REMOVEDIR) || errno != EBUSY)
+			break;
+		usleep(10000);
+	}
+	if (enabled)
+		group_write(st->root, "cgroup.subtree_control", "-cpuset");
+	_exit(0);
+}
+
+static void group_leave(struct state *st)
+{
+	if (st->reaper <= 0)
+		return;
+	group_write(st->root, "cgroup.procs", "0");
+	close(st->reap);
+	waitpid(st->reaper, NULL, 0);
+}
+
+/*
+ * Become the only one in a cgroup. Returns NULL, or a line that says why not.
+ */
+static const char *group_lacks(struct state *st)
+{
+	char name[48], line[256];
+	bool enable;
+
+	st->root = group_mount();
+	if (st->root < 0)
+		return "needs CONFIG_CGROUPS";
+	group_read(st->root, "cgroup.controllers", line, sizeof(line));
+	if (!strstr(line, "cpuset"))
+		return "needs CONFIG_CPUSETS, in no use by cgroups of version 1";
+	group_read(st->root, "cgroup.subtree_control", line, sizeof(line));
+	enable = !strstr(line, "cpuset");
+	if (enable && group_write(st->root, "cgroup.subtree_control", "+cpuset"))
+		return "cpuset cannot be enabled for cgroups";
+	snprintf(name, sizeof(name), "migrate_lost_write-%d", getpid());
+	if (!group_reaper(st, name, enable) || mkdirat(st->root, name, 0755))
+		return "cannot make a cgroup";
+	st->group = openat(st->root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return group_write(st->group, "cgroup.procs", "0") ?
+	       "cannot enter a cgroup" : NULL;
+}
+
+static int by_cpuset(const struct state *st, void **pages, int to)
+{
+	char node[16];
+
+	snprintf(node, sizeof(node), "%d", to);
+	return -group_write(st->group, "cpuset.mems", node);
+}
+
 struct trigger {
 	const char *name;
 	int (*move)(const struct state *st, void **pages, int to);
+	bool cgroup;		/* in a cgroup of its own */
 };
 
 /* One test. */
@@ -266,13 +450,24 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 	long lost = 0;
 	bool wrote;
 
+	if (trigger->cgroup) {
+		const char *why = group_lacks(st);
+
+		if (why)
+			SKIP(return, "%s", why);
+	}
 	/* All on one node, to begin with. */
 	locate(st, pages, from);
 	by_move_pages(st, pages, st->nodes[0]);
 	while (moved_calls < want && calls < 4 * want) {
-		if (st->huge && !is_huge(st))
-			break;
 		target = st->nodes[++calls % 2];
+		if (st->pages == SMALL_HUGE && !is_huge(st)) {
+			renew(st);
+			target = st->nodes[page_node(0, st->own) ==
+					   st->nodes[0]];
+		}
+		if (st->pages && !is_huge(st))
+			break;
 		ASSERT_TRUE(writers_order(&st->writers, WRITE, rests));
 		for (i = 0; i < st->writers.nr; i++)
 			ASSERT_EQ(0, st->writers.each[i].error);
@@ -301,7 +496,7 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 	}
 
 	ksft_print_msg("migrate_lost_write: backing=%s%s trigger=%s sharers=%d control=no",
-		       kind_name[st->kind], st->huge ? "_thp" : "",
+		       kind_name[st->kind], size_name[st->pages],
 		       trigger->name, st->writers.nr);
 	printf(" calls=%ld failed_calls=%ld errno=%d moved_calls=%ld migrations=%ld",
 	       calls, failed, error, moved_calls, moves);
@@ -331,7 +526,7 @@ FIXTURE_SETUP(migrate_lost_write)
 	st->fd = -1;
 	st->self = -1;
 	st->kind = variant->kind;
-	st->huge = variant->huge;
+	st->pages = variant->pages;
 	if (geteuid())
 		SKIP(return, "needs root, for MPOL_MF_MOVE_ALL");
 	nr_cpus = cpu_list(cpus, ARRAY_SIZE(cpus));
@@ -344,18 +539,18 @@ FIXTURE_SETUP(migrate_lost_write)
 	why = guard_lacks();
 	if (why)
 		SKIP(return, "%s", why);
-	if (st->huge &&
-	    !allow_huge(st->kind == ANON ? THP_DIR "enabled" :
-			THP_DIR "shmem_enabled",
-			st->kind == ANON ? "madvise" : "advise"))
-		SKIP(return, "needs CONFIG_TRANSPARENT_HUGEPAGE, and of shmem (since 4.8)");
+	why = huge_lacks(st);
+	if (why)
+		SKIP(return, "%s", why);
 	st->seed = env_long("MIGRATE_LOST_WRITE_SEED", time(NULL));
 	srandom(st->seed);
 
 	nr = nr_cpus - 1 < MAX_WRITERS ? nr_cpus - 1 : MAX_WRITERS;
-	st->memory.page = st->huge ? pmd_size() : psize();
-	st->memory.nr_pages = st->huge ? NR_HUGE : NR_BASE;
-	st->nr_pages = st->huge ? NR_HUGE : NR_BASE * nr;
+	st->memory.page = st->pages == HUGE ? pmd_size() :
+			  st->pages == SMALL_HUGE ? SMALL : psize();
+	st->memory.nr_pages = st->pages == HUGE ? NR_HUGE :
+			      st->pages == SMALL_HUGE ? NR_SMALL : NR_BASE;
+	st->nr_pages = st->memory.nr_pages * (st->pages ? 1 : nr);
 	st->size = st->nr_pages * st->memory.page;
 	st->writers.mem = &st->memory;
 	if (!writers_reserve(&st->writers, nr))
@@ -376,8 +571,10 @@ FIXTURE_SETUP(migrate_lost_write)
 	/* A page that nobody has written to has no memory of its own. */
 	for (off = 0; off < st->size; off += psize())
 		st->own[off] = 0;
-	if (st->huge && !is_huge(st))
+	if (st->pages && !is_huge(st))
 		SKIP(return, "no huge page is to be had");
+	/* See by_another(). */
+	ASSERT_EQ(0, madvise(st->own, st->size, MADV_DONTFORK));
 	if (st->kind == ANON) {
 		st->memory.there = st->own;
 		st->self = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
@@ -398,6 +595,7 @@ FIXTURE_TEARDOWN(migrate_lost_write)
 		writers_kill(&st->writers);
 	if (st->fd >= 0)
 		close(st->fd);
+	group_leave(st);
 	guard_stop();
 }
 
@@ -411,6 +609,20 @@ TEST_F_TIMEOUT(migrate_lost_write, move_pages, 120)
 TEST_F_TIMEOUT(migrate_lost_write, migrate_pages, 120)
 {
 	const struct trigger trigger = { "migrate_pages", by_migrate_pages };
+
+	run(_metadata, &self->state, &trigger);
+}
+
+TEST_F_TIMEOUT(migrate_lost_write, migrate_pages_of_another, 120)
+{
+	const struct trigger trigger = { "migrate_pages_of_another", by_another };
+
+	run(_metadata, &self->state, &trigger);
+}
+
+TEST_F_TIMEOUT(migrate_lost_write, cpuset, 120)
+{
+	const struct trigger trigger = { "cpuset", by_cpuset, true };
 
 	run(_metadata, &self->state, &trigger);
 }
