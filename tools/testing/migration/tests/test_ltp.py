@@ -4,6 +4,8 @@
 What needs a tree of LTP takes that of $LTP; with FULL=1 it is built, and booted.
 """
 
+import dataclasses
+import json
 import os
 import re
 import shutil
@@ -11,8 +13,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import debian_guest
 import pytest
-from conftest import FULL, make, refused
+from conftest import FULL, debian_tree, make, refused, wanted
 from runs import boot, golden
 from trees import git
 
@@ -20,9 +23,10 @@ from lab import arch, cli, defect, options
 from lab.errors import LabError
 from lab.guest import ltp, selftest
 from lab.judge import ktap, ltp as judge
-from lab.kernel import testseries
+from lab.kernel import build, testseries
 from lab.paths import REPO
 from lab.progress import Progress
+from lab.trial import prepare
 from lab.verbs import mailing
 
 TREE = ltp.ROOM / "tree" / ltp.FOLDER
@@ -311,32 +315,87 @@ def test_make_check_of_ltp_is_clean(real: Path, tmp_path: Path) -> None:
     assert told == []
 
 
-def test_kirk_finds_and_runs_them(real: Path) -> None:
-    """As an ordinary user, so that they skip: the machine may be at work."""
-    kirk = Path(os.environ.get("KIRK", "/nonexistent"), "kirk")
-    if not kirk.is_file():
+@pytest.fixture(name="kirk")
+def _kirk() -> Path:
+    """The source of kirk, the runner that LTP's users have."""
+    kirk = Path(os.environ.get("KIRK", "/nonexistent"))
+    if not (kirk / "kirk").is_file():
         pytest.skip("needs the source of kirk: KIRK=/path/to/kirk")
+    return kirk
+
+
+def install(tree: Path, home: Path) -> None:
+    """Lay the tests and LTP's lists out as `make install` of LTP does."""
+    tests = home / "testcases/bin"
+    tests.mkdir(parents=True)
+    for name, path in ltp.build(tree, arch.load(), Progress()).items():
+        shutil.copy(path, tests / name)
+        (tests / name).chmod(0o755)
+    shutil.copytree(tree / "runtest", home / "runtest")
+    git(home, "init", "-q")
+    for _name, text in ltp.patches():
+        subprocess.run(["git", "apply", "--include=runtest/*", "-"], input=text, text=True,
+                       cwd=home, check=True)
+
+
+def test_kirk_finds_and_runs_them(real: Path, kirk: Path) -> None:
+    """As an ordinary user, so that they skip: the machine may be at work."""
     # Not in pytest's folder, which it keeps from other users.
     with tempfile.TemporaryDirectory(prefix="lab-kirk-") as folder:
         home = Path(folder)
         home.chmod(0o777)
-        tests = home / "testcases/bin"
-        tests.mkdir(parents=True)
-        for name, path in ltp.build(real, arch.load(), Progress()).items():
-            shutil.copy(path, tests / name)
-            (tests / name).chmod(0o755)
-        shutil.copytree(real / "runtest", home / "runtest")
-        git(home, "init", "-q")
-        for _name, text in ltp.patches():
-            subprocess.run(["git", "apply", "--include=runtest/*", "-"], input=text, text=True,
-                           cwd=home, check=True)
+        install(real, home)
         done = subprocess.run(
             ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3",
-             "-B", kirk, "-n", "--run-suite", "hugetlb", "mm", "--run-pattern", "migrate01$",
+             "-B", kirk / "kirk", "-n", "--run-suite", "hugetlb", "mm", "--run-pattern", "migrate01$",
              "--tmp-dir", folder], text=True, capture_output=True, check=False, cwd=folder,
             env={**os.environ, "LTPROOT": folder, "TMPDIR": folder, "HOME": folder})
         assert re.findall(r"(?m)^(\w+): (\w+) ", done.stdout) == [
             ("hugemigrate01", "skip"), ("thpmigrate01", "skip")], done.stdout + done.stderr
+
+
+# One boot, and what mmdebstrap takes.
+KIRK_LIMIT = 400.0
+# Python's asyncio, which kirk is written with, needs sockets.
+SOCKETS = ("CONFIG_NET=y", "CONFIG_UNIX=y")
+# The report in one line, since the guest has one file for all.
+KIRK_SCRIPT = """#!/bin/sh
+cd /kirk || exit
+./kirk -n -d /tmp --run-suite hugetlb mm --run-pattern 'migrate01$' -o /tmp/report
+echo "kirk: exit $?"
+echo "kirk: report $(python3 -c 'import json; print(json.dumps(json.load(open("/tmp/report"))))')"
+"""
+
+
+@pytest.mark.slow
+def test_kirk_on_two_nodes(real: Path, kirk: Path, tmp_path: Path) -> None:
+    """In a Debian that has LTP and kirk, with either kernel: what does kirk say?"""
+    debian_guest.needed()
+    debian_tree("6.12")
+
+    def add(root: Path) -> None:
+        install(real, root / "opt/ltp")
+        shutil.copytree(kirk, root / "kirk", ignore=shutil.ignore_patterns(".git", "doc"))
+        (root / "kirk.sh").write_text(KIRK_SCRIPT)
+        (root / "kirk.sh").chmod(0o755)
+    file_system = debian_guest.initrd(tmp_path, add, "/kirk.sh 2>&1")
+    for kernel in prepare(wanted(REPO / "out"), arch.load(), Progress()):
+        kernel = dataclasses.replace(kernel, kernel=build.kernel(
+            kernel.source, kernel.variant, kernel.arch, False, Progress(),
+            kernel.defect.kernel.options + SOCKETS))
+        said = debian_guest.said(kernel, file_system, tmp_path / kernel.name, KIRK_LIMIT)
+        assert "kirk: report {" in said, said
+        words = dict(re.findall(r"(?m)^(\w+): (\w+) ", said))
+        report = {one["test_fqn"]: one["test"] for one in
+                  json.loads(said.partition("kirk: report ")[2].splitlines()[0])["results"]}
+        test = report["hugemigrate01"]
+        assert words["thpmigrate01"] == "skip" and report["thpmigrate01"]["result"] == "conf", said
+        if kernel.name == "vulnerable":
+            assert words["hugemigrate01"] == test["result"] == "fail" and test["failed"] > 0, said
+            for line in defect.load("pmd-share-migrate").upstream:
+                assert f"id={line.split()[0]}" in test["log"], test["log"]
+        else:
+            assert words["hugemigrate01"] == test["result"] == "pass" and test["passed"] > 0, said
 
 
 @pytest.mark.parametrize(("base", "what"), [
