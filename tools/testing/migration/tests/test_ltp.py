@@ -363,7 +363,7 @@ KIRK_SCRIPT = """#!/bin/sh
 cd /kirk || exit
 ./kirk -n -d /tmp --run-suite hugetlb mm --run-pattern 'migrate01$' -o /tmp/report
 echo "kirk: exit $?"
-echo "kirk: report $(python3 -c 'import json; print(json.dumps(json.load(open("/tmp/report"))))')"
+python3 -c 'import json; print("kirk: report", json.dumps(json.load(open("/tmp/report"))))'
 """
 
 
