@@ -91,8 +91,9 @@ def node(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedPro
     """Run node.js, that of npm if it is there: gitlab-ci-local wants 22."""
     modules = npm("")
     own = modules / ".bin/node"
-    return subprocess.run([own if own.exists() else "node", *words], text=True, cwd=cwd, check=False,
-                          capture_output=True, env={**os.environ, "NODE_PATH": str(modules)})
+    return subprocess.run([own if own.exists() else "node", *words], text=True, cwd=cwd,
+                          check=False, capture_output=True,
+                          env={**os.environ, "NODE_PATH": str(modules)})
 
 
 def npm(name: str) -> Path:
@@ -209,8 +210,8 @@ def kernelcis_word(folder: Path, entries: Any) -> str:
     pipeline = kernelci("kernelci-pipeline")
     shutil.copytree(pipeline / "config", folder / "config")
     (folder / "config/pmd-share.yaml").write_text(entries)
-    done = subprocess.run(["/usr/bin/python3", "-B", pipeline / "tests/validate_yaml.py"], text=True,
-                          cwd=folder, capture_output=True, check=False)
+    done = subprocess.run(["/usr/bin/python3", "-B", pipeline / "tests/validate_yaml.py"],
+                          text=True, cwd=folder, capture_output=True, check=False)
     return (done.stdout + done.stderr).strip().splitlines()[-1]
 
 
