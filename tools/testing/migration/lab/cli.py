@@ -313,6 +313,8 @@ def _hosttest_run(args: argparse.Namespace, outcome: hosttest.Outcome, progress:
     one = defect.load(args.defect) if args.defect else None
     if one and not one.show.selftests:
         raise LabError(f"no selftest shows {args.defect}, only make audit finds it")
+    if INSTALLED and args.harness:
+        raise LabError("HARNESS= is for who builds the selftests: the package has them")
     plan = hosttest.plan(one.show.selftests if one else ())
     print(preflight.told(plan), file=sys.stdout if args.plan else sys.stderr)
     if why := plan.against():
@@ -418,15 +420,26 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
-_AUDITS = """name a kernel:
-  make audit KERNEL=DIR    who builds one: has this source a defect, and what is to be applied?
-  make audit RUNNING=1     who runs one: has the kernel of this machine any of the defects?
-  make audit IMAGE=/boot   who keeps machines: which of these kernels, or of one file, have any?"""
+# How each kernel is named, by who has the lab and by who has the package; and who asks that.
+_AUDITS = (
+    ("KERNEL=DIR", "DIR",
+     "who builds one: has this source a defect, and what is to be applied?"),
+    ("RUNNING=1", "--running",
+     "who runs one: has the kernel of this machine any of the defects?"),
+    ("IMAGE=/boot", "--image /boot",
+     "who keeps machines: which of these kernels, or of one file, have any?"))
+
+
+def _audits() -> str:
+    rows = [(f"pmd-share-audit {packed}" if INSTALLED else f"make audit {variable}", what)
+            for variable, packed, what in _AUDITS]
+    width = max(len(words) for words, _what in rows)
+    return "\n".join(["name a kernel:", *(f"  {words:{width}}   {what}" for words, what in rows)])
 
 
 def _audit(args: argparse.Namespace, _progress: Progress) -> int:
     if not args.kernel and not args.image and not args.running:
-        raise LabError(_AUDITS)
+        raise LabError(_audits())
     if args.running and (args.kernel or args.image):
         raise LabError("RUNNING=1 finds its image by itself: leave KERNEL= and IMAGE= out")
     # The findings alone go to standard output.

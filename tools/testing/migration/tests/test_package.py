@@ -127,8 +127,18 @@ def test_bad_input_is_one_line(top: Path, words: tuple[str, ...], says: str) -> 
 
 
 def test_a_kernel_must_be_named(top: Path) -> None:
+    """In the words of this command: who has the package has no Makefile."""
     done = run(top / "usr/bin/pmd-share-audit")
     assert done.returncode == 2 and done.stderr.startswith("error: name a kernel")
+    assert "pmd-share-audit --running " in done.stderr and "make " not in done.stderr
+    assert "make audit RUNNING=1 " in make("audit").stderr
+
+
+def test_there_is_nothing_to_build(top: Path) -> None:
+    test = top / "usr/sbin/pmd-share-test"
+    assert "harness" not in run(test, "--help").stdout
+    done = run(test, "--plan", "--harness", top)
+    assert done.returncode == 2 and "the package has them" in done.stderr
 
 
 def test_what_is_said_alone() -> None:

@@ -6,6 +6,7 @@ most may also be said without a name: `pmd-share-audit ~/linux`.
 """
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,8 +32,10 @@ class Command:
         return "sbin" if self.section == 8 else "bin"
 
     def does(self) -> options.Verb:
-        """The verb."""
-        return next(one for one in options.VERBS if one.name == self.verb)
+        """The verb, without what is for who builds the selftests: the package has them."""
+        verb = next(one for one in options.VERBS if one.name == self.verb)
+        return dataclasses.replace(
+            verb, takes=tuple(one for one in verb.takes if one is not options.HARNESS))
 
 
 COMMANDS = (
