@@ -156,10 +156,11 @@ def test_nothing_is_kept_twice() -> None:
     assert sorted(sources) == ltp.sources()
     assert sorted(path for path in sources if path.is_relative_to(TREE)) == sorted(TREE.iterdir())
     assert {path.name for path in sources if path.parent == REPO / selftest.FOLDER} == {
-        f"migrate_{what}.{kind}" for what in ("util", "writers") for kind in "ch"}
+        "migrate_timeline.h", *(f"migrate_{what}.{kind}" for what in ("round", "util", "writers")
+                                for kind in "ch")}
 
 
-@pytest.mark.parametrize("name", ["migrate_util.c", "migrate_writers.c"])
+@pytest.mark.parametrize("name", ["migrate_round.c", "migrate_util.c", "migrate_writers.c"])
 def test_the_engine_needs_no_more_of_the_kernel(name: str, tmp_path: Path) -> None:
     """Than the two small headers have, with LTP's warnings."""
     for path in ltp.sources():

@@ -276,7 +276,8 @@ QUEUE = "the patches or rules have changed since"
     # What all selftests share.
     (f"{selftest.FOLDER}/migrate_util.c", TESTS), (f"{selftest.FOLDER}/migrate_util.h", TESTS),
     # What this one uses, by a header that it includes, and by one that this one includes.
-    (f"{selftest.FOLDER}/migrate_timeline.c", TESTS), (f"{selftest.FOLDER}/migrate_writers.c", TESTS),
+    (f"{selftest.FOLDER}/migrate_round.c", TESTS), (f"{selftest.FOLDER}/migrate_timeline.c", TESTS),
+    (f"{selftest.FOLDER}/migrate_writers.c", TESTS),
     # Those of other defects, and what only they use.
     (f"{selftest.FOLDER}/hugetlb_pmd_churn.c", NONE), (f"{selftest.FOLDER}/migrate_notifier.c", NONE),
     ("lib/test_mmu_notifier_uapi.h", NONE),
