@@ -219,12 +219,57 @@ def test_each_mail_is_as_git_makes_it(base: str, tmp_path: Path) -> None:
             assert files == int(found[1])
 
 
+def others(log: str, fixes: set[str]) -> list[str]:
+    """What a mail of another series than the fixes says wrong of patches that are not in it."""
+    text = " ".join(log.split())
+    named = re.findall(r'the fix(?:es)? "(.+?)"', text)
+    return [*re.findall(r"\w+ (?:\w+ )?patch(?:es)? of this series|[Tt]he \w+ \w+ patches", text),
+            *(name for name in named if name not in fixes)]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_what_is_in_another_series_is_named_by_its_subject(base: str, tmp_path: Path) -> None:
+    """The number of a patch says nothing where the patch went out with others."""
+    fixes = set(series.subjects([text for _name, text in mailing.patches(base, "fixes")]))
+    found = 0
+    for part in PARTS[1:]:
+        [made] = mailing.write(base, tmp_path / part, part)
+        for path in [*made.patches, *([made.cover] if made.cover else [])]:
+            log = path.read_text(encoding="utf-8").partition("\ndiff --git ")[0]
+            assert not others(log, fixes), path
+            found += log.count("fix \"")
+    assert found > 4
+    assert others("fails without the first patch of this series", fixes)
+    assert others("The first three patches prepare", fixes)
+    assert others('Without the fix "hugetlb: no such\n thing"', fixes)
+
+
 def test_a_letter_that_wants_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                ) -> None:
     monkeypatch.setattr(testseries, "COVER", tmp_path / "cover-letter")
     (tmp_path / "cover-letter.kunit").write_text("title\n\n#after nothing\ntext\n")
     with pytest.raises(LabError, match="cover-letter.kunit: #after nothing: there is no such part"):
         mailing.write("7.3", tmp_path / "s", "kunit")
+
+
+def test_a_changelog_has_its_figures_from_records(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(record.RECORDS, tmp_path / "records")
+    monkeypatch.setattr(record, "RECORDS", tmp_path / "records")
+    path = tmp_path / "records/thp-numa-notifier/4.18.0.json"
+    told = json.loads(path.read_text(encoding="utf-8"))
+    told["variants"]["vulnerable"] |= {"migrations": 77, "lost_migrations": 5}
+    path.write_text(json.dumps(told))
+    for part, folder in (("device", tmp_path / "s"), ("", tmp_path / "all")):
+        [made] = mailing.write("7.3", folder, part) if part else [series.write("7.3", folder)]
+        [patch] = [one for one in made.patches if one.name.endswith("thp_numa_notifier.patch")]
+        log = " ".join(patch.read_text(encoding="utf-8").split())
+        assert "lost writes in 5 of 77 such migrations; " in log
+        assert not any("{lost " in one.read_text(encoding="utf-8") for one in made.patches)
+    path.unlink()
+    with pytest.raises(LabError, match="thp_numa_notifier.patch asks for a figure of "
+                                       "thp-numa-notifier on 4.18.0, and there is no record of it"):
+        mailing.write("7.3", tmp_path / "t", "device")
 
 
 def test_a_letter_has_its_figures_from_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -240,9 +285,10 @@ def test_a_letter_has_its_figures_from_records(tmp_path: Path, monkeypatch: pyte
     assert made.cover
     text = made.cover.read_text(encoding="utf-8")
     assert "writes were lost in 5 of 77 such migrations" in text and "in 0 of 88." in text
-    path.unlink()
-    with pytest.raises(LabError, match="cover-letter.device asks for a figure of thp-numa-notifier "
-                                       "on 4.18.0, and there is no record of it"):
+    # No patch asks for this one.
+    (tmp_path / "records/pmd-share-notifier/6.12.117.json").unlink()
+    with pytest.raises(LabError, match="cover-letter.device asks for a figure of pmd-share-notifier "
+                                       "on 6.12.117, and there is no record of it"):
         mailing.write("7.3", tmp_path / "t", "device")
 
 

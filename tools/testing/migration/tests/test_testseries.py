@@ -46,8 +46,8 @@ def where(patch: Path) -> str:
 
 
 def message(patch: Path) -> tuple[str, str]:
-    """Subject and changelog of a patch as it is kept."""
-    head, rest = patch.read_text(encoding="utf-8").split("\n\n", 1)
+    """Subject and changelog of a patch as it is kept, with the figures that it asks for."""
+    head, rest = series.recorded(patch.read_text(encoding="utf-8"), patch.name).split("\n\n", 1)
     return series.subjects([head + "\n\n"])[0], rest.split("\n---\n", 1)[0]
 
 

@@ -91,7 +91,8 @@ def write(base: str, out: Path, part: str, on: Ground | None = None) -> list[ser
 def patches(base: str, part: str) -> list[tuple[str, str]]:
     """The patches of a part, as file name and whole mail."""
     if part != FIXES:
-        return testseries.patches(base, part=part)
+        return [(name, series.recorded(text, name))
+                for name, text in testseries.patches(base, part=part)]
     found = [(path.name, path.read_text(encoding="utf-8")) for path in variant.series(base)]
     if series.branch(base):
         return found

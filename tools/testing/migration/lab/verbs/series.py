@@ -12,8 +12,8 @@ and `#else` or `#endif` is for a series that has a patch of that name, without i
 queue that has a file of that name beside its series.  `#if before NAME` asks whether that patch is
 there and others come before it, and `{before NAME}` is how many: "patch is", "two patches are".
 `{lost vulnerable DEFECT VERSION}` is what the record of that proof says of its vulnerable kernel, or
-its fixed one: in how many of its migrations writes were lost.  `{failed ...}` is of its tests.
-Where nothing is left of the letter, the patches have nothing to do with each other, and get none.
+its fixed one: in how many of its migrations writes were lost.  `{failed ...}` is of its tests.  The
+changelog of a patch may ask for these, too.  Where nothing is left of the letter, the patches have nothing to do with each other, and get none.
 
 A series with the tests has queue/tests/cover-letter.  Another form of a queue, series.<form>, is
 written without them, with queue/cover-letter.<form> if there is one.  The form "unmapped" is no fix:
@@ -133,7 +133,7 @@ def put(base: str, out: Path, patches: Sequence[tuple[str, str]], letter: Path,
         tag = f"[{lead} {number}/{total}]" if total > 1 or end else f"[{lead}]"
         # The log keeps nothing of what is below `---`.
         below = version.of_patch(kept) if total > 1 else version.text()
-        dest.write_text(_below(_subject(text, tag), below), encoding="utf-8")
+        dest.write_text(_below(_subject(recorded(text, kept), tag), below), encoding="utf-8")
         written.append(dest)
     if not text_of_it:
         return Series(None, tuple(written), tuple(mails))
@@ -241,19 +241,24 @@ def _letter(base: str, patches: Sequence[tuple[str, str]], letter: Path) -> str:
                          enumerate(subjects([text for _name, text in patches]), 1))
     words = {"base": base, "shortlog": shortlog,
              **{f"before {name}": _how_many(number) for name, number in before.items()}}
-    text = _RECORDED.sub(lambda found: _recorded(letter, *found.groups()),
-                         _for(letter.read_text(encoding="utf-8"), there))
+    text = recorded(_for(letter.read_text(encoding="utf-8"), there), str(letter))
     try:
         return text.strip().format_map(words)
     except KeyError as err:
         raise LabError(f"{letter} asks for {err}, which the series for {base} has not") from err
 
 
-def _recorded(letter: Path, what: str, which: str, name: str, version: str) -> str:
+def recorded(text: str, asks: str) -> str:
+    """The text with the figures of the records that it asks for.  `asks` is what it is, for an
+    error."""
+    return _RECORDED.sub(lambda found: _figure(asks, *found.groups()), text)
+
+
+def _figure(asks: str, what: str, which: str, name: str, version: str) -> str:
     """A figure of a record: so many of so many."""
     path = record.RECORDS / name / f"{version}.json"
     if not path.exists():
-        raise LabError(f"{letter} asks for a figure of {name} on {version}, and there is no record "
+        raise LabError(f"{asks} asks for a figure of {name} on {version}, and there is no record "
                        "of it")
     kernel = record.load(path).variants[which]
     part, whole = {"lost": (kernel.lost_migrations, kernel.migrations),
