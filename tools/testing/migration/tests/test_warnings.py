@@ -33,6 +33,10 @@ compiles = pytest.mark.skipif(not FULL, reason="configures kernels: many minutes
 # build.
 MORE = "CONFIG_KUNIT=y\n# CONFIG_WERROR is not set\n"
 CONFIGS = ("tinyconfig", "allmodconfig")
+# As small as that, but PMD tables are shared.
+SHARES = "".join(f"CONFIG_{line}\n" for line in (
+    "64BIT=y", "SMP=y", "NR_CPUS=8", "NUMA=y", "MIGRATION=y", "MEMORY_FAILURE=y", "HUGETLBFS=y",
+    "USERFAULTFD=y"))
 # What is left out: with all that configures a kernel, a third of a tree is enough.
 _CODE = re.compile(r"(?!arch/x86/)(?:arch|block|crypto|drivers|net|rust|samples|sound)/.*"
                    r"\.(?:c|S|dtsi?|dtso|rs|json)$|drivers/gpu/.*\.h$|"
@@ -79,6 +83,7 @@ class Kernel:
 
     def __post_init__(self) -> None:
         self.seen: Counter[str] = Counter()
+        self.more = MORE if self.config == "allmodconfig" else ""
 
     def make(self, *words: str) -> str:
         """What make says; no error."""
@@ -93,7 +98,7 @@ class Kernel:
 
     def configure(self) -> None:
         self.obj.mkdir(exist_ok=True)
-        (self.obj / "more").write_text(MORE if self.config == "allmodconfig" else "")
+        (self.obj / "more").write_text(self.more)
         self.make(self.config)
 
     def names(self, files: list[str], mails: list[str]) -> list[str]:
@@ -268,3 +273,39 @@ def test_one_that_does_not_compile_would_be_seen(kernel: Kernel) -> None:
             build(kernel, mail)
     finally:
         back(kernel, [mail])
+
+
+def code(path: Path) -> str:
+    """The machine code of an object, and what it refers to."""
+    done = subprocess.run(["objdump", "-dr", "--no-show-raw-insn", path], text=True, check=True,
+                          capture_output=True)
+    return done.stdout.partition("Disassembly of section")[2]
+
+
+@pytest.mark.slow
+@compiles
+@pytest.mark.parametrize("base", testseries.names())
+def test_tracepoints_add_no_code_where_there_are_none(base: str, trees: dict[str, Path]) -> None:
+    """As their letter says."""
+    source, work = debian_tree(base), trees[base]
+    if not (work / "tree").exists():
+        released(source, work / "tree", wanted)
+    one = Kernel(source, work / "tree", work / "shares", "allnoconfig")
+    one.more = SHARES
+    one.configure()
+    config = (one.obj / ".config").read_text(encoding="utf-8")
+    assert "\nCONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING=y\n" in config
+    assert "CONFIG_TRACEPOINTS" not in config
+    names = ["mm/hugetlb.o", "mm/rmap.o"]
+    [(_name, mail)] = mailing.patches(base, "tracepoints")
+    wrong = adding(one, "void more_code(void);\nvoid more_code(void)\n{\n}\n")
+    one.make(*names)
+    before = [code(one.obj / name) for name in names]
+    assert "<huge_pmd_unshare" in before[0] and "<try_to_migrate_one" in before[1]
+    for patch, same in ((mail, True), (wrong, False)):
+        put(one, patch)
+        try:
+            one.make(*names)
+            assert ([code(one.obj / name) for name in names] == before) is same
+        finally:
+            back(one, [patch])
