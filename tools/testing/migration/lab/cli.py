@@ -410,11 +410,10 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     for path in (made.cover, *made.patches, *made.reports):
         if path:
             print(path)
-    numbers = "000[1-9]" if len(made.patches) < 10 else "{000[1-9],00[1-9]?}"
-    print(f"\nTo apply it, with your sign-off:  git am -s {out}/{numbers}-*.patch\n"
-          f"To mail it, after a look:          git send-email {out}/*.patch")
+    print(f"\n{mailing.to_apply(made.patches, args.kernel and args.kernel.expanduser().resolve())}"
+          f"To mail it, after a look:         git send-email {out}/*.patch")
     if made.reports:
-        print(f"Before that, read:                 {out}/report-*.txt\n"
+        print(f"Before that, read:                {out}/report-*.txt\n"
               "They are mails, too. They say where they and the patches go, and what must not go "
               "to a list.")
     return 0

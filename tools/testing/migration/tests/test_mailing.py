@@ -4,6 +4,7 @@
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from conftest import debian_tree, make, refused
 from test_queue import released_tree
 from test_series import mailinfo
-from trees import git, some
+from trees import git, nobody, some
 
 from lab.base import load
 from lab.errors import LabError
@@ -121,6 +122,33 @@ def test_a_tree_with_changes_is_refused(pristine: Callable[[str], Path]) -> None
     with pytest.raises(LabError, match=r"has changes that are in no commit \(MAINTAINERS\)"):
         mailing.ground(repo)
     assert mailing.ground(repo, ["mm"]).commit
+
+
+def test_the_commands_that_apply_it_work(tmp_path: Path) -> None:
+    """In a tree as it is unpacked, in one that git keeps, and in a folder of some repository."""
+    out, above = tmp_path / "s", tmp_path / "x"
+    out.mkdir()
+    patch = out / "0001-file.patch"
+    patch.write_text("From 0 Mon Sep 17 00:00:00 2001\nFrom: A <a@b>\nSubject: [PATCH] file\n\n"
+                     "x\n---\n\ndiff --git a/file b/file\n--- a/file\n+++ b/file\n"
+                     "@@ -1 +1 @@\n-1\n+2\n")
+    for tree, kept in ((tmp_path / "linux", False), (tmp_path / "linux", True),
+                       (above / "linux", False)):
+        tree.mkdir(parents=True, exist_ok=True)
+        (tree / "file").write_text("1\n")
+        if tree.parent == above:
+            git(above, "init", "-q")
+        said = mailing.to_apply([patch], tree)
+        assert ("git init" in said) is not kept
+        for line in said.splitlines():
+            run = subprocess.run(["bash", "-c", re.split(r":  +", line)[1]], cwd="/", text=True,
+                                 capture_output=True, check=False, env=nobody())
+            assert run.returncode == 0, run.stderr
+        assert (tree / "file").read_text() == "2\n"
+        git(tree, "reset", "-q", "--hard", "HEAD~1")
+    assert mailing.to_apply([patch], None) == \
+        f"To apply it, with your sign-off:  git am -s {out}/000[1-9]-*.patch\n"
+    assert "{000[1-9],00[1-9]?}" in mailing.to_apply([patch] * 10, None)
 
 
 def test_a_tree_that_git_does_not_keep_has_no_commit(tmp_path: Path) -> None:

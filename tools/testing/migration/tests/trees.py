@@ -40,11 +40,15 @@ def released(source: Source, dest: Path, wanted: Callable[[str], bool]) -> Path:
 
 def git(folder: Path, *words: str | Path) -> str:
     """Run git there, by nobody's configuration."""
-    environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_AUTHOR_NAME": "A",
-                   "GIT_AUTHOR_EMAIL": "a@invalid", "GIT_COMMITTER_NAME": "A",
-                   "GIT_COMMITTER_EMAIL": "a@invalid"}
-    return subprocess.run(["git", "-C", folder, *words], env=environment, text=True,
+    return subprocess.run(["git", "-C", folder, *words], env=nobody(), text=True,
                           capture_output=True, check=True).stdout
+
+
+def nobody() -> dict[str, str]:
+    """An environment in which git has nobody's configuration."""
+    return {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_AUTHOR_NAME": "A",
+            "GIT_AUTHOR_EMAIL": "a@invalid", "GIT_COMMITTER_NAME": "A",
+            "GIT_COMMITTER_EMAIL": "a@invalid"}
 
 
 def apply(folder: Path, *words: str | Path, diff: str = "") -> str:

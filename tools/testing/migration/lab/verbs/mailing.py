@@ -68,6 +68,23 @@ def ground(tree: Path, touched: Sequence[str] = ()) -> Ground:
     return Ground(tree, _git(tree, "rev-parse", "HEAD"))
 
 
+def to_apply(patches: Sequence[Path], tree: Path | None) -> str:
+    """The commands that apply these patches to a tree, or to one that the reader knows.
+
+    git am wants a tree that git keeps, and who has unpacked a source has none.
+    """
+    out = patches[0].parent
+    numbers = "000[1-9]" if len(patches) < 10 else "{000[1-9],00[1-9]?}"
+    command = f"git am -s {out}/{numbers}-*.patch"
+    if not tree:
+        return f"To apply it, with your sign-off:  {command}\n"
+    top = _git(tree, "rev-parse", "--show-toplevel")
+    first = "" if top and Path(top).resolve() == tree.resolve() and _git(tree, "rev-parse", "HEAD") \
+        else f"First let git keep the tree:      cd {tree} && git init -q && git add -Af && " \
+             "git commit -qm released\n"
+    return f"{first}To apply it, with your sign-off:  cd {tree} && {command}\n"
+
+
 def write(base: str, out: Path, part: str, on: Ground | None = None) -> list[series.Series]:
     """Write the series that `part` names to `out`, or each to a folder there.
 
