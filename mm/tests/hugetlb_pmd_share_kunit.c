@@ -488,12 +488,12 @@ static void shareable_soft_dirty(struct kunit *test)
 {
 	struct vm_area_struct svma, vma;
 
+	if (!VM_SOFTDIRTY)
+		kunit_skip(test, "no CONFIG_MEM_SOFT_DIRTY");
 #ifdef pgtable_supports_soft_dirty
 	if (!pgtable_supports_soft_dirty())
 		kunit_skip(test, "the CPU has no soft-dirty bit");
 #endif
-	if (!VM_SOFTDIRTY)
-		kunit_skip(test, "no CONFIG_MEM_SOFT_DIRTY");
 
 	make_vma(&vma, SHARED | VM_SOFTDIRTY, AT(4, 0), AT(5, 0));
 	make_vma(&svma, SHARED | VM_SOFTDIRTY, AT(11, 0), AT(12, 0));
