@@ -38,7 +38,8 @@ def test_every_queue_can_be_written(base: str, tmp_path: Path) -> None:
     made = series.write(base, tmp_path / "new" / "series")
     queue = [(path.name, path.read_text(encoding="utf-8")) for path in variant.series(base)]
     # First what mends the kernel, then the tests.
-    wanted = queue + testseries.patches(base)
+    wanted = queue + [(name, series.recorded(text, name))
+                      for name, text in testseries.patches(base)]
     total = len(wanted)
     assert len(made.patches) == total
     # What is for mainline does not say so.
@@ -192,7 +193,8 @@ def test_git_reads_back_what_was_written(base: str, form: str, tmp_path: Path) -
     made = series.write(base, tmp_path / "out", form)
     kept = [path.read_text(encoding="utf-8")
             for path in variant.series(base, f"series.{form}" if form else "series")]
-    kept += [mail for _name, mail in ([] if form else testseries.patches(base))]
+    kept += [series.recorded(mail, name)
+             for name, mail in ([] if form else testseries.patches(base))]
     total, lead = len(made.patches), "PATCH" if base == "7.3" else f"PATCH {base}.y"
     for number, (path, text) in enumerate(zip(made.patches, kept, strict=True), 1):
         data = path.read_bytes()
