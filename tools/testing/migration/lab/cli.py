@@ -437,6 +437,19 @@ def _audits() -> str:
 
 
 def _audit(args: argparse.Namespace, _progress: Progress) -> int:
+    try:
+        return _told(_audited(args), args.format)
+    except LabError as err:
+        if args.format != "nrpe":
+            raise
+        # Who runs it reads standard output, and takes the exit status 2 for an alarm.
+        line, status = audited.nrpe_error(str(err))
+        print(line)
+        return status
+
+
+def _audited(args: argparse.Namespace) -> list[Audited]:
+    """The kernels that are named, each looked at."""
     if not args.kernel and not args.image and not args.running:
         raise LabError(_audits())
     if args.running and (args.kernel or args.image):
@@ -462,7 +475,7 @@ def _audit(args: argparse.Namespace, _progress: Progress) -> int:
             kernels = audit.of_images(args.image, _path(args.symbols), *kernels)
     finally:
         progress.stop()
-    return _told(kernels, args.format)
+    return kernels
 
 
 def _told(kernels: Sequence[Audited], form: str) -> int:

@@ -71,8 +71,8 @@ BUILD = (
 
 # To read the code of a kernel image.
 IMAGE = (
-    Need("python3-capstone", files=("/usr/lib/python3*/dist-packages/capstone",)),
-    Need("python3-pyelftools", files=("/usr/lib/python3*/dist-packages/elftools",)),
+    Need("python3-capstone", files=("/usr/lib/python3*/dist-packages/capstone/__init__.py",)),
+    Need("python3-pyelftools", files=("/usr/lib/python3*/dist-packages/elftools/__init__.py",)),
     Need("zstd", ("zstd",)),
     Need("lz4", ("lz4",)),
     Need("lzop", ("lzop",)),

@@ -15,3 +15,7 @@ class LabError(Exception):
 
 class NoSource(LabError):
     """A kernel source that is not to be had on this machine, through no fault of the lab's."""
+
+
+class NotInstalled(LabError):
+    """What is missing on this machine, so that no input can be read; apt installs it."""

@@ -3,15 +3,20 @@
 
 import dataclasses
 import json
+import signal
 import subprocess
+import sys
 import tempfile
+import time
+import types
 from functools import cache
 from pathlib import Path
 
+import kernels
 import pytest
 
-from lab import decide, defect as defects
-from lab.binary import rules
+from lab import cli, decide, defect as defects
+from lab.binary import bounded, rules, text
 from lab.binary.code import Code, base_name
 from lab.binary.image import Image, Section, Symbol
 from lab.errors import LabError
@@ -372,6 +377,41 @@ def test_nrpe() -> None:
         "MIGRATION UNKNOWN - 6.1 unknown: d | vulnerable=0 unknown=1", 3)
 
 
+def test_nrpe_of_what_cannot_be_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit status of an error is that of an alarm elsewhere."""
+    assert cli.main(["audit", "IMAGE=/nonexistent", "AUDIT=nrpe"]) == 3
+    assert capsys.readouterr().out == \
+        "MIGRATION UNKNOWN - IMAGE=/nonexistent: there is no /nonexistent\n"
+    assert cli.main(["audit", "AUDIT=nrpe"]) == 3
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+@pytest.mark.parametrize("library, package, left", (
+    ("capstone", "python3-capstone", None), ("elftools.elf.elffile", "python3-pyelftools", None),
+    # What an uninstalled package leaves behind is an empty folder, and that is a module.
+    ("capstone", "python3-capstone", types.ModuleType("capstone"))))
+def test_a_library_that_is_missing_is_named_once(
+        library: str, package: str, left: types.ModuleType | None, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("vmlinux-1", "vmlinux-2"):
+        (tmp_path / name).write_bytes(kernels.vmlinux())
+    monkeypatch.setitem(sys.modules, library, left)
+    with pytest.raises(LabError, match=f"^{package} is not installed: apt install {package}$"):
+        audit.of_images(str(tmp_path), None)
+
+
+def test_time_is_bounded() -> None:
+    hash_signs = Section(0, (b"Linux version 1.1 (" + b"#1" * 1000) * 8000, False)
+    start = time.process_time()
+    with pytest.raises(LabError, match="^it takes more than 0.2 s to read: it is damaged"):
+        with bounded.time_of("it", 0.2):
+            text.banners([hash_signs])
+    assert time.process_time() - start < 3
+    with bounded.time_of("it", 0.2):
+        pass
+    assert signal.getitimer(signal.ITIMER_PROF) == (0, 0)
+
+
 def test_prometheus() -> None:
     lines = audited.prometheus(KERNELS).splitlines()
     assert ('linux_page_migration_defect{kernel="6.1.0-2",path="/boot/b",defect="d",'
@@ -511,3 +551,21 @@ fn __split_vma; call hugetlb_split; ret
     # It may be who is split that is looked at.
     assert say("0xcc0", "testb $0x80, 32(%rdi); je 1b") == UNKNOWN
     assert say("0xdc0") == UNKNOWN
+
+
+@pytest.mark.parametrize("code, status", (
+    ("mov 0x20(%rdi), %rax; test $1, %ah; je 1f; and $0x18000, %eax; cmp $0x18000, %rax\n1: ret",
+     PROTECTED),
+    # clang tests all three flags at once.
+    ("mov 0x20(%rdi), %eax; not %eax; test $0x18100, %eax; sete %al; ret", PROTECTED),
+    ("xor %eax, %eax; ret", VULNERABLE),
+    # Flags it has not the numbers of, and what may be a test of them.
+    ("mov 0x20(%rdi), %eax; not %eax; test $0x58100, %eax; sete %al; ret", UNKNOWN),
+    ("testb $0x80, 0x21(%rdi); sete %al; ret", UNKNOWN)))
+def test_flags_that_a_compiler_tests_together(code: str, status: str) -> None:
+    image = assembled(KERNEL + f"""
+fn migrate_pages; call g; ret
+fn invalid_migration_vma; {code}
+fn try_to_migrate; lea invalid_migration_vma(%rip), %rsi; call h; ret
+""")
+    assert decide.decide(Code(image), defects.load("exec-temp-stack")).status == status

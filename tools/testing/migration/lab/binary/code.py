@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from lab.binary.image import Image, Symbol
-from lab.errors import LabError
+from lab.errors import LabError, NotInstalled
 
 # What a compiler adds to the name of a function, or of a piece of it.
 _SUFFIX = re.compile(r"(?:\.(?:isra|constprop|part|cold|unlikely|llvm|cfi|lto_priv)(?:\.\d+)*)+$")
@@ -239,12 +239,13 @@ class Code:
         # Only who disassembles needs it.
         try:
             import capstone  # type: ignore[import]
-        except ImportError as err:
-            raise LabError("python3-capstone is not installed: apt install python3-capstone") \
+            reader = capstone.Cs
+        # AttributeError: an empty folder of that name is a module, too.
+        except (ImportError, AttributeError) as err:
+            raise NotInstalled("python3-capstone is not installed: apt install python3-capstone") \
                 from err
         self._set = _SETS[image.arch]
-        self._reader = capstone.Cs(getattr(capstone, self._set.arch),
-                                   getattr(capstone, self._set.mode))
+        self._reader = reader(getattr(capstone, self._set.arch), getattr(capstone, self._set.mode))
         # Data between code: what it cannot read is then a ".byte".
         self._reader.skipdata = True
         self._known: dict[str, list[Function]] = {}

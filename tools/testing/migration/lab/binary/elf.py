@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab.binary.image import Section, Symbol
-from lab.errors import LabError
+from lab.errors import LabError, NotInstalled
 
 MAGIC = b"\x7fELF"
 _ARCHS = {"EM_X86_64": "x86_64", "EM_AARCH64": "arm64", "EM_RISCV": "riscv64"}
@@ -37,8 +37,8 @@ def read(data: bytes, what: str) -> Elf:
         from elftools.common.exceptions import ELFError     # type: ignore[import]
         from elftools.elf.elffile import ELFFile            # type: ignore[import]
     except ImportError as err:
-        raise LabError("python3-pyelftools is not installed: apt install python3-pyelftools") \
-            from err
+        raise NotInstalled("python3-pyelftools is not installed: apt install "
+                           "python3-pyelftools") from err
     try:
         return _read(data, what, ELFFile)
     # pyelftools says of some damage what the library that it parses with says.

@@ -11,8 +11,9 @@ from lab.binary.image import Section, Symbol
 
 # Long version strings of the compiler are in it.
 _LONGEST = 1024
+_START = b"Linux version "
 # A build has a number.  6.1 has another text before it, of a first link, with a "#" alone.
-_BANNER = re.compile(rb"Linux version (\d+\.\d+[!-~]*) \([^\0\n]{1,%d}#\d[^\0\n]{0,%d}\n"
+_BANNER = re.compile(_START + rb"(\d+\.\d+[!-~]*) \([^\0\n]{1,%d}#\d[^\0\n]{0,%d}\n"
                      % (_LONGEST, _LONGEST))
 _CONFIG = b"IKCFG_ST\x1f\x8b"
 _NOTE = struct.pack("<III", 4, 20, 3) + b"GNU\0"
@@ -22,9 +23,16 @@ _CONFIG_LIMIT = 4 << 20
 
 def banners(sections: Sequence[Section]) -> list[str]:
     """Each text that has the form of a kernel's banner, once."""
-    return list(dict.fromkeys(
-        match[0].decode("latin-1").rstrip("\n") for one in sections
-        for match in _BANNER.finditer(one.data)))
+    return list(dict.fromkeys(said for one in sections for said in _banners(one.data)))
+
+
+def _banners(data: bytes) -> Iterator[str]:
+    # A search by the pattern alone cannot be ended by a signal, and takes minutes for some data.
+    at = data.find(_START)
+    while at >= 0:
+        if match := _BANNER.match(data, at):
+            yield match[0].decode("latin-1").rstrip("\n")
+        at = data.find(_START, at + 1)
 
 
 def banner_at(sections: Sequence[Section], symbols: Sequence[Symbol]) -> str:

@@ -103,8 +103,16 @@ def nrpe(kernels: Sequence[Audited]) -> tuple[str, int]:
     text = "; ".join(parts) or \
         f"{', '.join(one.version for one in kernels)} has none of the defects"
     # What follows the bar is for graphs.
-    line = f"MIGRATION {_NRPE[exits]} - {text.replace('|', '/')} | vulnerable={bad} unknown={blind}"
-    return line, exits
+    return f"{_nrpe(exits, text)} | vulnerable={bad} unknown={blind}", exits
+
+
+def nrpe_error(why: str) -> tuple[str, int]:
+    """The same where nothing could be looked at: that is no alarm, and nobody is safe either."""
+    return _nrpe(NRPE_UNKNOWN, " ".join(why.split())), NRPE_UNKNOWN
+
+
+def _nrpe(exits: int, text: str) -> str:
+    return f"MIGRATION {_NRPE[exits]} - {text.replace('|', '/')}"
 
 
 def prometheus(kernels: Sequence[Audited]) -> str:

@@ -25,10 +25,10 @@ from pathlib import Path
 
 from lab import base as bases, decide, defect as defects
 from lab.arch import Arch
-from lab.binary import code, container, load, running
+from lab.binary import bounded, code, container, load, running
 from lab.binary.image import Image
 from lab.defect import Defect
-from lab.errors import LabError
+from lab.errors import LabError, NotInstalled
 from lab.finding import BINARY, BOTH, NOT_AFFECTED, PROTECTED, UNKNOWN, VULNERABLE, Finding
 from lab.kernel import kconfig, matches, spatch, variant
 from lab.kernel.source import kernel_version
@@ -132,8 +132,11 @@ def of_images(named: str, symbols: Path | None, tree: Audited | None = None) -> 
     found = []
     for path in paths:
         try:
-            one = of_image(load.load(path, symbols))
+            with bounded.time_of(str(path)):
+                one = of_image(load.load(path, symbols))
             found.append(both(tree, one) if tree else one)
+        except NotInstalled:
+            raise
         except LabError as err:
             if len(paths) == 1:
                 raise
@@ -192,7 +195,8 @@ def of_running() -> Audited:
     """The same of the kernel that runs; what a livepatch replaces is not in its image."""
     replaced = {one.function: one.module for one in running.livepatches()
                 if one.enabled and one.object == "vmlinux"}
-    return patched(of_image(running.image()), replaced)
+    with bounded.time_of("the kernel that runs"):
+        return patched(of_image(running.image()), replaced)
 
 
 def patched(one: Audited, replaced: dict[str, str]) -> Audited:
