@@ -569,3 +569,45 @@ fn invalid_migration_vma; {code}
 fn try_to_migrate; lea invalid_migration_vma(%rip), %rsi; call h; ret
 """)
     assert decide.decide(Code(image), defects.load("exec-temp-stack")).status == status
+
+
+@pytest.mark.parametrize("code, true", (
+    ("lea 8(%rsp), %rdi; call g; lea 8(%rsp), %rdi; call h; ret", True),
+    ("lea 8(%rsp), %rdi; call g; lea 16(%rsp), %rdi; call h; ret", False),
+    # Kept in a register, on all ways to it, or on the stack.
+    ("lea 8(%rsp), %r12; test %eax, %eax; je 1f; nop\n1: mov %r12, %rdi; call g\n"
+     "test %eax, %eax; jne 2f; ret\n2: mov %r12, %rdi; call h; ret", True),
+    ("lea 8(%rsp), %r12; test %eax, %eax; je 1f; lea 16(%rsp), %r12\n1: mov %r12, %rdi; call g\n"
+     "lea 8(%rsp), %rdi; call h; ret", False),
+    ("lea 8(%rsp), %rax; mov %rax, 64(%rsp); call other; mov 64(%rsp), %rdi; call g\n"
+     "mov 64(%rsp), %rdi; call h; ret", True),
+    ("lea 8(%rsp), %rax; mov %rax, 64(%rsp); mov 64(%rsp), %rdi; call g\n"
+     "mov %rcx, 64(%rsp); mov 64(%rsp), %rdi; call h; ret", False),
+    ("lea 8(%rsp), %rax; mov %rax, 64(%rsp); mov 64(%rsp), %rdi; call g\n"
+     "push %rax; mov 64(%rsp), %rdi; call h; pop %rax; ret", False),
+    # What writes to a part of it, and what a string is written with.
+    ("lea 8(%rsp), %r12; mov %r12, %rdi; call g; mov %eax, %r12d; mov %r12, %rdi; call h; ret",
+     False),
+    ("lea 8(%rsp), %r12; mov %r12, %rdi; call g; rep stosq; mov %r12, %rdi; call h; ret", True),
+    ("lea 8(%rsp), %rdi; call g; lea 8(%rsp), %rdi; rep stosq; call h; ret", False)))
+def test_two_calls_with_the_same(code: str, true: bool) -> None:
+    assert seen(f"fn f; {code}", "f calls g then h with the same") is true
+
+
+def test_a_flush_of_another_gather_is_none() -> None:
+    """The mutant no-tlb-flush: the table is noted in one gather, and another is flushed."""
+    text = KERNEL + """
+fn migrate_pages; call g; ret
+fn huge_pmd_share; call g; ret
+fn huge_pmd_unshare; ret
+fn flush_tlb_mm_range; ret
+fn huge_pmd_unshare_flush; call flush_tlb_mm_range; ret
+fn try_to_unmap_one; lea 8(%rsp), %rdi; call huge_pmd_unshare; FLUSHED(%rsp), %rdi
+call huge_pmd_unshare_flush; call flush_tlb_mm_range; ret
+"""
+
+    def say(at: int) -> str:
+        image = assembled(text.replace("FLUSHED", f"lea {at}"))
+        return decide.decide(Code(image), defects.load("pmd-share-migrate")).status
+    assert say(8) == PROTECTED
+    assert say(128) == UNKNOWN

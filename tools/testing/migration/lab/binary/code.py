@@ -160,11 +160,21 @@ _HEX = re.compile(r"#?(0x[0-9a-f]+|\d+)")
 _MEMORY = re.compile(r"\[(\w+)(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
 
 
-# These write to more than their first operand.
+# These write to more than their first operand; and what those of strings write to.
 _CHANGES_MORE = frozenset((
     "xchg", "xadd", "cmpxchg", "cmpxchg8b", "cmpxchg16b", "mul", "div", "idiv", "cpuid", "rdtsc",
-    "rdmsr", "syscall", "movsb", "movsw", "movsd", "movsq", "stosb", "stosw", "stosd", "stosq",
-    "lodsb", "lodsd", "lodsq", "ldp", "ldpsw", "swp", "cas"))
+    "rdmsr", "syscall", "ldp", "ldpsw", "swp", "cas"))
+_STRINGS = re.compile(r"(?:rep\w* )?(?:movs|stos|lods|cmps|scas)[bwdq] .*\[.*")
+_OF_STRINGS = ("rax", "rcx", "rsi", "rdi")
+# The parts of registers: r8d, r8w, r8b; eax, ax, al, ah; edi, di, dil.
+_PART = re.compile(r"r(\d+)[dwb]")
+_LETTERS = re.compile(r"e?([abcd])[xlh]")
+_POINTERS = re.compile(r"e?(di|si|bp|sp)l?")
+# The registers of which a function has to give back what was in them.
+_OUTLIVES = re.compile(r"rbx|rbp|rsp|r1[2-5]|x(?:19|2\d)|sp")
+# Where a function keeps a register on its stack, as x86 and arm64 write it.
+_SLOT = re.compile(r"\[(?:rsp|rbp -|sp)\b[^]]*\]")
+_KEEPS = re.compile(r"qword ptr (\[.*\]), (\w+)|(x\d+), (\[.*\])")
 _LOADED = re.compile(r"\[([a-z]\w*)[^]]*\]$")
 
 
@@ -508,49 +518,76 @@ class Code:
         return self._bytes(address, 4) in self._set.marks
 
     def _first_arguments(self, function: Function) -> dict[int, int]:
-        """The displacement of the first argument of calls, as far as a look along the code says."""
+        """The displacement of the first argument of calls, where each way to them has the same."""
+        known: dict[int, dict[str, int]] = {}
+        # Code that is entered by other ways says nothing of what the rest comes to.
+        for starts, within in ((function.entries, function.reached),
+                               (_heads(function.code, function.hidden), function.hidden)):
+            todo = [start for start in starts if start in within and start not in known]
+            known |= {start: {} for start in todo}
+            while todo:
+                address = todo.pop()
+                after = self._after(function.code[address], known[address])
+                for to in _next(function.code, address, function.calls, function.into):
+                    if to not in within:
+                        continue
+                    both = after if to not in known else {
+                        name: value for name, value in known[to].items()
+                        if after.get(name) == value}
+                    if both != known.get(to):
+                        known[to] = both
+                        todo.append(to)
         found: dict[int, int] = {}
-        targets = {one.target for one in function.code.values() if one.target is not None}
-        known: dict[str, int] = {}
-        for address in sorted(function.code):
-            one = function.code[address]
-            if address in targets:
-                # Others come here with other registers.  What was put there just before is for
-                # this way only.
-                known = {}
-            if address in function.calls:
-                for register in self._set.first:
-                    if register in known:
-                        found[address] = known[register]
-                        break
-            if one.calls:
-                # Of the registers that outlive a call nothing is forgotten.
-                known = {name: value for name, value in known.items()
-                         if name in ("rbx", "rbp", "r12", "r13", "r14", "r15")
-                         or re.fullmatch(r"x(19|2\d)", name)}
-                continue
-            if not one.falls:
-                known = {}
-                continue
-            _track(one, known)
+        for address in function.calls:
+            for register in self._set.first:
+                if register in known.get(address, {}):
+                    found[address] = known[address][register]
         return found
+
+    def _after(self, one: Instruction, known: dict[str, int]) -> dict[str, int]:
+        """What is known of registers after an instruction."""
+        if one.calls:
+            # Of the registers that outlive a call nothing is forgotten.
+            return {name: value for name, value in known.items()
+                    if _OUTLIVES.fullmatch(name) or _SLOT.fullmatch(name)}
+        after = dict(known)
+        _track(one, after)
+        return after
 
 
 def _track(one: Instruction, known: dict[str, int]) -> None:
     """Note what an instruction makes of the register that it writes to."""
-    if one.text.startswith("rep") or one.name in _CHANGES_MORE:
+    if _STRINGS.fullmatch(one.text):
+        for name in _OF_STRINGS:
+            known.pop(name, None)
+        return
+    if one.name in _CHANGES_MORE:
         known.clear()
         return
+    if one.name in ("mov", "str") and (match := _KEEPS.fullmatch(one.operands)):
+        register, slot = (match[2], match[1]) if match[1] else (match[3], match[4])
+        if _SLOT.fullmatch(slot):
+            known.pop(slot, None)
+            if register in known:
+                known[slot] = known[register]
+            return
     parts = [part.strip() for part in one.operands.split(",")]
-    if not parts or not re.fullmatch(r"[a-z]\w*", parts[0]):
+    if one.name in ("push", "pop") or parts[0] in ("rsp", "rbp", "sp"):
+        # The places on the stack go by other names from here on.
+        for slot in [name for name in known if _SLOT.fullmatch(name)]:
+            del known[slot]
+    if not re.fullmatch(r"[a-z]\w*", parts[0]):
         return
-    to = parts[0]
+    to = _whole(parts[0])
     value: int | None = None
     if one.name == "lea" and (match := _MEMORY.fullmatch(one.operands.partition(",")[2].strip())):
         offset = int(match[3] or "0", 0) * (-1 if match[2] == "-" else 1)
         value = offset + known.get(match[1], 0)
     elif one.name == "mov" and len(parts) == 2 and parts[1] in known:
         value = known[parts[1]]
+    elif one.name in ("mov", "ldr") and (slot := one.operands.partition(", ")[2].removeprefix(
+            "qword ptr ")) in known and _SLOT.fullmatch(slot):
+        value = known[slot]
     elif one.name in ("mov", "ldr") and (match := _LOADED.search(one.operands)) \
             and match[1] not in ("rsp", "rbp", "rip", "sp", "x29"):
         # A pointer that is kept in some struct.  On the stack can be any address.
@@ -562,8 +599,20 @@ def _track(one: Instruction, known: dict[str, int]) -> None:
     elif one.name in ("cmp", "test", "push", "nop", "str", "stp", "cmn", "tst", "cbz", "cbnz"):
         return
     known.pop(to, None)
-    if value is not None:
+    # A part of a register is no pointer.
+    if value is not None and to == parts[0]:
         known[to] = value
+
+
+def _whole(register: str) -> str:
+    """The register that one is, or is a part of: "rbx" of "ebx" and "bl", "x3" of "w3"."""
+    if match := _PART.fullmatch(register):
+        return f"r{match[1]}"
+    if match := _LETTERS.fullmatch(register):
+        return f"r{match[1]}x"
+    if match := _POINTERS.fullmatch(register):
+        return f"r{match[1]}"
+    return f"x{register[1:]}" if re.fullmatch(r"w\d+", register) else register
 
 
 def _heads(code: dict[int, Instruction], hidden: Iterable[int]) -> list[int]:

@@ -15,6 +15,7 @@ that it was inlined into: name that last.
     F calls G               there is a direct call, or a jump as its last act, that can be reached
     F calls none of G       nor in code that is entered by other ways, and all of it could be read
     F calls G then H        a call of H can come after one of G, in the same round of a loop
+    F calls G then H with the same      both have the same first argument, as far as it can be told
     F calls no H after G    none can, of all that could be read; and G is called
     F calls G before H      whoever comes to H has passed G
     F calls H without G     there is a way to H that does not pass G
@@ -231,6 +232,20 @@ def _calls_then(image: Code, f: str, g: str, h: str) -> Seen:
         later = one.later(firsts)
         found = [call for call in seconds if call in later]
         return Seen(True, (_place(one, firsts[0]), _place(one, found[0]))) if found else NOT_SEEN
+    return _all(image, f, look)
+
+
+def _calls_then_same(image: Code, f: str, g: str, h: str) -> Seen:
+    def look(one: Function) -> Seen:
+        firsts, seconds = (_reached(one, _calls(image, one, names)) for names in (g, h))
+        for first in firsts:
+            argument = one.calls[first].displacement
+            later = one.later([first])
+            for second in seconds:
+                if second in later and argument is not None \
+                        and one.calls[second].displacement == argument:
+                    return Seen(True, (_place(one, first), _place(one, second)))
+        return NOT_SEEN
     return _all(image, f, look)
 
 
@@ -524,6 +539,7 @@ _FORMS: tuple[tuple[str, Callable[..., Seen]], ...] = (
     (rf"there is {_F}", _there_is),
     (rf"{_F} calls nothing", _calls_nothing),
     (rf"{_F} calls none of {_G}", _calls_none),
+    (rf"{_F} calls {_G} then {_H} with the same", _calls_then_same),
     (rf"{_F} calls {_G} then {_H}", _calls_then),
     (rf"{_F} calls no {_H} after {_G}", _calls_not_after),
     (rf"only {_F} calls {_G}", _only),
