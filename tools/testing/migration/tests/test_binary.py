@@ -611,3 +611,25 @@ call huge_pmd_unshare_flush; call flush_tlb_mm_range; ret
         return decide.decide(Code(image), defects.load("pmd-share-migrate")).status
     assert say(8) == PROTECTED
     assert say(128) == UNKNOWN
+
+
+@pytest.mark.parametrize("code, true", (
+    ("call __fentry__; mov %rdi, -8(%rbp); call other; mov -8(%rbp), %rdi; call g; ret", True),
+    ("mov %rdi, %rbx; lea 8(%rsp), %rdi; call g; ret", False),
+    ("call other; call g; ret", False),
+    ("lea 8(%rdi), %rdi; call g; ret", False)))
+def test_a_call_with_its_own(code: str, true: bool) -> None:
+    text = f"fn __fentry__; ret\nfn f; {code}"
+    assert seen(text, "f calls g with its own") is true
+    assert seen(text, "f calls g")
+
+
+@pytest.mark.parametrize("code, true", (
+    ("shr $12, %rdi; add 8(%rip), %rdi; mov 0x20(%rdi), %eax; test %eax, %eax; ret", True),
+    # Of a struct that another names: its own field at that offset.
+    ("mov 0x18(%rdi), %rax; mov 0x20(%rax), %eax; test %eax, %eax; ret", False)))
+def test_a_count_of_a_page(code: str, true: bool) -> None:
+    text = f"fn huge_pmd_share; lock incl 0x20(%rax); ret\nfn f; {code}"
+    assert seen(text, "f reads of a page what huge_pmd_share counts") is true
+    assert seen(text, "f reads what huge_pmd_share counts")
+    assert not seen(text, "f reads nothing that huge_pmd_share counts")

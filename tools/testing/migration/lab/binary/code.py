@@ -33,6 +33,9 @@ _UNLIKELY = re.compile(r"\.(?:cold|unlikely)\b")
 _NEVER_RETURN = frozenset((
     "panic", "nmi_panic", "do_exit", "make_task_dead", "rewind_stack_and_make_dead",
     "__stack_chk_fail", "__ubsan_handle_builtin_unreachable", "fortify_panic", "__fortify_panic"))
+# What is called at the start of a function to trace it, and leaves all as it is.
+TRACES = frozenset(("__fentry__", "mcount", "_mcount", "ftrace_caller",
+                    "__cyg_profile_func_enter"))
 # How x86 writes what returns, and what goes where a register says.
 _RETURNS = ("__x86_return_thunk", "srso_", "retbleed_", "its_return_thunk")
 _INDIRECT = ("__x86_indirect_", "its_indirect_", "__llvm_retpoline_")
@@ -69,6 +72,7 @@ class Call:
     address: int
     names: frozenset[str]           # of the function, without suffixes; several for an alias
     displacement: int | None        # of the first argument from some pointer, where it is known
+    own: bool = False               # the first argument is that of the function that calls
 
 
 @dataclass
@@ -83,6 +87,8 @@ class Function:
     hidden: frozenset[int]          # the rest, less padding
     whole: bool                     # all of it could be read
     into: dict[int, int] = field(default_factory=dict)      # calls of own pieces
+    # Where it looks into what a pointer leads to that it has from some struct.
+    followed: frozenset[int] = frozenset()
 
     def later(self, starts: Iterable[int]) -> set[int]:
         """What can be run after one of `starts`, in the same round of the loops that it is in.
@@ -150,7 +156,7 @@ class Function:
 class _Set:
     arch: str                       # Capstone's words for it
     mode: str
-    first: frozenset[str]           # registers of the first argument
+    first: tuple[str, ...]          # registers of the first argument, the whole one first
     decode: Callable[[int, int, str, str], Instruction]
     padding: frozenset[str]
     marks: frozenset[bytes]         # where an indirect jump may come in
@@ -160,10 +166,12 @@ _HEX = re.compile(r"#?(0x[0-9a-f]+|\d+)")
 _MEMORY = re.compile(r"\[(\w+)(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
 
 
+_BASE = re.compile(r"\[([a-z]\w*)")
 # These write to more than their first operand; and what those of strings write to.
 _CHANGES_MORE = frozenset((
     "xchg", "xadd", "cmpxchg", "cmpxchg8b", "cmpxchg16b", "mul", "div", "idiv", "cpuid", "rdtsc",
     "rdmsr", "syscall", "ldp", "ldpsw", "swp", "cas"))
+_OF_MORE = ("rax", "rbx", "rcx", "rdx", "r11")
 _STRINGS = re.compile(r"(?:rep\w* )?(?:movs|stos|lods|cmps|scas)[bwdq] .*\[.*")
 _OF_STRINGS = ("rax", "rcx", "rsi", "rdi")
 # The parts of registers: r8d, r8w, r8b; eax, ax, al, ah; edi, di, dil.
@@ -172,8 +180,10 @@ _LETTERS = re.compile(r"e?([abcd])[xlh]")
 _POINTERS = re.compile(r"e?(di|si|bp|sp)l?")
 # The registers of which a function has to give back what was in them.
 _OUTLIVES = re.compile(r"rbx|rbp|rsp|r1[2-5]|x(?:19|2\d)|sp")
+# What stands for a function's own first argument.
+_OWN = 1 << 62
 # Where a function keeps a register on its stack, as x86 and arm64 write it.
-_SLOT = re.compile(r"\[(?:rsp|rbp -|sp)\b[^]]*\]")
+_SLOT = re.compile(r"\[(?:rsp\b|rbp - |sp\b)[^]]*\]")
 _KEEPS = re.compile(r"qword ptr (\[.*\]), (\w+)|(x\d+), (\[.*\])")
 _LOADED = re.compile(r"\[([a-z]\w*)[^]]*\]$")
 
@@ -219,12 +229,12 @@ def _arm64(address: int, size: int, name: str, operands: str) -> Instruction:
 
 _SETS = {
     "x86_64": _Set("CS_ARCH_X86", "CS_MODE_64",
-                   frozenset(("rdi", "edi")), _x86,
+                   ("rdi", "edi"), _x86,
                    frozenset(("int3", "nop", "ud2")),
                    # endbr64, and what the kernel puts there where no jump may come in.
                    frozenset((b"\xf3\x0f\x1e\xfa", b"\x66\x0f\x1f\x00", b"\x0f\x1f\x40\xd6"))),
     "arm64": _Set("CS_ARCH_ARM64", "CS_MODE_ARM",
-                  frozenset(("x0", "w0")), _arm64,
+                  ("x0", "w0"), _arm64,
                   frozenset(("nop", "udf")),
                   # bti c, bti jc, paciasp
                   frozenset((b"\x5f\x24\x03\xd5", b"\xdf\x24\x03\xd5",
@@ -489,8 +499,16 @@ class Code:
             whole = False
         function = Function(name, (start,), code, calls, frozenset(reached), frozenset(hidden),
                             whole, into)
-        for address, displacement in self._first_arguments(function).items():
-            calls[address] = Call(address, calls[address].names, displacement)
+        known = self._registers(function)
+        # The page of a table is not found so: its address is calculated from that of the table.
+        function.followed = frozenset(
+            address for address, registers in known.items()
+            if (match := _BASE.search(code[address].operands)) and registers.get(match[1]) == 0)
+        for address, value in self._first_arguments(function, known).items():
+            # How far from its own argument it is, says as much as from another pointer.
+            displacement = value - _OWN if value > _OWN >> 1 else value
+            calls[address] = Call(address, calls[address].names,
+                                  None if value == _OWN else displacement, value == _OWN)
         return function
 
     def _aside(self, start: int, size: int) -> dict[int, Instruction]:
@@ -517,17 +535,29 @@ class Code:
     def _marked(self, address: int) -> bool:
         return self._bytes(address, 4) in self._set.marks
 
-    def _first_arguments(self, function: Function) -> dict[int, int]:
-        """The displacement of the first argument of calls, where each way to them has the same."""
+    def _first_arguments(self, function: Function,
+                         known: dict[int, dict[str, int]]) -> dict[int, int]:
+        """The displacement of the first argument of calls."""
+        return {address: known[address][register] for address in function.calls
+                for register in self._set.first[::-1] if register in known.get(address, {})}
+
+    def _registers(self, function: Function) -> dict[int, dict[str, int]]:
+        """What each instruction finds in registers, where all ways to it have the same.
+
+        It is how far each is from some pointer.
+        """
         known: dict[int, dict[str, int]] = {}
         # Code that is entered by other ways says nothing of what the rest comes to.
         for starts, within in ((function.entries, function.reached),
                                (_heads(function.code, function.hidden), function.hidden)):
             todo = [start for start in starts if start in within and start not in known]
-            known |= {start: {} for start in todo}
+            known |= {start: {self._set.first[0]: _OWN} if start in function.entries else {}
+                      for start in todo}
             while todo:
                 address = todo.pop()
-                after = self._after(function.code[address], known[address])
+                after = known[address] if address in function.calls \
+                    and function.calls[address].names & TRACES \
+                    else self._after(function.code[address], known[address])
                 for to in _next(function.code, address, function.calls, function.into):
                     if to not in within:
                         continue
@@ -537,12 +567,7 @@ class Code:
                     if both != known.get(to):
                         known[to] = both
                         todo.append(to)
-        found: dict[int, int] = {}
-        for address in function.calls:
-            for register in self._set.first:
-                if register in known.get(address, {}):
-                    found[address] = known[address][register]
-        return found
+        return known
 
     def _after(self, one: Instruction, known: dict[str, int]) -> dict[str, int]:
         """What is known of registers after an instruction."""
@@ -562,7 +587,8 @@ def _track(one: Instruction, known: dict[str, int]) -> None:
             known.pop(name, None)
         return
     if one.name in _CHANGES_MORE:
-        known.clear()
+        for name in (*_OF_MORE, *map(_whole, re.findall(r"\w+", one.operands))):
+            known.pop(name, None)
         return
     if one.name in ("mov", "str") and (match := _KEEPS.fullmatch(one.operands)):
         register, slot = (match[2], match[1]) if match[1] else (match[3], match[4])

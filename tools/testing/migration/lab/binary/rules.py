@@ -13,6 +13,7 @@ that it was inlined into: name that last.
     there is F              one of them is there
     there is no F           none of them is
     F calls G               there is a direct call, or a jump as its last act, that can be reached
+    F calls G with its own  the first argument is that which F was called with
     F calls none of G       nor in code that is entered by other ways, and all of it could be read
     F calls G then H        a call of H can come after one of G, in the same round of a loop
     F calls G then H with the same      both have the same first argument, as far as it can be told
@@ -36,6 +37,7 @@ that it was inlined into: name that last.
     F sets what G tests     it stores to a place that G loads or compares, at the same offset of
                             some struct
     F reads what G counts   it loads or compares an int at such an offset
+    F reads of a page what G counts     the same, but not behind a pointer that it has from a struct
     F reads nothing that G counts
     F runs straight on      it has no loop
     it is for ARCH          the architecture; "it is not for ARCH"
@@ -218,6 +220,12 @@ def _calls_it(image: Code, f: str, g: str) -> Seen:
     return _all(image, f, lambda one: _first(one, _calls(image, one, g)))
 
 
+def _calls_own(image: Code, f: str, g: str) -> Seen:
+    def look(one: Function) -> Seen:
+        return _first(one, [at for at in _calls(image, one, g) if one.calls[at].own])
+    return _all(image, f, look)
+
+
 def _calls_none(image: Code, f: str, g: str) -> Seen:
     def look(one: Function) -> Seen:
         if image.inlines_across_files or not one.whole or _calls(image, one, g, True):
@@ -317,8 +325,7 @@ def _calls_nothing(image: Code, f: str) -> Seen:
     def look(one: Function) -> Seen:
         # Nor does it do anything of its own.
         other = [part for part in one.code.values() if part.calls]
-        marks = {"__fentry__", "mcount", "_mcount", "ftrace_caller", "__cyg_profile_func_enter"}
-        if not one.whole or any(call.names - marks for call in one.calls.values()) or \
+        if not one.whole or any(call.names - code.TRACES for call in one.calls.values()) or \
                 any(part.address not in one.calls and part.name != "ret" for part in other) or \
                 any(part.indirect for part in one.code.values()) or len(one.reached) > 24:
             return NOT_SEEN
@@ -466,10 +473,10 @@ def _sets_what(image: Code, f: str, g: str) -> Seen:
     return _own(image, f, look)
 
 
-def _read_offsets(one: Function) -> dict[int, int]:
+def _read_offsets(one: Function, but: frozenset[int] = frozenset()) -> dict[int, int]:
     found: dict[int, int] = {}
     for at, part in one.code.items():
-        if part.text.startswith("lock"):
+        if at in but or part.text.startswith("lock"):
             continue
         if part.name in ("mov", "cmp", "test", "add", "sub") and \
                 (match := _LOADS.search(part.operands)) and \
@@ -478,15 +485,21 @@ def _read_offsets(one: Function) -> dict[int, int]:
     return found
 
 
-def _reads_what(image: Code, f: str, g: str) -> Seen:
+def _reads_what(image: Code, f: str, g: str, page: bool = False) -> Seen:
     theirs = _counted_by(image, g)
 
     def look(one: Function) -> Seen:
-        common = sorted(at for offset, at in _read_offsets(one).items()
-                        if offset in theirs and at in one.reached)
+        # Where a page is, is calculated.  Other structs may have another int at that offset.
+        common = sorted(at for offset, at in _read_offsets(
+            one, one.followed if page else frozenset()).items()
+            if offset in theirs and at in one.reached)
         return Seen(True, (f"{_place(one, common[0])} reads what {g} counts",)) \
             if common else NOT_SEEN
     return _own(image, f, look)
+
+
+def _reads_of_page(image: Code, f: str, g: str) -> Seen:
+    return _reads_what(image, f, g, page=True)
 
 
 def _reads_nothing(image: Code, f: str, g: str) -> Seen:
@@ -546,6 +559,7 @@ _FORMS: tuple[tuple[str, Callable[..., Seen]], ...] = (
     (rf"each {_G} in {_F} comes to {_H}", _each_comes_to),
     (rf"{_F} calls {_G} before {_H}", _calls_before),
     (rf"{_F} calls {_H} without {_G}", _calls_without),
+    (rf"{_F} calls {_G} with its own", _calls_own),
     (rf"{_F} calls {_G}", _calls_it),
     (rf"{_F} refers to {_G}", _refers),
     (rf"{_F} uses none of {_N}", _uses_none),
@@ -557,6 +571,7 @@ _FORMS: tuple[tuple[str, Callable[..., Seen]], ...] = (
     (rf"{_F} counts nothing", _counts_nothing),
     (rf"{_F} sets what {_G} tests", _sets_what),
     (rf"{_F} reads what {_G} counts", _reads_what),
+    (rf"{_F} reads of a page what {_G} counts", _reads_of_page),
     (rf"{_F} reads nothing that {_G} counts", _reads_nothing),
     (rf"{_F} runs straight on", _straight),
     (r"it is for (?P<arch>\w+)", _for),
