@@ -167,11 +167,13 @@ _MEMORY = re.compile(r"\[(\w+)(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
 
 
 _BASE = re.compile(r"\[([a-z]\w*)")
-# These write to more than their first operand; and what those of strings write to.
-_CHANGES_MORE = frozenset((
-    "xchg", "xadd", "cmpxchg", "cmpxchg8b", "cmpxchg16b", "mul", "div", "idiv", "cpuid", "rdtsc",
-    "rdmsr", "syscall", "ldp", "ldpsw", "swp", "cas"))
-_OF_MORE = ("rax", "rbx", "rcx", "rdx", "r11")
+# These write to all their operands, and to what stands beside them.
+_CHANGES_MORE: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("xchg", "xadd", "ldp", "ldpsw", "swp", "cas"), ()), "cmpxchg": ("rax",),
+    **dict.fromkeys(("cmpxchg8b", "cmpxchg16b", "mul", "imul", "div", "idiv", "rdtsc", "rdmsr"),
+                    ("rax", "rdx")),
+    "cpuid": ("rax", "rbx", "rcx", "rdx"), "syscall": ("rax", "rcx", "r11")}
+# What instructions for strings write to.
 _STRINGS = re.compile(r"(?:rep\w* )?(?:movs|stos|lods|cmps|scas)[bwdq] .*\[.*")
 _OF_STRINGS = ("rax", "rcx", "rsi", "rdi")
 # The parts of registers: r8d, r8w, r8b; eax, ax, al, ah; edi, di, dil.
@@ -587,7 +589,7 @@ def _track(one: Instruction, known: dict[str, int]) -> None:
             known.pop(name, None)
         return
     if one.name in _CHANGES_MORE:
-        for name in (*_OF_MORE, *map(_whole, re.findall(r"\w+", one.operands))):
+        for name in (*_CHANGES_MORE[one.name], *map(_whole, re.findall(r"\w+", one.operands))):
             known.pop(name, None)
         return
     if one.name in ("mov", "str") and (match := _KEEPS.fullmatch(one.operands)):
