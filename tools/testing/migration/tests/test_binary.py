@@ -396,7 +396,8 @@ def test_a_library_that_is_missing_is_named_once(
         monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("vmlinux-1", "vmlinux-2"):
         (tmp_path / name).write_bytes(kernels.vmlinux())
-    monkeypatch.setitem(sys.modules, library, left)
+    modules: dict[str, types.ModuleType | None] = sys.modules      # type: ignore[assignment]
+    monkeypatch.setitem(modules, library, left)
     with pytest.raises(LabError, match=f"^{package} is not installed: apt install {package}$"):
         audit.of_images(str(tmp_path), None)
 
