@@ -110,9 +110,10 @@ const char *trigger_lacks(enum trigger trigger, bool may_offline);
 
 /*
  * rounds_init() comes first. From there on rounds_end() may be called at any
- * time. Rounds are made on one CPU, and rounds_end() gives up that. Before rounds_begin(), a test can set st->fd to a file on hugetlbfs of one
- * PUD that it has opened; rounds_end() closes it. rounds_begin() returns NULL, or a
- * line that says what is missing.
+ * time. Rounds are made on one CPU, and rounds_end() leaves that. Before
+ * rounds_begin(), a test can set st->fd to a file on hugetlbfs of one PUD that it
+ * has opened; rounds_end() closes it. rounds_begin() returns NULL, or a line that
+ * says what is missing.
  */
 void rounds_init(struct rounds *st);
 const char *rounds_begin(struct rounds *st, const struct round_setup *setup);
