@@ -13,7 +13,8 @@ queue that has a file of that name beside its series.  `#if before NAME` asks wh
 there and others come before it, and `{before NAME}` is how many: "patch is", "two patches are".
 `{lost vulnerable DEFECT VERSION}` is what the record of that proof says of its vulnerable kernel, or
 its fixed one: in how many of its migrations writes were lost.  `{failed ...}` is of its tests.  The
-changelog of a patch may ask for these, too.  Where nothing is left of the letter, the patches have nothing to do with each other, and get none.
+changelog of a patch may ask for these, too.  Where nothing is left of the letter, the patches have
+nothing to do with each other, and get none.
 
 A series with the tests has queue/tests/cover-letter.  Another form of a queue, series.<form>, is
 written without them, with queue/cover-letter.<form> if there is one.  The form "unmapped" is no fix:
