@@ -15,6 +15,10 @@ from lab.judge.summary import Provenance
 from lab.kernel import variant
 from lab.paths import REPO
 
+# Of C: a string or a character, which may hold what looks like a comment; or blanks and comments.
+_C_WORDS = re.compile(
+    rb"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|(?:\s|/\*.*?\*/|//[^\n]*)+""", re.DOTALL)
+
 
 def of_run(arch: Arch, tests: Iterable[str], hows: Iterable[str], rules: Iterable[Path],
            others: Sequence[Path] = ()) -> Provenance:
@@ -60,11 +64,24 @@ def queue(lists: Iterable[str], rules: Iterable[Path]) -> str:
 
 
 def _hash(paths: Iterable[Path]) -> str:
-    """Of what the files hold, and of their order; their folders may move."""
+    """Of what the files say, and of their order; their folders may move."""
     key = hashlib.sha256()
     for path in paths:
-        key.update(hashlib.sha256(path.read_bytes()).digest())
+        key.update(hashlib.sha256(_decides(path)).digest())
     return key.hexdigest()
+
+
+def _decides(path: Path) -> bytes:
+    """What of a file decides what a run shows: of a patch what it changes, and of C all but
+    comments and blanks.  A changelog or a comment that is put better makes no record stale."""
+    held = path.read_bytes()
+    if path.suffix == ".patch":
+        start = held.find(b"\ndiff --git ")
+        kept, _, _ = held[start:].partition(b"\n-- \n")
+        return re.sub(rb"(?m)^index .*\n", b"", kept) if start >= 0 else held
+    if path.suffix in (".c", ".h"):
+        return _C_WORDS.sub(lambda found: found[1] or (b"\n" if b"\n" in found[0] else b" "), held)
+    return held
 
 
 def git(*words: str) -> str | None:
