@@ -32,6 +32,7 @@
  */
 #include "kselftest_harness.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <numa.h>
 #include <sched.h>
@@ -165,15 +166,21 @@ static __noreturn void sharer_main(struct result *result, int fd, char *area,
 FIXTURE_SETUP(hugetlb_pmd_nolock)
 {
 	const char *lacks;
-	int i, nodes[2];
+	int i, fd, nodes[2];
 
 	self->fd = -1;
 	if (geteuid())
 		SKIP(return, "needs root, to have allocations fail");
-	if (access("/proc/thread-self/fail-nth", W_OK) ||
-	    access(FAILSLAB_GFP, W_OK))
-		SKIP(return,
-		     "needs CONFIG_FAILSLAB, CONFIG_FAULT_INJECTION_DEBUG_FS and debugfs in /sys/kernel/debug");
+	if (access("/proc/thread-self/fail-nth", W_OK))
+		SKIP(return, "no /proc/thread-self/fail-nth: needs %s",
+		     "CONFIG_FAILSLAB");
+	/* A kernel that is locked down has the file, and nobody can open it. */
+	fd = open(FAILSLAB_GFP, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		SKIP(return, "cannot open %s: %s: needs debugfs (lockdown=none) and %s",
+		     FAILSLAB_GFP, strerror(errno),
+		     "CONFIG_FAULT_INJECTION_DEBUG_FS");
+	close(fd);
 	lacks = nodes_lack(nodes, 1, sched_getcpu());
 	if (lacks)
 		SKIP(return, "%s", lacks);

@@ -177,20 +177,24 @@ static int start_thread(FIXTURE_DATA(migrate_flush_pending) * self,
  */
 static int exclude_others(FIXTURE_DATA(migrate_flush_pending) * self)
 {
-	unsigned long start, end, mask = 1ul << self->nodes[0];
+	unsigned long start, end;
 	char line[512], writable;
+	struct bitmask *mask;
 	FILE *maps;
 
 	maps = fopen("/proc/self/maps", "re");
 	if (!maps)
 		return -errno;
+	mask = numa_allocate_nodemask();
+	numa_bitmask_setbit(mask, self->nodes[0]);
 	while (fgets(line, sizeof(line), maps)) {
 		if (sscanf(line, "%lx-%lx %*c%c", &start, &end, &writable) != 3)
 			continue;
 		if (start != (unsigned long)self->page)
-			mbind((void *)start, end - start, MPOL_PREFERRED, &mask,
-			      sizeof(mask) * 8, 0);
+			mbind((void *)start, end - start, MPOL_PREFERRED,
+			      mask->maskp, mask->size + 1, 0);
 	}
+	numa_free_nodemask(mask);
 	fclose(maps);
 	return 0;
 }
@@ -218,12 +222,11 @@ static long taken_away(void)
 static int prepare_catch(FIXTURE_DATA(migrate_flush_pending) * self, int i)
 {
 	size_t offset, size = MAX_CATCH * psize();
-	unsigned long mask = 1ul << self->nodes[i];
 
 	self->catch[i] = mmap(NULL, size, PROT_READ | PROT_WRITE,
 			      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (self->catch[i] == MAP_FAILED ||
-	    mbind(self->catch[i], size, MPOL_BIND, &mask, sizeof(mask) * 8, 0))
+	    bind_range(self->catch[i], size, self->nodes[i], 0))
 		return -errno;
 	madvise(self->catch[i], size, MADV_NOHUGEPAGE);
 	/* The page tables are to be there. */
