@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -161,7 +162,7 @@ def test_on_this_machine(front: Front) -> None:
     assert "stale (proved with fewer than 3 boots): pmd-share-migrate 6.12" in said
     test = front.lab / "tools/testing/selftests/mm/hugetlb_pmd_flush.c"
     text = test.read_text()
-    test.write_text(text + "\n")
+    test.write_text(text + "int more;\n")
     try:
         status, said, _errors = front.ask(f"DEFECT={TWO}", "BASE=6.12", "PLAN=check")
         assert status == 1 and "stale (the selftests have changed since): pmd-share-flush" in said
@@ -181,6 +182,34 @@ case "$*" in
 *checkout*) /usr/bin/git -C "$2" -c user.name=a -c user.email=a@invalid commit -q --allow-empty -m b
 esac
 """
+
+
+def test_two_at_once(front: Front) -> None:
+    """Two of one folder, and of one base: what each has proved is kept."""
+    names = TWO.split(",")
+    both = [front.start(f"DEFECT={name}", "BASE=6.12", "BOOTS=2") for name in names]
+    for name, process in zip(names, both):
+        status, said, errors = front.finish(process)
+        assert status == 0 and "1 cell: 1 PROVED" in said, (name, said, errors)
+    assert sorted(front.notes()[f"6.12-{HERE}"]) == sorted(names)
+    assert len(front.recorded()) == 2
+
+
+def test_two_keep_what_they_know_of_one_unit(tmp_path: Path) -> None:
+    """Between reading and writing is no time for another."""
+    asked = Asked("0", 1, False)
+
+    def some(who: int) -> None:
+        for number in range(40):
+            results.keep("6.12", HERE, asked, {f"{who}-{number}": Note("failed", "why")}, tmp_path)
+
+    threads = [threading.Thread(target=some, args=(who,)) for who in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    [unit] = cells.read(tmp_path)
+    assert len(unit.notes) == 160
 
 
 @needs_hosts

@@ -11,7 +11,7 @@ from typing import Any
 from lab.errors import LabError
 from lab.judge.summary import Summary
 from lab.matrix import job
-from lab.paths import replace
+from lab.paths import locked, replace
 from lab.tell import cells, record
 from lab.tell.cells import Note
 
@@ -86,11 +86,12 @@ def _wrong(run: Summary, name: str, asked: Asked, unit: dict[str, Any]) -> str:
 
 
 def keep(base: str, arch: str, asked: Asked, notes: dict[str, Note], out: Path) -> None:
-    """Keep what jobs said of a unit."""
-    old = next((one for one in cells.read(out) if
-                (one.base, one.arch, one.debug) == (base, arch, asked.debug)), None)
-    cells.write(cells.Unit(base, arch, asked.debug, asked.commit,
-                           {**(old.notes if old else {}), **notes}), out)
+    """Keep what jobs said of a unit, beside what another run keeps of it at the same time."""
+    with locked(out / cells.FOLDER / ".lock"):
+        old = next((one for one in cells.read(out) if
+                    (one.base, one.arch, one.debug) == (base, arch, asked.debug)), None)
+        cells.write(cells.Unit(base, arch, asked.debug, asked.commit,
+                               {**(old.notes if old else {}), **notes}), out)
 
 
 def write(out: Path) -> list[Path]:
