@@ -20,6 +20,8 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
     since             the first version that has the defect
     upstream          a list: the commits that fix it, each "sha subject"
     fixed             the first version that has the fix
+    gone              the first version that has neither the defect nor what protected from it, as its
+                      code has gone; empty by default
     brought           "sha subject" of the commit that brought it, instead of upstream and fixed
                       where nobody has fixed it yet.  A patch of a queue mends it if it says so in
                       its Fixes: line
@@ -39,6 +41,8 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
     harm              what a migration did that shows the defect; "lost writes" by default
     counts            what the selftests count as migrations, in their own word; "migrations" by
                       default
+    hidden            a list: architectures whose kernels have the defect, and on which no boot shows
+                      it, "ARCH: why"
     on_request        true where the selftests take minutes or the kernel may die of them: what runs
                       all selftests in a guest leaves `env` out, and they skip; false by default
 
@@ -90,7 +94,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import fragment, schema
+from lab import arch as arches, fragment, schema
 from lab.binary import rules
 from lab.errors import LabError
 from lab.paths import HOME, REPO
@@ -111,7 +115,13 @@ class Show:
     turns: tuple[str, ...] = ()
     harm: str = "lost writes"
     counts: str = "migrations"
+    hidden: tuple[str, ...] = ()
     on_request: bool = False
+
+    def hides(self, arch: str) -> str:
+        """Why no boot on an architecture shows it; "" if one does."""
+        return next((one.partition(": ")[2] for one in self.hidden if one.startswith(f"{arch}: ")),
+                    "")
 
 
 @dataclass(frozen=True)
@@ -200,6 +210,7 @@ class Defect:
     since: str
     upstream: tuple[str, ...] = ()
     fixed: str = ""
+    gone: str = ""
     brought: str = ""
     shares_tables: bool = False
     show: Show = Show()
@@ -280,6 +291,8 @@ def load(name: str) -> Defect:
 def _check(path: Path, one: Defect) -> None:
     """LabError where what the keys of a defect say does not go together."""
     show = one.show
+    if one.gone and not re.fullmatch(r"\d+\.\d+(\.\d+)?", one.gone):
+        raise LabError(f"{path}: gone must be a version, such as 5.13")
     if (bool(one.upstream), bool(one.fixed), bool(one.brought)) not in (
             (True, True, False), (False, False, True)):
         raise LabError(f"{path}: it must have upstream and fixed or, where nobody has fixed it "
@@ -296,6 +309,11 @@ def _check(path: Path, one: Defect) -> None:
         _check_binary(path, one.binary)
     schema.expressions(path, "[show] fatal", show.fatal)
     schema.expressions(path, "[show] symptoms", show.symptoms)
+    for line in show.hidden:
+        machine, _colon, why = line.partition(": ")
+        if machine not in arches.names() or not why:
+            raise LabError(f"{path}: [show] hidden: {line} is not ARCH: why, with ARCH one of "
+                           f"{', '.join(arches.names())}")
     if show.turns and not show.fatal:
         raise LabError(f"{path}: [show] turns are for a kernel that dies of its first test: fatal "
                        "says how, or all tests can run in each boot")

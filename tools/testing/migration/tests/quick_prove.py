@@ -28,7 +28,7 @@ def run(wanted: Wanted, arch: Arch, _progress: Progress) -> Summary:
     """A verdict at once."""
     started = datetime.now(timezone.utc)
     base = wanted.base or ""
-    if wanted.defect.name == "thp-numa-notifier":
+    if wanted.defect.name == "exec-temp-stack":
         raise LabError(f"{variant.NOTHING} {wanted.defect.name} in {base}.1: a test says so")
     slow = Path.home() / "slow"
     seconds, *only = slow.read_text(encoding="utf-8").split() if slow.exists() else ["0"]

@@ -369,6 +369,22 @@ def test_not_any_warning_is_a_symptom(name: str, text: str) -> None:
     assert not any(re.search(symptom, text) for symptom in defect.load(name).show.symptoms)
 
 
+def test_an_architecture_that_hides_it_says_why(folder: Path) -> None:
+    path = folder / defect.FILE
+    assert defect.load("astray").show.hides("x86_64") == ""
+    path.write_text(shown(hidden=["x86_64: it is lucky: so"]))
+    assert defect.load("astray").show.hides("x86_64") == "it is lucky: so"
+    assert defect.load("astray").show.hides("arm64") == ""
+    for wrong in ("x86_64", "x86_64: ", "sparc: it is lucky"):
+        check_refused(folder, shown(hidden=[wrong]), f"hidden: {wrong} is not ARCH: why, with ARCH")
+
+
+def test_code_that_has_gone(folder: Path) -> None:
+    (folder / defect.FILE).write_text('gone = "5.13"\n' + TEXT)
+    assert defect.load("astray").gone == "5.13"
+    check_refused(folder, 'gone = "soon"\n' + TEXT, "gone must be a version")
+
+
 def test_turns_are_for_what_is_fatal(folder: Path) -> None:
     assert defect.load("astray").show.turns == ()
     path = folder / defect.FILE

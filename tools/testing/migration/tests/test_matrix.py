@@ -136,7 +136,7 @@ def machines() -> Iterator[Machines]:
 @LONG
 def test_on_this_machine(front: Front) -> None:
     """What is proved is recorded, and is green until a selftest changes."""
-    scope = (f"DEFECT={TWO},thp-numa-notifier", "BASE=6.12", "BOOTS=2")
+    scope = (f"DEFECT={TWO},exec-temp-stack", "BASE=6.12", "BOOTS=2")
     status, said, errors = front.ask(*scope)
     assert status == 0 and said.endswith(
         "GREEN: all that can be proved is proved, by the selftests and patches of today\n"), said
@@ -146,7 +146,7 @@ def test_on_this_machine(front: Front) -> None:
                                 f"pmd-share-migrate/6.12.1{tag}.json"]
     notes = front.notes()[f"6.12-{HERE}"]
     assert {name: note["said"] for name, note in notes.items()} == {
-        "pmd-share-flush": "done", "pmd-share-migrate": "done", "thp-numa-notifier": "none"}
+        "pmd-share-flush": "done", "pmd-share-migrate": "done", "exec-temp-stack": "none"}
     home = front.out / notes["pmd-share-flush"]["folder"]
     assert json.loads((home / "verdict.json").read_text())["provenance"]["dirty"] is False
     assert (home / "make-prove.log").read_text() and (home / "fixed").is_dir()
@@ -517,17 +517,30 @@ def test_a_cell_is_proved_by_what_is_of_today_alone() -> None:
     assert (few.state, few.why) == (cells.STALE, "proved with fewer than 2 boots")
 
 
+def test_an_architecture_that_hides_it_misses_nothing() -> None:
+    """A boot that did not show it says no more, and one that did counts."""
+    at = ("pmd-share-gup", "6.12")
+    made = run([boot("vulnerable")], [boot("fixed")], defect=at[0])
+    missed = dataclasses.replace(made, verdict="MISSED", why="w")
+    for said, state in (([], cells.NONE), ([(missed, "")], cells.NONE), ([(made, "")], "PROVED")):
+        assert cell(survey(*said, names=at[:1]), *at).state == state
+    assert "its flush is an interrupt" in cell(survey(names=at[:1]), *at).why
+    arm = dataclasses.replace(missed, arch="arm64")
+    assert cell(survey((arm, ""), names=at[:1]), *at, "arm64").state == "MISSED"
+
+
 def test_where_there_is_nothing_to_prove_it_is_said() -> None:
     known = survey()
     for name, base, why in (("pmd-share-arm64-flush", "6.12", "no selftest shows it"),
                             ("hugetlb-mremap-hang", "4.18", "it came with 6.1"),
+                            ("thp-numa-notifier", "6.12", "its code went with 5.13"),
                             ("pmd-share-count", "6.12", "nothing takes a fix out of 6.12")):
         assert cell(known, name, base).state == cells.NONE
         assert cell(known, name, base).why.startswith(why)
     # The other form of the fix brings it there.
     assert cell(known, "pmd-share-walkers", "4.18").state == cells.MISSING
     # What a job said of the tree counts as long as the rules and the queue are the same.
-    one = defect.load("thp-numa-notifier")
+    one = defect.load("exec-temp-stack")
     for ground, state in ((cells.ground(one, "6.12"), cells.NONE), ("other", cells.MISSING)):
         unit = cells.Unit("6.12", "x86_64", False, COMMIT, {
             one.name: Note("none", "nothing to compare", ground=ground)})

@@ -94,13 +94,16 @@ def survey(defects: Sequence[Defect], on: Sequence[str], archs: Sequence[str],
              for name, note in unit.notes.items()}
     return [_cell(one, base, arch, known.get((one.name, base, arch), []),
                   notes.get((one.name, base, arch)), boots, why)
-            for one in defects for base in on for why in [nothing(one, base)] for arch in archs]
+            for one in defects for base in on for arch in archs
+            for why in [nothing(one, base, arch)]]
 
 
 def _cell(one: Defect, base: str, arch: str, said: Sequence[tuple[Summary, str]],
           note: Note | None, boots: int, why: str) -> Cell:
     # What is of today first, and of that the newest.
     for run, stale in sorted(said, key=lambda pair: (not pair[1], pair[0].started), reverse=True):
+        if run.verdict == "MISSED" and one.show.hides(arch):
+            continue
         few = min(kernel.boots for kernel in run.both()) < boots
         if stale:
             return Cell(one.name, base, arch, STALE, stale, run)
@@ -129,15 +132,19 @@ def base_of(run: Summary) -> str:
         return ""
 
 
-def nothing(one: Defect, base: str) -> str:
-    """Why there is nothing to prove of a defect on a base, as far as this repository alone can
-    tell; "" where it cannot."""
+def nothing(one: Defect, base: str, arch: str) -> str:
+    """Why there is nothing to prove of a defect on a base and an architecture, as far as this
+    repository alone can tell; "" where it cannot."""
     if not one.show.selftests:
         return "no selftest shows it"
+    if why := one.show.hides(arch):
+        return f"no boot shows it on {arch}: {why}"
     forms = [path.name for path in (variant.QUEUE / base).glob("series*")]
     # A form of the fix may bring it to where it was not.
     if bases.numbers(base) < bases.numbers(one.since) and one.queue.form not in forms:
         return f"it came with {one.since}"
+    if one.gone and bases.numbers(base) >= bases.numbers(one.gone):
+        return f"its code went with {one.gone}"
     if one.revert is None and one.queue.form not in forms and not any(
             variant.mending(variant.series(base, form), one) for form in forms):
         return f"nothing takes a fix out of {base}, and queue/{base} puts none in"

@@ -22,6 +22,8 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> Summary:
     """Prepare, boot, judge, and write the results under wanted.out."""
     started = datetime.now(timezone.utc)
     began, used = time.monotonic(), spent()
+    if why := wanted.defect.show.hides(arch.name):
+        progress.note(f"no boot shows {wanted.defect.name} on {arch.name}: {why}")
     kernels = trial.prepare(wanted, arch, progress)
     source = kernels[0].source
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-{wanted.defect.name}-{source.version}"
