@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the host must have to build and boot kernels; on Debian, installs what is missing."""
 
+import contextlib
 import glob
 import os
 import shlex
@@ -21,6 +22,8 @@ OS_RELEASE = Path("/etc/os-release")
 LISTS = Path("/var/lib/apt/lists")
 
 # Where programs are that an ordinary user's PATH may lack.
+# What apt-get says where dpkg was ended in the middle of something.
+_HALF_WAY = "dpkg was interrupted"
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -187,11 +190,15 @@ def ensure(progress: Progress, needs: Sequence[Need]) -> None:
     fresh = not _have_lists()
     if fresh:
         progress.update("package lists")
-        _apt_get(["update"], log)
+        _apt_get(["update"], log, progress)
     progress.update("packages")
-    if not _apt_get(install, log):
+    if not _apt_get(install, log, progress):
+        if _HALF_WAY in log.read_text("utf-8", "replace"):
+            raise LabError("a package was installed half-way before: run `dpkg --configure -a` as "
+                           "root, and then this again", str(log))
         # Lists that are out of date name packages that the mirror has no longer.
-        if fresh or not _apt_get(["update"], log) or not _apt_get(install, log):
+        if fresh or not _apt_get(["update"], log, progress) \
+                or not _apt_get(install, log, progress):
             raise LabError(f"apt-get could not install {names}: see its log, or run "
                            f"`{_command(install)}` by hand", str(log))
     if left := missing(needs):
@@ -206,7 +213,7 @@ def update_lists(progress: Progress) -> bool:
     LabError with the command to run where there is neither root nor sudo.
     """
     progress.step("updating the package lists (apt-get update)")
-    good = _apt_get(["update"], new_log("apt-update"))
+    good = _apt_get(["update"], new_log("apt-update"), progress)
     progress.done("done" if good else "failed")
     return good
 
@@ -285,20 +292,41 @@ def _command(arguments: Sequence[str]) -> str:
     return shlex.join(["apt-get", *arguments])
 
 
-def _apt_get(arguments: Sequence[str], log: Path) -> bool:
-    """Run apt-get as root, what it says added to `log`; False where it fails."""
+def _apt_get(arguments: Sequence[str], log: Path, progress: Progress) -> bool:
+    """Run apt-get as root, what it says added to `log`; False where it fails.
+
+    To end dpkg half-way leaves a machine on which no package can be installed any more until
+    `dpkg --configure -a` was run.  So a Ctrl-C does not get there, and comes when apt-get is
+    through.  Who is told to end by lab/minder.py is let alone if it ignores that.
+    """
     # sudo drops the environment, so env comes after it.
     command = ["env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get",
                "-o", "DPkg::Lock::Timeout=300", *arguments]
+    rights: list[str] = []
     if os.geteuid() != 0:
         if not shutil.which("sudo"):
             raise LabError("apt-get needs root, and there is no sudo: as root, run "
                            f"`{_command(arguments)}`")
         # It asks for the password on the terminal itself, not on the output kept here.
-        command = ["sudo", *command]
+        rights = ["sudo"]
     with open(log, "a", encoding="utf-8") as output:
-        output.write(f"+ {shlex.join(command)}\n")
+        output.write(f"+ {shlex.join([*rights, *command])}\n")
         output.flush()
-        return subprocess.run(command, stdin=None if os.isatty(0) else subprocess.DEVNULL,
-                              stdout=output, stderr=subprocess.STDOUT,
-                              check=False).returncode == 0
+        with subprocess.Popen(
+                ["sh", "-c", "trap '' TERM HUP; exec \"$@\"", "sh", *rights, "setsid", "--wait",
+                 *command], stdin=None if os.isatty(0) else subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT) as process:
+            try:
+                return process.wait() == 0
+            except KeyboardInterrupt:
+                progress.note("ending as soon as apt-get is through: half-way it would leave no "
+                              "package system that works")
+                _wait(process)
+                raise
+
+
+def _wait(process: "subprocess.Popen[bytes]") -> None:
+    """Wait for its end, however often somebody asks to end."""
+    while process.returncode is None:
+        with contextlib.suppress(KeyboardInterrupt):
+            process.wait()

@@ -5,7 +5,9 @@ import dataclasses
 import io
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 from lab import arch, deps
 from lab.deps import Need
 from lab.errors import LabError
+from lab.paths import HOME
 from lab.progress import Progress
 
 
@@ -23,7 +26,7 @@ class Host:
     def __init__(self, top: Path) -> None:
         self.bin, self.calls = top / "bin", top / "calls"
         self.bin.mkdir()
-        for name in ("env", "sh", "cat", "chmod", "touch", "rm"):
+        for name in ("env", "sh", "cat", "chmod", "touch", "rm", "setsid", "sleep"):
             (self.bin / name).symlink_to(str(shutil.which(name)))
         self.program("apt-get", f'echo "$DEBIAN_FRONTEND $*" >> {self.calls}')
 
@@ -122,6 +125,57 @@ def test_old_lists_are_updated_when_the_install_fails(host: Host) -> None:
              update=f"touch {host.bin}/fresh")
     ensure()
     assert host.said() == [INSTALL, UPDATE, INSTALL]
+
+
+ENSURE = """
+import io, os, pathlib, sys
+sys.path.insert(0, {home!r})
+from lab import deps
+from lab.deps import Need
+from lab.progress import Progress
+deps._SBIN, deps.OS_RELEASE, deps.LISTS = "/nowhere", pathlib.Path({top!r}, "os-release"), \\
+    pathlib.Path({top!r}, "lists")
+os.geteuid = lambda: {uid}
+deps.ensure(Progress(), (Need("one", ("one",)),))
+"""
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+@pytest.mark.parametrize("minded", [False, True])
+def test_a_package_is_not_installed_half_way(host: Host, tmp_path: Path, uid: int, minded: bool
+                                             ) -> None:
+    """Ctrl-C on a terminal gets to all that is in the foreground, and minder.py ends all; dpkg goes
+    on to its end, and who ended it waits for that."""
+    began, over = tmp_path / "began", tmp_path / "over"
+    host.apt(install=f"touch {began}; sleep 2; {makes(host)}; touch {over}")
+    host.program("sudo", 'exec "$@"')
+    code = [sys.executable, "-c", ENSURE.format(home=str(HOME), top=str(tmp_path), uid=uid)]
+    if minded:
+        code = [sys.executable, str(HOME / "lab/minder.py"), *code]
+    with subprocess.Popen(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          process_group=0) as process:
+        while not began.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        if minded:
+            assert process.stdin
+            process.stdin.close()
+        else:
+            for _time in range(3):
+                os.killpg(process.pid, signal.SIGINT)
+                time.sleep(0.1)
+        assert not over.exists()
+        process.wait(20)
+        assert over.exists() and process.returncode != 0
+        assert process.stdout
+        assert minded or "ending as soon as apt-get is through" in process.stdout.read()
+
+
+def test_what_was_installed_half_way_before(host: Host) -> None:
+    host.apt(install='echo "E: dpkg was interrupted, you must manually run"; exit 100')
+    with pytest.raises(LabError, match="run `dpkg --configure -a` as root, and then this again"):
+        ensure()
+    assert host.said() == [INSTALL]
 
 
 def test_an_install_that_fails(host: Host) -> None:
