@@ -170,8 +170,7 @@ def _mutants(args: argparse.Namespace, progress: Progress) -> int:
     return 0 if run.passed() else NOT_PROVED
 
 
-def _matrix(args: argparse.Namespace, _progress: Progress) -> int:
-    progress = Progress(sys.stderr)
+def _matrix(args: argparse.Namespace, progress: Progress) -> int:
     trees = _path(args.trees)
     if trees and not trees.is_dir():
         raise LabError(f"TREES={args.trees}: there is no such folder")
@@ -257,9 +256,7 @@ def _selftests(args: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
-def _kselftest(args: argparse.Namespace, _progress: Progress) -> int:
-    # KTAP alone goes to standard output.
-    progress = Progress(sys.stderr)
+def _kselftest(args: argparse.Namespace, progress: Progress) -> int:
     one = defect.load(args.defect) if args.defect else None
     names = one.show.selftests if one else ()
     if args.defect and not names:
@@ -293,8 +290,7 @@ def _kselftest_here(args: argparse.Namespace, names: tuple[str, ...], tests: tup
         raise
 
 
-def _hosttest(args: argparse.Namespace, _progress: Progress) -> int:
-    progress = Progress(sys.stderr)
+def _hosttest(args: argparse.Namespace, progress: Progress) -> int:
     outcome = hosttest.Outcome("error")
     try:
         outcome = _hosttest_run(args, outcome, progress)
@@ -436,9 +432,9 @@ def _audits() -> str:
     return "\n".join(["name a kernel:", *(f"  {words:{width}}   {what}" for words, what in rows)])
 
 
-def _audit(args: argparse.Namespace, _progress: Progress) -> int:
+def _audit(args: argparse.Namespace, progress: Progress) -> int:
     try:
-        return _told(_audited(args), args.format)
+        return _told(_audited(args, progress), args.format)
     except LabError as err:
         if args.format != "nrpe":
             raise
@@ -448,14 +444,12 @@ def _audit(args: argparse.Namespace, _progress: Progress) -> int:
         return status
 
 
-def _audited(args: argparse.Namespace) -> list[Audited]:
+def _audited(args: argparse.Namespace, progress: Progress) -> list[Audited]:
     """The kernels that are named, each looked at."""
     if not args.kernel and not args.image and not args.running:
         raise LabError(_audits())
     if args.running and (args.kernel or args.image):
         raise LabError("RUNNING=1 finds its image by itself: leave KERNEL= and IMAGE= out")
-    # The findings alone go to standard output.
-    progress = Progress(sys.stderr)
     if args.symbols and not args.image:
         raise LabError("SYMBOLS= is of an image: name it with IMAGE=")
     deps.ensure(progress, (*(deps.COCCINELLE if args.kernel else ()),
@@ -532,6 +526,8 @@ _ACTIONS: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
     "kselftest": _kselftest, "hosttest": _hosttest, "mutants": _mutants, "bench": _bench, "matrix": _matrix, "model": _model, "audit": _audit,
     "report": _report, "record": _record, "docs": _docs, "package": _package,
     "list": _list, "install": _install}
+# Of these, what they are asked for alone goes to standard output: KTAP, findings, a plan.
+_TOLD_APART = frozenset(("kselftest", "hosttest", "matrix", "audit"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -539,6 +535,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     progress = Progress()
     try:
         args = options.parse(sys.argv[1:] if argv is None else argv)
+        if args.verb in _TOLD_APART:
+            progress = Progress(sys.stderr)
         return _ACTIONS[args.verb](args, progress)
     except LabError as err:
         progress.stop()
