@@ -20,6 +20,12 @@ _C_WORDS = re.compile(
     rb"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|(?:\s|/\*.*?\*/|//[^\n]*)+""", re.DOTALL)
 
 
+# Of a patch: the hash of a file, where a hunk is, and a line that is blank or nothing but a comment.
+_NOT_CODE = re.compile(
+    rb"(?m)^(?:index .*|@@ -.*|"
+    rb"[-+ ][ \t]*(?:/\*.*\*/|/\*(?:(?!\*/).)*|\*(?: .*)?|\*/|))(?:\n|$)")
+
+
 def of_run(arch: Arch, tests: Iterable[str], hows: Iterable[str], rules: Iterable[Path],
            others: Sequence[Path] = ()) -> Provenance:
     """The provenance of a run that begins now.
@@ -78,7 +84,7 @@ def _decides(path: Path) -> bytes:
     if path.suffix == ".patch":
         start = held.find(b"\ndiff --git ")
         kept, _, _ = held[start:].partition(b"\n-- \n")
-        return re.sub(rb"(?m)^index .*\n", b"", kept) if start >= 0 else held
+        return _NOT_CODE.sub(b"", kept).rstrip() if start >= 0 else held
     if path.suffix in (".c", ".h"):
         return _C_WORDS.sub(lambda found: found[1] or (b"\n" if b"\n" in found[0] else b" "), held)
     return held

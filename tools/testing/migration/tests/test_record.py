@@ -310,6 +310,24 @@ def test_a_record_of_what_has_changed_is_stale(copy: Path, tmp_path: Path, name:
     assert bool(reason) == (f"**Stale**: {reason}." in rst.proof(one))
 
 
+def test_what_of_a_patch_decides(tmp_path: Path) -> None:
+    patch = tmp_path / "a.patch"
+    code = "--- a/x\n+++ b/x\n{}+\t*p = 1;\n {{\n+\ta = b /* c */ + 1;\n-\t/* d */ e = 1;\n{}"
+    hashes = set()
+    for head, one, more in (
+            ("", "", ""), ("index 1..2\n", "@@ -1 +2 @@ f\n", "-- \n2.30\n"),
+            ("", "+\t/*\n+\t * Who *joins*.\n+\t *\n+\t */\n", "+\n \n"),
+            ("", "-\t/* Who takes */\n", " /* more\n  * text. */\n")):
+        patch.write_text(f"From a\n\n{one}\n\ndiff --git a/x b/x\n{head}"
+                         + code.format(one, more))
+        hashes.add(provenance.queue([], [patch]))
+    assert len(hashes) == 1
+    for change in ("*p = 1", "b /*"), ("e = 1", "e = 2"), ("-\t/* d", "+\t/* d"), (" {", " }"):
+        patch.write_text("\ndiff --git a/x b/x\n" + code.format("", "").replace(*change))
+        hashes.add(provenance.queue([], [patch]))
+    assert len(hashes) == 5
+
+
 def test_a_rule_is_part_of_what_a_record_speaks_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                    ) -> None:
     path = recorded(tmp_path, made())
