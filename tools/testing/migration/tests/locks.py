@@ -99,7 +99,7 @@ CLAIMS = (
     Claim("folio_walk_start", "pgd_offset", READ, "mm/pagewalk.c"),
     # Who shares.
     Claim("huge_pmd_share", "page_table_shareable", SOUGHT),
-    Claim("huge_pmd_share", "ptdesc_pmd_pts_inc", SOUGHT),
+    Claim("huge_pmd_share", "ptdesc_pmd_pts_inc", SOUGHT, called="atomic_inc"),
     Claim("huge_pmd_share", "pud_populate", SOUGHT),
     Claim("huge_pmd_share", "pmd_alloc", SOUGHT),
     Claim("huge_pmd_share", "pud_populate", PUD),
@@ -126,7 +126,8 @@ CLAIMS = (
     Claim("hugetlb_vmdelete_list", "unmap_hugepage_range", TRIED, INODE),
     Claim("hugetlb_unmap_file_folio", "unmap_hugepage_range", MAPPED, INODE),
     # What is freed, and when.
-    Claim("__hugetlb_zap_end", "__hugetlb_vma_unlock_write_free", MAPPED, by_caller=True),
+    Claim("__hugetlb_zap_end", "__hugetlb_vma_unlock_write_free", MAPPED, by_caller=True,
+          older="__unmap_hugepage_range_final"),
     # A bug: huge_pte_alloc() may take it for reading.
     Claim("move_hugetlb_page_tables", "huge_pte_alloc", MAPPED, bug=True),
     # Who takes none.
