@@ -4,9 +4,10 @@
  * that is written to it?
  *
  * mprotect() changes the page table first, and flushes the TLBs after that. In
- * the meantime threads go on writing by their TLBs. x86 does not flush when it
- * takes away an entry that gives no access, as nobody can have it in a TLB. But
- * somebody can if a flush is pending, and the mm says if one is:
+ * the meantime threads go on writing through their TLBs. x86 does not flush
+ * when it takes away an entry that gives no access, as no TLB can have it. But
+ * if a flush is pending, a TLB can still have the entry from before. The mm
+ * says whether one is:
  *
  *	mprotect(PROT_NONE)			migration
  *	a flush is pending
@@ -17,15 +18,14 @@
  *	flushes
  *	no flush is pending
  *
- * If mprotect() forgets the first step for huge pages, then so does migration
- * its flush, and what a thread writes to the old page after it was copied is
- * lost.
+ * If mprotect() leaves out the first step for huge pages, migration does not
+ * flush, and what a thread writes to the old page after it was copied is lost.
  *
- * Here one thread writes to a page. Another one takes the access to it away, and
- * gives it back. A process takes the page offline meanwhile, as is done to memory
- * that may fail soon: it is migrated, without the mmap lock of who has it.
- * The thread that writes waits when it has no access, and looks for what it
- * wrote when it has it again.
+ * Here one thread writes to a page. Another one takes the access to it away,
+ * and gives it back. A process takes the page offline meanwhile, as is done to
+ * memory that may fail soon: it is migrated, without the mmap lock of the
+ * process that has it. The thread that writes waits when it has no access. When
+ * it has access again, it looks for what it wrote.
  *
  * Variants: as it is, and with no mprotect().
  *

@@ -15,9 +15,9 @@
  * a migration has to wait for, so nearly all pages have to be moved at the first
  * try.
  *
- * They map the file one after the other, before anybody migrates. Who finds the
- * pages in a table that it shares takes one page fault to touch them all. Where
- * somebody takes more, nothing is tested, and the test is skipped.
+ * They map the file one after the other, before anybody migrates. A process
+ * that finds the pages in a shared table takes one page fault to touch them
+ * all. If one of them takes more, nothing is tested, and the test is skipped.
  *
  * Environment:
  *	HUGETLB_PMD_BUSY_SECONDS=n	how long a variant runs

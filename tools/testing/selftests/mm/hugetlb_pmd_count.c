@@ -3,19 +3,19 @@
  * Are all huge pages of a table unmapped when its only user unmaps it, also if
  * somebody looks at the table's page meanwhile?
  *
- * Page tables of hugetlb mappings can be shared, and who unmaps has to know if
- * there are others. If there are, the table is left as it is for them, and the
- * user just lets go of it:
+ * Page tables of hugetlb mappings can be shared, so to unmap one the kernel has
+ * to know whether it has other users. If it has, the table is left to them as
+ * it is:
  *
  *	shared				not shared
  *	clear the PUD			clear each entry, and give up the map
  *	count one user less		count and the reference of its page
  *
- * There are kernels that take the reference count of the table's page for the
- * count of its users. But anybody may take a reference on a page for a moment,
- * for instance who goes through all pages of the machine. The last user then
- * takes the first way. The table goes with its entries in it, and its pages
- * stay mapped for good, by nobody.
+ * Some kernels use the reference count of the table's page as the count of its
+ * users. But anybody may take a reference to a page for a moment, for instance
+ * to go through all pages of the machine. For the last user they then do what
+ * is on the left. The table goes with its entries in it, and its pages stay
+ * mapped forever, by nobody.
  *
  * Here one process maps pages at the end of a PUD and unmaps them, in a loop:
  * all entries before them are looked at first. Another one has the kernel go
@@ -23,8 +23,8 @@
  * must have them again once the file is gone. It has a size, so it counts its
  * pages by itself, whatever others do with the pool meanwhile.
  *
- * A kernel that finds pages mapped which it removes from a file may crash. So
- * if there are, a process stays that keeps the file.
+ * A kernel that removes mapped pages from a file may crash. So if there are
+ * such pages, a process stays that keeps the file.
  */
 #include "kselftest_harness.h"
 

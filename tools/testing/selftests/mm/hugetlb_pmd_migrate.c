@@ -22,8 +22,8 @@
  *
  * The page tables alone do not show it: the entry, which everybody shares, is
  * right. So every other sharer writes all the time, on a CPU of its own, to a
- * journal inside each page (see migrate_writers.h), from which it can be told of
- * each slot what it must hold. What is done in a round is in migrate_round.h.
+ * journal inside each page (see migrate_writers.h), which tells what each slot
+ * must hold. What is done in a round is in migrate_round.h.
  *
  * Some tests also print one of their migrations as a timeline: the first that
  * lost writes, or else the first of all. What the journals hold of it is enough

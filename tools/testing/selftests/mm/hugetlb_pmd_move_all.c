@@ -5,7 +5,7 @@
  *
  * mbind(2) and move_pages(2) with MPOL_MF_MOVE, and migrate_pages(2) without
  * CAP_SYS_NICE, move what no other process maps. To move the memory of others
- * takes MPOL_MF_MOVE_ALL, and with it CAP_SYS_NICE. The kernel tells by the map
+ * takes MPOL_MF_MOVE_ALL, and with it CAP_SYS_NICE. The kernel looks at the map
  * count, which counts page tables and not processes:
  *
  *	SHARED			OWN_TABLES		ALONE
@@ -26,7 +26,7 @@
  *	share	the others map it, each at an address of its own, and touch the
  *		pages: one fault each if the table is shared, one a page if not
  *	ask	for all pages to be moved to the other node: all must stay, and
- *		move_pages(2) must say -EACCES of each
+ *		move_pages(2) must say -EACCES for each
  *	unmap	all but this process
  *	ask	again: all must be moved now, or that they stayed proves nothing
  *

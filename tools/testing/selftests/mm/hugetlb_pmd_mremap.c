@@ -22,7 +22,8 @@
  * The process that moves stores a word in each page before, and looks for all
  * of them after. What it stores then must be seen by another one that has the
  * file mapped, and by a new mapping. The test itself maps nothing before: if
- * the lock of the file is taken for good, to end would take for good as well.
+ * the lock of the file is never released, a process that maps the file cannot
+ * exit, either.
  *
  * Environment:
  *	HUGETLB_PMD_CHURN=1		run it at all: on a kernel that has the

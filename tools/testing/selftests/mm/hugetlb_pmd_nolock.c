@@ -3,10 +3,10 @@
  * When a hugetlb mapping is split and there is no memory for the lock of the new
  * VMA, is it left with page tables that it shares?
  *
- * Who uses a table that may be shared holds the hugetlb VMA lock, so that nobody
- * takes the table away meanwhile. A VMA without a lock must have no such table.
- * None can join one later; but one half of a VMA that is split has its tables
- * from before:
+ * Code that uses a table that may be shared holds the hugetlb VMA lock, so that
+ * nobody takes the table away meanwhile. A VMA without a lock must have no such
+ * table. It cannot join one later. But a half of a VMA that is split has its
+ * tables from before:
  *
  *	PUD		0		1		2
  *	process A	touched		touched		touched

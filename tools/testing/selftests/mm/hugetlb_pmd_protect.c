@@ -23,7 +23,7 @@
  *	  stay as they are
  *					writes to its read-only mapping
  *
- * B hands the table on to everyone who maps the file for reading later.
+ * Everyone who maps the file for reading later shares that table with B.
  *
  * Here a process maps the file in a loop, with more than PROT_READ, touches its
  * pages, takes the rest away and unmaps. Others map the file for reading, read
@@ -31,9 +31,9 @@
  * One more process maps, reads and unmaps, so that a table lives longer than who
  * made it.
  *
- * That tables are shared is seen before, from the number of page faults that it
- * takes to touch pages which another process has mapped in the same way. Where
- * they are not, nothing is tested, and the test is skipped.
+ * Before that, the number of page faults that it takes to touch pages which
+ * another process has mapped in the same way shows whether tables are shared.
+ * If they are not, nothing is tested, and the test is skipped.
  *
  * Environment:
  *	HUGETLB_PMD_PROTECT_SECONDS=n	how long a variant runs

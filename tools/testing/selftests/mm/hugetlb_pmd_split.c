@@ -3,11 +3,10 @@
  * Does a VMA that is split give up a shared PMD page table for good?
  *
  * hugetlb shares a table only where a VMA maps its whole PUD (see
- * hugetlb_pmd_migrate.c), and what unshares one relies on that: it tells the
- * VMA's other mappings, and those who keep copies of them, of a whole PUD only if
- * the VMA has one. So a table is unshared when its VMA is split. If that is done
- * before the VMA is taken out of the reverse map, another process can come in
- * between:
+ * hugetlb_pmd_migrate.c), and the code that unshares one relies on that: it
+ * flushes a whole PUD, and tells the MMU notifiers of a whole PUD, only if the
+ * VMA maps one. So a table is unshared when its VMA is split. If that is done
+ * before i_mmap_rwsem is taken, another process can come in between:
  *
  *	split			another process
  *	is it shared? no
@@ -27,10 +26,10 @@
  *	unmap	the last page
  *	look	at the first: if its entry has gone too, the table was shared
  *
- * One of the two waits for a time that is another in each round, so that all ways
- * in which the two calls can overlap come about. Who came first is to be seen as
- * well: if it was the other process, the split took the table away. Where only one
- * of them is ever the first, the two did not meet, and the test says so.
+ * One of the two waits, for another time in each round, so that the two calls
+ * overlap in all ways. The test also sees who came first: if it was the other
+ * process, the split took the table away. If only one of them is ever the
+ * first, the two did not meet, and the test says so.
  *
  * Environment:
  *	HUGETLB_PMD_SPLIT_SECONDS=n	how long a variant runs

@@ -2,9 +2,9 @@
 /*
  * Does UFFDIO_POISON poison pages of no process but the one that asked for it?
  *
- * It writes markers into a page table: who touches such a page gets SIGBUS. But
- * processes that map the same part of a hugetlb file may share the PMD page
- * table (see hugetlb_pmd_migrate.c):
+ * It writes markers into a page table, and a process that touches such a page
+ * gets SIGBUS. But processes that map the same part of a hugetlb file may share
+ * the PMD page table (see hugetlb_pmd_migrate.c):
  *
  *	process A			process B
  *	maps the file, touches pages	the same: they share a table

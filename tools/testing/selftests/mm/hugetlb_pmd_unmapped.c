@@ -17,8 +17,8 @@
  *	move	it to the other node, by move_pages(2)
  *	read	the counters: looked at, compared, and nothing found
  *
- * Pages of tables that are not shared, and such as are no hugetlb pages, are
- * there to see that the kernel does not complain of what is right.
+ * Pages in tables that are not shared, and pages that are not hugetlb pages,
+ * show that the kernel does not complain without cause.
  */
 #include "kselftest_harness.h"
 

@@ -4,11 +4,11 @@
  * is unshared while its pages are migrated?
  *
  * Processes that map the same PUD of a hugetlb file share a page table (see
- * hugetlb_pmd_migrate.c). Much takes it away from one of them, or from all: some
- * of its mapping is unmapped or protected, moved, or watched by a userfaultfd; a
- * hole is punched into the file, or it is cut off. The process keeps what its
- * TLB has of the table until it is flushed, and then has a table of its own, or
- * comes to share one again:
+ * hugetlb_pmd_migrate.c). Many calls take it away from one of them, or from
+ * all: a part of its mapping is unmapped, protected, moved, or registered with
+ * userfaultfd; a hole is punched into the file, or the file is truncated. The
+ * process keeps what its TLB has of the table until it is flushed. After that
+ * it has a table of its own, or shares one again:
  *
  *	process A, in madvise()			process B, in move_pages()
  *	clears its PUD entry: the table

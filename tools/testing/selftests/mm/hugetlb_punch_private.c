@@ -5,10 +5,10 @@
  *
  * A page of a hole is unmapped from each mapping, with its hugetlb VMA lock
  * held. A private mapping has a lock of another kind: it is in the reservation
- * map, where that of a shared mapping is in a struct of its own. Who cannot get
- * the lock at once waits for it without i_mmap_rwsem, and needs a reference to
- * what the lock is in. If a private lock is taken for a shared one then, the
- * reference is counted somewhere in the reservation map:
+ * map, while that of a shared mapping is in a struct of its own. If the kernel
+ * does not get the lock at once, it waits for it without i_mmap_rwsem, and
+ * needs a reference to what the lock is in. If it takes a private lock for a
+ * shared one then, the reference is counted somewhere in the reservation map:
  *
  *	hole punch			private mapping
  *					fault on another page, has the lock

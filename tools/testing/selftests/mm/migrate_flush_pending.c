@@ -4,9 +4,9 @@
  * is written to it, if several walks of NUMA balancing go on at a time?
  *
  * A walk takes the access away first, and flushes the TLBs at its end. In the
- * meantime threads go on writing by their TLBs. Who migrates such a page has to
- * flush, and is told so by the mm. Where the mm just says yes or no, the first
- * of two walks to end says no for both:
+ * meantime threads go on writing through their TLBs. A migration of such a page
+ * has to flush, and the mm tells it so. If the mm only says yes or no, the
+ * first of two walks to end says no for both:
  *
  *	walk			another walk		migration
  *	a flush is pending
@@ -21,11 +21,11 @@
  *
  * What a thread wrote to the old page after it was copied is lost.
  *
- * Here one thread writes to a page, and some others have nothing to do but to be
- * made to walk by the kernel. No VMA but that of the page is gone through: all
- * others have a memory policy. move_pages(2) moves the page to and fro. Who
- * writes also looks for what was written, from time to time: nobody else makes
- * an access, which would give back the access for all.
+ * Here one thread writes to a page. The kernel makes some other threads walk,
+ * which do nothing else. They walk the VMA of the page only: all others have a
+ * memory policy. move_pages(2) moves the page to and fro. From time to time the
+ * thread that writes also looks for what it wrote. Nobody else may touch the
+ * page, as that would give the access back to all.
  *
  * Variants: as it is, and with no walks.
  */

@@ -19,16 +19,16 @@
  *
  * If migration goes on here, the write is to the old page, and lost.
  *
- * Who writes for a moment is tested by a race. A thread writes word n to slot
- * n % slots of each page, for n = 1, 2, 3 ..., while another moves the pages to
- * and fro. One round is
+ * References that are held for a moment are tested by a race. A thread writes
+ * word n to slot n % slots of each page, for n = 1, 2, 3 ..., while another
+ * moves the pages to and fro. One round is
  *
  *	write	until all pages have been written to
  *	move	all pages to the other node, with one call
  *	stop	the thread
  *	compare	each slot with the last word that was written there
  *
- * Who keeps pages needs no race:
+ * References that are kept need no race:
  *
  *	hold	the pages
  *	move	fails: they have to stay where they are
