@@ -58,6 +58,8 @@ THERE: dict[str, tuple[set[str], ...]] = {
     "file-lock-taken-again": (NOWHERE, HUGETLB, HUGETLB, HUGETLB),
     "flush-leaves-cpus-out": (NOWHERE, RANGE, RANGE, RANGE),
     "flush-one-page": (NOWHERE, NOTE, NOTE, NOTE),
+    # Of series.flush alone: see test_a_rule_for_another_form.
+    "hole-zeroed-under-file-lock": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),
     "mapcount-dropped-for-every-sharer": (NOWHERE, UNMAP, BOTH, BOTH),
     "mprotect-flushes-own-range": (PROTECT, PROTECT, PROTECT, PROTECT),
     "migrated-not-flushed": (UNMAP | HUGE, UNMAP | HUGE, MIGRATE | HUGE, MIGRATE | HUGE),
@@ -100,10 +102,10 @@ needs_spatch = pytest.mark.skipif(not shutil.which("spatch"),
 # ---- the rules -----------------------------------------------------------------------------
 
 
-def cut_down(base: str, folder: Path) -> Source:
+def cut_down(base: str, folder: Path, form: str = "series") -> Source:
     """The files of `base` that the rules and its queue are about."""
     tree = folder / "work" / "tree"
-    patched = {name for patch in variant.series(base)
+    patched = {name for patch in variant.series(base, form)
                for name in re.findall(r"(?m)^--- a/(.+)$", patch.read_text(encoding="utf-8"))}
     whole = debian_files(base) if load_base(base).package else released_tree(base)
     some(whole, tree, {*FILES, *patched})
@@ -127,6 +129,21 @@ def test_every_mutant_is_expected_somewhere() -> None:
     for one in ALL:
         missing = any(not there for there in THERE[one.name])
         assert bool(one.absent) or not missing, one.name
+
+
+@needs_spatch
+@pytest.mark.parametrize("base", ["6.12", "7.3"])
+def test_a_rule_for_another_form(base: str, tmp_path: Path) -> None:
+    source = cut_down(base, tmp_path, "series.flush")
+    one = mutant.load("hole-zeroed-under-file-lock")
+    assert mutants.make(source, fixed_of(source), one) is None
+    flushing = variant.plan(source, DEFECT, "flush")[1]
+    made = mutants.make(source, flushing, one)
+    assert functions_of(made) == {"hugetlbfs_punch_hole"}
+    put(source, made)
+    text = (source.tree / one.files[0]).read_text().partition("static long hugetlbfs_punch_hole")[2]
+    assert text.index("i_mmap_lock_write(mapping)") < text.index("hugetlbfs_zero_partial_page(h")
+    assert text.partition("static long hugetlbfs_fallocate")[0].count("i_mmap_lock_write(") == 1
 
 
 @needs_spatch
