@@ -14,6 +14,11 @@ Each of the keys is optional; a list is one of strings:
 
 bases/<name>.config is a Kconfig fragment: what the kernels of this base need on top of the lab's
 own.
+
+A stable branch takes so many fixes that the patches for an early release do not fit a late one.  A
+base whose name has three parts, bases/4.14.325.toml, is for the trees of its branch from that
+release on, and has a queue of its own.  It is built as the branch is, bases/4.14.toml: a key that
+its own file does not have is as it is there, but for the package, and so is the fragment.
 """
 
 import re
@@ -48,7 +53,20 @@ def numbers(version: str) -> tuple[int, ...]:
 def names() -> list[str]:
     """The names of all bases, oldest version first."""
     return sorted((path.stem for path in BASES.glob("*.toml")
-                   if re.fullmatch(r"2\.6\.\d+|\d+\.\d+", path.stem)), key=numbers)
+                   if re.fullmatch(r"\d+\.\d+(\.\d+)?", path.stem)), key=numbers)
+
+
+def branch(name: str) -> str:
+    """The branch of a base or a version: "4.14" for "4.14", "4.14.325" and "4.14.67".
+
+    2.6.34 was to 2.6.33 what 4.4 is to 4.3.
+    """
+    return ".".join(name.split(".")[:3 if name.startswith("2.6.") else 2])
+
+
+def late(name: str) -> bool:
+    """Whether a base is for the late releases of a branch."""
+    return name != branch(name)
 
 
 def load(name: str) -> Base:
@@ -56,8 +74,15 @@ def load(name: str) -> Base:
     if name not in names():
         raise LabError(f"no base {name}: there are {', '.join(names()) or 'none'}")
     path = BASES / f"{name}.toml"
-    one = schema.fill(Base, path, "", schema.read(path), name=name,
-                      add=fragment.lines(BASES / f"{name}.config"))
+    said = schema.read(path)
+    add = fragment.lines(BASES / f"{name}.config")
+    if late(name):
+        like = load(branch(name))
+        theirs = {"drop": list(like.drop), "cflags": like.cflags, "cmdline": like.cmdline,
+                  "noise": list(like.noise)}
+        said = {key: value for key, value in theirs.items() if value} | said
+        add = add or like.add
+    one = schema.fill(Base, path, "", said, name=name, add=add)
     if one.suites and one.package is None:
         raise LabError(f"{path}: suites without a package")
     for option in one.drop:
@@ -72,12 +97,18 @@ def for_version(version: str) -> Base:
 
     LabError where the version is older than every base.
     """
-    # What 2.6.34 was to 2.6.33, 4.4 is to 4.3.  It is nearest to nothing but itself: too much was
-    # another in the ten years before 4.4.
-    parts = 3 if version.startswith("2.6.") else 2
-    wanted = numbers(".".join(version.split(".")[:parts]))
-    below = [name for name in names() if numbers(name) == wanted
-             or numbers(name) < wanted and not name.startswith("2.6.")]
+    # Of an image, the release says more: "6.1.0-18-amd64".
+    wanted = numbers(re.split(r"[^\d.]", version)[0].strip("."))
+    own = numbers(branch(".".join(map(str, wanted))))
+
+    def fits(name: str) -> bool:
+        # A late release is no guide to another branch, which is older in all but its number.
+        if late(name):
+            return numbers(branch(name)) == own and numbers(name) <= wanted
+        # 2.6.34 is nearest to nothing but itself: too much was another in the ten years before 4.4.
+        return numbers(name) == own or numbers(name) < own and not name.startswith("2.6.")
+
+    below = [name for name in names() if fits(name)]
     if not below:
         raise LabError(f"no base for kernel {version}: the lab knows {', '.join(names())} and "
                        "what comes after them; name the one to build it as with BASE=")

@@ -233,7 +233,7 @@ def _list(_args: argparse.Namespace, _progress: Progress) -> int:
             where = f"{row.package} from {' and '.join(row.suites)}"
         else:
             where = f"{row.package} from this machine's apt sources"
-        print(f"  {name:6} {where}")
+        print(f"  {name:8} {where}")
     for kind, done in (("mutants", "tried"), ("bench", "measured")):
         print(f"\n{done.capitalize()} by make {kind}: {', '.join(record.versions(kind)) or 'nothing'}")
     print("\nMutants (MUTANT=)")

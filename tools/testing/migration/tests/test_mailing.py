@@ -14,7 +14,7 @@ from test_queue import released_tree
 from test_series import mailinfo
 from trees import git, nobody, some
 
-from lab.base import load
+from lab.base import branch, load
 from lab.errors import LabError
 from lab.kernel import testseries, variant
 from lab.tell import record
@@ -23,7 +23,8 @@ from lab.verbs import mailing, series
 BASES = testseries.names()
 PARTS = ["fixes", "selftests", "device", "tracepoints", "kunit", "document"]
 CASES = [(base, part) for base in BASES for part in PARTS]
-STABLE = [base for base in series.queues() if base != "7.3"]
+# Of two queues of a branch, the one for its last releases is what is mailed.
+STABLE = list({branch(base): base for base in series.queues() if base != "7.3"}.values())
 
 
 def test_the_parts_are_all_there_is() -> None:
@@ -101,7 +102,7 @@ def test_it_says_what_it_is_for(base: str, part: str, pristine: Callable[[str], 
              for _name, mail in mailing.patches(base, need)]
     assert text.count("\nprerequisite-patch-id: ") == len(needs)
     total = len(made.patches)
-    lead = "PATCH" if base == "7.3" else f"PATCH {base}.y"
+    lead = "PATCH" if base == "7.3" else f"PATCH {branch(base)}.y"
     assert f"\nSubject: [{lead} 0/{total}] " in text
     for number, path in enumerate(made.patches, 1):
         tag = f"[{lead} {number}/{total}] "
@@ -335,13 +336,13 @@ def test_the_branches_of_stable(tmp_path: Path) -> None:
     done = make("series", "SERIES=stable", f"O={tmp_path}/s")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "s").iterdir()) == \
-        sorted(f"{base}.y" for base in STABLE)
+        sorted(f"{branch(base)}.y" for base in STABLE)
     for base in STABLE:
-        folder = tmp_path / "s" / f"{base}.y"
+        folder = tmp_path / "s" / f"{branch(base)}.y"
         mails = sorted(folder.glob("0*.patch"))
         total = len(variant.series(base))
-        tags = {f"[PATCH {base}.y {number}/{total}]" for number in range(total + 1)} \
-            if total > 1 else {f"[PATCH {base}.y]"}
+        tags = {f"[PATCH {branch(base)}.y {number}/{total}]" for number in range(total + 1)} \
+            if total > 1 else {f"[PATCH {branch(base)}.y]"}
         found = {re.findall(r"(?m)^Subject: (\[.*?\])", path.read_text(encoding="utf-8"))[0]
                  for path in mails}
         assert found <= tags and len(found) >= total
@@ -361,7 +362,7 @@ def stable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("base", STABLE)
 def test_git_am_takes_each_branch(base: str, stable: Path, tmp_path: Path) -> None:
     """On the newest release that there is: Debian's, or that in TREES=."""
-    folder, repo = stable / f"{base}.y", tmp_path / "linux"
+    folder, repo = stable / f"{branch(base)}.y", tmp_path / "linux"
     repo.mkdir()
     mails = sorted(folder.glob("0*.patch"))
     touched = {path for mail in mails

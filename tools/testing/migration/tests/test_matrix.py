@@ -539,6 +539,9 @@ def test_where_there_is_nothing_to_prove_it_is_said() -> None:
         assert cell(known, name, base).why.startswith(why)
     # The other form of the fix brings it there.
     assert cell(known, "pmd-share-walkers", "4.18").state == cells.MISSING
+    # So may what a stable branch took after its first release.
+    assert cells.nothing(defect.load("pmd-share-walkers"), "4.9.1", "x86_64") == \
+        "nothing takes a fix out of 4.9.1, and queue/4.9.1 puts none in"
     # What a job said of the tree counts as long as the rules and the queue are the same.
     one = defect.load("exec-temp-stack")
     for ground, state in ((cells.ground(one, "6.12"), cells.NONE), ("other", cells.MISSING)):

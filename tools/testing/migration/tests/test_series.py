@@ -11,7 +11,7 @@ from test_queue import released_tree
 from trees import apply, git, some
 
 from lab import defect
-from lab.base import load
+from lab.base import branch, load
 from lab.errors import LabError
 from lab.kernel import testseries, variant
 from lab.kernel.source import Source
@@ -43,7 +43,7 @@ def test_every_queue_can_be_written(base: str, tmp_path: Path) -> None:
     total = len(wanted)
     assert len(made.patches) == total
     # What is for mainline does not say so.
-    lead = "PATCH" if base == "7.3" else f"PATCH {base}.y"
+    lead = "PATCH" if base == "7.3" else f"PATCH {branch(base)}.y"
     for number, (path, (name, text)) in enumerate(zip(made.patches, wanted), 1):
         assert path.name == f"{number:04}{name[4:]}"
         written = path.read_text(encoding="utf-8")
@@ -195,7 +195,8 @@ def test_git_reads_back_what_was_written(base: str, form: str, tmp_path: Path) -
             for path in variant.series(base, f"series.{form}" if form else "series")]
     kept += [series.recorded(mail, name)
              for name, mail in ([] if form else testseries.patches(base))]
-    total, lead = len(made.patches), "PATCH" if base == "7.3" else f"PATCH {base}.y"
+    total = len(made.patches)
+    lead = "PATCH" if base == "7.3" else f"PATCH {branch(base)}.y"
     for number, (path, text) in enumerate(zip(made.patches, kept, strict=True), 1):
         data = path.read_bytes()
         # RFC 5322, and 7 bits, as there is no header that says otherwise.

@@ -129,6 +129,7 @@ def test_no_base() -> None:
     assert base.for_version("2.6.34").name == "2.6.34"
     with pytest.raises(LabError, match=r"no base 6\.99: there are .*6\.12"):
         base.load("6.99")
+    assert base.for_version("6.1.0-18-amd64").name == "6.1"
 
 
 @pytest.fixture
@@ -154,6 +155,34 @@ def test_a_base_file(bases: Path) -> None:
     fill(bases, {"6.1.toml": ""})
     (bases / "6.1.config").unlink()
     assert base.load("6.1") == base.Base("6.1")
+
+
+@pytest.mark.parametrize("version, name", [
+    ("4.14.67", "4.14"), ("4.14", "4.14"), ("4.14.324", "4.14"), ("4.14.325", "4.14.325"),
+    ("4.14.330", "4.14.330"), ("4.14.336", "4.14.330"),
+    # Not what is nearest by its number.
+    ("4.15.18", "4.14"), ("4.17.19", "4.14"), ("4.18.0", "4.18"), ("4.13.400", "4.9"),
+])
+def test_the_base_for_a_late_release(bases: Path, version: str, name: str) -> None:
+    fill(bases, {f"{one}.toml": "" for one in ("4.14.325", "2.6.34", "4.18", "4.14.330", "4.9",
+                                               "4.14")})
+    assert base.names() == ["2.6.34", "4.9", "4.14", "4.14.325", "4.14.330", "4.18"]
+    assert [one for one in base.names() if base.late(one)] == ["4.14.325", "4.14.330"]
+    assert base.for_version(version).name == name
+
+
+def test_a_late_release_is_built_as_its_branch(bases: Path) -> None:
+    fill(bases, {"4.14.toml": 'package = "p"\nsuites = ["a"]\ndrop = ["CONFIG_A"]\n'
+                              'cflags = "-w"\ncmdline = "nopti"\nnoise = ["x"]\n',
+                 "4.14.config": "CONFIG_D=y\n", "4.14.325.toml": "# 2023.\n"})
+    assert base.load("4.14.325") == base.Base("4.14.325", None, (), ("CONFIG_A",),
+                                              ("CONFIG_D=y",), "-w", "nopti", ("x",))
+    fill(bases, {"4.14.325.toml": 'cflags = "-g"\n', "4.14.325.config": "CONFIG_E=y\n"})
+    assert base.load("4.14.325") == base.Base("4.14.325", None, (), ("CONFIG_A",),
+                                              ("CONFIG_E=y",), "-g", "nopti", ("x",))
+    (bases / "4.14.toml").unlink()
+    with pytest.raises(LabError, match="no base 4.14: there are 4.14.325"):
+        base.load("4.14.325")
 
 
 @pytest.mark.parametrize("text, message", [

@@ -140,8 +140,10 @@ def nothing(one: Defect, base: str, arch: str) -> str:
     if why := one.show.hides(arch):
         return f"no boot shows it on {arch}: {why}"
     forms = [path.name for path in (variant.QUEUE / base).glob("series*")]
-    # A form of the fix may bring it to where it was not.
-    if bases.numbers(base) < bases.numbers(one.since) and one.queue.form not in forms:
+    # A form of the fix may bring it to where it was not, and so may what a stable branch took since
+    # its first release.
+    if bases.numbers(base) < bases.numbers(one.since) and one.queue.form not in forms \
+            and not bases.late(base):
         return f"it came with {one.since}"
     if one.gone and bases.numbers(base) >= bases.numbers(one.gone):
         return f"its code went with {one.gone}"

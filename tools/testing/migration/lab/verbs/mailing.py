@@ -93,8 +93,9 @@ def write(base: str, out: Path, part: str, on: Ground | None = None) -> list[ser
     if part == ltp.NAME:
         return [_for_ltp(out, on)]
     if part == STABLE:
-        return [_one(name, out / series.branch(name), FIXES, None)
-                for name in series.queues() if series.branch(name)]
+        # Who keeps a branch takes what is for its last release.
+        last = {series.branch(name): name for name in series.queues()}
+        return [_one(name, out / branch, FIXES, None) for branch, name in last.items() if branch]
     if base not in series.queues():
         raise LabError(f"no series for {base}: there are {', '.join(series.queues())}")
     have = parts(base)

@@ -157,7 +157,10 @@ def _below(mail: str, changes: str) -> str:
 def branch(base: str) -> str:
     """The stable branch of a base, as it is in the subject of a mail; "" for mainline, and for
     what is no kernel."""
-    return "" if base == bases.names()[-1] or not base[:1].isdigit() else f"{base}.y"
+    mainline = [name for name in bases.names() if not bases.late(name)][-1]
+    if base == mainline or not base[:1].isdigit():
+        return ""
+    return f"{bases.branch(base)}.y"
 
 
 def about(report: str) -> dict[str, str]:
