@@ -489,7 +489,8 @@ def cell(known: list[Cell], name: str, base: str, machine: str = "x86_64") -> Ce
 
 def survey(*said: tuple[Summary, str], names: Sequence[str] = (), **more: Any) -> list[Cell]:
     return cells.survey([defect.load(name) for name in names or defect.names()],
-                        ["4.18", "6.1", "6.12"], ["x86_64", "arm64"], said, **more)
+                        ["4.14.325", "4.18", "6.1", "6.12"], ["x86_64", "arm64"], said,
+                        **more)
 
 
 def test_a_cell_is_proved_by_what_is_of_today_alone() -> None:
@@ -540,6 +541,7 @@ def test_where_there_is_nothing_to_prove_it_is_said() -> None:
     # The other form of the fix brings it there.
     assert cell(known, "pmd-share-walkers", "4.18").state == cells.MISSING
     # So may what a stable branch took after its first release.
+    assert cell(known, "pmd-share-walkers", "4.14.325").state == cells.MISSING
     assert cells.nothing(defect.load("pmd-share-walkers"), "4.9.1", "x86_64") == \
         "nothing takes a fix out of 4.9.1, and queue/4.9.1 puts none in"
     # What a job said of the tree counts as long as the rules and the queue are the same.
