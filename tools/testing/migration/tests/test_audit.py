@@ -104,9 +104,11 @@ READ = {
     "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - -",
     "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - - -",
     "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - -",
+    # It has what came with upstream's fix, as 4.19 and 5.4 do; so has 4.14.325.
+    "4.9.337":            "p - p p V p V V V V V p V V V p V V V - - V - - - -",
+    "4.9.337 and queue":  "p - p p p p p p p p p p - p p p p p p - - p - - - -",
     "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - - -",
     "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - -",
-    # It has what came with upstream's fix, as 4.19 and 5.4 do.
     "4.14.325":           "p - p p V p p V V V V p V V V p V p V - - V - - - -",
     "4.14.325 and queue": "p - p p p p p p p p p p - p p p p p p - - p - - - -",
     "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - - -",

@@ -86,7 +86,7 @@ def test_it_is_the_same_from_anywhere(folder: str, tmp_path: Path,
 
 # Those with queue/cover-letter, which is about this patch.
 FLUSH = "mm-hugetlb-flush-all-who-share-a-PMD-table-when-a-pa"
-LETTERS = ["4.4", "4.9", "4.14", "4.14.325", "4.18", "4.19", "5.4"]
+LETTERS = ["4.4", "4.9", "4.9.337", "4.14", "4.14.325", "4.18", "4.19", "5.4"]
 
 
 def letter(base: str, folder: Path) -> str:
@@ -115,7 +115,7 @@ def test_a_letter_says_what_is_so(base: str, tmp_path: Path) -> None:
     text = letter(base, tmp_path)
     unshare = (variant.QUEUE / base / "series.unshare").exists()
     # These were released with upstream's fix, and have nothing to compare it with.
-    assert unshare == (base not in ("4.14.325", "4.19", "5.4"))
+    assert unshare == (base not in ("4.9.337", "4.14.325", "4.19", "5.4"))
     assert (f"queue/{base}/series.unshare has what upstream does" in text) == unshare
     assert (f"in {base} try_to_unmap() stops after the first mapping" in text) == unshare
     assert (f"{base} unshares the table in the reverse map walk" in text) == (not unshare)
