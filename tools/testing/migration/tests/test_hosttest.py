@@ -112,8 +112,8 @@ def test_what_it_knows_of_a_selftest_is_what_that_does(name: str) -> None:
     assert asks == bool(known.offline)
     assert ('getenv("HUGETLB_PMD_CHURN")' in source) == bool(known.dangerous)
     # What these do is nobody's to put back.
-    assert any(word in source for word in ("compact_memory", "split_huge_pages", "CmaTotal")) \
-        == bool(known.beyond)
+    assert any(word in source for word in ("compact_memory", "split_huge_pages", "CmaTotal",
+                                           "/debug/cma")) == bool(known.beyond)
 
 
 def test_it_knows_all_selftests_and_no_others() -> None:
