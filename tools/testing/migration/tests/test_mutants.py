@@ -67,6 +67,7 @@ THERE: dict[str, tuple[set[str], ...]] = {
     "no-invalidate-before-copy": (NOWHERE, UNMAP, BOTH, NOWHERE),
     "no-tlb-flush": (NOWHERE, UNMAP, BOTH, BOTH),
     "no-unshare": (NOWHERE, UNMAP, BOTH, BOTH),
+    "no-unshare-to-migrate": (NOWHERE, NOWHERE, MIGRATE, MIGRATE),
     "notifier-range-not-widened": (NOWHERE, UNMAP, BOTH, BOTH),
     "pinned-page-migrated": (MOVED | {"migrate_page_move_mapping"},
                              MOVED | {"migrate_page_move_mapping"},
@@ -534,6 +535,7 @@ class Machine:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.out = folder, folder / "out"
         self.said: Said = dict(EVERY_ONE)
+        self.absent = {"uses-changed-address"}
         self.asked: list[str] = []              # "build x", "boot x", in order
         self.told: dict[str, str] = {}          # the command line of each boot's kernel
         self.rows: list[int] = []               # of mutants.json, at each boot: those not run yet
@@ -573,7 +575,7 @@ class Machine:
 
     def make(self, _source: Source, _fixed: variant.Variant, one: mutant.Mutant
              ) -> variant.Variant | None:
-        if one.name == "uses-changed-address":
+        if one.name in self.absent:
             return None
         return variant.make(one.name, f"mutants/{one.name}", one.name,
                             (f"{one.files[-1]}:7 {one.places[0]}",))
@@ -642,6 +644,16 @@ def test_a_run_whose_mutants_are_all_killed_passes(machine: Machine) -> None:
              if name.startswith("build")]
     assert order == sorted(order)
     assert machine.booted.count("no-unshare") == 2
+
+
+def test_a_test_of_a_mutant_that_is_not_there_is_not_run(machine: Machine) -> None:
+    """It may be one of newer kernels, and the fixed kernel would be no measure."""
+    machine.run()
+    assert all("hugetlb_pmd_contig" in machine.told[f"fixed/boot-0{number}"] for number in (1, 2))
+    machine.told.clear()
+    machine.absent |= {"no-unshare-to-migrate"}
+    machine.run()
+    assert not any("hugetlb_pmd_contig" in told for told in machine.told.values())
 
 
 def test_one_survivor_is_enough_to_fail(machine: Machine) -> None:
