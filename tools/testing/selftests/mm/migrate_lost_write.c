@@ -34,7 +34,8 @@
  *	file		the same with a file in the directory that it is run in
  *
  * What moves them: move_pages(2), mbind(2), migrate_pages(2) by the test itself or
- * by a process that does not have the memory, and a cgroup whose nodes change.
+ * by a process that does not have the memory, a cgroup whose nodes change, and
+ * DAMON, which is told to migrate these page frames.
  *
  * A call counts if it moved pages, and if each writer wrote to all of its pages
  * at least once meanwhile.
@@ -71,6 +72,11 @@
 #define NR_BASE		32	/* pages for each */
 #define PAGE_IS_HEAD	0x8000	/* in /proc/kpageflags */
 #define THP_DIR		"/sys/kernel/mm/transparent_hugepage/"
+#define DAMON		"/sys/kernel/mm/damon/admin/kdamonds/"
+#define CONTEXT		"0/contexts/0/"
+#define SCHEME		CONTEXT "schemes/0/"
+#define REGIONS		CONTEXT "targets/0/regions/"
+#define DAMON_MS	500	/* for it to move all pages */
 
 enum kind { ANON, SHMEM, A_FILE };
 enum size { BASE, SMALL_HUGE, HUGE };
@@ -399,10 +405,121 @@ static int by_cpuset(const struct state *st, void **pages, int to)
 	return -group_write(st->group, "cpuset.mems", node);
 }
 
+/* DAMON: one kernel thread, of which nobody else knows. */
+
+static int damon_write(const char *name, const char *value)
+{
+	char path[160];
+
+	snprintf(path, sizeof(path), DAMON "%s", name);
+	return file_write(path, value);
+}
+
+static int damon_write_nr(const char *name, uint64_t value)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+	return damon_write(name, text);
+}
+
+/* All of the memory that it is told of is to be moved, accessed or not. */
+static const char *damon_lacks(struct state *st)
+{
+	static const struct {
+		const char *name, *value, *lack;
+	} wanted[] = {
+		{ "nr_kdamonds", "1", "CONFIG_DAMON_SYSFS" },
+		{ "0/contexts/nr_contexts", "1", "CONFIG_DAMON_SYSFS" },
+		{ CONTEXT "operations", "paddr", "CONFIG_DAMON_PADDR" },
+		{ CONTEXT "monitoring_attrs/intervals/sample_us", "1000" },
+		{ CONTEXT "monitoring_attrs/intervals/aggr_us", "5000" },
+		{ CONTEXT "monitoring_attrs/intervals/update_us", "1000000" },
+		{ CONTEXT "targets/nr_targets", "1" },
+		{ CONTEXT "schemes/nr_schemes", "1" },
+		{ SCHEME "action", "migrate_cold", "DAMOS_MIGRATE_COLD (since 6.11)" },
+		{ SCHEME "access_pattern/sz/max", "1099511627776" },
+		{ SCHEME "access_pattern/nr_accesses/max", "1000000" },
+		{ SCHEME "access_pattern/age/max", "1000000" },
+	};
+	long others = file_read_long(DAMON "nr_kdamonds");
+	static char why[96];
+	size_t i;
+
+	if (others)
+		return others < 0 ? "needs CONFIG_DAMON_SYSFS (since 5.18)" :
+				    "DAMON is in use";
+	/* The last of these comes first. */
+	if (guard_undo(DAMON "nr_kdamonds", "0") ||
+	    guard_undo(DAMON "0/state", "off"))
+		return "the guardian can note no more";
+	for (i = 0; i < ARRAY_SIZE(wanted); i++) {
+		if (!damon_write(wanted[i].name, wanted[i].value))
+			continue;
+		snprintf(why, sizeof(why), "needs %s",
+			 wanted[i].lack ?: wanted[i].name);
+		return why;
+	}
+	return NULL;
+}
+
+static int by_number(const void *one, const void *other)
+{
+	const int64_t *a = one, *b = other;
+
+	return *a < *b ? -1 : *a > *b;
+}
+
+/* The page frames that the pages are in now. Returns 0 or -errno. */
+static int damon_watch(const struct state *st, void **pages)
+{
+	int64_t pfns[MAX_WRITERS * MAX_PAGES];
+	size_t each = st->memory.page / psize();
+	char name[96];
+	int i, ret;
+
+	for (i = 0; i < st->nr_pages; i++) {
+		pfns[i] = page_pfn(0, pages[i]);
+		if (pfns[i] < 0)
+			return pfns[i];
+	}
+	qsort(pfns, st->nr_pages, sizeof(*pfns), by_number);
+	ret = damon_write_nr(REGIONS "nr_regions", st->nr_pages);
+	for (i = 0; !ret && i < st->nr_pages; i++) {
+		snprintf(name, sizeof(name), REGIONS "%d/start", i);
+		ret = damon_write_nr(name, pfns[i] * psize());
+		snprintf(name, sizeof(name), REGIONS "%d/end", i);
+		ret = ret ?: damon_write_nr(name, (pfns[i] + each) * psize());
+	}
+	return ret;
+}
+
+/* It migrates page after page, until it is told to stop. */
+static int by_damon(const struct state *st, void **pages, int to)
+{
+	int nodes[MAX_WRITERS * MAX_PAGES], i, ret = damon_watch(st, pages);
+	uint64_t start = cycles_clock();
+	bool done = false;
+
+	ret = ret ?: damon_write(SCHEME "action", to == st->nodes[0] ?
+				 "migrate_hot" : "migrate_cold");
+	ret = ret ?: damon_write_nr(SCHEME "target_nid", to);
+	ret = ret ?: damon_write("0/state", "on");
+	while (!ret && !done && ms_since(start) < DAMON_MS) {
+		usleep(5000);
+		locate(st, pages, nodes);
+		for (done = true, i = 0; i < st->nr_pages; i++)
+			done = done && nodes[i] == to;
+	}
+	damon_write("0/state", "off");
+	return ret;
+}
+
 struct trigger {
 	const char *name;
 	int (*move)(const struct state *st, void **pages, int to);
-	bool cgroup;		/* in a cgroup of its own */
+	/* What is missing, or NULL; sets up what it needs. */
+	const char *(*lacks)(struct state *st);
 };
 
 /* One test. */
@@ -447,15 +564,13 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 	int i, nr, rests = 0, examples = EXAMPLES, error = 0, target;
 	void *pages[MAX_WRITERS * MAX_PAGES];
 	uint64_t then[MAX_WRITERS];
+	const char *why;
 	long lost = 0;
 	bool wrote;
 
-	if (trigger->cgroup) {
-		const char *why = group_lacks(st);
-
-		if (why)
-			SKIP(return, "%s", why);
-	}
+	why = trigger->lacks ? trigger->lacks(st) : NULL;
+	if (why)
+		SKIP(return, "%s", why);
 	/* All on one node, to begin with. */
 	locate(st, pages, from);
 	by_move_pages(st, pages, st->nodes[0]);
@@ -622,7 +737,14 @@ TEST_F_TIMEOUT(migrate_lost_write, migrate_pages_of_another, 120)
 
 TEST_F_TIMEOUT(migrate_lost_write, cpuset, 120)
 {
-	const struct trigger trigger = { "cpuset", by_cpuset, true };
+	const struct trigger trigger = { "cpuset", by_cpuset, group_lacks };
+
+	run(_metadata, &self->state, &trigger);
+}
+
+TEST_F_TIMEOUT(migrate_lost_write, damon, 120)
+{
+	const struct trigger trigger = { "damon", by_damon, damon_lacks };
 
 	run(_metadata, &self->state, &trigger);
 }
