@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import put, taken
 
+from lab import defect
 from lab.base import Base
 from lab.defect import Defect, Kernel, Queue, Show
 from lab.errors import LabError
@@ -148,8 +149,18 @@ def test_a_part_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Pa
     put(source, vulnerable)
     files = read(source.tree)
     assert "int added;" in files["mm/rmap.c"] and "int added_later;" not in files["mm/rmap.c"]
-    with pytest.raises(LabError, match="names third, and queue/4.14/series has no such"):
+    with pytest.raises(LabError, match="in 4.14: its queue has no third, which"):
         variant.plan(source, dataclasses.replace(DEFECT, queue=Queue(without=("second", "third"))))
+
+
+def test_a_queue_that_has_not_what_would_be_left_out() -> None:
+    """There the tree has it, or nothing has; but each of these names is that of some patch."""
+    known = {path.stem.partition("-")[2] for path in variant.QUEUE.glob("*/*.patch")}
+    for name in defect.names():
+        assert set(defect.load(name).queue.without) <= known, name
+    with pytest.raises(LabError, match="its queue has no hugetlb-take-PMD-sharing-into") as caught:
+        variant._with_it(variant.series("4.19"), defect.load("pmd-share-flush"))
+    assert str(caught.value).startswith(f"{variant.NOTHING} pmd-share-flush in 4.19: ")
 
 
 def test_another_form_of_the_queue_can_be_the_fixed_one(source: Source, queue: Path) -> None:

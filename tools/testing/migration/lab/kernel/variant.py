@@ -352,8 +352,8 @@ def _with_it(patches: list[Path], defect: Defect) -> list[Path]:
         return []
     names = [re.sub(r"^\d+-", "", patch.stem) for patch in patches]
     if unknown := [name for name in defect.queue.without if name not in names]:
-        raise LabError(f"defects/{defect.name} names {unknown[0]}, and queue/"
-                       f"{patches[0].parent.name}/series has no such patch")
+        raise LabError(f"{NOTHING} {defect.name} in {patches[0].parent.name}: its queue has no "
+                       f"{unknown[0]}, which defects/{defect.name} would leave out")
     return [patch for patch, name in zip(patches, names) if name not in defect.queue.without]
 
 
