@@ -18,6 +18,7 @@ BOOTS ?=
 ACCEL ?=
 DEBUG ?=
 WITNESS ?=
+KCONFIG ?=
 TIMEOUT ?=
 TESTS ?=
 OUT ?=
@@ -43,7 +44,7 @@ FORCE ?=
 # All of these go to each verb, which refuses what means nothing to it. What comes from the
 # environment is marked with `?`, and a verb that does not know it does without.
 VARIABLES := DEFECT BASE KERNEL ARCH IMAGE RUNNING SYMBOLS BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
-	     AUDIT HARNESS LTP FORM ROUNDS SCHEME FULL SERIES PLAN FORCE WITNESS HOSTS TREES
+	     AUDIT HARNESS LTP FORM ROUNDS SCHEME FULL SERIES PLAN FORCE WITNESS KCONFIG HOSTS TREES
 quoted = '$(subst ','\'',$(1))'
 words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
 	$(filter command,$(firstword $(origin $(name)))),,?)=$($(name)))))
@@ -85,6 +86,7 @@ help:
 	@echo '  BOOTS=20   TIMEOUT=300       boots of each kernel; seconds for each boot'
 	@echo '  DEBUG=1    ACCEL=kvm|tcg     lockdep, KASAN and more; how QEMU runs'
 	@echo '  WITNESS=1                    the kernels check themselves what migration unmaps'
+	@echo "  KCONFIG='CMA NR_CPUS=16'     more options of both kernels"
 	@echo '  OUT=DIR    O=PATH  DEST=DIR  where results go; what series, docs, report, bench write; selftests'
 	@echo '  FORM=flush|unshare           another form of the fix, queue/BASE/series.FORM'
 	@echo "  TESTS='-t name'              arguments for the selftest"

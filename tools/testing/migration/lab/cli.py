@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import arch, base, defect, deps, mutant, options, scheme, trial
+from lab import arch, base, defect, deps, fragment, mutant, options, scheme, trial
 from lab.errors import LabError
 from lab.guest import ltp, qemu, selftest
 from lab.host import preflight
@@ -63,7 +63,9 @@ def _wanted(args: argparse.Namespace, boots: int = BOOTS) -> Wanted:
     given = [f"{option.variable}={shlex.quote('1' if said(option) is True else str(said(option)))}"
              for option in _REPEATS if said(option) and option is not unused]
     return Wanted(
-        defect=defect.load(said(options.DEFECT) or DEFECT),
+        defect=defect.asking(
+            defect.load(said(options.DEFECT) or DEFECT),
+            (fragment.line(*word.split("=")) for word in said(options.KCONFIG).split())),
         base=args.base or None,
         kernel=_path(args.kernel),
         boots=said(options.BOOTS) or boots,

@@ -386,9 +386,21 @@ def together(first: Defect, tests: Iterable[str]) -> Defect:
 
 
 def asking(one: Defect, more: Iterable[str]) -> Defect:
-    """`one`, with more options for its kernels, lines of .config."""
-    options = dict.fromkeys((*one.kernel.options, *more))
-    return dataclasses.replace(one, kernel=dataclasses.replace(one.kernel, options=tuple(options)))
+    """`one`, with more options for its kernels, lines of .config; all in an order of their own, so
+    that the kernels of two defects with the same options are built in the same folder.
+
+    LabError where it asks for another value of one of them.
+    """
+    if not (more := tuple(more)):
+        return one
+    options = _options(one)
+    for line in dict.fromkeys(more):
+        for name, value in fragment.parse(line, "an option").items():
+            if options.setdefault(name, value) != value:
+                raise LabError(f"defects/{one.name}/config says "
+                               f"{fragment.line(name, options[name])}, which {line} contradicts")
+    return dataclasses.replace(one, kernel=dataclasses.replace(one.kernel, options=tuple(
+        fragment.line(name, value) for name, value in sorted(options.items()))))
 
 
 def _options(one: Defect) -> dict[str, str]:

@@ -59,6 +59,19 @@ def _arches(variable: str, text: str) -> str:
     return text if text == ALL_ARCHES else _arch(variable, text)
 
 
+def _kconfig(variable: str, text: str) -> str:
+    """Options of a .config as NAME=VALUE, with blanks between them."""
+    options: dict[str, str] = {}
+    for word in text.replace(",", " ").split():
+        found = re.fullmatch(r"(?:CONFIG_)?([A-Za-z0-9_]+)(?:=([A-Za-z0-9_.+-]+))?", word)
+        if not found:
+            raise LabError(f"{variable}={word}: an option is wanted, such as USERFAULTFD or NR_CPUS=16")
+        name, value = found[1], found[2] or "y"
+        if options.setdefault(name, value) != value:
+            raise LabError(f"{variable}: {name} is there with two values, {options[name]} and {value}")
+    return " ".join(f"{name}={value}" for name, value in options.items())
+
+
 def _words(variable: str, text: str, known: Convert) -> tuple[str, ...]:
     """Names with blanks or commas between them, each once."""
     return tuple(dict.fromkeys(known(variable, name) for name in text.replace(",", " ").split()))
@@ -183,6 +196,11 @@ LTP = Option(
     "ltp", "LTP", "DIR",
     "with --harness ltp: LTP's source, a clone of https://github.com/linux-test-project/ltp; it is "
     "only read; must be named then. Example: --ltp ~/ltp", _path, None)
+KCONFIG = Option(
+    "kconfig", "KCONFIG", "OPTIONS",
+    "more options of both kernels, with blanks or commas between them; y is the value where none is "
+    "given, and n is off. What the base cannot have (bases/) is left out; default: none. "
+    "Example: --kconfig 'USERFAULTFD NR_CPUS=16'", _kconfig)
 FORM = Option(
     "form", "FORM", "NAME",
     "another form of the fix, queue/<base>/series.<name>: unshare for 4.4 to 4.18, flush for 6.12 "
@@ -271,7 +289,7 @@ def _output(text: str) -> Option:
 
 
 _WANTED = (DEFECT, BASE, KERNEL, ARCH, BOOTS, ACCEL, DEBUG, WITNESS, TIMEOUT, TESTS, PROVE_HARNESS,
-           LTP, FORM, OUT)
+           LTP, FORM, KCONFIG, OUT)
 
 VERBS = (
     Verb("prove", "build a kernel with and without the protection, boot both, give a verdict",
@@ -349,7 +367,7 @@ VERBS = (
     Verb("shell", "boot one of the two kernels to a prompt, on two NUMA nodes",
          "Ctrl-A X ends it.",
          (DEFECT, BASE, KERNEL, ARCH, ACCEL, DEBUG, WITNESS, PROVE_HARNESS,
-          LTP, FORM, VARIANT),
+          LTP, FORM, KCONFIG, VARIANT),
          ("shell --variant fixed --base 6.1",), "it boots one kernel, once, to a prompt"),
     Verb("mutants", "break the fix in one way at a time, and say whether a test sees it",
          "Exit status 0 only if everything was seen that can be.",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import arch, base as bases, defect, fragment
+from lab import arch, base as bases, cli, defect, fragment, options
 from lab.base import Base
 from lab.errors import LabError
 from lab.kernel import kconfig
@@ -318,3 +318,41 @@ def test_what_assembly_includes_is_built_anew(tmp_path: Path,
                         "piggy.o", "piggy.S"], cwd=tmp_path, env=kconfig.environment(), check=True)
         objects.append((tmp_path / "piggy.o").read_bytes())
     assert [image in data for image, data in zip((b"one", b"two"), objects)] == [True, True]
+
+
+# ---- KCONFIG= --------------------------------------------------------------------------------
+
+def wanted(*words: str) -> defect.Defect:
+    """The defect, as the command line asks for its kernels."""
+    return cli._wanted(options.parse(["prove", *words])).defect
+
+
+@pytest.mark.parametrize(("text", "lines"), [
+    ("USERFAULTFD", ("CONFIG_USERFAULTFD=y",)),
+    ("CONFIG_USERFAULTFD=y,NR_CPUS=16", ("CONFIG_NR_CPUS=16", "CONFIG_USERFAULTFD=y")),
+    ("KSM=n  KSM", None),
+    ("KSM=n", ("# CONFIG_KSM is not set",)),
+])
+def test_more_options_of_both_kernels(text: str, lines: tuple[str, ...] | None) -> None:
+    if lines is None:
+        with pytest.raises(LabError, match="KCONFIG: KSM is there with two values, n and y"):
+            wanted(f"KCONFIG={text}")
+    else:
+        assert wanted("DEFECT=pmd-share-migrate", f"KCONFIG={text}").kernel.options == lines
+
+
+def test_more_options_are_part_of_the_command_that_repeats_it() -> None:
+    given = options.parse(["prove", "KCONFIG=USERFAULTFD,KSM=n"])
+    assert cli._wanted(given).command == "make prove KCONFIG='USERFAULTFD=y KSM=n'"
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["KCONFIG=-x"], "KCONFIG=-x: an option is wanted, such as USERFAULTFD or NR_CPUS=16"),
+    (["KCONFIG=A=\"b c\""], 'KCONFIG=A="b: an option is wanted'),
+    (["DEFECT=pmd-share-split", "KCONFIG=DEBUG_KERNEL=n"],
+     "defects/pmd-share-split/config says CONFIG_DEBUG_KERNEL=y, which "
+     "# CONFIG_DEBUG_KERNEL is not set contradicts"),
+])
+def test_options_that_are_none_or_contradict(words: list[str], says: str) -> None:
+    with pytest.raises(LabError, match=re.escape(says)):
+        wanted(*words)

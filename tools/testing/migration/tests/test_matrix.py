@@ -431,6 +431,47 @@ COMMIT = "c0ffee" * 6 + "abcd"
 ASKED = Asked(COMMIT, 2, False)
 
 
+def test_a_job_builds_its_kernels_with_the_same_options() -> None:
+    """Nearly all of a kernel is compiled anew for other options: what any of them needs, all get."""
+    plain, split, poison = "pmd-share-migrate", "pmd-share-split", "pmd-share-uffd-poison"
+    assert job.alike([plain]) == job.alike([split]) == []
+    assert job.alike([split, "pmd-share-range"]) == []      # they ask for the same
+    words = job.alike([plain, split, poison])
+    assert words == job.alike([poison, plain, split]) == [
+        "KCONFIG=DEBUG_ATOMIC_SLEEP=y DEBUG_KERNEL=y USERFAULTFD=y"]
+    made = {cli._wanted(options.parse(["prove", f"DEFECT={one}", *words])).defect.kernel.options
+            for one in (plain, split, poison)}
+    assert made == {("CONFIG_DEBUG_ATOMIC_SLEEP=y", "CONFIG_DEBUG_KERNEL=y", "CONFIG_USERFAULTFD=y")}
+
+
+def test_defects_that_want_different_values_get_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = defect.load
+
+    def load(name: str) -> defect.Defect:
+        return defect.asking(real("pmd-share-migrate"), [f"CONFIG_NR_CPUS={name}"])
+    monkeypatch.setattr(job.defect, "load", load)
+    assert job.alike(["8", "8"]) == job.alike(["8", "16"]) == []
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_where_an_option_does_not_stick_each_gets_its_own(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lost: bool) -> None:
+    tried: list[tuple[str, bool]] = []
+
+    def prove(_asked: dict[str, Any], name: str, more: list[str], _out: Path, _dest: Path
+              ) -> dict[str, str]:
+        tried.append((name, bool(more)))
+        why = "1 option did not stick in the configuration of 4.4: X" if lost and more else "no"
+        return {"said": "failed", "why": why}
+    monkeypatch.setattr(job, "_prove", prove)
+    monkeypatch.setattr(job, "_other", lambda _asked: "")
+    names = ["pmd-share-migrate", "pmd-share-split"]
+    job.main({"name": "6.12-x86_64", "defects": names, "commit": COMMIT}, tmp_path, tmp_path)
+    first, second = names
+    assert tried == ([(first, True), (first, False), (second, False)] if lost else
+                     [(first, True), (second, True)])
+
+
 def brought(folder: Path, how: str = "") -> tuple[Summary, dict[str, Any]]:
     """What a job of pmd-share-migrate on 6.12 left in `folder`, and what it was asked."""
     one = defect.load("pmd-share-migrate")

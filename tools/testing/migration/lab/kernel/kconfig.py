@@ -21,6 +21,8 @@ from lab.paths import HOME, cache_dir, disk_full, is_full
 from lab.words import plural
 
 CONFIGS = HOME / "configs"
+# What is said of options that Kconfig dropped.
+LOST = "did not stick in"
 # In a build folder, for temporary files.
 TEMPORARY = "lab.tmp"
 
@@ -235,7 +237,7 @@ def make(source: Source, obj: Path, asked: Request, arch: Arch, log: Path) -> No
     _run([*command, "olddefconfig"], obj, log)
     text = config.read_text(encoding="utf-8")
     if lost := missing(asked, text, sharing_option(source.tree, arch), arch):
-        raise LabError(f"{plural(len(lost), 'options')} did not stick in the "
+        raise LabError(f"{plural(len(lost), 'options')} {LOST} the "
                        f"configuration of {source.version}: {', '.join(lost)} (a base that has "
                        f"no such option says so in bases/{source.base.name}.toml)", str(log))
     stamp.write_text(_stamp(source, asked, config), encoding="utf-8")

@@ -16,13 +16,15 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lab import arch, base, defect, minder, provenance
+from lab import arch, base, defect, fragment, minder, provenance
 from lab.errors import LabError
 from lab.judge.summary import Summary
 from lab.kernel import variant
+from lab.kernel.kconfig import LOST
 from lab.paths import HOME, REPO, is_full
 from lab.tell import cells, record
 
@@ -60,10 +62,14 @@ def main(asked: dict[str, Any], work: Path, dest: Path) -> int:
         tell(unit=name, failed=why)
         return REFUSED
     said: dict[str, dict[str, str]] = {}
+    more = alike(asked["defects"])
     for one in asked["defects"]:
         tell(unit=name, begins=one)
         try:
-            said[one] = _prove(asked, one, work / one, dest)
+            said[one] = _prove(asked, one, more, work / one, dest)
+            if more and LOST in said[one].get("why", ""):
+                more = []
+                said[one] = _prove(asked, one, more, work / one, dest)
         except OSError as err:
             said[one] = {"said": "failed", "why": f"{err.filename or dest}: {err.strerror}"}
         shutil.rmtree(work / one, ignore_errors=True)
@@ -89,10 +95,28 @@ def _other(asked: dict[str, Any]) -> str:
     return ""
 
 
-def _prove(asked: dict[str, Any], name: str, out: Path, dest: Path) -> dict[str, str]:
-    """One proof; what came of it."""
+def alike(names: Iterable[str]) -> list[str]:
+    """A variable with which `make prove` builds the kernels of all these defects with the same
+    options: those that any of them asks for.
+
+    Most of a kernel is compiled anew for each other set of options, and that takes longer than the
+    boots.  None where there is nothing to gain, or two of them ask for different values.
+    """
+    each = {defect.load(name).kernel.options for name in names}
+    values: dict[str, str] = {}
+    for options in each:
+        for name, value in fragment.parse("\n".join(options), "the defects' options").items():
+            if values.setdefault(name, value) != value:
+                return []
+    words = " ".join(f"{name}={value}" for name, value in sorted(values.items()))
+    return [f"KCONFIG={words}"] if len(each) > 1 else []
+
+
+def _prove(asked: dict[str, Any], name: str, more: list[str], out: Path, dest: Path
+           ) -> dict[str, str]:
+    """One proof, with `more` variables; what came of it."""
     words = [f"DEFECT={name}", f"BASE={asked['base']}", f"ARCH={asked['arch']}", f"OUT={out}",
-             *asked["words"]]
+             *asked["words"], *more]
     if base.load(asked["base"]).package is None:
         tree = Path(asked["trees"]) / asked["base"]
         if not asked["trees"] or not (tree / "Makefile").is_file():
