@@ -96,15 +96,15 @@ _ROWS = {
         # no part in it. Addresses have 57 bits: with 48 (no5lvl) 6.12 has less room for struct page
         # than it has physical addresses, and TEST_HMM's memory, at the end of these, makes it die.
         # Each node has an interrupt controller of its own, and PCI is at the second. If that is a
-        # PLIC, QEMU 7.2 raises no interrupt of it: nothing would come out of the second line. Without
-        # DIMMs, memory that can be taken offline is what the kernel does not use itself.
+        # PLIC, QEMU 7.2 raises no interrupt of it: nothing would come out of the second line. With
+        # movablecore= a block of memory can go offline, but not in each boot.
         Arch(name="riscv64", machine_name="riscv64", debian="riscv64", kernel_arch="riscv",
              triplet="riscv64-linux-gnu",
              target="Image", image="arch/riscv/boot/Image",
              qemu="qemu-system-riscv64", qemu_package="qemu-system-misc",
              machine=("-machine", "virt,aia=aplic"),
              cpu_tcg="rv64", cpu_kvm="host",
-             console="ttyS0", second_console="ttyS1", third_console="ttyS2", cmdline="movablecore=1G",
+             console="ttyS0", second_console="ttyS1", third_console="ttyS2", cmdline="",
              line_device="pci-serial",
              dimms=False, suite="trixie",
              since="6.11", before="cannot take memory offline",
