@@ -238,6 +238,32 @@ def test_its_options_are_read_as_all_are(tmp_path: Path) -> None:
 # ---- on the released sources ---------------------------------------------------------------
 
 
+# What tests ask for and mm's config does not, and why.
+NOT_IN_CONFIG = {
+    "BLK_DEV_LOOP": "the changelog says so", "FAILSLAB": "the changelog says so",
+    "FAULT_INJECTION_DEBUG_FS": "goes with it", "CROSS_MEMORY_ATTACH": "the default",
+    "SCHED_DEBUG": "the default, and gone since 6.15", "DEBUG_VM_UNMAPPED": "another series",
+    "HUGETLB_PMD_PAGE_TABLE_SHARING": "no prompt"}
+# Without the second the first is left out, without a word.
+NEEDS = {"MEMORY_HOTREMOVE": "MEMORY_HOTPLUG", "VIRTIO_MEM": "MEMORY_HOTREMOVE",
+         "HWPOISON_INJECT": "DEBUG_FS", "CMA_DEBUGFS": "DEBUG_FS", "CPUSETS": "CGROUPS",
+         "DAMON_PADDR": "DAMON", "DAMON_SYSFS": "DAMON", "DMA_CMA": "CMA"}
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_the_config_asks_for_what_the_tests_need(base: str) -> None:
+    """A test says what it needs where it skips."""
+    config = f"{SELFTESTS}/mm/config"
+    diffs = "".join(edits(path) for path in testseries.files(base))
+    asked = set(re.findall(r"(?m)^\+?CONFIG_(\w+)=[my]$", "".join(
+        [(debian_tree(base).tree / config).read_text(encoding="utf-8"),
+         *re.findall(rf"(?ms)^diff --git a/{config} .*?(?=^diff |\Z)", diffs)])))
+    needed = set(re.findall(r"\bCONFIG_(\w+)", "".join(
+        path.read_text(encoding="utf-8") for path in (REPO / SELFTESTS / "mm").glob("*.[ch]"))))
+    assert needed - asked == set(NOT_IN_CONFIG)
+    assert {one for one in asked & set(NEEDS) if NEEDS[one] not in asked} == set()
+
+
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:
     """Per base: a repository of the files that the series touches, and the lab's tree."""
