@@ -117,6 +117,19 @@ def test_links_are_what_they_lead_to(place: Path) -> None:
     assert build(source_at(tree, "7.1.2"))[0].programs["one"] != of_lab
 
 
+def test_what_they_share_is_compiled_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not for each: there are 27 of them."""
+    uses = "const char *shared(void);\n" + TEST.replace('"%s"', "shared()")
+    fill(place, {"one.c": uses, "two.c": uses,
+                 "shared.c": "const char *shared(void)\n{\n\treturn \"shared\";\n}\n"})
+    monkeypatch.setattr(selftest, "sources", lambda: sorted(place.glob("*.c")))
+    programs = build()[0].programs
+    assert set(programs) == {"one", "two"}
+    for program in programs.values():
+        assert subprocess.run([program], stdout=subprocess.PIPE, check=True).stdout == b"shared\n"
+    assert (place / "cache/logs/selftests.log").read_text().count("/shared.c ") == 1
+
+
 @pytest.mark.parametrize("recipe", ["true", "touch $@", "cp /bin/true $@", "echo x > $@"])
 def test_a_make_that_makes_nothing(place: Path, recipe: str) -> None:
     """An empty file, a text, and a program that is not static are no selftest."""

@@ -235,7 +235,8 @@ def numa(arch: Arch, progress: Progress) -> str:
 
 def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...], out: Path,
              numa: str) -> None:
-    helpers = " ".join(path.name for path in files
+    # Compiled once, and not once for each program.
+    helpers = " ".join(str(folder / f"{path.stem}.o") for path in files
                        if path.suffix == ".c" and path.stem not in tests)
     programs = [str(out / name) for name in tests]
     top = folder.parents[len(FOLDER.parts) - 1]
@@ -254,7 +255,8 @@ def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...]
         # The second is what lib.mk of newer trees adds by itself.
         f"EXTRA_CFLAGS=-static -I{folder.parent}", f"LDLIBS={libraries}",
         # What a line in the folder's Makefile does in a patched tree.
-        f"--eval={' '.join(programs)}: {helpers}", *programs,
+        f"--eval={' '.join(programs)}: {helpers}",
+        f"--eval={folder}/%.o: {folder}/%.c; $(CC) $(CFLAGS) $(CPPFLAGS) -c $< -o $@", *programs,
     ]
     with open(log, "w", encoding="utf-8") as output:
         output.write(f"+ {' '.join(command)}\n")
