@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -35,9 +36,9 @@ from lab.wanted import Wanted
 # The architecture of the guests that are booted.
 CHECK_ARCH = os.environ.get("CHECK_ARCH", "")
 FULL, FAST = (os.environ.get(lane) == "1" for lane in ("FULL", "FAST"))
-# Of Debian's sources, what tests look at.
-PARTS = ("Makefile", "mm", "fs", "include", "kernel", "lib", "arch/*/mm", "arch/*/include",
-         "Documentation/*.rst")
+# Of Debian's sources, what tests look at, and what patches change.
+PARTS = ("Makefile", "MAINTAINERS", "mm", "fs", "include", "kernel", "lib", "scripts", "arch/*/mm",
+         "arch/*/include", "Documentation/*.rst")
 NOT_FAST = "needs a kernel tree, or takes long: not with FAST=1"
 
 # Who starts a job in the background of a script has it ignore Ctrl-C, and all that it starts; the
@@ -77,14 +78,21 @@ def debian_tarball(name: str) -> Path:
         pytest.skip(f"no source of {name}: {err}")
 
 
+def patched() -> list[str]:
+    """The files of a kernel that any patch of this repository changes."""
+    return sorted({path for patch in (REPO / "queue").rglob("*.patch")
+                   for path in re.findall(r"(?m)^--- a/(\S+)$", patch.read_text(encoding="utf-8"))})
+
+
 @functools.cache
 def _files_of(name: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=f"lab-linux-{name}-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     top = f"linux-source-{name}"
+    more = [path for path in patched() if not path.startswith(tuple(f"{part}/" for part in PARTS))]
     # Not all versions have all of them: tar says so, and unpacks the others.
     subprocess.run(["tar", "-C", folder, "-I", "xz -T0", "-xf", debian_tarball(name), "--wildcards",
-                    "--strip-components=1", *(f"{top}/{part}" for part in PARTS)],
+                    "--strip-components=1", *(f"{top}/{part}" for part in (*PARTS, *more))],
                    capture_output=True, check=False)
     return folder
 
@@ -92,7 +100,8 @@ def _files_of(name: str) -> Path:
 def debian_files(name: str) -> Path:
     """PARTS of the source of base `name`, as it is packed: not to be changed.
 
-    Unpacked once a run, since to find one file takes as long as to find all.
+    Unpacked once a run, since to find one file takes as long as to find all.  To unpack all and
+    keep it, as debian_tree() does, takes three times as long.
     """
     debian_tarball(name)
     folder = _files_of(name)

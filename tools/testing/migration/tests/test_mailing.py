@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import debian_tree, make, refused
+from conftest import debian_files, make, refused
 from test_queue import released_tree
 from test_series import mailinfo
-from trees import git, nobody, some
+from trees import git, nobody, repository
 
 from lab.base import branch, load
 from lab.errors import LabError
@@ -41,16 +41,10 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def get(base: str) -> Path:
         if base not in made:
-            source = debian_tree(base)
-            repo = tmp_path_factory.mktemp(f"linux-{base}")
             mails = [text for part in PARTS for _name, text in mailing.patches(base, part)]
             touched = {path for mail in mails for path in re.findall(r"(?m)^--- a/(\S+)$", mail)}
-            with source.kept.scratch(source.pristine) as scratch:
-                scratch.take_out([*touched, "MAINTAINERS", "scripts/get_maintainer.pl"])
-                shutil.copytree(scratch.files, repo, dirs_exist_ok=True)
-            git(repo, "init", "-q")
-            git(repo, "add", "-A", "-f")
-            git(repo, "commit", "-qm", "released")
+            repo = repository(debian_files(base), tmp_path_factory.mktemp(f"linux-{base}"),
+                              [*touched, "MAINTAINERS", "scripts/get_maintainer.pl"])
             git(repo, "tag", "released")
             made[base] = repo
         git(made[base], "checkout", "-q", "-f", "-B", "work", "released")
@@ -362,21 +356,12 @@ def stable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("base", STABLE)
 def test_git_am_takes_each_branch(base: str, stable: Path, tmp_path: Path) -> None:
     """On the newest release that there is: Debian's, or that in TREES=."""
-    folder, repo = stable / f"{branch(base)}.y", tmp_path / "linux"
-    repo.mkdir()
+    folder = stable / f"{branch(base)}.y"
     mails = sorted(folder.glob("0*.patch"))
     touched = {path for mail in mails
                for path in re.findall(r"(?m)^--- a/(\S+)$", mail.read_text(encoding="utf-8"))}
-    if load(base).package:
-        source = debian_tree(base)
-        with source.kept.scratch(source.pristine) as scratch:
-            scratch.take_out(touched)
-            shutil.copytree(scratch.files, repo, dirs_exist_ok=True)
-    else:
-        some(released_tree(base), repo, touched)
-    git(repo, "init", "-q")
-    git(repo, "add", "-A", "-f")
-    git(repo, "commit", "-qm", "released")
+    tree = debian_files(base) if load(base).package else released_tree(base)
+    repo = repository(tree, tmp_path / "linux", touched)
     # As the command that is printed has it; the letter is no patch.
     patches = [mail for mail in mails if mail.name[:4] != "0000"]
     git(repo, "am", "-q", "-s", *patches)

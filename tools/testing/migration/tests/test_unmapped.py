@@ -3,14 +3,13 @@
 
 import dataclasses
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import runs
-from conftest import FULL, debian_tree, make, refused, wanted
-from trees import git
+from conftest import FULL, debian_files, debian_tree, make, refused, wanted
+from trees import git, repository
 
 from lab import arch, defect, options, trial
 from lab.base import load
@@ -108,16 +107,11 @@ def test_what_has_none_is_told_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("base", BASES)
 def test_git_am_takes_it_and_checkpatch_has_nothing_to_say(base: str, tmp_path: Path) -> None:
-    source = debian_tree(base)
+    tree = debian_files(base)
     mails = series.write(base, tmp_path / "mails", unmapped.FORM).patches
     texts = "".join(path.read_text(encoding="utf-8") for path in mails)
-    repo = tmp_path / "linux"
-    with source.kept.scratch(source.pristine) as scratch:
-        scratch.take_out(sorted({"MAINTAINERS", *re.findall(r"(?m)^--- a/(\S+)$", texts)}))
-        shutil.copytree(scratch.files, repo)
-    git(repo, "init", "-q")
-    git(repo, "add", "-A", "-f")
-    git(repo, "commit", "-qm", "released")
+    repo = repository(tree, tmp_path / "linux",
+                      ["MAINTAINERS", *re.findall(r"(?m)^--- a/(\S+)$", texts)])
     git(repo, "am", "-q", "-s", *mails)
     for name in testseries.adds(next(path for path in OWN if path.name.startswith("0001"))):
         assert (repo / name).read_bytes() == (REPO / name).read_bytes()
@@ -125,7 +119,7 @@ def test_git_am_takes_it_and_checkpatch_has_nothing_to_say(base: str, tmp_path: 
     quiet = "--ignore=FILE_PATH_CHANGES,GIT_COMMIT_ID,UNKNOWN_COMMIT_ID"
     for patch in mails:
         done = subprocess.run(
-            ["perl", source.tree / "scripts/checkpatch.pl", "--strict", "--no-tree", "--terse",
+            ["perl", tree / "scripts/checkpatch.pl", "--strict", "--no-tree", "--terse",
              "--no-summary", "--no-signoff", quiet, patch], text=True, capture_output=True,
             check=False, cwd=tmp_path)
         assert done.stdout + done.stderr == "", patch

@@ -38,6 +38,19 @@ def released(source: Source, dest: Path, wanted: Callable[[str], bool]) -> Path:
     return dest
 
 
+def repository(tree: Path, dest: Path, names: Iterable[str]) -> Path:
+    """A git repository with those of these files that `tree` has, in one commit.
+
+    In one with all of a kernel's files, git takes seconds for each step.
+    """
+    dest.mkdir(parents=True, exist_ok=True)
+    some(tree, dest, sorted({name for name in names if (tree / name).is_file()}))
+    git(dest, "init", "-q")
+    git(dest, "add", "-A", "-f")
+    git(dest, "commit", "-qm", "released")
+    return dest
+
+
 def git(folder: Path, *words: str | Path) -> str:
     """Run git there, by nobody's configuration."""
     return subprocess.run(["git", "-C", folder, *words], env=nobody(), text=True,
