@@ -19,8 +19,10 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import pytest
 
@@ -39,6 +41,7 @@ FULL, FAST = (os.environ.get(lane) == "1" for lane in ("FULL", "FAST"))
 # Of Debian's sources, what tests look at, and what patches change.
 PARTS = ("Makefile", "MAINTAINERS", "mm", "fs", "include", "kernel", "lib", "scripts", "arch/*/mm",
          "arch/*/include", "Documentation/*.rst")
+Asked, Answer = TypeVar("Asked"), TypeVar("Answer")
 NOT_FAST = "needs a kernel tree, or takes long: not with FAST=1"
 
 # Who starts a job in the background of a script has it ignore Ctrl-C, and all that it starts; the
@@ -134,6 +137,33 @@ def taken(given: source.Source, work: Path | None = None, parts: Iterable[str] =
         kept.take(given.tree, files or None, quiet)
         kept.name(given.key)
     return dataclasses.replace(given, tree=kept.path, pristine=kept.pristine())
+
+
+class Ahead(Generic[Asked, Answer]):
+    """What a call answers, two at a time, as soon as the first of them is asked for.
+
+    For what is one program with one thread, of which a test wants one each: there are two CPUs.
+    `asked` are those of the tests that are to run.
+    """
+
+    def __init__(self, call: Callable[[Asked], Answer], asked: Iterable[Asked]) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=2)
+        self._answers = [(one, self._pool.submit(call, one)) for one in asked]
+
+    def __call__(self, asked: Asked) -> Answer:
+        return next(answer for one, answer in self._answers if one == asked).result()
+
+    def close(self) -> None:
+        """Begin no more."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def asked_for(request: pytest.FixtureRequest, test: str, name: str) -> list[Any]:
+    """The values of a parameter of those tests of a file that are to run, in their order."""
+    return [item.callspec.params[name] for item in request.session.items
+            if isinstance(item, pytest.Function) and item.path == request.path
+            and item.originalname == test
+            and not any(mark.args and mark.args[0] for mark in item.iter_markers("skipif"))]
 
 
 def put(given: source.Source, one: variant.Variant) -> None:

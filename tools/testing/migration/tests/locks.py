@@ -11,6 +11,7 @@ condition, and needs it under the same one, has a claim for `some` path.
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -298,8 +299,11 @@ def out_of_order(tree: Path, work: Path) -> list[str]:
     """What takes locks in the wrong order, flushes late, or may sleep with a spinlock."""
     rule = work / "order.cocci"
     rule.write_text(ORDER, encoding="utf-8")
-    return [line for name in FILES if (tree / name).exists()
-            for line in spatch.find(rule, tree, [name], SECONDS)]
+    # spatch has one thread.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        said = pool.map(lambda name: spatch.find(rule, tree, [name], SECONDS),
+                        [name for name in FILES if (tree / name).exists()])
+        return [line for lines in said for line in lines]
 
 
 def broken(tree: Path, claims: Sequence[Claim], work: Path) -> dict[str, list[str]]:
@@ -308,10 +312,16 @@ def broken(tree: Path, claims: Sequence[Claim], work: Path) -> dict[str, list[st
     files: dict[str, list[Claim]] = {}
     for claim in claims:
         files.setdefault(file_of(tree, claim), []).append(claim)
-    for file, about in files.items():
-        rule = work / "locks.cocci"
-        rule.write_text(rules(about), encoding="utf-8")
-        said = [line.split() for line in spatch.find(rule, tree, [file], SECONDS)]
+
+    def find(number: int, file: str) -> list[str]:
+        rule = work / f"locks{number}.cocci"
+        rule.write_text(rules(files[file]), encoding="utf-8")
+        return spatch.find(rule, tree, [file], SECONDS)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        printed = list(pool.map(find, range(len(files)), files))
+    for (file, about), lines in zip(files.items(), printed):
+        said = [line.split() for line in lines]
         for number, claim in enumerate(about):
             here = [(word, line) for word, one, line in said if int(one) == number]
             calls = {line for word, line in here if word == "CALLS"}

@@ -2,9 +2,11 @@
 """All C of the project is as the kernel's checkpatch and kernel-doc want it."""
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import Ahead, asked_for
 
 from lab.paths import REPO
 
@@ -25,9 +27,18 @@ def test_there_is_something_to_check() -> None:
     assert FILES
 
 
+@pytest.fixture(scope="module")
+def said(request: pytest.FixtureRequest, tree612: Path) -> Iterator[Ahead[Path, str]]:
+    """Of each file."""
+    made = Ahead(lambda path: complaints(tree612, path),
+                 asked_for(request, "test_it_is_clean", "path"))
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPO)))
-def test_it_is_clean(tree612: Path, path: Path) -> None:
-    assert complaints(tree612, path) == ""
+def test_it_is_clean(path: Path, said: Ahead[Path, str]) -> None:
+    assert said(path) == ""
 
 
 def test_the_check_would_see_something(tree612: Path, tmp_path: Path) -> None:

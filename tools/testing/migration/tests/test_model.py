@@ -5,13 +5,14 @@ import dataclasses
 import functools
 import re
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import FULL, debian_files
+from conftest import FULL, Ahead, asked_for, debian_files
 from lab import mutant, scheme, steps
 from lab.errors import LabError
 from lab.kernel import spatch
@@ -60,10 +61,18 @@ def test_mutants_are_those_of_the_lab() -> None:
     assert mutants.keys() <= set(mutant.names())
 
 
+@pytest.fixture(scope="module")
+def checked(request: pytest.FixtureRequest) -> Iterator[Ahead[scheme.Run, model.Outcome]]:
+    made = Ahead(model.check, asked_for(request, "test_it_comes_out_as_it_has_to", "run"))
+    yield made
+    made.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("run", [run for run in RUNS if small(run)], ids=name)
-def test_it_comes_out_as_it_has_to(run: scheme.Run) -> None:
-    outcome = model.check(run)
+def test_it_comes_out_as_it_has_to(run: scheme.Run, checked: Ahead[scheme.Run, model.Outcome]
+                                   ) -> None:
+    outcome = checked(run)
     assert outcome.right(), outcome
     assert bool(outcome.story) == run.found
 
