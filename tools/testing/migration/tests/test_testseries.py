@@ -259,7 +259,7 @@ def test_the_config_asks_for_what_the_tests_need(base: str) -> None:
     config = f"{SELFTESTS}/mm/config"
     diffs = "".join(edits(path) for path in testseries.files(base))
     asked = set(re.findall(r"(?m)^\+?CONFIG_(\w+)=[my]$", "".join(
-        [(debian_tree(base).tree / config).read_text(encoding="utf-8"),
+        [(debian_files(base) / config).read_text(encoding="utf-8"),
          *re.findall(rf"(?ms)^diff --git a/{config} .*?(?=^diff |\Z)", diffs)])))
     needed = set(re.findall(r"\bCONFIG_(\w+)", "".join(
         path.read_text(encoding="utf-8") for path in (REPO / SELFTESTS / "mm").glob("*.[ch]"))))
