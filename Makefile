@@ -85,8 +85,7 @@ help:
 	@echo '  ARCH=arm64                   cross-built and booted; this machine'"'"'s by default'
 	@echo '  BOOTS=20   TIMEOUT=300       boots of each kernel; seconds for each boot'
 	@echo '  DEBUG=1    ACCEL=kvm|tcg     lockdep, KASAN and more; how QEMU runs'
-	@echo '  WITNESS=1                    the kernels check themselves what migration unmaps'
-	@echo "  KCONFIG='CMA NR_CPUS=16'     more options of both kernels"
+	@echo '  WITNESS=1  KCONFIG=OPTIONS   kernels check what migration unmaps; more .config options'
 	@echo '  OUT=DIR    O=PATH  DEST=DIR  where results go; what series, docs, report, bench write; selftests'
 	@echo '  FORM=flush|unshare           another form of the fix, queue/BASE/series.FORM'
 	@echo "  TESTS='-t name'              arguments for the selftest"
