@@ -92,7 +92,7 @@ def test_it_is_written_as_a_series_of_its_own(base: str, tmp_path: Path) -> None
         assert message(fix)[0] not in letter
     # Where the letter names a patch by its number.
     assert "debug_vm_unmapped" in made.patches[1].read_text(encoding="utf-8")
-    assert "Patch 2 makes migration look itself" in letter
+    assert "Patch 2 lets migration look itself" in letter
 
 
 def test_what_has_none_is_told_so(tmp_path: Path) -> None:
