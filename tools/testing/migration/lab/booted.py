@@ -62,7 +62,8 @@ def earlier(out: Path, name: str) -> dict[str, list[dict[str, Any]]]:
             report = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError):
             continue            # What cannot be read is booted anew.
-        for row in [*report.get("mutants", []), report.get("measure", {})]:
+        rows = report.get("mutants", [])
+        for row in [*rows, *(row.get("measure", {}) for row in rows), report.get("measure", {})]:
             if row.get("runs") and row.get("identity"):
                 found.setdefault(row["name"], []).append(row)
     return found

@@ -85,6 +85,8 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
     cpu               features of the CPU beyond those of the lab's own, "+pdpe1gb"
     virtio_mem        a number: MiB of a virtio-mem device on node 0, of which nothing is plugged at
                       first; the guest sets its size over QMP, on a serial line of its own
+    slow              true where all CPUs are on node 0, and node 1 is slower: memory of node 0 is
+                      demoted to it.  Only on machines that can say so
     env               a list: "NAME=value" for the environment of the selftests, in a guest
 """
 
@@ -198,6 +200,7 @@ class Machine:
     cpu: str = ""
     virtio_mem: int = 0                 # none
     env: tuple[str, ...] = ()
+    slow: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,14 @@ strings:
               from a
     tests     a list: the selftests to run; what they need in the kernel is said by the defects that
               they show, and all mutants and the kernel that they are compared with have all of it
+    arguments a list: arguments for these, where not all that they have is about it
     absent    why it finds nothing in some versions, where that is so
+    since     the first version that has what the tests need.  Before, it is as if it found nothing,
+              and no kernel has its options
     survives  what it takes to see it that is not there, where that is known
+
+    [guest]   the machine that its tests need, with the keys that a defect's has; by default the
+              one of all mutants
 
     [[unseen]]    any number of these, where nothing can see it, however good the tests
     where     a list: conditions that must all hold, each an architecture, an accelerator,
@@ -26,6 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import arch as arches, fragment, schema
+from lab.arch import Arch
+from lab.defect import Machine
 from lab.errors import LabError
 from lab.guest import qemu
 from lab.paths import HOME
@@ -55,10 +63,23 @@ class Mutant:
     files: tuple[str, ...]
     places: tuple[str, ...]
     tests: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
     absent: str = ""
+    since: str = ""
     survives: str = ""
     unseen: tuple[Unseen, ...] = ()
     options: tuple[str, ...] = ()
+    guest: Machine | None = None
+
+    def lacks(self, version: str, arch: Arch) -> str:
+        """Why nothing is to be asked of a kernel `version` for it; "" if something is."""
+        if self.guest and self.guest.slow and not arch.tiers:
+            return f"no machine of {arch.name} says that memory is slower"
+        return self.absent if self.since and _numbers(version) < _numbers(self.since) else ""
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
 
 
 def names() -> list[str]:
@@ -78,22 +99,23 @@ def load(name: str) -> Mutant:
             if where not in {_NO_DEBUG, *qemu.ACCELS, *arches.names()} \
                     and not _BEFORE.fullmatch(where):
                 raise LabError(f"{path}: [unseen] where: {where}: where is that?")
+    guest = said.pop("guest", None)
+    if "since" in said and not said.get("absent"):
+        raise LabError(f"{path}: since is there and no absent, which says why")
     rule = path.parent / "rule.cocci"
     if not rule.is_file():
         raise LabError(f"{path}: there is no {rule.name} beside it")
     return schema.fill(Mutant, path, "", said, name=name, rule=rule, unseen=unseen,
-                       options=fragment.lines(path.parent / "config"))
+                       options=fragment.lines(path.parent / "config"),
+                       guest=None if guest is None else schema.fill(Machine, path, "guest", guest))
 
 
 def unseen(mutant: Mutant, version: str, arch: str, accel: str, debug: bool) -> str:
     """Why nothing can see the mutant in such a guest; "" where something can."""
-    def numbers(text: str) -> tuple[int, ...]:
-        return tuple(int(part) for part in text.split("."))
-
     def holds(where: str) -> bool:
         before = _BEFORE.fullmatch(where)
         return where in (arch, accel) or where == _NO_DEBUG and not debug \
-            or before is not None and numbers(version) < numbers(before[1])
+            or before is not None and _numbers(version) < _numbers(before[1])
 
     for one in mutant.unseen:
         if all(map(holds, one.where)):

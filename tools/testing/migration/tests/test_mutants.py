@@ -55,6 +55,7 @@ HUGE = {"set_pmd_migration_entry"}
 BASES = ("4.18", "5.10", "6.1", "6.12")
 THERE: dict[str, tuple[set[str], ...]] = {
     "batch-not-flushed": (NOWHERE, NOWHERE, NOWHERE, {"migrate_pages_batch"}),
+    "demoted-not-flushed": (NOWHERE, NOWHERE, NOWHERE, {"migrate_pages_batch"}),
     "continue-for-break": (NOWHERE, UNMAP, MIGRATE, MIGRATE),
     "file-lock-taken-again": (NOWHERE, HUGETLB, HUGETLB, HUGETLB),
     "flush-leaves-cpus-out": (NOWHERE, RANGE, RANGE, RANGE),
@@ -331,7 +332,23 @@ def test_what_its_tests_need_is_read(folder: Path) -> None:
         mutant.load("mine")
 
 
+def test_a_guest_of_its_own_is_read(folder: Path) -> None:
+    mine = 'arguments = ["-t", "x"]\nsince = "6.9.2"\nabsent = "no"\n[guest]\nslow = true\n\n[['
+    (folder / "mutant.toml").write_text(HEAD.replace("[[", mine, 1))
+    one = mutant.load("mine")
+    assert one.guest == defect.Machine(slow=True) and one.arguments == ("-t", "x")
+    x86, other = arch.load("x86_64"), arch.load("arm64")
+    assert [one.lacks(version, x86) for version in ("6.9.2", "6.10", "7.0.1")] == [""] * 3
+    assert [one.lacks(version, x86) for version in ("6.9.1", "5.10.3")] == ["no"] * 2
+    assert one.lacks("6.10", other) == "no machine of arm64 says that memory is slower"
+    (folder / "mutant.toml").write_text(HEAD)
+    plain = mutant.load("mine")
+    assert plain.guest is None and plain.lacks("4.4", other) == ""
+
+
 @pytest.mark.parametrize(("old", "new", "says"), [
+    ("breaks =", 'since = "6.9"\nbreaks =', "since is there and no absent"),
+    ('migrate"]\n', 'migrate"]\n[guest]\nslower = true\n', r"\[guest\] slower: there is no such key"),
     ('tests = ["hugetlb_pmd_migrate"]\n', "", "tests is missing"),
     ("breaks =", 'brakes = "x"\nbreaks =', "brakes: there is no such key, only breaks, "),
     ("breaks =", 'breaks = "x"\nbreaks =', "cannot be read"),
@@ -548,6 +565,7 @@ class Machine:
         self.absent = {"uses-changed-address"}
         self.asked: list[str] = []              # "build x", "boot x", in order
         self.told: dict[str, str] = {}          # the command line of each boot's kernel
+        self.slow: set[str] = set()             # kernels that were booted with slow memory
         self.rows: list[int] = []               # of mutants.json, at each boot: those not run yet
         self.stops_at = self.hours = 0
         self.identity = {"compiler": "gcc 12", "image_sha256": "1"}
@@ -601,6 +619,8 @@ class Machine:
         self.asked.append(f"boot {name}")
         assert (folder / what.image).read_text() == "image"
         self.told[f"{name}/{folder.name}"] = what.append
+        if what.machine.slow:
+            self.slow.add(name)
         self.rows.append(sum(row["status"] == "not run" for row in self.report()["mutants"])
                          if (self.out / "mutants.json").exists() else -1)
         if len(self.booted) == self.stops_at:
@@ -787,6 +807,49 @@ def test_what_qemu_is_asked_for(machine: Machine) -> None:
     assert (folder.parent / "mutants.json").exists()
 
 
+DEMOTED = "demoted-not-flushed"
+FOR_IT = f"fixed-for-{DEMOTED}"
+
+
+def test_a_guest_of_its_own_has_a_measure_of_its_own(machine: Machine) -> None:
+    machine.run()
+    assert machine.slow == {DEMOTED, FOR_IT}
+    assert machine.booted.count(FOR_IT) == 2 and machine.booted[:2] == ["fixed"] * 2
+    assert machine.booted.index(FOR_IT) < machine.booted.index(DEMOTED)
+    for name, told in machine.told.items():
+        own = name.startswith((DEMOTED, FOR_IT))
+        assert ("lab.run=migrate_lost_write " in told and "lab.args=-t,demotion" in told) == own
+    row = next(row for row in machine.report()["mutants"] if row["name"] == DEMOTED)
+    assert row["measure"]["name"] == FOR_IT and len(row["measure"]["runs"]) == 2
+    # And alone: no other guest is booted.
+    machine.told.clear()
+    machine.run(DEMOTED)
+    assert {name.split("/")[0] for name in machine.told} == {FOR_IT, DEMOTED}
+
+
+def test_a_measure_of_its_own_must_pass(machine: Machine) -> None:
+    idle = "lab: start migrate_lost_write\n1..1\nok 1 a # SKIP no tier\n" \
+           "lab: exit migrate_lost_write 4\nlab: done\n"
+    machine.said[FOR_IT] = (idle, "")
+    with pytest.raises(LabError, match="no test of migrate_lost_write passed: no tier"):
+        machine.run(DEMOTED)
+    assert DEMOTED not in machine.booted
+
+
+def test_kernels_have_no_options_of_mutants_that_they_cannot_have(
+        machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel, options = build.kernel, []
+
+    def built(*request: object) -> build.Kernel:
+        options.append(set(map(str, request[-1])))              # type: ignore[call-overload]
+        return kernel(*request)                                     # type: ignore[arg-type]
+
+    monkeypatch.setattr(build, "kernel", built)
+    machine.source = dataclasses.replace(machine.source, version="6.1.192")
+    assert status_of(machine.run())[DEMOTED] == "not there"
+    assert options and "CONFIG_ACPI_HMAT=y" not in set().union(*options)
+
+
 # ---- a run that goes on where another ended ----
 
 
@@ -827,7 +890,8 @@ def test_a_run_goes_on_with_what_is_left(machine: Machine) -> None:
     told = mutants.summary(run, machine.out)
     assert told.count(f"booted in the run of {old}") == 3
     text = rst.mutants(machine.recorded())
-    assert f":Taken over: 4 of {len(rows) + 1} kernels were booted in an earlier run, on " \
+    # One has a guest of its own, and the fixed kernel is booted in that as well.
+    assert f":Taken over: 4 of {len(rows) + 2} kernels were booted in an earlier run, on " \
            "2026-01-02\n" in text
     # And again: all of it, from whichever run it is.
     machine.run(resume=True)
@@ -837,7 +901,7 @@ def test_a_run_goes_on_with_what_is_left(machine: Machine) -> None:
     assert [[row[key] for key in kept] for row in again["mutants"]] == \
         [[row[key] for key in kept] for row in report["mutants"]]
     # Not unless asked to.
-    whole = len(rows) * 2 + 2
+    whole = (len(rows) + 2) * 2
     machine.run()
     assert len(machine.booted) == whole
 

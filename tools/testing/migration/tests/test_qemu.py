@@ -61,6 +61,26 @@ def test_a_defect_may_want_another_machine() -> None:
         "file:console.log", "file:ktap.log", "chardev:line"]
 
 
+def test_one_node_may_be_slower_and_without_cpus() -> None:
+    what = qemu.Guest(ROW, "tcg", Path("image"), Path("initrd"), "lab.run=x", Machine(slow=True))
+    words = qemu.command(what, "console.log", "ktap.log")
+    assert words[words.index("-machine") + 1] == "pc,hmat=on"
+    assert [word for word in words if word.startswith("node,")] == [
+        "node,nodeid=0,cpus=0-3,memdev=node0,initiator=0",
+        "node,nodeid=1,memdev=node1,initiator=0"]
+    says = [dict(part.split("=") for part in word.split(",")[1:]) for word in words
+            if word.startswith("hmat-lb,")]
+    latency, bandwidth = ([int(one[kind].rstrip("G")) for one in says if kind in one]
+                          for kind in ("latency", "bandwidth"))
+    assert [one["target"] for one in says] == ["0", "0", "1", "1"]
+    assert latency[0] < latency[1] and bandwidth[0] > bandwidth[1]
+    # Where no machine can say so, it is as any other.
+    row = dataclasses.replace(ROW, tiers=False)
+    assert qemu.command(dataclasses.replace(what, arch=row), "console.log", "ktap.log") == \
+        qemu.command(dataclasses.replace(what, arch=row, machine=Machine()), "console.log",
+                     "ktap.log")
+
+
 def test_a_boot_that_ends(tmp_path: Path) -> None:
     ended, folder = boot(tmp_path, "echo log > console.log; echo lab: done > ktap.log")
     assert (ended.status, ended.timed_out) == (0, False)

@@ -26,6 +26,8 @@ GRACE = 2.0
 # Seconds that a guest gets to show its first sign of life under KVM: it takes about one.
 _PROBE_SECONDS = 10
 ACCELS = ("kvm", "tcg")
+# What the nodes of a machine with slow memory are said to be: nanoseconds, and bytes a second.
+_HMAT = (("10", "10G"), ("40", "2G"))
 
 
 @dataclass(frozen=True)
@@ -56,26 +58,34 @@ def command(guest: Guest, console: str, ktap: str | None) -> list[str]:
     machine = guest.machine if arch.dimms else _without_dimms(guest.machine)
     boots_with = sum(machine.nodes)
     added = sum(machine.dimms) + machine.virtio_mem
+    slow = machine.slow and arch.tiers
     cpu = arch.cpu_tcg if guest.accel == "tcg" else arch.cpu_kvm
     accel = "tcg,thread=multi" if guest.accel == "tcg" else guest.accel
     # An architecture that knows no such feature has what it stands for in every CPU.
     cpu = ",".join([cpu, *(word for word in machine.cpu.split(",") if word in arch.cpu_features)])
     words = [
-        arch.qemu, *arch.machine, *(("-bios", arch.firmware) if arch.firmware else ()),
+        arch.qemu, *arch.machine[:-1], arch.machine[-1] + (",hmat=on" if slow else ""), *(("-bios", arch.firmware) if arch.firmware else ()),
         "-accel", accel,
         "-cpu", cpu,
         "-smp", f"{CPUS},sockets=2,cores={half}",
         "-m", f"{boots_with}M" + (f",slots=2,maxmem={boots_with + added}M" if added else ""),
     ]
     for node, (mib, dimm) in enumerate(zip(machine.nodes, machine.dimms)):
+        cpus = f"cpus={node * half}-{node * half + half - 1}," if not slow else \
+            "" if node else f"cpus=0-{CPUS - 1},"
         words += [
             "-object", f"memory-backend-ram,id=node{node},size={mib}M",
-            "-numa", f"node,nodeid={node},cpus={node * half}-{node * half + half - 1},"
-                     f"memdev=node{node}",
+            "-numa", f"node,nodeid={node},{cpus}memdev=node{node}" +
+                     (",initiator=0" if slow else ""),
         ]
         if dimm:
             words += ["-object", f"memory-backend-ram,id=dimm{node},size={dimm}M",
                       "-device", f"pc-dimm,memdev=dimm{node},node={node}"]
+    if slow:
+        for node, (latency, bandwidth) in enumerate(_HMAT):
+            line = f"hmat-lb,initiator=0,target={node},hierarchy=memory"
+            words += ["-numa", f"{line},data-type=access-latency,latency={latency}",
+                      "-numa", f"{line},data-type=access-bandwidth,bandwidth={bandwidth}"]
     if machine.virtio_mem:
         words += ["-object", f"memory-backend-ram,id=vmem0,size={machine.virtio_mem}M",
                   "-device", "virtio-mem-pci,id=vm0,memdev=vmem0,node=0,requested-size=0"]

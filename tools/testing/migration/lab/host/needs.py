@@ -31,6 +31,8 @@ SETTINGS = {
                     "whether the kernel checks what migration unmaps"),
     "shmem_enabled": ("sys/kernel/mm/transparent_hugepage/shmem_enabled",
                       "transparent huge pages of shared memory: advise where they are off"),
+    "demotion": ("sys/kernel/mm/numa/demotion_enabled",
+                 "whether memory may be demoted to slower nodes: it may"),
     "huge_64k": ("sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled",
                  "transparent huge pages of 64 KiB: madvise where they are off"),
 }

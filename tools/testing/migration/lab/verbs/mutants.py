@@ -47,6 +47,7 @@ class Row:
     mutant: Mutant
     made: Variant | None = None             # None where the tree has no such place
     booted: Booted = field(default_factory=Booted)
+    measure: Booted | None = None           # the kernel as it is, where its guest is its own
     status: str = NOT_RUN
     why: str = ""
 
@@ -187,7 +188,7 @@ def run(wanted: Wanted, only: str, arch: Arch, progress: Progress, resume: bool 
     source = trial.find_source(wanted, progress)
     progress.step(f"making the mutants of {source.version}")
     # For the tests of all mutants, whichever is asked for: all kernels find each other's objects.
-    every = [load(name) for name in names()]
+    every = [one for one in map(load, names()) if not one.lacks(source.version, arch)]
     needs = defect.asking(
         defect.together(wanted.defect, {test for one in every for test in one.tests}),
         (option for one in every for option in one.options))
@@ -198,14 +199,18 @@ def run(wanted: Wanted, only: str, arch: Arch, progress: Progress, resume: bool 
     # All of them before the first is built: a rule that needs a look is to say so at once.
     for row in rows:
         progress.update(row.mutant.name)
-        row.made = make(source, fixed, row.mutant)
+        lacks = row.mutant.lacks(source.version, arch)
+        row.made = None if lacks else make(source, fixed, row.mutant)
         if row.made is None:
-            row.status, row.why = NOT_THERE, row.mutant.absent
+            row.status, row.why = NOT_THERE, lacks or row.mutant.absent
     progress.done(f"{sum(row.made is not None for row in rows)} of {len(rows)}")
 
     # That of a mutant which is not there may be one of newer kernels, and not pass on this one.
     there_are = [row for row in rows if row.made] or rows
     tests = tuple(dict.fromkeys(test for row in there_are for test in row.mutant.tests))
+    # Of those in a guest of their own that one is asked which has it.
+    usual = tuple(dict.fromkeys(test for row in there_are if not row.mutant.guest
+                                for test in row.mutant.tests))
     initrd = trial.image(wanted, source, dict.fromkeys(tests, "a mutant"), arch, progress)
     options = needs.kernel.options + (unmapped.OPTIONS if witness else ())
     kernel = build.kernel(source, fixed, arch, wanted.debug, progress, options)
@@ -213,36 +218,46 @@ def run(wanted: Wanted, only: str, arch: Arch, progress: Progress, resume: bool 
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-mutants-{source.version}"
     there = booted.earlier(wanted.out, _REPORT) if resume else {}
 
-    def boots(one: Variant, some: tuple[str, ...], tell: Callable[[Boot], str]) -> Booted:
+    def boots(one: Variant, some: tuple[str, ...], tell: Callable[[Boot], str],
+              mutant: Mutant | None = None) -> Booted:
+        """Boot `one`, which is `mutant` or, if that has a guest of its own, its measure."""
         image = kernel if one is fixed else build.kernel(source, one, arch, wanted.debug, progress,
                                                          options)
+        guest = needs.guest
+        if mutant and mutant.guest:
+            guest = dataclasses.replace(mutant.guest, env=guest.env + mutant.guest.env)
         # The defect's own symptoms are what a mutant is to show.
-        asked = dataclasses.replace(wanted, defect=dataclasses.replace(
-            needs, show=dataclasses.replace(needs.show, selftests=some, symptoms=())))
+        asked = dataclasses.replace(
+            wanted, tests=mutant.arguments if mutant else (), defect=dataclasses.replace(
+                needs, guest=guest,
+                show=dataclasses.replace(needs.show, selftests=some, symptoms=())))
+        name = f"{one.name}-for-{mutant.name}" if mutant and one is fixed else one.name
         it = Trial(asked, source, one, image, initrd, arch, accel, witness)
         identity = booted.identity(it)
-        taken = booted.take_over(there.get(one.name, []), identity, it)
+        taken = booted.take_over(there.get(name, []), identity, it)
         if taken and any(kills(boot) or boot.state == "DONE" for boot in taken.boots):
             told = "; ".join(dict.fromkeys(tell(boot) for boot in taken.boots))
-            progress.note(f"the {one.name} kernel was booted in the run of {taken.ran}: {told}")
+            progress.note(f"the {name} kernel was booted in the run of {taken.ran}: {told}")
             return taken
-        new = Booted(identity, str(home / one.name), _utc(started))
-        it.keep(home / one.name)
+        new = Booted(identity, str(home / name), _utc(started))
+        it.keep(home / name)
         for number in range(1, wanted.boots + 1):
-            new.boots.append(it.boot(home / one.name, number, progress,
+            new.boots.append(it.boot(home / name, number, progress,
                                      None if one is fixed else seen))
             progress.done(tell(new.boots[-1]))
         return new
 
-    def passes(boot: Boot) -> str:
-        if why := trouble(boot, tests):
-            raise LabError(f"the fixed kernel itself does not pass, so its mutants would show "
-                           f"nothing: {why}", f"{boot.folder}/console.log")
-        return "passed"
+    def passes(some: tuple[str, ...]) -> Callable[[Boot], str]:
+        def tell(boot: Boot) -> str:
+            if why := trouble(boot, some):
+                raise LabError(f"the fixed kernel itself does not pass, so its mutants would show "
+                               f"nothing: {why}", f"{boot.folder}/console.log")
+            return "passed"
+        return tell
 
     origin = provenance.of_run(arch, tests, [fixed.how], MUTANTS.rglob("*.cocci"))
     made = Run(wanted, source, fixed, arch.name, accel, kernel.identity["compiler"], started, 0.0,
-               rows, boots(fixed, tests, passes), origin)
+               rows, boots(fixed, usual, passes(usual)) if usual else Booted(), origin)
 
     def save() -> None:
         made.seconds = time.monotonic() - began
@@ -269,7 +284,9 @@ def run(wanted: Wanted, only: str, arch: Arch, progress: Progress, resume: bool 
         progress.note(f"mutant {number} of {len(todo)}, {row.mutant.name}: about "
                       f"{each * (len(todo) - number + 1) / 60:.0f} min to go")
         since = time.monotonic()
-        row.booted = boots(one, row.mutant.tests, _came_of)
+        if row.mutant.guest:
+            row.measure = boots(fixed, row.mutant.tests, passes(row.mutant.tests), row.mutant)
+        row.booted = boots(one, row.mutant.tests, _came_of, row.mutant)
         row.status, row.why = judge(row, here)
         if row.booted.ran == _utc(started):
             took.append(time.monotonic() - since)
@@ -314,7 +331,8 @@ def report(run: Run) -> dict[str, object]:
 
 def _taken_over(run: Run) -> dict[str, object] | None:
     """How many kernels an earlier run had booted, and on which days."""
-    ran = [one.ran for one in (run.measure, *(row.booted for row in run.rows if row.boots))]
+    ran = [one.ran for one in (run.measure, *(row.booted for row in run.rows), *(
+        row.measure for row in run.rows if row.measure)) if one.boots]
     before = [began[:10] for began in ran if began != _utc(run.started)]
     return {"kernels": len(before), "of": len(ran), "on": sorted(set(before))} if before else None
 
@@ -326,6 +344,8 @@ def _row(row: Row) -> dict[str, object]:
         "places": list(row.made.places) if row.made else [], "tests": list(row.mutant.tests),
         "boots": len(row.boots), "killed": sum(kills(boot) for boot in row.boots),
         "by": witnesses(row.boots), "complaint": complaint, **row.booted.report(),
+        **({"measure": row.measure.report() | {"name": f"fixed-for-{row.mutant.name}"}}
+           if row.measure else {}),
         "runs": [summaries.boot_report(boot) | {"failed_tests": failed(boot.transcript)}
                  for boot in row.boots],
     }
