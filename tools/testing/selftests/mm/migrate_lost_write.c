@@ -34,8 +34,12 @@
  *	file		the same with a file in the directory that it is run in
  *
  * What moves them: move_pages(2), mbind(2), migrate_pages(2) by the test itself or
- * by a process that does not have the memory, a cgroup whose nodes change, and
- * DAMON, which is told to migrate these page frames.
+ * by a process that does not have the memory, a cgroup whose nodes change (of
+ * version 2 or 1), DAMON, which is told to migrate these page frames, and NUMA
+ * balancing, which moves a page to the node of those who use it, one by one. The
+ * last takes write access away long before it moves a page: only who has got it
+ * back by then, as another process of a file or another thread of a page of 64 KiB
+ * may, can lose anything.
  *
  * A call counts if it moved pages, and if each writer wrote to all of its pages
  * at least once meanwhile.
@@ -46,7 +50,10 @@
  */
 #include "kselftest_harness.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <numa.h>
 #include <numaif.h>
 #include <sched.h>
 #include <stdio.h>
@@ -63,8 +70,13 @@
 #include "migrate_writers.h"
 #include "vm_util.h"
 
+#ifndef MPOL_F_NUMA_BALANCING
+#define MPOL_F_NUMA_BALANCING	(1 << 13)
+#endif
+
 #define CALLS		20
 #define MIN_MOVES	3	/* fewer are no evidence */
+#define TEST_MS		40000	/* no call begins later */
 #define EXAMPLES	3
 #define NR_HUGE		4	/* pages for all writers */
 #define NR_SMALL	16	/* those of 64 KiB */
@@ -77,6 +89,13 @@
 #define SCHEME		CONTEXT "schemes/0/"
 #define REGIONS		CONTEXT "targets/0/regions/"
 #define DAMON_MS	500	/* for it to move all pages */
+#define V1		"v1"	/* cpuset is to go back to version 2 */
+#define TIERS		"/sys/devices/virtual/memory_tiering"
+#define DEMOTION	"/sys/kernel/mm/numa/demotion_enabled"
+#define DEMOTION_MS	500	/* for reclaim to find all pages idle */
+#define BALANCE		"/proc/sys/kernel/numa_balancing"
+#define BALANCE_MIB	64	/* for a walk to come by all pages */
+#define BALANCE_MS	1000	/* for it to move a page */
 
 enum kind { ANON, SHMEM, A_FILE };
 enum size { BASE, SMALL_HUGE, HUGE };
@@ -231,18 +250,34 @@ static int open_file(enum kind kind)
 }
 
 /* Where the pages are. Those that are nowhere have an error number. */
+static void query(const struct state *st, void **pages, int *nodes)
+{
+	int i;
+
+	if (move_pages(0, st->nr_pages, pages, NULL, nodes, 0))
+		for (i = 0; i < st->nr_pages; i++)
+			nodes[i] = -ENOENT;
+}
+
+static int count_on(const struct state *st, const int *nodes, int node)
+{
+	int i, nr = 0;
+
+	for (i = 0; i < st->nr_pages; i++)
+		nr += nodes[i] == node;
+	return nr;
+}
+
+/* The same, of pages that are there, but maybe not mapped here any more. */
 static void locate(const struct state *st, void **pages, int *nodes)
 {
 	int i;
 
 	for (i = 0; i < st->nr_pages; i++) {
 		pages[i] = st->own + i * st->memory.page;
-		/* It is there, but maybe not mapped here any more. */
 		__atomic_load_n((char *)pages[i], __ATOMIC_RELAXED);
 	}
-	if (move_pages(0, st->nr_pages, pages, NULL, nodes, 0))
-		for (i = 0; i < st->nr_pages; i++)
-			nodes[i] = -ENOENT;
+	query(st, pages, nodes);
 }
 
 /* The triggers. All of them return 0, or -errno. */
@@ -314,14 +349,14 @@ static bool group_read(int dir, const char *name, char *line, size_t len)
 }
 
 /* A cgroup file system that is mounted nowhere any more, or -errno. */
-static int group_mount(void)
+static int group_mount(const char *type, const char *options)
 {
 	char dir[] = "/tmp/cgroup-XXXXXX";
 	int fd;
 
 	if (!mkdtemp(dir))
 		return -errno;
-	fd = mount("none", dir, "cgroup2", 0, NULL) ? -errno : 0;
+	fd = mount("none", dir, type, 0, options) ? -errno : 0;
 	if (!fd) {
 		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		fd = fd < 0 ? -errno : fd;
@@ -331,11 +366,27 @@ static int group_mount(void)
 	return fd;
 }
 
+/* Whether cpuset is one of version 1. */
+static bool in_v1(void)
+{
+	FILE *file = fopen("/proc/cgroups", "r");
+	bool found = false;
+	char line[128];
+	int nr;
+
+	while (file && fgets(line, sizeof(line), file))
+		found = found || (sscanf(line, "cpuset %d", &nr) == 1 && nr);
+	if (file)
+		fclose(file);
+	return found;
+}
+
 /*
  * A process that removes the group when all who could be in it are gone, or have
- * left it. The guardian waits for it, too.
+ * left it, and writes @undo to the root's controllers, if there is one. The
+ * guardian waits for it, too.
  */
-static bool group_reaper(struct state *st, const char *name, bool enabled)
+static bool group_reaper(struct state *st, const char *name, const char *undo)
 {
 	int tries, ends[2];
 	char c;
@@ -357,8 +408,18 @@ static bool group_reaper(struct state *st, const char *name, bool enabled)
 			break;
 		usleep(10000);
 	}
-	if (enabled)
-		group_write(st->root, "cgroup.subtree_control", "-cpuset");
+	if (*undo && strcmp(undo, V1))
+		group_write(st->root, "cgroup.subtree_control", undo);
+	/*
+	 * cpuset goes back to version 2 with the last file of version 1, unless
+	 * the group is not gone yet, as it seems gone some time before it is.
+	 */
+	for (tries = 0; tries < 100 && !strcmp(undo, V1) && in_v1(); tries++) {
+		close(st->root);
+		usleep(10000);
+		if (in_v1())
+			st->root = group_mount("cgroup", "cpuset");
+	}
 	_exit(0);
 }
 
@@ -367,34 +428,77 @@ static void group_leave(struct state *st)
 	if (st->reaper <= 0)
 		return;
 	group_write(st->root, "cgroup.procs", "0");
+	if (st->group >= 0)
+		close(st->group);
+	close(st->root);
 	close(st->reap);
 	waitpid(st->reaper, NULL, 0);
 }
 
-/*
- * Become the only one in a cgroup. Returns NULL, or a line that says why not.
- */
-static const char *group_lacks(struct state *st)
+static bool group_make(struct state *st, const char *undo)
 {
-	char name[48], line[256];
-	bool enable;
+	char name[48];
 
-	st->root = group_mount();
+	snprintf(name, sizeof(name), "migrate_lost_write-%d", getpid());
+	if (!group_reaper(st, name, undo) || mkdirat(st->root, name, 0755))
+		return false;
+	st->group = openat(st->root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return st->group >= 0;
+}
+
+/*
+ * Become the only one in a cgroup with a controller. Returns NULL, or a line that
+ * says why not: @need if there is no such controller.
+ */
+static const char *group_lacks(struct state *st, const char *controller,
+			       const char *need)
+{
+	char line[256], change[16], undo[16] = "";
+
+	st->root = group_mount("cgroup2", NULL);
 	if (st->root < 0)
 		return "needs CONFIG_CGROUPS";
 	group_read(st->root, "cgroup.controllers", line, sizeof(line));
-	if (!strstr(line, "cpuset"))
-		return "needs CONFIG_CPUSETS, in no use by cgroups of version 1";
+	if (!strstr(line, controller))
+		return need;
 	group_read(st->root, "cgroup.subtree_control", line, sizeof(line));
-	enable = !strstr(line, "cpuset");
-	if (enable && group_write(st->root, "cgroup.subtree_control", "+cpuset"))
-		return "cpuset cannot be enabled for cgroups";
-	snprintf(name, sizeof(name), "migrate_lost_write-%d", getpid());
-	if (!group_reaper(st, name, enable) || mkdirat(st->root, name, 0755))
+	if (!strstr(line, controller)) {
+		snprintf(change, sizeof(change), "+%s", controller);
+		snprintf(undo, sizeof(undo), "-%s", controller);
+		if (group_write(st->root, "cgroup.subtree_control", change))
+			return "the controller cannot be enabled for cgroups";
+	}
+	if (!group_make(st, undo))
 		return "cannot make a cgroup";
-	st->group = openat(st->root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return group_write(st->group, "cgroup.procs", "0") ?
 	       "cannot enter a cgroup" : NULL;
+}
+
+static const char *cpuset_lacks(struct state *st)
+{
+	return group_lacks(st, "cpuset",
+			   "needs CONFIG_CPUSETS (since 5.0), in no use by cgroups of version 1");
+}
+
+/* There nobody can enter before it has CPUs and nodes, and pages stay by default. */
+static const char *cpuset_v1_lacks(struct state *st)
+{
+	char cpus[256], nodes[256];
+	bool was = in_v1();
+
+	st->root = group_mount("cgroup", "cpuset");
+	if (st->root < 0)
+		return "needs CONFIG_CPUSETS_V1, in no use by cgroups of version 2";
+	if (!group_read(st->root, "cpuset.cpus", cpus, sizeof(cpus)) ||
+	    !group_read(st->root, "cpuset.mems", nodes, sizeof(nodes)))
+		return "cpuset of cgroups of version 1 says no CPUs";
+	if (!group_make(st, was ? "" : V1))
+		return "cannot make a cgroup of version 1";
+	return group_write(st->group, "cpuset.cpus", cpus) ||
+	       group_write(st->group, "cpuset.mems", nodes) ||
+	       group_write(st->group, "cpuset.memory_migrate", "1") ||
+	       group_write(st->group, "cgroup.procs", "0") ?
+	       "cannot enter a cgroup of version 1" : NULL;
 }
 
 static int by_cpuset(const struct state *st, void **pages, int to)
@@ -497,7 +601,7 @@ static int damon_watch(const struct state *st, void **pages)
 /* It migrates page after page, until it is told to stop. */
 static int by_damon(const struct state *st, void **pages, int to)
 {
-	int nodes[MAX_WRITERS * MAX_PAGES], i, ret = damon_watch(st, pages);
+	int nodes[MAX_WRITERS * MAX_PAGES], ret = damon_watch(st, pages);
 	uint64_t start = cycles_clock();
 	bool done = false;
 
@@ -508,10 +612,139 @@ static int by_damon(const struct state *st, void **pages, int to)
 	while (!ret && !done && ms_since(start) < DAMON_MS) {
 		usleep(5000);
 		locate(st, pages, nodes);
-		for (done = true, i = 0; i < st->nr_pages; i++)
-			done = done && nodes[i] == to;
+		done = count_on(st, nodes, to) == st->nr_pages;
 	}
 	damon_write("0/state", "off");
+	return ret;
+}
+
+/* Reclaim, which takes memory of a cgroup to slower nodes before it swaps. */
+
+/* The first node in a list such as 0-1,3. */
+static int first_node(const char *tier)
+{
+	char path[320], list[64];
+
+	snprintf(path, sizeof(path), TIERS "/%s/nodelist", tier);
+	return file_read(path, list, sizeof(list)) ? -1 : atoi(list);
+}
+
+/* One in the fastest tier, and one in the next. False if there is but one tier. */
+static bool find_tiers(int nodes[2])
+{
+	long best[2] = { LONG_MAX, LONG_MAX }, nr;
+	struct dirent *entry;
+	DIR *dir;
+
+	dir = opendir(TIERS);
+	while (dir && (entry = readdir(dir))) {
+		if (sscanf(entry->d_name, "memory_tier%ld", &nr) != 1 ||
+		    nr >= best[1])
+			continue;
+		best[1] = nr < best[0] ? best[0] : nr;
+		nodes[1] = nr < best[0] ? nodes[0] : first_node(entry->d_name);
+		if (nr >= best[0])
+			continue;
+		best[0] = nr;
+		nodes[0] = first_node(entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+	return best[1] != LONG_MAX && nodes[0] >= 0 && nodes[1] >= 0;
+}
+
+static const char *demotion_lacks(struct state *st)
+{
+	const char *why;
+	char old[8];
+	size_t off;
+
+	if (!find_tiers(st->nodes))
+		return "needs slower memory: two tiers in " TIERS " (since 6.1)";
+	if (file_read(DEMOTION, old, sizeof(old)) ||
+	    guard_undo(DEMOTION, old) || file_write(DEMOTION, "1"))
+		return "needs " DEMOTION;
+	why = group_lacks(st, "memory", "needs CONFIG_MEMCG, in no use by cgroups of version 1");
+	if (why)
+		return why;
+	if (faccessat(st->group, "memory.reclaim", W_OK, 0))
+		return "needs memory.reclaim of a cgroup (since 5.19)";
+	/* The memory is that of the cgroup which had it first. */
+	if (madvise(st->own, st->size,
+		    st->kind == ANON ? MADV_DONTNEED : MADV_REMOVE))
+		return "the file cannot give its pages back";
+	for (off = 0; off < st->size; off += psize())
+		st->own[off] = 0;
+	return st->pages && !is_huge(st) ? "no huge page is to be had" : NULL;
+}
+
+/*
+ * A page that is in use is made active, and its young bit is taken away: who has
+ * it in a TLB does not set that again, so the next look finds it idle.
+ */
+static int by_demotion(const struct state *st, void **pages, int to)
+{
+	int nodes[MAX_WRITERS * MAX_PAGES], error = 0;
+	uint64_t start = cycles_clock();
+	bool done = false;
+	char bytes[24];
+
+	snprintf(bytes, sizeof(bytes), "%zu", st->size);
+	while (!done && ms_since(start) < DEMOTION_MS) {
+		/* EAGAIN: it was less than that. */
+		error = group_write(st->group, "memory.reclaim", bytes);
+		if (error && error != EAGAIN)
+			break;
+		query(st, pages, nodes);
+		done = count_on(st, nodes, to) == st->nr_pages;
+	}
+	return error == EAGAIN ? 0 : -error;
+}
+
+/* NUMA balancing, which is off but for the time of a call. */
+
+/*
+ * Of what the test has, it moves no other memory: who loses writes to that could
+ * not say so.
+ */
+static const char *balance_lacks(struct state *st)
+{
+	struct bitmask *mask;
+	int i, error;
+
+	if (st->kind == A_FILE)
+		return "NUMA balancing leaves pages of a file that are to be written back";
+	if (st->kind == ANON && st->pages != SMALL_HUGE)
+		return "NUMA balancing moves what nobody can write to by then";
+	mask = numa_allocate_nodemask();
+	for (i = 0; i < 2; i++)
+		numa_bitmask_setbit(mask, st->nodes[i]);
+	error = mbind(st->own, st->size, MPOL_BIND | MPOL_F_NUMA_BALANCING,
+		      mask->maskp, mask->size + 1, 0);
+	numa_free_nodemask(mask);
+	if (error)
+		return "needs MPOL_F_NUMA_BALANCING (since 5.12)";
+	return numa_balancing(BALANCE_MIB) && !file_write(BALANCE, "0") ? NULL :
+	       "needs CONFIG_NUMA_BALANCING, and its files in debugfs";
+}
+
+/*
+ * Whose node a page goes to is not for the test to say. So all of them are taken
+ * to the other node, and it ends as soon as one is on its way back.
+ */
+static int by_balancing(const struct state *st, void **pages, int to)
+{
+	int nodes[MAX_WRITERS * MAX_PAGES], ret;
+	uint64_t start = cycles_clock();
+	bool moved = false;
+
+	ret = file_write(BALANCE, "1");
+	while (!ret && !moved && ms_since(start) < BALANCE_MS) {
+		usleep(2000);
+		query(st, pages, nodes);
+		moved = count_on(st, nodes, to);
+	}
+	file_write(BALANCE, "0");
 	return ret;
 }
 
@@ -520,6 +753,8 @@ struct trigger {
 	int (*move)(const struct state *st, void **pages, int to);
 	/* What is missing, or NULL; sets up what it needs. */
 	const char *(*lacks)(struct state *st);
+	bool some;		/* of the pages are moved, and others stay */
+	bool one_way;		/* to the second node */
 };
 
 /* One test. */
@@ -564,6 +799,7 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 	int i, nr, rests = 0, examples = EXAMPLES, error = 0, target;
 	void *pages[MAX_WRITERS * MAX_PAGES];
 	uint64_t then[MAX_WRITERS];
+	uint64_t start = cycles_clock();
 	const char *why;
 	long lost = 0;
 	bool wrote;
@@ -574,8 +810,10 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 	/* All on one node, to begin with. */
 	locate(st, pages, from);
 	by_move_pages(st, pages, st->nodes[0]);
-	while (moved_calls < want && calls < 4 * want) {
-		target = st->nodes[++calls % 2];
+	while (moved_calls < want && calls < 4 * want &&
+	       ms_since(start) < TEST_MS) {
+		calls++;
+		target = st->nodes[trigger->one_way || calls % 2];
 		if (st->pages == SMALL_HUGE && !is_huge(st)) {
 			renew(st);
 			target = st->nodes[page_node(0, st->own) ==
@@ -583,6 +821,9 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 		}
 		if (st->pages && !is_huge(st))
 			break;
+		if (trigger->some)
+			by_move_pages(st, pages,
+				      st->nodes[target == st->nodes[0]]);
 		ASSERT_TRUE(writers_order(&st->writers, WRITE, rests));
 		for (i = 0; i < st->writers.nr; i++)
 			ASSERT_EQ(0, st->writers.each[i].error);
@@ -605,7 +846,8 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 		lost_calls += got > 0;
 		moves += nr;
 		moved_calls += nr && wrote;
-		rests = nr ? 0 : rests < MAX_RESTS ? rests + 1 : MAX_RESTS;
+		rests = nr || trigger->some ? 0 :
+			rests < MAX_RESTS ? rests + 1 : MAX_RESTS;
 		/* No stale entry reaches the next round. */
 		ASSERT_TRUE(writers_order(&st->writers, UNMAP, 0));
 	}
@@ -640,6 +882,7 @@ FIXTURE_SETUP(migrate_lost_write)
 
 	st->fd = -1;
 	st->self = -1;
+	st->group = -1;
 	st->kind = variant->kind;
 	st->pages = variant->pages;
 	if (geteuid())
@@ -657,6 +900,8 @@ FIXTURE_SETUP(migrate_lost_write)
 	why = huge_lacks(st);
 	if (why)
 		SKIP(return, "%s", why);
+	/* NUMA balancing leaves memory alone that is asked for so. */
+	ASSERT_EQ(0, set_mempolicy(MPOL_LOCAL, NULL, 0));
 	st->seed = env_long("MIGRATE_LOST_WRITE_SEED", time(NULL));
 	srandom(st->seed);
 
@@ -737,7 +982,30 @@ TEST_F_TIMEOUT(migrate_lost_write, migrate_pages_of_another, 120)
 
 TEST_F_TIMEOUT(migrate_lost_write, cpuset, 120)
 {
-	const struct trigger trigger = { "cpuset", by_cpuset, group_lacks };
+	const struct trigger trigger = { "cpuset", by_cpuset, cpuset_lacks };
+
+	run(_metadata, &self->state, &trigger);
+}
+
+TEST_F_TIMEOUT(migrate_lost_write, cpuset_v1, 120)
+{
+	const struct trigger trigger = { "cpuset_v1", by_cpuset, cpuset_v1_lacks };
+
+	run(_metadata, &self->state, &trigger);
+}
+
+TEST_F_TIMEOUT(migrate_lost_write, demotion, 120)
+{
+	const struct trigger trigger = { "demotion", by_demotion,
+					 demotion_lacks, true, true };
+
+	run(_metadata, &self->state, &trigger);
+}
+
+TEST_F_TIMEOUT(migrate_lost_write, numa_balancing, 120)
+{
+	const struct trigger trigger = { "numa_balancing", by_balancing,
+					 balance_lacks, true };
 
 	run(_metadata, &self->state, &trigger);
 }
