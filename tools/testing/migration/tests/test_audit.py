@@ -145,7 +145,8 @@ LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", 
 
 
 def check_read(tree: Path, base: str, folder: Path, at_least: int) -> None:
-    """The rules say of a tree, before and after its queue, what reading it says."""
+    """The rules say of a tree, before and after its queue, what reading it says; and of the
+    variants of `at_least` defects, if any, which of the two each is."""
     def letters(said: dict[str, str]) -> str:
         assert set(said) == set(COLUMNS)
         return " ".join(LETTER[said[name]] for name in COLUMNS)
@@ -157,15 +158,18 @@ def check_read(tree: Path, base: str, folder: Path, at_least: int) -> None:
         diff = variant.queue_diff(source, queue)
         known[diff] = status(changed(tree, folder / "queue", diff))
         assert letters(known[diff]) == READ[f"{base} and queue"]
-    check_variants(source, folder, at_least, known)
+    if at_least:
+        check_variants(source, folder, at_least, known)
 
 
 @pytest.mark.parametrize("base", DEBIAN)
 def test_debians(base: str, debians: Callable[[str], Path], tmp_path: Path) -> None:
+    """The variants of 6.1 with FULL=1: of a newer and of an older kernel they are made each time,
+    by the same rules."""
     # What thp-numa-notifier is about is gone from 5.13, and the protection of pmd-share-split is whole
     # from 6.4.
-    check_read(debians(base), base, tmp_path,
-               len([one for one in ALL if one.revert]) - (base != "5.10") - (base in ("5.10", "6.1")))
+    known = len([one for one in ALL if one.revert]) - (base != "5.10") - (base in ("5.10", "6.1"))
+    check_read(debians(base), base, tmp_path, known if base != "6.1" or FULL else 0)
 
 
 @pytest.mark.parametrize("base", RELEASED)

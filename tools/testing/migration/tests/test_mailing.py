@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import debian_files, make, refused
+from conftest import FULL, debian_files, make, refused
 from test_queue import released_tree
 from test_series import mailinfo
 from trees import git, nobody, repository
@@ -72,18 +72,25 @@ def test_each_applies_alone(base: str, part: str, pristine: Callable[[str], Path
 @pytest.mark.parametrize("base, part", CASES)
 def test_it_says_what_it_is_for(base: str, part: str, pristine: Callable[[str], Path],
                                 tmp_path: Path) -> None:
-    on = mailing.ground(pristine(base))
+    """And to whom it goes.  Of an older kernel than 7.3, those whom MAINTAINERS names are asked
+    for with FULL=1: to read it takes seconds for each patch."""
+    on, asks = mailing.ground(pristine(base)), FULL or base == "7.3"
     assert re.fullmatch("[0-9a-f]{40}", on.commit)
+    if not asks:
+        # Where there is no get_maintainer.pl.
+        on = mailing.Ground(tmp_path, on.commit)
     [made] = mailing.write(base, tmp_path / part, part, on)
-    lines = (tmp_path / part / mailing.RECIPIENTS).read_text().splitlines()
+    file = tmp_path / part / mailing.RECIPIENTS
+    assert file.exists() == (asks or part == "fixes")
+    lines = file.read_text().splitlines() if file.exists() else []
     assert len(set(lines)) == len(lines)
     assert all(re.fullmatch(r"--(to|cc)=\S+@\S+", line) for line in lines), lines
-    assert "--cc=linux-mm@kvack.org" in lines
-    if part in ("fixes", "selftests", "tracepoints", "kunit", "document"):
+    assert not lines or "--cc=linux-mm@kvack.org" in lines
+    if asks and part in ("fixes", "selftests", "tracepoints", "kunit", "document"):
         # Who knows the code; the second came after 6.12.
         known = ["muchun.song@linux.dev"] + ["osalvador@suse.de"] * (base == "7.3")
         assert {f"--to={name}" for name in known} <= set(lines)
-    if part in ("selftests", "device"):
+    if asks and part in ("selftests", "device"):
         assert "--cc=linux-kselftest@vger.kernel.org" in lines
     assert ("--to=stable@vger.kernel.org" in lines) == (part == "fixes" and base != "7.3")
     if made.cover is None:
