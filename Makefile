@@ -107,7 +107,7 @@ prove matrix mutants bench model audit shell selftests kselftest hosttest series
 check:
 	@$(if $(filter-out 0 1,$(FULL) $(FAST)),echo 'error: FULL= and FAST=: 0 or 1 is wanted' >&2; exit 2,:)
 	@$(LAB) install --check $(if $(ARCH),$(call quoted,ARCH=$(ARCH)))
-	@CHECK_ARCH='$(ARCH)' FULL='$(FULL)' FAST='$(FAST)' TREES='$(TREES)' $(PYTHON) -B -m pytest --durations=20 --durations-min=15 tools/testing/migration/tests
+	@CHECK_ARCH='$(ARCH)' FULL='$(FULL)' FAST='$(FAST)' TREES='$(TREES)' $(PYTHON) -B -m pytest -n 2 --durations=20 --durations-min=15 tools/testing/migration/tests
 
 clean:
 	rm -rf out

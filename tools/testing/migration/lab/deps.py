@@ -110,6 +110,8 @@ CHECK = (
     *MATRIX,
     Need("spin", ("spin",)),
     Need("python3-pytest", files=("/usr/lib/python3*/dist-packages/pytest",)),
+    # Runs them in two processes.
+    Need("python3-pytest-xdist", files=("/usr/lib/python3*/dist-packages/xdist",)),
     Need("mypy", ("mypy",)),
     Need("pyflakes3", ("pyflakes3",)),
     # Signs the small archives that the tests of lab/kernel/apt.py read.

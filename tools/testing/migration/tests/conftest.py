@@ -2,7 +2,8 @@
 """What several tests need: Debian's trees and, from them, the kernels and the guest.
 
 And how a run is told: a line a file with the seconds so far, and at its end how many proofs it set
-out to make and how many it made.  One that made fewer has failed, whatever was skipped.
+out to make and how many it made.  One that made fewer has failed, whatever was skipped; so has one
+in which a test got lost, as it may where a worker dies (workers.py).
 
 Three lanes: all that CI runs; with FULL=1 also what takes hours; with FAST=1 only what needs
 neither a kernel tree nor a boot.
@@ -19,18 +20,20 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pytest
+import workers
 
 from lab import arch, base, defect
 from lab.errors import NoSource
 from lab.kernel import apt, source, variant
 from lab.kernel.tree import File, Tree
-from lab.paths import REPO
+from lab.paths import REPO, atomic_dir, locked
 from lab.progress import Progress
 from lab.trial import Trial, prepare
 from lab.wanted import Wanted
@@ -88,15 +91,25 @@ def patched() -> list[str]:
 
 
 @functools.cache
-def _files_of(name: str) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=f"lab-linux-{name}-"))
+def _unpacked() -> Path:
+    """The folder of debian_files(), of all workers of a run."""
+    folder = Path(tempfile.mkdtemp(prefix="lab-linux-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    top = f"linux-source-{name}"
+    return folder
+
+
+@functools.cache
+def _files_of(name: str, tarball: Path, unpacked: Path) -> Path:
+    folder, top = unpacked / name, f"linux-source-{name}"
     more = [path for path in patched() if not path.startswith(tuple(f"{part}/" for part in PARTS))]
-    # Not all versions have all of them: tar says so, and unpacks the others.
-    subprocess.run(["tar", "-C", folder, "-I", "xz -T0", "-xf", debian_tarball(name), "--wildcards",
-                    "--strip-components=1", *(f"{top}/{part}" for part in (*PARTS, *more))],
-                   capture_output=True, check=False)
+    with locked(unpacked / f"{name}.lock"):
+        if not folder.exists():
+            with atomic_dir(folder, ["mm/rmap.c"]) as new:
+                # Not all versions have all of them: tar says so, and unpacks the others.
+                subprocess.run(["tar", "-C", new, "-I", "xz -T0", "-xf", tarball, "--wildcards",
+                                "--strip-components=1",
+                                *(f"{top}/{part}" for part in (*PARTS, *more))],
+                               capture_output=True, check=False)
     return folder
 
 
@@ -106,10 +119,7 @@ def debian_files(name: str) -> Path:
     Unpacked once a run, since to find one file takes as long as to find all.  To unpack all and
     keep it, as debian_tree() does, takes three times as long.
     """
-    debian_tarball(name)
-    folder = _files_of(name)
-    assert (folder / "mm" / "rmap.c").stat().st_size
-    return folder
+    return _files_of(name, debian_tarball(name), OF_RUN.unpacked or _unpacked())
 
 
 def debian_tree(name: str) -> source.Source:
@@ -195,28 +205,32 @@ def fixed() -> Trial:
 
 # ---- what a run sets out to do, and what came of it ------------------------------------------
 
-
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "proof(kernels): a proof, by booting so many kernels")
     config.addinivalue_line("markers", "first: runs before all others")
+    config.addinivalue_line("markers", "alone: runs beside no other")
     config.addinivalue_line("markers", "slow: not with FAST=1")
-    config.pluginmanager.register(_Run(), "lab-run")
-
+    if workers.in_worker(config):
+        OF_RUN.unpacked = Path(config.workerinput["unpacked"])
+    config.pluginmanager.register(OF_RUN, "lab-run")
+    config.pluginmanager.register(workers.Workers(), "lab-workers")
 
 
 class _Run:
-    """Counts the proofs of a run, and tells how far it is."""
+    """Counts the proofs of a run, tells how far it is, and misses what got lost."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
         self.terminal: pytest.TerminalReporter | None = None
+        self.unpacked: Path | None = None       # where debian_files() are, in a worker
         self.proofs: dict[str, int] = {}        # kernels to be booted, by test
         self.long: set[str] = set()             # told when they begin: some take minutes
         self.proved: set[str] = set()
         self.excused: set[str] = set()          # a tree that nobody else than the user has
-        self.file = ""
-        self.file_began = self.began
-        self.counts: dict[str, int] = {}
+        self.left: dict[str, set[str]] = {}     # by file: tests of which nothing is known yet
+        self.whole = False                      # nobody ended it before
+        self.seconds: Counter[str] = Counter()
+        self.counts: dict[str, Counter[str]] = {}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: item.get_closest_marker("first") is None)
@@ -233,9 +247,31 @@ class _Run:
                 self.proofs[item.nodeid] = mark.args[0]
             if not lane and (mark or item.get_closest_marker("first")):
                 self.long.add(item.nodeid)
+            self.left.setdefault(_file(item.nodeid), set()).add(item.nodeid)
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         self.terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput["unpacked"] = str(_unpacked())
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        if error:
+            self._line(f"worker {node.gateway.id} is gone: {error}")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str) -> None:
+        # It has failed, and that is its end.
+        self.left[_file(crashitem)].discard(crashitem)
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtestloop(self) -> Iterator[None]:
+        ended = yield
+        self.whole = ended.excinfo is None      # type: ignore[attr-defined]
+        for file in self.counts.copy():
+            self._end_file(file)
 
     @staticmethod
     def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -255,16 +291,15 @@ class _Run:
             self.terminal.write_line(f"[{seconds // 60:2d}:{seconds % 60:02d}] {text}")
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        file = nodeid.partition("::")[0]
-        if file != self.file:
-            self._end_file()
-            self.file, self.file_began, self.counts = file, time.monotonic(), {}
+        self.counts.setdefault(_file(nodeid), Counter())
         if nodeid in self.long:
-            self._line(f"{Path(file).name}: {nodeid.partition('::')[2]} ...")
+            self._line(f"{Path(_file(nodeid)).name}: {nodeid.partition('::')[2]} ...")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        file = _file(report.nodeid)
+        self.seconds[file] += report.duration
         if report.when == "call" or report.outcome != "passed":
-            self.counts[report.outcome] = self.counts.get(report.outcome, 0) + 1
+            self.counts.setdefault(file, Counter())[report.outcome] += 1
         if report.failed:
             self._line(f"FAILED {report.nodeid}")
         if report.nodeid in self.proofs and report.when == "call" and report.passed:
@@ -273,30 +308,41 @@ class _Run:
                 NO_TREES in report.longrepr[2]:
             self.excused.add(report.nodeid)
 
-    def _end_file(self) -> None:
-        if self.file:
-            seconds = time.monotonic() - self.file_began
-            said = ", ".join(f"{count} {word}" for word, count in sorted(
-                self.counts.items(), key=lambda one: ("passed", "failed", "skipped").index(one[0])))
-            self._line(f"{Path(self.file).name}: {said or 'nothing ran'} ({seconds:.0f} s)")
-            self.file = ""
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        left = self.left[_file(nodeid)]
+        left.discard(nodeid)
+        if not left:
+            self._end_file(_file(nodeid))
 
-    @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtestloop(self) -> Iterator[None]:
-        yield
-        self._end_file()
+    def _end_file(self, file: str) -> None:
+        counts = self.counts.pop(file)
+        said = ", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "skipped")
+                         if counts[word])
+        self._line(f"{Path(file).name}: {said or 'nothing ran'} ({self.seconds[file]:.0f} s)")
 
     @property
     def _set_out(self) -> dict[str, int]:
         return {name: kernels for name, kernels in self.proofs.items() if name not in self.excused}
 
+    @property
+    def _lost(self) -> list[str]:
+        return sorted(set().union(*self.left.values())) if self.whole else []
+
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if session.exitstatus == 0 and self._set_out.keys() - self.proved:
+        if session.exitstatus == 0 and not workers.in_worker(session.config) \
+                and not session.config.option.collectonly \
+                and (self._set_out.keys() - self.proved or self._lost):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self) -> None:
-        if not self.proofs or self.terminal is None:
+        if self.terminal is None:
+            return
+        if self._lost:
+            self.terminal.write_line(f"{len(self._lost)} tests did not come to their end")
+            for name in self._lost[:20]:
+                self.terminal.write_line(f"  no end: {name}")
+        if not self.proofs:
             return
         out = self._set_out
         made = {name: out[name] for name in out if name in self.proved}
@@ -307,6 +353,11 @@ class _Run:
             self.terminal.write_line(f"  not proved: {name}")
 
 
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+OF_RUN = _Run()
 # In the reason of a test that wants a tree which only the user can name.
 NO_TREES = "name a folder with TREES="
 # Selftests of what series.flush does: they fail without it, so no kernel gets them yet.

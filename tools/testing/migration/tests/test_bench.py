@@ -206,6 +206,7 @@ def test_bad_input_is_one_line(tmp_path: Path, words: tuple[str, ...], says: str
                            LAB_CACHE=str(tmp_path / "cache"))
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not FULL, reason="boots two kernels: FULL=1")
 def test_612(tmp_path: Path) -> None:
     debian_tree("6.12")

@@ -4,6 +4,7 @@
 import dataclasses
 import io
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -82,11 +83,17 @@ def test_nothing_missing_runs_nothing(host: Host) -> None:
     assert host.said() == []
 
 
+def used() -> float:
+    """The seconds of CPU that this process and those that it waited for have used."""
+    of = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in of)
+
+
 def test_fast_where_nothing_is_missing() -> None:
     deps.missing(deps.BUILD + deps.CHECK)
-    began = time.monotonic()
+    began = used()
     deps.missing(deps.BUILD + deps.CHECK)
-    assert time.monotonic() - began < 0.05
+    assert used() - began < 0.05
 
 
 def test_a_cross_compiler_is_named_and_installed_like_all_else(

@@ -461,6 +461,7 @@ def becomes(path: Path, text: str, seconds: float) -> bool:
 # ---- the guardian ------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("words, late", [((), True), (("done",), False)])
 def test_pages_of_a_killed_test_come_back_late(tree612: Path, tmp_path: Path,
                                                words: tuple[str, ...], late: bool) -> None:

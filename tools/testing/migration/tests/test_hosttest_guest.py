@@ -14,6 +14,7 @@ from conftest import debian_tree, make
 from lab.judge import ktap
 from lab.trial import Trial
 
+pytestmark = pytest.mark.alone
 HERE = Path(__file__).resolve().parent
 LIMIT = 900.0
 

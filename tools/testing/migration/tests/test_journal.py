@@ -11,6 +11,8 @@ import pytest
 from lab.judge import timeline
 from lab.paths import HOME, REPO
 
+# Threads that wait for each other by the clock.
+pytestmark = pytest.mark.alone
 SELFTESTS = REPO / "tools/testing/selftests/mm"
 
 

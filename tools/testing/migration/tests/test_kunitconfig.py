@@ -16,7 +16,7 @@ from trees import apply, released
 from lab.kernel import kconfig, testseries
 from lab.verbs import mailing
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.skipif(
     not FULL, reason="configures four kernels: minutes, with FULL=1")]
 # What User Mode Linux has not, and what needs that.
 LACKS = {"CONFIG_HUGETLBFS", "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING", "CONFIG_MEM_SOFT_DIRTY",

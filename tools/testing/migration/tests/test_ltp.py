@@ -29,6 +29,8 @@ from lab.progress import Progress
 from lab.trial import prepare
 from lab.verbs import mailing
 
+# Where LTP and kirk are, these are builds and boots.
+pytestmark = pytest.mark.alone
 TREE = ltp.ROOM / "tree" / ltp.FOLDER
 LOG = golden("ltp.txt")
 

@@ -39,6 +39,9 @@ from lab.tell import cells, chart, page, record, result
 from lab.tell.cells import Cell, Note
 from lab.verbs import matrix
 
+# Ports, and jobs that are lost if they take too long.
+pytestmark = pytest.mark.alone
+
 needs_hosts = pytest.mark.skipif(
     not (SSHD and shutil.which("parallel") and shutil.which("rsync")),
     reason="there is no sshd, parallel or rsync: apt install openssh-server parallel rsync")

@@ -510,6 +510,7 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     (says(STUCK, BUG), "CRASHED", "the kernel (BUG); ended there"),
 ])
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_guest_that_showed_the_mutant_is_ended(tmp_path: Path, body: str, state: str, by: str
                                                  ) -> None:
     one = boot_of(tmp_path, f"{body}; exec sleep 1000")
@@ -530,6 +531,7 @@ def test_a_guest_that_showed_the_mutant_is_ended(tmp_path: Path, body: str, stat
     (says(TODO + "not o"), says("k 2 p.b # TODO\nlab: exit p 0\nlab: done\n"), "6.12"),
 ])
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_guest_that_showed_nothing_boots_whole(tmp_path: Path, first: str, then: str, base: str
                                                  ) -> None:
     one = boot_of(tmp_path, f"{first}; sleep 1.2; {then}", base)
@@ -539,6 +541,7 @@ def test_a_guest_that_showed_nothing_boots_whole(tmp_path: Path, first: str, the
 
 @pytest.mark.usefixtures("short_grace")
 @pytest.mark.slow
+@pytest.mark.alone
 def test_other_boots_are_not_ended(tmp_path: Path) -> None:
     first, rest = FAIL.split("ok 2")
     one = boot_of(tmp_path, f"{says(first, WARNS)}; sleep 1.2; {says('ok 2' + rest)}", enough=None)

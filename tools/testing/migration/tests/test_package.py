@@ -358,6 +358,7 @@ def listed(root: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(not FULL, reason="with FULL=1: it makes a Debian of its own")
 def test_in_a_clean_chroot(packed: list[Path], tmp_path: Path) -> None:
     if os.geteuid() != 0:

@@ -19,6 +19,8 @@ from lab.guest import qemu
 from lab.paths import HOME
 from lab.progress import Progress
 
+# By the clock, what stands for QEMU is told from what hangs.
+pytestmark = pytest.mark.alone
 ROW = arch.load()
 
 

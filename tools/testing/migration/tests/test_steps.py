@@ -19,7 +19,7 @@ from lab.kernel.source import Source
 from lab.progress import Progress
 from lab.verbs import mailing
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.skipif(
     not FULL, reason="configures a kernel: minutes, with FULL=1")]
 
 MORE = ("CONFIG_TEST_MMU_NOTIFIER=y", "CONFIG_RUNTIME_TESTING_MENU=y", "CONFIG_KUNIT=y",

@@ -27,6 +27,8 @@ from lab.kernel import kconfig, testseries
 from lab.kernel.source import Source
 from lab.verbs import mailing
 
+# Compilers for hours, where it is not skipped.
+pytestmark = pytest.mark.alone
 compiles = pytest.mark.skipif(not FULL, reason="configures kernels: many minutes, with FULL=1")
 
 # Of allmodconfig: the KUnit tests cannot be a module, and a warning is to be read, not to end a
