@@ -111,9 +111,11 @@ def test_what_it_knows_of_a_selftest_is_what_that_does(name: str) -> None:
     asks = re.search(r'env_long\("HUGETLB_PMD_MIGRATE_OFFLINE"', source) is not None
     assert asks == bool(known.offline)
     assert ('getenv("HUGETLB_PMD_CHURN")' in source) == bool(known.dangerous)
-    # What these do is nobody's to put back.
+    assert ("demotion_enabled" in source) == ("demotion" in known.settings)
+    # What these do is nobody's to put back, or goes back by itself.
     assert any(word in source for word in ("compact_memory", "split_huge_pages", "CmaTotal",
-                                           "/debug/cma")) == bool(known.beyond)
+                                           "/debug/cma", 'mount("cgroup", "cpuset")')
+               ) == bool(known.beyond)
 
 
 def test_it_knows_all_selftests_and_no_others() -> None:

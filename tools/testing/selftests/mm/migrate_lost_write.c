@@ -661,8 +661,10 @@ static const char *demotion_lacks(struct state *st)
 
 	if (!find_tiers(st->nodes))
 		return "needs slower memory: two tiers in " TIERS " (since 6.1)";
+	/* It says true or false. */
 	if (file_read(DEMOTION, old, sizeof(old)) ||
-	    guard_undo(DEMOTION, old) || file_write(DEMOTION, "1"))
+	    guard_undo(DEMOTION, *old == 't' ? "1" : "0") ||
+	    file_write(DEMOTION, "1"))
 		return "needs " DEMOTION;
 	why = group_lacks(st, "memory", "needs CONFIG_MEMCG, in no use by cgroups of version 1");
 	if (why)
