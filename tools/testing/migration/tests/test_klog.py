@@ -188,3 +188,18 @@ def test_several_cpus_die_at_once() -> None:
     assert all(any(bug in line for line in one.context) for one in found)
     # One that is never named is a complaint all the same.
     assert [one.kind for one in klog.read(text.replace(bug, "x", 1))] == ["BUG", "BUG", "WARNING"]
+
+
+def test_two_cpus_die_beside_each_other() -> None:
+    """Each dumps a page before it says why, and the other's dump lies between."""
+    cut, bug = "------------[ cut here ]------------", "kernel BUG at include/linux/mm.h:2572!"
+    page = ["flags: 0x400000000000000(node=1|zone=0)", "raw: 0400000000000000 ffffea0000459988",
+            "page dumped because: VM_BUG_ON_PAGE(page->pmd_huge_pte)"]
+    log = "\n".join([cut, *page, cut, bug, "invalid opcode: 0000 [#1] SMP", "CPU: 0 PID: 225",
+                     bug, "RIP: 0010:___pmd_free_tlb+0x99/0xc0"])
+    assert [(one.kind, one.line) for one in klog.read(log)] == [("BUG", 6), ("BUG", 9)]
+    # What is cut and never named stays a complaint.
+    other = "\n".join([cut, *page, cut, bug, "invalid opcode: 0000 [#1] SMP"])
+    assert [one.kind for one in klog.read(other)] == ["BUG", "WARNING"]
+    far = "\n".join([cut, *page * 4, cut, bug])
+    assert [(one.kind, one.line) for one in klog.read(far)] == [("WARNING", 1), ("BUG", 15)]

@@ -86,6 +86,8 @@ _SAME_EVENT = {("BUG", "oops"), ("oops", "oops"), ("memory corruption", "BUG"),
 # Kinds after which a kernel is not what it was: panic_on_oops makes most of them a panic anyway.
 FATAL = frozenset({"panic", "oops", "BUG", "KASAN", "bad page", "memory corruption"})
 _CONTEXT = 60
+# Lines that other CPUs may write between the "cut here" of one and the line that names it.
+_BESIDE = 10
 # Where the lab builds: __FILE__ of a kernel before 5.x names it.
 _BUILT_IN = re.compile(r"(?<=at )/\S+/tree/(?=\w)")
 # Lines of a splat that say where and how it was, but not what happened: registers, code, stack,
@@ -137,8 +139,7 @@ def _headers(messages: list[str]) -> list[tuple[str, int, int]]:
     for index, message in enumerate(messages):
         if open_kind and (_END.search(message) or index - found[-1][1] > _CONTEXT):
             open_kind = None
-        if cuts and index - cuts[-1] > _CONTEXT or \
-                cuts and _CUT_HERE in message and cuts[-1] != index - 1:
+        if cuts and index - cuts[-1] > (_BESIDE if _CUT_HERE in message else _CONTEXT):
             found += [("WARNING", cut, cut) for cut in cuts]
             cuts = []
         if _CUT_HERE in message:
