@@ -93,7 +93,6 @@
 #define TIERS		"/sys/devices/virtual/memory_tiering"
 #define DEMOTION	"/sys/kernel/mm/numa/demotion_enabled"
 #define DEMOTION_MS	500	/* for reclaim to find all pages idle */
-#define BALANCE		"/proc/sys/kernel/numa_balancing"
 #define BALANCE_MIB	64	/* for a walk to come by all pages */
 #define BALANCE_MS	1000	/* for it to move a page */
 
@@ -703,30 +702,35 @@ static int by_demotion(const struct state *st, void **pages, int to)
 	return error == EAGAIN ? 0 : -error;
 }
 
-/* NUMA balancing, which is off but for the time of a call. */
-
 /*
- * Of what the test has, it moves no other memory: who loses writes to that could
- * not say so.
+ * NUMA balancing, of the pages alone and for the time of a call: a policy says of
+ * which memory. The test has one that excludes all else, since who loses writes to
+ * that could not say so. To switch NUMA balancing itself on and off, with writers
+ * at it, would be to patch the kernel's code under them.
  */
+static int balance(const struct state *st, bool on)
+{
+	struct bitmask *mask = numa_allocate_nodemask();
+	int i, ret;
+
+	for (i = 0; i < 2; i++)
+		numa_bitmask_setbit(mask, st->nodes[i]);
+	ret = mbind(st->own, st->size,
+		    MPOL_BIND | (on ? MPOL_F_NUMA_BALANCING : 0), mask->maskp,
+		    mask->size + 1, 0) ? -errno : 0;
+	numa_free_nodemask(mask);
+	return ret;
+}
+
 static const char *balance_lacks(struct state *st)
 {
-	struct bitmask *mask;
-	int i, error;
-
 	if (st->kind == A_FILE)
 		return "NUMA balancing leaves pages of a file that are to be written back";
 	if (st->kind == ANON && st->pages != SMALL_HUGE)
 		return "NUMA balancing moves what nobody can write to by then";
-	mask = numa_allocate_nodemask();
-	for (i = 0; i < 2; i++)
-		numa_bitmask_setbit(mask, st->nodes[i]);
-	error = mbind(st->own, st->size, MPOL_BIND | MPOL_F_NUMA_BALANCING,
-		      mask->maskp, mask->size + 1, 0);
-	numa_free_nodemask(mask);
-	if (error)
+	if (balance(st, true) || balance(st, false))
 		return "needs MPOL_F_NUMA_BALANCING (since 5.12)";
-	return numa_balancing(BALANCE_MIB) && !file_write(BALANCE, "0") ? NULL :
+	return numa_balancing(BALANCE_MIB) ? NULL :
 	       "needs CONFIG_NUMA_BALANCING, and its files in debugfs";
 }
 
@@ -736,17 +740,16 @@ static const char *balance_lacks(struct state *st)
  */
 static int by_balancing(const struct state *st, void **pages, int to)
 {
-	int nodes[MAX_WRITERS * MAX_PAGES], ret;
+	int nodes[MAX_WRITERS * MAX_PAGES], ret = balance(st, true);
 	uint64_t start = cycles_clock();
 	bool moved = false;
 
-	ret = file_write(BALANCE, "1");
 	while (!ret && !moved && ms_since(start) < BALANCE_MS) {
 		usleep(2000);
 		query(st, pages, nodes);
 		moved = count_on(st, nodes, to);
 	}
-	file_write(BALANCE, "0");
+	balance(st, false);
 	return ret;
 }
 
