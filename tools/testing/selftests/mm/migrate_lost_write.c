@@ -71,7 +71,7 @@
 #include "vm_util.h"
 
 #ifndef MPOL_F_NUMA_BALANCING
-#define MPOL_F_NUMA_BALANCING	(1 << 13)
+#define MPOL_F_NUMA_BALANCING	0x2000
 #endif
 
 #define CALLS		20
