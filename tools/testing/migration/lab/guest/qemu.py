@@ -64,7 +64,8 @@ def command(guest: Guest, console: str, ktap: str | None) -> list[str]:
     # An architecture that knows no such feature has what it stands for in every CPU.
     cpu = ",".join([cpu, *(word for word in machine.cpu.split(",") if word in arch.cpu_features)])
     words = [
-        arch.qemu, *arch.machine[:-1], arch.machine[-1] + (",hmat=on" if slow else ""), *(("-bios", arch.firmware) if arch.firmware else ()),
+        arch.qemu, *arch.machine[:-1], arch.machine[-1] + (",hmat=on" if slow else ""),
+        *(("-bios", arch.firmware) if arch.firmware else ()),
         "-accel", accel,
         "-cpu", cpu,
         "-smp", f"{CPUS},sockets=2,cores={half}",
