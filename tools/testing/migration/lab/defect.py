@@ -35,7 +35,8 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
                       all selftests
     symptoms          a list: what the defect makes a kernel say of itself, as regular expressions
                       for complaints in a vulnerable kernel's log
-    fatal             a list of such, too: those after which the kernel need not come to its end
+    fatal             a list of such, too: those after which the kernel need not come to its end,
+                      and whatever else it says comes of it
     turns             a list, where it is fatal: variants of which a boot of the vulnerable kernel
                       runs one, in turn, beside `variants`, which it does not die of
     harm              what a migration did that shows the defect; "lost writes" by default

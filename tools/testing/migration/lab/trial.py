@@ -165,9 +165,11 @@ class Trial:
         # What the defect makes a kernel say of itself is evidence, but only where the defect is.
         # What its version says now and then in any case is told, and counts for nothing.
         expected = self.source.base.noise
+        fatal: tuple[str, ...] = ()
         if self.name == "vulnerable":
             expected += self.defect.show.symptoms + ((unmapped.SAID,) if self.witness else ())
-        complaints, symptoms = verdict.sort_out(klog.read(log), expected)
+            fatal = self.defect.show.fatal
+        complaints, symptoms = verdict.sort_out(klog.read(log), expected, fatal)
         return complaints + (_failed(log) if self.witness else []), symptoms
 
 

@@ -12,7 +12,9 @@ from lab.progress import Progress
 from lab.trial import LAST_WORDS, Trial
 
 BUG = "[    4.1] kernel BUG at include/linux/swapops.h:505!\n"
+OTHER = "[    4.3] kernel BUG at mm/mmu_gather.c:102!\n"
 OOPS = "[    4.2] Oops: invalid opcode: 0000 [#2] SMP\n[    4.2] ---[ end trace 0 ]---\n"
+END = "[    4.2] ---[ end trace 0 ]---\n"
 KTAP = "lab: start exec_temp_stack\nTAP version 13\n1..3\n"
 
 
@@ -22,6 +24,11 @@ KTAP = "lab: start exec_temp_stack\nTAP version 13\n1..3\n"
     # Of two that die at once the second's BUG is lost in the first's; it ends nothing by itself.
     ("vulnerable", BUG + OOPS, True, "ENDED"),
     ("vulnerable", OOPS, False, "INCOMPLETE"),
+    # What a damaged kernel says may be anything; what one says before that is of its own.
+    ("vulnerable", BUG + END + OTHER, True, "ENDED"),
+    ("vulnerable", OTHER + END + BUG, True, "CRASHED"),
+    ("vulnerable", OTHER, False, "CRASHED"),
+    ("fixed", BUG + END + OTHER, False, "CRASHED"),
     ("vulnerable", "", False, "INCOMPLETE"),
     ("fixed", BUG, False, "CRASHED"),
 ])

@@ -412,3 +412,15 @@ def test_a_symptom_is_no_complaint_and_nothing_else_becomes_one() -> None:
     rest, symptoms = sort_out(log, ("pagealloc: memory corruption",))
     assert [one.text for one in symptoms] == [log[0].text] and rest == [log[1]]
     assert sort_out(log, ()) == (log, [])
+
+
+def test_what_comes_after_a_fatal_one_comes_of_it() -> None:
+    before, fatal, after = klog.read(
+        "[    1.0] WARNING: CPU: 0 PID: 1 at mm/rmap.c:1 f+0x1/0x2\n"
+        "[    1.0] ---[ end trace 0 ]---\n"
+        "[    2.0] kernel BUG at mm/hugetlb.c:7255!\n[    2.1] ---[ end trace 0 ]---\n"
+        "[    3.0] kernel BUG at mm/mmu_gather.c:102!\n[    3.1] ---[ end trace 0 ]---\n")
+    what = ("kernel BUG at mm/hugetlb",)
+    assert sort_out([before, fatal, after], what, what) == ([before], [fatal, after])
+    assert sort_out([before, fatal, after], what) == ([before, after], [fatal])
+    assert sort_out([before, after], what, what) == ([before, after], [])

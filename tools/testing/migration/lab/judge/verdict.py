@@ -43,12 +43,22 @@ class Boot:
         return self.transcript.tests()
 
 
-def sort_out(complaints: list[Complaint], symptoms: Sequence[str]
+def sort_out(complaints: list[Complaint], symptoms: Sequence[str], fatal: Sequence[str] = ()
              ) -> tuple[list[Complaint], list[Complaint]]:
-    """The complaints that no expression in `symptoms` matches, and those that one does."""
-    expected = [complaint for complaint in complaints
-                if any(re.search(symptom, complaint.text) for symptom in symptoms)]
-    return [complaint for complaint in complaints if complaint not in expected], expected
+    """The complaints that no expression in `symptoms` matches, and those that one does.
+
+    A kernel that one in `fatal` has happened to is damaged.  What it says after that comes of it,
+    whatever it is, and is a symptom too.
+    """
+    died = next((number for number, one in enumerate(complaints) if _says(one, fatal)),
+                len(complaints))
+    expected = [one for number, one in enumerate(complaints)
+                if number > died or _says(one, symptoms)]
+    return [one for one in complaints if one not in expected], expected
+
+
+def _says(complaint: Complaint, expressions: Sequence[str]) -> bool:
+    return any(re.search(expression, complaint.text) for expression in expressions)
 
 
 def boot_state(transcript: Transcript, complaints: list[Complaint], timed_out: bool,

@@ -230,7 +230,7 @@ def run(wanted: Wanted, only: str, arch: Arch, progress: Progress, resume: bool 
         asked = dataclasses.replace(
             wanted, tests=mutant.arguments if mutant else (), defect=dataclasses.replace(
                 needs, guest=guest,
-                show=dataclasses.replace(needs.show, selftests=some, symptoms=())))
+                show=dataclasses.replace(needs.show, selftests=some, symptoms=(), fatal=())))
         name = f"{one.name}-for-{mutant.name}" if mutant and one is fixed else one.name
         it = Trial(asked, source, one, image, initrd, arch, accel, witness)
         identity = booted.identity(it)
