@@ -42,6 +42,9 @@ class Arch:
     dimms: bool = True
     # Whether the machine can say that the memory of a node is slower (ACPI's HMAT).
     tiers: bool = False
+    # What makes the CPU of TCG one that runs virtual machines: words for -cpu.  KVM's has what the
+    # host lets it have.
+    virtual: str = ""
     # The release of Debian that has it, where that of this machine may not yet.
     suite: str = ""
     # The first kernel that has there what configs/base.config asks for, and what those before lack.
@@ -76,7 +79,8 @@ _ROWS = {
              qemu="qemu-system-x86_64", qemu_package="qemu-system-x86", machine=("-machine", "pc"),
              cpu_tcg="kvm64", cpu_kvm="host",
              console="ttyS0", second_console="ttyS1", third_console="ttyS2", cmdline="nopti",
-             tiers=True, cpu_features=("+pdpe1gb",)),
+             # KVM asks for AMD's virtual machines only where the CPU is one of AMD's.
+             tiers=True, virtual="vendor=AuthenticAMD,+svm,+npt", cpu_features=("+pdpe1gb",)),
         # TCG empties the TLB when a process with another ASID runs, and a kernel that hides itself
         # from user space has two ASIDs a process: the CPU `max` needs no such thing, the others
         # do. Pointer authentication by QARMA costs most of the time of a boot. No firmware:

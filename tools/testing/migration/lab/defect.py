@@ -88,6 +88,7 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
                       first; the guest sets its size over QMP, on a serial line of its own
     slow              true where all CPUs are on node 0, and node 1 is slower: memory of node 0 is
                       demoted to it.  Only on machines that can say so
+    virtual           true where the guest runs virtual machines of its own, which need CONFIG_KVM
     env               a list: "NAME=value" for the environment of the selftests, in a guest
 """
 
@@ -202,6 +203,7 @@ class Machine:
     virtio_mem: int = 0                 # none
     env: tuple[str, ...] = ()
     slow: bool = False
+    virtual: bool = False
 
 
 @dataclass(frozen=True)

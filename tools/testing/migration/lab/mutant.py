@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 """Loads mutants/<name>/: a way to break a fix, and what is to see it.
 
-The folder has a rule of coccinelle, rule.cocci, and perhaps config, a Kconfig fragment with what
-its tests need beyond what the defects ask for that they show.  All mutants, and the kernel that
-they are compared with, have the options of each.  mutant.toml has these keys; a list is one of
-strings:
+The folder has a rule of coccinelle, rule.cocci, unless it has that of another, and perhaps config,
+a Kconfig fragment with what its tests need beyond what the defects ask for that they show.  All
+mutants, and the kernel that they are compared with, have the options of each.  mutant.toml has
+these keys; a list is one of strings:
 
     breaks    what it breaks, in words
     files     a list: files of a kernel tree that the rule is run on
     places    a list: functions that it must change, each that exists; "a|b" where b took over
               from a
+    rule_of   the mutant whose rule it has, where other tests in another guest are to see that
     tests     a list: the selftests to run; what they need in the kernel is said by the defects that
               they show, and all mutants and the kernel that they are compared with have all of it
     arguments a list: arguments for these, where not all that they have is about it
@@ -75,6 +76,8 @@ class Mutant:
         """Why nothing is to be asked of a kernel `version` for it; "" if something is."""
         if self.guest and self.guest.slow and not arch.tiers:
             return f"no machine of {arch.name} says that memory is slower"
+        if self.guest and self.guest.virtual and not arch.virtual:
+            return f"no guest on {arch.name} runs virtual machines here"
         return self.absent if self.since and _numbers(version) < _numbers(self.since) else ""
 
 
@@ -102,9 +105,13 @@ def load(name: str) -> Mutant:
     guest = said.pop("guest", None)
     if "since" in said and not said.get("absent"):
         raise LabError(f"{path}: since is there and no absent, which says why")
-    rule = path.parent / "rule.cocci"
+    of = said.pop("rule_of", None)
+    if of is not None and of not in names():
+        raise LabError(f"{path}: rule_of: there is no mutant {of}")
+    rule = (path.parent if of is None else MUTANTS / str(of)) / "rule.cocci"
     if not rule.is_file():
-        raise LabError(f"{path}: there is no {rule.name} beside it")
+        raise LabError(f"{path}: there is no {rule.name} "
+                       f"{'beside it' if of is None else f'of {of}'}")
     return schema.fill(Mutant, path, "", said, name=name, rule=rule, unseen=unseen,
                        options=fragment.lines(path.parent / "config"),
                        guest=None if guest is None else schema.fill(Machine, path, "guest", guest))

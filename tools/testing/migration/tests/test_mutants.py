@@ -60,6 +60,9 @@ THERE: dict[str, tuple[set[str], ...]] = {
     "file-lock-taken-again": (NOWHERE, HUGETLB, HUGETLB, HUGETLB),
     "flush-leaves-cpus-out": (NOWHERE, RANGE, RANGE, RANGE),
     "flush-one-page": (NOWHERE, NOTE, NOTE, NOTE),
+    "kvm-not-told": (NOWHERE, NOWHERE, MIGRATE, MIGRATE),
+    "kvm-of-one-sharer-told": (NOWHERE, NOWHERE, MIGRATE, MIGRATE),
+    "kvm-told-of-one-page": (NOWHERE, UNMAP, BOTH, BOTH),
     # Of series.flush alone: see test_a_rule_for_another_form.
     "hole-zeroed-under-file-lock": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),
     "mapcount-dropped-for-every-sharer": (NOWHERE, UNMAP, BOTH, BOTH),
@@ -341,15 +344,32 @@ def test_a_guest_of_its_own_is_read(folder: Path) -> None:
     assert [one.lacks(version, x86) for version in ("6.9.2", "6.10", "7.0.1")] == [""] * 3
     assert [one.lacks(version, x86) for version in ("6.9.1", "5.10.3")] == ["no"] * 2
     assert one.lacks("6.10", other) == "no machine of arm64 says that memory is slower"
+    (folder / "mutant.toml").write_text(HEAD + "[guest]\nvirtual = true\n")
+    one = mutant.load("mine")
+    assert one.lacks("6.10", x86) == "" and \
+        one.lacks("6.10", other) == "no guest on arm64 runs virtual machines here"
     (folder / "mutant.toml").write_text(HEAD)
     plain = mutant.load("mine")
     assert plain.guest is None and plain.lacks("4.4", other) == ""
+
+
+def test_the_rule_of_another_is_taken(folder: Path) -> None:
+    (folder / "mutant.toml").write_text('rule_of = "no-unshare"\n' + HEAD)
+    (folder / "rule.cocci").unlink()
+    (folder.parent / "no-unshare").mkdir()
+    for file in ("mutant.toml", "rule.cocci"):
+        (folder.parent / "no-unshare" / file).write_text(HEAD)
+    assert mutant.load("mine").rule == folder.parent / "no-unshare" / "rule.cocci"
+    (folder.parent / "no-unshare" / "rule.cocci").unlink()
+    with pytest.raises(LabError, match="there is no rule.cocci of no-unshare"):
+        mutant.load("mine")
 
 
 @pytest.mark.parametrize(("old", "new", "says"), [
     ("breaks =", 'since = "6.9"\nbreaks =', "since is there and no absent"),
     ('migrate"]\n', 'migrate"]\n[guest]\nslower = true\n', r"\[guest\] slower: there is no such key"),
     ('tests = ["hugetlb_pmd_migrate"]\n', "", "tests is missing"),
+    ("breaks =", 'rule_of = "nosuch"\nbreaks =', "rule_of: there is no mutant nosuch"),
     ("breaks =", 'brakes = "x"\nbreaks =', "brakes: there is no such key, only breaks, "),
     ("breaks =", 'breaks = "x"\nbreaks =', "cannot be read"),
     ('["tcg"]', '["here"]', "here: where is that"),
@@ -893,9 +913,11 @@ def test_a_run_goes_on_with_what_is_left(machine: Machine) -> None:
     told = mutants.summary(run, machine.out)
     assert told.count(f"booted in the run of {old}") == 3
     text = rst.mutants(machine.recorded())
-    # One has a guest of its own, and the fixed kernel is booted in that as well.
-    assert f":Taken over: 4 of {len(rows) + 2} kernels were booted in an earlier run, on " \
-           "2026-01-02\n" in text
+    # The fixed kernel is booted once more for each that has a guest of its own.
+    own = sum(mutant.load(name).guest is not None for name in rows)
+    kernels = len(rows) + 1 + own
+    assert own and f":Taken over: 4 of {kernels} kernels were booted in an earlier run, on " \
+                   "2026-01-02\n" in text
     # And again: all of it, from whichever run it is.
     machine.run(resume=True)
     assert not machine.booted
@@ -904,9 +926,8 @@ def test_a_run_goes_on_with_what_is_left(machine: Machine) -> None:
     assert [[row[key] for key in kept] for row in again["mutants"]] == \
         [[row[key] for key in kept] for row in report["mutants"]]
     # Not unless asked to.
-    whole = (len(rows) + 2) * 2
     machine.run()
-    assert len(machine.booted) == whole
+    assert len(machine.booted) == kernels * 2
 
 
 @pytest.mark.parametrize(("place", "name", "other"), [

@@ -83,6 +83,20 @@ def test_one_node_may_be_slower_and_without_cpus() -> None:
                      "ktap.log")
 
 
+def test_a_guest_may_have_virtual_machines_of_its_own() -> None:
+    def cpu(accel: str, machine: Machine, row: arch.Arch = ROW) -> str:
+        what = qemu.Guest(row, accel, Path("image"), Path("initrd"), "lab.run=x", machine)
+        words = qemu.command(what, "console.log", "ktap.log")
+        return words[words.index("-cpu") + 1]
+
+    assert cpu("tcg", Machine(virtual=True)) == "kvm64,vendor=AuthenticAMD,+svm,+npt"
+    assert cpu("tcg", Machine(virtual=True, cpu="+pdpe1gb")).endswith(",+npt,+pdpe1gb")
+    # KVM lets its guests have what the host's CPU has, if it may.
+    assert cpu("kvm", Machine(virtual=True)) == cpu("kvm", Machine()) == "host"
+    other = arch.load("arm64")
+    assert cpu("tcg", Machine(virtual=True), other) == cpu("tcg", Machine(), other)
+
+
 def test_a_boot_that_ends(tmp_path: Path) -> None:
     ended, folder = boot(tmp_path, "echo log > console.log; echo lab: done > ktap.log")
     assert (ended.status, ended.timed_out) == (0, False)

@@ -61,6 +61,8 @@ def command(guest: Guest, console: str, ktap: str | None) -> list[str]:
     slow = machine.slow and arch.tiers
     cpu = arch.cpu_tcg if guest.accel == "tcg" else arch.cpu_kvm
     accel = "tcg,thread=multi" if guest.accel == "tcg" else guest.accel
+    if machine.virtual and arch.virtual and guest.accel == "tcg":
+        cpu += f",{arch.virtual}"
     # An architecture that knows no such feature has what it stands for in every CPU.
     cpu = ",".join([cpu, *(word for word in machine.cpu.split(",") if word in arch.cpu_features)])
     words = [

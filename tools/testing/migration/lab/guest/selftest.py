@@ -256,6 +256,8 @@ def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...]
         f"EXTRA_CFLAGS=-static -I{folder.parent}", f"LDLIBS={libraries}",
         # What a line in the folder's Makefile does in a patched tree.
         f"--eval={' '.join(programs)}: {helpers}",
+        # And another one: the header of KVM in tools/ needs one from there.
+        f"--eval={out}/migrate_kvm: CFLAGS += -idirafter {top}/tools/include",
         f"--eval={folder}/%.o: {folder}/%.c; $(CC) $(CFLAGS) $(CPPFLAGS) -c $< -o $@", *programs,
     ]
     with open(log, "w", encoding="utf-8") as output:
