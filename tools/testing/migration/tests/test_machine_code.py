@@ -3,7 +3,7 @@
 
 import re
 
-import capstone
+import capstone  # type: ignore[import]
 import pytest
 
 from lab.paths import REPO
