@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Can a hole be punched into a hugetlb file while others fault on it?
+ *
+ * fallocate(2) first unmaps the pages of a hole, and then takes them from the
+ * file, one by one. A page that was mapped again meanwhile is unmapped once more.
+ * Three locks are needed for that, which a page fault takes in this order, up to
+ * 6.0: i_mmap_rwsem of the file, the mutex of the page's faults, and the lock of
+ * the page. Who punches the hole finds out with the last of them that it needs the
+ * others. If it does not give it up, the two wait for each other for ever:
+ *
+ *	hole punch			page fault
+ *	locks the page
+ *	finds it mapped
+ *					takes i_mmap_rwsem and the mutex
+ *					waits for the lock of the page
+ *	waits for i_mmap_rwsem, or
+ *	for the mutex
+ *
+ * Here one process punches holes into a file, and others write to it. No one may
+ * be stuck.
+ *
+ * Environment:
+ *	HUGETLB_PMD_CHURN=1		run it at all: on a kernel that has the
+ *					defect, processes stay that nothing can
+ *					end; not for machines that do work
+ */
+#include "kselftest_harness.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <numa.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#include "migrate_util.h"
+
+#define NR_PAGES	2
+#define NR_WRITERS	4
+#define SPARE		4	/* free pages, for what is filled */
+#define SECONDS		10
+#define ENOUGH		50	/* fewer holes or writes are no evidence */
+#define STUCK_MS	20000
+
+struct control {
+	unsigned int stop;
+	unsigned long holes;
+	unsigned long writes;
+	int error;		/* of a call that failed */
+};
+
+FIXTURE(hugetlb_punch_fault)
+{
+	struct control *control;
+	struct crew crew;
+	int fd;
+	bool stuck;
+};
+
+FIXTURE_VARIANT(hugetlb_punch_fault)
+{
+	bool madvise;	/* MADV_REMOVE, which punches a hole as well */
+};
+
+FIXTURE_VARIANT_ADD(hugetlb_punch_fault, fallocate) {
+	.madvise = false };
+FIXTURE_VARIANT_ADD(hugetlb_punch_fault, madv_remove) {
+	.madvise = true };
+
+static struct control *shared;
+
+static bool stopped(void)
+{
+	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
+}
+
+static __noreturn void give_up(int error)
+{
+	crew_give_up(&shared->error, error);
+}
+
+static char *map_file(int fd)
+{
+	char *addr = mmap(NULL, NR_PAGES * pmd_size(), PROT_READ | PROT_WRITE,
+			  MAP_SHARED, fd, 0);
+
+	if (addr == MAP_FAILED)
+		give_up(errno);
+	return addr;
+}
+
+static bool punch(int fd, char *addr, int page, bool with_madvise)
+{
+	size_t offset = page * pmd_size();
+
+	if (with_madvise)
+		return !madvise(addr + offset, pmd_size(), MADV_REMOVE);
+	return !fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			  offset, pmd_size());
+}
+
+static __noreturn void punch_main(int fd, bool with_madvise)
+{
+	char *addr = map_file(fd);
+	int page = 0;
+
+	while (!stopped()) {
+		/* There, and mapped: the hole is one. */
+		__atomic_store_n(addr + page * pmd_size(), 1, __ATOMIC_RELAXED);
+		if (!punch(fd, addr, page, with_madvise))
+			give_up(errno);
+		count_up(&shared->holes, 1);
+		page = (page + 1) % NR_PAGES;
+	}
+	_exit(0);
+}
+
+static __noreturn void write_main(int fd, int nr)
+{
+	char *addr = map_file(fd);
+	int page = nr % NR_PAGES;
+
+	while (!stopped()) {
+		/* Faults if the page was taken from the file since. */
+		__atomic_store_n(addr + page * pmd_size() + 64 * nr, 1,
+				 __ATOMIC_RELAXED);
+		count_up(&shared->writes, 1);
+		page = (page + 1) % NR_PAGES;
+	}
+	_exit(0);
+}
+
+FIXTURE_SETUP(hugetlb_punch_fault)
+{
+	const char *allow = getenv("HUGETLB_PMD_CHURN");
+	int i, nodes[2];
+	const char *why;
+	pid_t pid;
+
+	self->fd = -1;
+	if (geteuid())
+		SKIP(return, "needs root, for the huge page pool");
+	if (!allow || strcmp(allow, "1"))
+		SKIP(return,
+		     "may hang a kernel that has the defect: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
+	why = nodes_lack(nodes, 1, sched_getcpu());
+	if (why)
+		SKIP(return, "%s", why);
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	why = guard_lacks();
+	if (why)
+		SKIP(return, "%s", why);
+	why = pool_lacks(nodes, 1, NR_PAGES + SPARE);
+	if (why)
+		SKIP(return, "%s", why);
+	self->fd = hugetlbfs_open(NR_PAGES * pmd_size());
+	if (self->fd < 0)
+		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
+		     strerror(-self->fd));
+
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, shared);
+	self->control = shared;
+	for (i = 0; i <= NR_WRITERS; i++) {
+		pid = crew_fork(&self->crew);
+		ASSERT_GE(pid, 0);
+		if (pid)
+			continue;
+		if (i < NR_WRITERS)
+			write_main(self->fd, i);
+		punch_main(self->fd, variant->madvise);
+	}
+}
+
+FIXTURE_TEARDOWN(hugetlb_punch_fault)
+{
+	if (!crew_kill(&self->crew, STUCK_MS))
+		self->stuck = true;
+	if (self->fd >= 0)
+		close(self->fd);
+	/* The guardian must not wait for those who are stuck. */
+	if (self->stuck)
+		guard_leave();
+	else
+		guard_stop();
+}
+
+TEST_F_TIMEOUT(hugetlb_punch_fault, comes_back, 120)
+{
+	struct control *control = self->control;
+	unsigned long start = cycles_clock(), since = start, last = 0, now;
+	bool ended = false;
+
+	/* Stuck is who does nothing for that long, and cannot be killed. */
+	while (!ended && ms_since(start) < SECONDS * 1000) {
+		usleep(10 * 1000);
+		now = counted(&control->holes);
+		if (now != last)
+			since = cycles_clock();
+		last = now;
+		ended = crew_ended(&self->crew);
+	}
+	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	self->stuck = !crew_wait(&self->crew, STUCK_MS);
+
+	ksft_print_msg("hugetlb_punch_fault: control=no calls=%lu failed_calls=0",
+		       control->holes);
+	printf(" migrations=%lu lost_migrations=%d writes=%lu\n", control->holes,
+	       self->stuck, control->writes);
+	ASSERT_FALSE(self->stuck)
+		TH_LOG("stuck: no hole since %ld ms, after %lu holes and %lu writes",
+		       ms_since(since), control->holes, control->writes);
+	ASSERT_EQ(0, control->error)
+		TH_LOG("a call failed: %s", strerror(control->error));
+	ASSERT_FALSE(ended)
+		TH_LOG("a process died");
+	if (control->holes < ENOUGH || control->writes < ENOUGH)
+		SKIP(return, "inconclusive: %lu holes, %lu writes",
+		     control->holes, control->writes);
+}
+
+TEST_HARNESS_MAIN
