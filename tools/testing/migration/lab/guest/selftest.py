@@ -252,12 +252,12 @@ def _compile(arch: Arch, folder: Path, files: list[Path], tests: tuple[str, ...]
         # The folder is new, so nothing is older than its headers; and where one that the Makefile
         # names is missing, lib.mk's rule does not apply, and make has "nothing to be done".
         "LOCAL_HDRS=",
-        # The second is what lib.mk of newer trees adds by itself.
-        f"EXTRA_CFLAGS=-static -I{folder.parent}", f"LDLIBS={libraries}",
+        # The second is what lib.mk of newer trees adds by itself; the third is for headers in tools/
+        # that need others from there, as that of KVM.
+        f"EXTRA_CFLAGS=-static -I{folder.parent} -idirafter {top}/tools/include",
+        f"LDLIBS={libraries}",
         # What a line in the folder's Makefile does in a patched tree.
         f"--eval={' '.join(programs)}: {helpers}",
-        # And another one: the header of KVM in tools/ needs one from there.
-        f"--eval={out}/migrate_kvm: CFLAGS += -idirafter {top}/tools/include",
         f"--eval={folder}/%.o: {folder}/%.c; $(CC) $(CFLAGS) $(CPPFLAGS) -c $< -o $@", *programs,
     ]
     with open(log, "w", encoding="utf-8") as output:
