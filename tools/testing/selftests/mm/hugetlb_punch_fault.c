@@ -43,13 +43,17 @@
 #define NR_WRITERS	4
 #define SPARE		4	/* free pages, for what is filled */
 #define SECONDS		10
+#define MAX_SECONDS	40	/* until enough holes are met, on a busy machine */
 #define ENOUGH		50	/* fewer holes or writes are no evidence */
-#define STUCK_MS	20000
+#define ENOUGH_MET	5	/* the same for holes that a fault met */
+#define STUCK_MS	10000
 
 struct control {
 	unsigned int stop;
 	unsigned long holes;
+	unsigned long met;	/* holes that ended with the page there again */
 	unsigned long writes;
+	unsigned long fills[NR_PAGES];	/* writes to a page that was new */
 	int error;		/* of a call that failed */
 };
 
@@ -106,14 +110,18 @@ static bool punch(int fd, char *addr, int page, bool with_madvise)
 static __noreturn void punch_main(int fd, bool with_madvise)
 {
 	char *addr = map_file(fd);
+	unsigned long fills;
 	int page = 0;
 
 	while (!stopped()) {
 		/* There, and mapped: the hole is one. */
 		__atomic_store_n(addr + page * pmd_size(), 1, __ATOMIC_RELAXED);
+		fills = counted(&shared->fills[page]);
 		if (!punch(fd, addr, page, with_madvise))
 			give_up(errno);
 		count_up(&shared->holes, 1);
+		if (counted(&shared->fills[page]) != fills)
+			count_up(&shared->met, 1);
 		page = (page + 1) % NR_PAGES;
 	}
 	_exit(0);
@@ -121,13 +129,14 @@ static __noreturn void punch_main(int fd, bool with_madvise)
 
 static __noreturn void write_main(int fd, int nr)
 {
-	char *addr = map_file(fd);
+	char *word, *addr = map_file(fd);
 	int page = nr % NR_PAGES;
 
 	while (!stopped()) {
 		/* Faults if the page was taken from the file since. */
-		__atomic_store_n(addr + page * pmd_size() + 64 * nr, 1,
-				 __ATOMIC_RELAXED);
+		word = addr + page * pmd_size() + 64 * (nr + 1);
+		if (!__atomic_exchange_n(word, 1, __ATOMIC_RELAXED))
+			count_up(&shared->fills[page], 1);
 		count_up(&shared->writes, 1);
 		page = (page + 1) % NR_PAGES;
 	}
@@ -180,7 +189,8 @@ FIXTURE_SETUP(hugetlb_punch_fault)
 
 FIXTURE_TEARDOWN(hugetlb_punch_fault)
 {
-	if (!crew_kill(&self->crew, STUCK_MS))
+	/* Once somebody is stuck, no wait brings him back. */
+	if (!crew_kill(&self->crew, self->stuck ? 0 : STUCK_MS))
 		self->stuck = true;
 	if (self->fd >= 0)
 		close(self->fd);
@@ -197,8 +207,10 @@ TEST_F_TIMEOUT(hugetlb_punch_fault, comes_back, 120)
 	unsigned long start = cycles_clock(), since = start, last = 0, now;
 	bool ended = false;
 
-	/* Stuck is who does nothing for that long, and cannot be killed. */
-	while (!ended && ms_since(start) < SECONDS * 1000) {
+	while (!ended && ms_since(start) < MAX_SECONDS * 1000 &&
+	       ms_since(since) < STUCK_MS &&
+	       (ms_since(start) < SECONDS * 1000 ||
+		counted(&control->met) < ENOUGH_MET)) {
 		usleep(10 * 1000);
 		now = counted(&control->holes);
 		if (now != last)
@@ -206,13 +218,14 @@ TEST_F_TIMEOUT(hugetlb_punch_fault, comes_back, 120)
 		last = now;
 		ended = crew_ended(&self->crew);
 	}
+	/* Stuck is who does not end: no hole for long may be a busy machine. */
 	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
 	self->stuck = !crew_wait(&self->crew, STUCK_MS);
 
 	ksft_print_msg("hugetlb_punch_fault: control=no calls=%lu failed_calls=0",
 		       control->holes);
-	printf(" migrations=%lu lost_migrations=%d writes=%lu\n", control->holes,
-	       self->stuck, control->writes);
+	printf(" migrations=%lu lost_migrations=%d writes=%lu met=%lu\n",
+	       control->holes, self->stuck, control->writes, control->met);
 	ASSERT_FALSE(self->stuck)
 		TH_LOG("stuck: no hole since %ld ms, after %lu holes and %lu writes",
 		       ms_since(since), control->holes, control->writes);
@@ -220,9 +233,10 @@ TEST_F_TIMEOUT(hugetlb_punch_fault, comes_back, 120)
 		TH_LOG("a call failed: %s", strerror(control->error));
 	ASSERT_FALSE(ended)
 		TH_LOG("a process died");
-	if (control->holes < ENOUGH || control->writes < ENOUGH)
-		SKIP(return, "inconclusive: %lu holes, %lu writes",
-		     control->holes, control->writes);
+	if (control->holes < ENOUGH || control->writes < ENOUGH ||
+	    control->met < ENOUGH_MET)
+		SKIP(return, "inconclusive: %lu holes, %lu met by faults, %lu writes",
+		     control->holes, control->met, control->writes);
 }
 
 TEST_HARNESS_MAIN
