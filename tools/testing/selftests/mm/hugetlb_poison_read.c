@@ -22,6 +22,9 @@
  * Environment:
  *	HUGETLB_PMD_MIGRATE_OFFLINE=1	run it at all: poisons memory, which
  *					only the lab's guest has to spare
+ *	HUGETLB_POISON_READ_LEAVE=1	where the poison cannot be taken back,
+ *					leave it: the pages are lost until the
+ *					next boot
  */
 #include "kselftest_harness.h"
 
@@ -56,6 +59,7 @@ FIXTURE(hugetlb_poison_read)
 	struct seen *seen;	/* shared with the child that looks */
 	char *addr;		/* the mapping of this process */
 	int fd;
+	bool leave;		/* the poison stays: nothing can take it back */
 };
 
 FIXTURE_VARIANT(hugetlb_poison_read)
@@ -155,7 +159,8 @@ FIXTURE_SETUP(hugetlb_poison_read)
 	if (!env_long("HUGETLB_PMD_MIGRATE_OFFLINE", 0))
 		SKIP(return, "poisons memory: HUGETLB_PMD_MIGRATE_OFFLINE=1 allows it");
 	why = unpoison_lacks();
-	if (why)
+	self->leave = why && env_long("HUGETLB_POISON_READ_LEAVE", 0);
+	if (why && !self->leave)
 		SKIP(return, "%s", why);
 	why = nodes_lack(nodes, 1, sched_getcpu());
 	if (why)
@@ -212,7 +217,8 @@ TEST_F(hugetlb_poison_read, is_reported)
 	pfn = page_pfn(0, bad);
 	ASSERT_GT(pfn, 0);
 	snprintf(value, sizeof(value), "0x%llx", (unsigned long long)pfn);
-	ASSERT_EQ(0, guard_undo(UNPOISON_PFN, value));
+	if (!self->leave)
+		ASSERT_EQ(0, guard_undo(UNPOISON_PFN, value));
 	catch_sigbus();
 	ret = madvise(bad, psize(), MADV_HWPOISON);
 	error = errno;
