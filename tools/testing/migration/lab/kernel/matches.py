@@ -14,6 +14,7 @@ so are those of a file on which that fails: then it is known which of them it wa
 import ast
 import hashlib
 import heapq
+import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -117,7 +118,7 @@ def find(tree: Path, wanted: Sequence[Wanted]) -> list[list[str] | spatch.Failed
             return err
 
     # spatch has one thread.
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 2) as pool:
         found = dict(zip(names, pool.map(
             lambda name: _matches(tree, name, {rule: audits[rule] for rule in jobs[name]}),
             names)))
