@@ -10,12 +10,14 @@
  *	after	|       allocated: not for anybody else          |
  *		pages 0 to 3 are elsewhere, and are in use all the time
  *
+ * So does a virtual machine that gives back memory which it got by virtio-mem.
+ *
  * No process asks for that, and no other node is needed. If processes share the
  * PMD table that maps the pages, all of them have to be flushed before the pages
  * are copied (see hugetlb_pmd_migrate.c), or they go on writing to memory that
  * belongs to somebody else.
  *
- * Movable pages come from an area if most of the free memory of a zone is in it,
+ * Movable pages come from a CMA area if most of the free memory of a zone is in it,
  * and from a zone with an area after ZONE_MOVABLE. So the test has the pool of
  * huge pages grow until some lie in the area, has its file take these, and lets
  * the others go: they are where the pages can go. One round is
@@ -23,7 +25,8 @@
  *	place	all pages of the file in the area; they keep what is in them
  *	write	writers map the file anew, and store to all pages all the time. One
  *		page fault each says that the table is shared
- *	alloc	all of the area, by its file in debugfs
+ *	take	all of the area: by its file in debugfs, or by QEMU, which is told that
+ *		the machine is to have less
  *	stop	the writers, somewhat later
  *	compare	journals (see migrate_writers.h), through a view that no TLB has seen,
  *		with the number of the last write
@@ -38,6 +41,7 @@
  * Environment:
  *	HUGETLB_PMD_CONTIG_CALLS=n	rounds a test
  *	HUGETLB_PMD_CONTIG_SEED=n	for the random delays
+ *	VIRTIO_MEM_QMP, VIRTIO_MEM_ID	see migrate_virtio_mem.h
  */
 #include "kselftest_harness.h"
 
@@ -54,6 +58,7 @@
 #include <time.h>
 
 #include "migrate_util.h"
+#include "migrate_virtio_mem.h"
 #include "migrate_writers.h"
 #include "vm_util.h"
 
@@ -66,11 +71,22 @@
 #define CALLS		10
 #define MIN_MOVES	3	/* fewer are no evidence */
 #define EXAMPLES	3
+#define VIRTIO_CALLS	5	/* each takes longer */
+#define VIRTIO_BYTES	(256ul << 20)
+#define PLUG_SECONDS	20
+#define UNPLUG_SECONDS	5
+#define AUTO_ONLINE	"/sys/devices/system/memory/auto_online_blocks"
 #define IS_HUGE_HEAD	0x28000	/* in /proc/kpageflags */
 
+enum owner { CMA_AREA, VIRTIO_MEM };
+
+static const char * const owner_name[] = { "cma", "virtio_mem" };
+
 struct area {
-	char alloc[112], free[112];	/* files */
+	enum owner owner;
+	char alloc[112], free[112];	/* files of a CMA area */
 	char all[24];		/* pages, as these are told */
+	struct virtio_mem vm;
 	uint64_t first, end;	/* page frames */
 	int node;
 };
@@ -99,6 +115,7 @@ FIXTURE_VARIANT(hugetlb_pmd_contig)
 {
 	int sharers;		/* who places pages, and does not write, included */
 	bool shared;
+	enum owner owner;	/* of the area */
 };
 
 FIXTURE_VARIANT_ADD(hugetlb_pmd_contig, shared_2) {
@@ -107,6 +124,12 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_contig, shared_4) {
 	.sharers = 4, .shared = true };
 /* No whole PUD in a mapping: this passes on every kernel. */
 FIXTURE_VARIANT_ADD(hugetlb_pmd_contig, not_shared) { .sharers = 2 };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_contig, virtio_mem_shared_2) {
+	.sharers = 2, .shared = true, .owner = VIRTIO_MEM };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_contig, virtio_mem_shared_4) {
+	.sharers = 4, .shared = true, .owner = VIRTIO_MEM };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_contig, virtio_mem_not_shared) {
+	.sharers = 2, .owner = VIRTIO_MEM };
 
 /* The file. */
 
@@ -168,8 +191,11 @@ static int node_of(uint64_t pfn)
 	return -1;
 }
 
-/* The largest one that nobody uses. Returns NULL, or a line that says what lacks. */
-static const char *area_lacks(struct area *area)
+/*
+ * The largest CMA area that nobody uses. Returns NULL, or a line that says what
+ * lacks.
+ */
+static const char *cma_lacks(struct area *area)
 {
 	long base, count, best = NR_PAGES * (pmd_size() / psize()) - 1;
 	struct dirent *entry;
@@ -202,8 +228,46 @@ static const char *area_lacks(struct area *area)
 	if (!area->end)
 		return "needs a CMA area that nobody uses: boot with cma=128M";
 	area->node = node_of(area->first);
-	return area->node < 0 ? "needs memory blocks: CONFIG_MEMORY_HOTREMOVE" :
-				NULL;
+	if (area->node < 0)
+		return "needs memory blocks: CONFIG_MEMORY_HOTREMOVE";
+	/* It does nothing if there is nothing to be given back. */
+	return guard_undo(area->free, area->all) ?
+	       "the name of the area is too long" : NULL;
+}
+
+/* The same of what the device has, which is to be for movable pages. */
+static const char *virtio_mem_area_lacks(struct area *area)
+{
+	const char *why = virtio_mem_lacks(&area->vm);
+	char old[32];
+
+	if (why)
+		return why;
+	area->node = area->vm.node;
+	area->first = area->vm.first_pfn;
+	area->end = area->vm.last_pfn + 1;
+	if (file_read(AUTO_ONLINE, old, sizeof(old)) ||
+	    guard_undo(AUTO_ONLINE, old) ||
+	    file_write(AUTO_ONLINE, "online_movable"))
+		return "needs " AUTO_ONLINE;
+	return virtio_mem_plug(&area->vm, VIRTIO_BYTES, PLUG_SECONDS) ?
+	       NULL : "memory could not be plugged";
+}
+
+/* Take all of it, from whoever uses it. Returns 0, or -errno. */
+static int area_take(const struct area *area)
+{
+	if (area->owner == CMA_AREA)
+		return file_write(area->alloc, area->all);
+	return virtio_mem_request(&area->vm, 0, UNPLUG_SECONDS) ? 0 : -EBUSY;
+}
+
+/* And give it back. What could be taken of a device's memory is gone. */
+static bool area_give(const struct area *area, bool taken)
+{
+	if (area->owner == VIRTIO_MEM)
+		return virtio_mem_plug(&area->vm, VIRTIO_BYTES, PLUG_SECONDS);
+	return !taken || !file_write(area->free, area->all);
 }
 
 /* Huge pages in it, in use or not. */
@@ -360,9 +424,6 @@ FIXTURE_SETUP(hugetlb_pmd_contig)
 	why = nodes_lack(nodes, 1, cpus[0]);
 	if (why)
 		SKIP(return, "%s", why);
-	why = area_lacks(&st->area);
-	if (why)
-		SKIP(return, "%s", why);
 	st->flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
 	if (st->flags < 0)
 		SKIP(return, "needs CONFIG_PROC_PAGE_MONITOR");
@@ -370,9 +431,11 @@ FIXTURE_SETUP(hugetlb_pmd_contig)
 	why = guard_lacks();
 	if (why)
 		SKIP(return, "%s", why);
-	/* It does nothing if there is nothing to be given back. */
-	if (guard_undo(st->area.free, st->area.all))
-		SKIP(return, "the name of the area is too long");
+	st->area.owner = variant->owner;
+	why = variant->owner == VIRTIO_MEM ? virtio_mem_area_lacks(&st->area) :
+					     cma_lacks(&st->area);
+	if (why)
+		SKIP(return, "%s", why);
 	snprintf(st->pool, sizeof(st->pool),
 		 "/sys/devices/system/node/node%d/hugepages/hugepages-%zukB/nr_hugepages",
 		 st->area.node, pmd_size() >> 10);
@@ -424,12 +487,15 @@ FIXTURE_TEARDOWN(hugetlb_pmd_contig)
 	if (st->flags >= 0)
 		close(st->flags);
 	free(st->kept);
+	virtio_mem_close(&st->area.vm, UNPLUG_SECONDS);
 	guard_stop();
 }
 
 TEST_F_TIMEOUT(hugetlb_pmd_contig, lost_write, 120)
 {
-	long want = env_count("HUGETLB_PMD_CONTIG_CALLS", CALLS), got;
+	long want = env_count("HUGETLB_PMD_CONTIG_CALLS",
+			      variant->owner == VIRTIO_MEM ? VIRTIO_CALLS :
+							     CALLS), got;
 	long calls = 0, failed = 0, moved_calls = 0, moves = 0, lost = 0;
 	int i, nr, rests = 0, examples = EXAMPLES, error = 0, ret;
 	int64_t from[NR_PAGES], to[NR_PAGES];
@@ -445,7 +511,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_contig, lost_write, 120)
 		if (!place(st)) {
 			if (lost)
 				break;
-			SKIP(return, "no huge page lies in the CMA area: %s",
+			SKIP(return, "no huge page lies in the %s area: %s",
+			     owner_name[st->area.owner],
 			     "is most of a zone's free memory in it?");
 		}
 		ASSERT_TRUE(writers_order(&st->writers, WRITE, rests));
@@ -460,7 +527,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_contig, lost_write, 120)
 		for (i = 0; i < NR_PAGES; i++)
 			from[i] = pfn_of(st, i);
 		writers_note(&st->writers, then);
-		ret = file_write(st->area.alloc, st->area.all);
+		ret = area_take(&st->area);
 		wrote = writers_wrote(&st->writers, then) == st->writers.nr;
 		if (ret) {
 			failed++;
@@ -474,8 +541,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_contig, lost_write, 120)
 			TH_LOG("cannot look at the pages: %s", strerror(-got));
 		/* Nobody writes to the area any more through a stale entry. */
 		ASSERT_TRUE(writers_order(&st->writers, UNMAP, 0));
-		if (!ret)
-			file_write(st->area.free, st->area.all);
+		if (!area_give(&st->area, !ret) && !lost && !got)
+			SKIP(return, "the area could not be given back");
 		for (nr = 0, i = 0; i < NR_PAGES; i++) {
 			if (!in_area(st, from[i]) || to[i] < 0 || from[i] == to[i])
 				continue;
@@ -488,8 +555,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_contig, lost_write, 120)
 		rests = nr ? 0 : rests < MAX_RESTS ? rests + 1 : MAX_RESTS;
 	}
 
-	ksft_print_msg("hugetlb_pmd_contig: backing=hugetlbfs trigger=cma sharers=%d control=%s",
-		       variant->sharers, st->shared ? "no" : "yes");
+	ksft_print_msg("hugetlb_pmd_contig: backing=hugetlbfs trigger=%s sharers=%d control=%s",
+		       owner_name[variant->owner], variant->sharers, st->shared ? "no" : "yes");
 	printf(" calls=%ld failed_calls=%ld errno=%d moved_calls=%ld migrations=%ld",
 	       calls, failed, error, moved_calls, moves);
 	printf(" lost_migrations=%ld lost_writes=%ld seed=%u\n", lost_moves,

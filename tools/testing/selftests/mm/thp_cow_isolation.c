@@ -22,15 +22,13 @@
  *
  * Environment:
  *	THP_COW_ISOLATION_ROUNDS=n	requests for each variant
- *	VIRTIO_MEM_QMP=/dev/ttyS2	QEMU's monitor (QMP) on a serial line
- *	VIRTIO_MEM_ID=vm0		the device, as that calls it
+ *	VIRTIO_MEM_QMP, VIRTIO_MEM_ID	see migrate_virtio_mem.h
  */
 #include "kselftest_harness.h"
 
 #include <fcntl.h>
 #include <numa.h>
 #include <numaif.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -39,9 +37,9 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <termios.h>
 
 #include "migrate_util.h"
+#include "migrate_virtio_mem.h"
 #include "vm_util.h"
 
 #define MIB			(1024 * 1024ul)
@@ -54,7 +52,6 @@
 #define VIRTIO_THPS		16
 #define UNPLUG_SECONDS		3
 #define PLUG_SECONDS		20	/* what is plugged may have to be poisoned */
-#define QMP_SECONDS		5
 /* A sub-page that nobody writes to: it stays in the THP. */
 #define SUBPAGE			16
 #define PIPE_SLOTS		256
@@ -78,8 +75,7 @@ FIXTURE(thp_cow_isolation)
 {
 	int node;
 	char pool[96];		/* of gigantic pages */
-	int qmp;
-	uint64_t first_pfn, last_pfn;	/* of the virtio-mem device */
+	struct virtio_mem vm;
 
 	char *area;
 	int nr;			/* THPs */
@@ -114,151 +110,6 @@ static long meminfo_kib(const char *name)
 	return found;
 }
 
-static double now_ms(void)
-{
-	return cycles_clock() / 1e6;
-}
-
-/* QEMU's monitor. Each answer is a line; events come in between. */
-
-static bool qmp_line(int fd, char *line, size_t len)
-{
-	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
-	double limit = now_ms() + QMP_SECONDS * 1000;
-	size_t nr = 0;
-	char c;
-
-	while (now_ms() < limit) {
-		if (poll(&poll_fd, 1, 100) <= 0 || read(fd, &c, 1) != 1)
-			continue;
-		if (c == '\r')
-			continue;
-		if (c == '\n') {
-			line[nr] = '\0';
-			return true;
-		}
-		if (nr < len - 1)
-			line[nr++] = c;
-	}
-	return false;
-}
-
-/* Returns whether there was an answer that is no error, with it in @line. */
-static bool qmp(int fd, char *line, size_t len, const char *command)
-{
-	if (dprintf(fd, "%s\n", command) < 0)
-		return false;
-	while (qmp_line(fd, line, len)) {
-		if (strstr(line, "\"return\""))
-			return true;
-		if (strstr(line, "\"error\""))
-			return false;
-	}
-	return false;
-}
-
-/* Read and forget, until nothing has come for a while. */
-static void qmp_drain(int fd)
-{
-	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
-	char buf[256];
-
-	while (poll(&poll_fd, 1, 200) > 0 && read(fd, buf, sizeof(buf)) > 0)
-		;
-}
-
-static int qmp_open(const char *path)
-{
-	struct termios tio;
-	char line[1024];
-	int fd;
-
-	fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	if (!tcgetattr(fd, &tio)) {
-		cfmakeraw(&tio);
-		tcsetattr(fd, TCSANOW, &tio);
-	}
-	/*
-	 * The monitor has greeted us, and the line, not yet raw, may have
-	 * echoed a part of that: 0xff makes it forget what it has got so far.
-	 */
-	qmp_drain(fd);
-	if (write(fd, "\xff\n", 2) != 2) {
-		close(fd);
-		return -1;
-	}
-	qmp_drain(fd);
-	/* Said once to a monitor, and then again: an error, and no matter. */
-	qmp(fd, line, sizeof(line), "{'execute':'qmp_capabilities'}");
-	if (!qmp(fd, line, sizeof(line), "{'execute':'query-status'}")) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
-static const char *virtio_mem_id(void)
-{
-	const char *id = getenv("VIRTIO_MEM_ID");
-
-	return id ? id : "vm0";
-}
-
-static long long virtio_mem_size(int fd)
-{
-	char line[1024], command[256], *at;
-
-	snprintf(command, sizeof(command),
-		 "{'execute':'qom-get','arguments':{'path':'%s','property':'size'}}",
-		 virtio_mem_id());
-	if (!qmp(fd, line, sizeof(line), command))
-		return -1;
-	at = strstr(line, "\"return\":");
-	return at ? strtoll(at + strlen("\"return\":"), NULL, 10) : -1;
-}
-
-/* Ask for @bytes, and wait until the machine has as much or time is up. */
-static bool virtio_mem_request(int fd, long long bytes, int seconds)
-{
-	double limit = now_ms() + seconds * 1000;
-	char line[1024], command[256];
-
-	snprintf(command, sizeof(command),
-		 "{'execute':'qom-set','arguments':{'path':'%s',%s,'value':%lld}}",
-		 virtio_mem_id(), "'property':'requested-size'", bytes);
-	if (!qmp(fd, line, sizeof(line), command))
-		return false;
-	do {
-		if (virtio_mem_size(fd) == bytes)
-			return true;
-		usleep(20 * 1000);
-	} while (now_ms() < limit);
-	return false;
-}
-
-/* Where the device's memory is: nothing else in the machine says it. */
-static bool virtio_mem_range(int fd, uint64_t *first, uint64_t *last, int *node)
-{
-	char line[1024], id[64], *at, *addr, *size, *on;
-
-	if (!qmp(fd, line, sizeof(line), "{'execute':'query-memory-devices'}"))
-		return false;
-	snprintf(id, sizeof(id), "\"id\": \"%s\"", virtio_mem_id());
-	at = strstr(line, id);
-	addr = strstr(line, "\"memaddr\":");
-	size = strstr(line, "\"max-size\":");
-	on = strstr(line, "\"node\":");
-	if (!at || !addr || !size || !on)
-		return false;
-	*first = strtoull(addr + strlen("\"memaddr\":"), NULL, 10) / psize();
-	*last = *first +
-		strtoull(size + strlen("\"max-size\":"), NULL, 10) / psize() - 1;
-	*node = atoi(on + strlen("\"node\":"));
-	return true;
-}
-
 static bool want_gigantic(const char *pool)
 {
 	return !file_write(pool, "1") && file_read_long(pool) == 1;
@@ -289,10 +140,9 @@ static int gigantic_node(char *pool, size_t len)
 
 FIXTURE_SETUP(thp_cow_isolation)
 {
-	const char *path = getenv("VIRTIO_MEM_QMP"), *why;
+	const char *why;
 	char text[64];
 
-	self->qmp = -1;
 	if (geteuid())
 		SKIP(return, "needs root");
 	if (numa_available() < 0)
@@ -314,15 +164,10 @@ FIXTURE_SETUP(thp_cow_isolation)
 		if (self->node < 0)
 			SKIP(return, "no gigantic page can be had: boot with hugetlb_cma=2G");
 	} else {
-		if (!path)
-			SKIP(return, "needs virtio-mem, and VIRTIO_MEM_QMP=/dev/tty...");
-		self->qmp = qmp_open(path);
-		if (self->qmp < 0)
-			SKIP(return, "no monitor of QEMU's answers at %s", path);
-		if (!virtio_mem_range(self->qmp, &self->first_pfn,
-				      &self->last_pfn, &self->node))
-			SKIP(return, "QEMU has no virtio-mem device %s",
-			     virtio_mem_id());
+		why = virtio_mem_lacks(&self->vm);
+		if (why)
+			SKIP(return, "%s", why);
+		self->node = self->vm.node;
 	}
 }
 
@@ -349,10 +194,7 @@ static void drop_pages(FIXTURE_DATA(thp_cow_isolation) * self)
 FIXTURE_TEARDOWN(thp_cow_isolation)
 {
 	drop_pages(self);
-	if (self->qmp >= 0) {
-		virtio_mem_request(self->qmp, 0, UNPLUG_SECONDS);
-		close(self->qmp);
-	}
+	virtio_mem_close(&self->vm, UNPLUG_SECONDS);
 	if (self->pool[0])
 		file_write(self->pool, "0");
 	guard_stop();
@@ -378,7 +220,7 @@ static bool in_device(FIXTURE_DATA(thp_cow_isolation) * self, int nr)
 {
 	uint64_t pfn = self->pfns[nr];
 
-	return pfn >= self->first_pfn && pfn <= self->last_pfn;
+	return pfn >= self->vm.first_pfn && pfn <= self->vm.last_pfn;
 }
 
 /*
@@ -538,27 +380,10 @@ static bool ask_for_memory(FIXTURE_DATA(thp_cow_isolation) * self,
 	bool given;
 
 	if (trigger == VIRTIO_MEM)
-		return virtio_mem_request(self->qmp, 0, UNPLUG_SECONDS);
+		return virtio_mem_request(&self->vm, 0, UNPLUG_SECONDS);
 	given = want_gigantic(self->pool);
 	file_write(self->pool, "0");
 	return given;
-}
-
-/* Plugged is not yet online: wait until the kernel counts it. */
-static bool plug(FIXTURE_DATA(thp_cow_isolation) * self)
-{
-	long before = meminfo_kib("MemTotal");
-	int waited;
-
-	if (!virtio_mem_request(self->qmp, VIRTIO_MIB * MIB, PLUG_SECONDS))
-		return false;
-	for (waited = 0; waited < PLUG_SECONDS * 50; waited++) {
-		if (meminfo_kib("MemTotal") - before >=
-		    (long)(VIRTIO_MIB * MIB >> 10) * 9 / 10)
-			return true;
-		usleep(20 * 1000);
-	}
-	return false;
 }
 
 static void ask_with(struct __test_metadata *_metadata,
@@ -571,14 +396,16 @@ static void ask_with(struct __test_metadata *_metadata,
 	bool control = pinned || cause == CHILD_WAITS;
 	int calls = 0, asked = 0, left = 0, moved = 0, thps = 0, nr, ret;
 	const char *why = NULL;
-	double ms = 0;
+	long ms = 0;
 
 	for (calls = 0; calls < rounds; calls++) {
 		bool given;
-		double began;
+		uint64_t began;
 		int went;
 
-		if (variant->trigger == VIRTIO_MEM && !plug(self)) {
+		if (variant->trigger == VIRTIO_MEM &&
+		    !virtio_mem_plug(&self->vm, VIRTIO_MIB * MIB,
+				     PLUG_SECONDS)) {
 			why = "memory could not be plugged";
 			break;
 		}
@@ -615,9 +442,9 @@ static void ask_with(struct __test_metadata *_metadata,
 		ASSERT_EQ(0, moved_thps(self))
 			TH_LOG("a THP was moved before anybody asked for it");
 
-		began = now_ms();
+		began = cycles_clock();
 		given = ask_for_memory(self, variant->trigger);
-		ms += now_ms() - began;
+		ms += ms_since(began);
 		went = moved_thps(self);
 		moved += went;
 		for (nr = 0; nr < self->nr; nr++)
@@ -652,7 +479,7 @@ static void ask_with(struct __test_metadata *_metadata,
 	ksft_print_msg("thp_cow_isolation: trigger=%s sharers=1 control=%s calls=%d",
 		       trigger_name[variant->trigger], control ? "yes" : "no",
 		       calls);
-	printf(" migrations=%d lost_migrations=%d thps=%d moved=%d ms=%.0f\n",
+	printf(" migrations=%d lost_migrations=%d thps=%d moved=%d ms=%ld\n",
 	       asked, left, thps, moved, ms);
 	if (!pinned)
 		EXPECT_EQ(0, left)
