@@ -161,7 +161,8 @@ FIXTURE_SETUP(hugetlb_poison_read)
 	why = unpoison_lacks();
 	self->leave = why && env_long("HUGETLB_POISON_READ_LEAVE", 0);
 	if (why && !self->leave)
-		SKIP(return, "%s", why);
+		SKIP(return, "%s, or HUGETLB_POISON_READ_LEAVE=1 to leave it",
+		     why);
 	why = nodes_lack(nodes, 1, sched_getcpu());
 	if (why)
 		SKIP(return, "%s", why);
