@@ -272,6 +272,27 @@ def test_inconclusive_on_the_fixed_kernel(tests: list[ktap.Test]) -> None:
     assert verdict(good, [fixed(1), fixed(2, *tests)], 2) == "INCONCLUSIVE"
 
 
+@pytest.mark.parametrize("other, elsewhere, says", [
+    (test("prog.other", "inconclusive"), "migrations=4", "PROVED"),
+    # Where nothing moved, it saw nothing.
+    (test("prog.other", "inconclusive"), "migrations=0", "INCONCLUSIVE"),
+    (test("prog.other", "error"), "migrations=4", "INCONCLUSIVE"),
+])
+def test_a_test_that_does_not_show_the_defect_may_be_undecided_in_one_boot(
+        other: ktap.Test, elsewhere: str, says: str) -> None:
+    left = [vulnerable(1), vulnerable(2)]
+    kept = test("prog.other", "pass", elsewhere)
+    assert verdict(left, [fixed(1, *KEEPS, kept), fixed(2, *KEEPS, other)], 2) == says
+    assert verdict(left, [fixed(1, *KEEPS, other), fixed(2, *KEEPS, other)], 2) == "INCONCLUSIVE"
+
+
+def test_one_that_shows_the_defect_may_not() -> None:
+    left = [vulnerable(1), vulnerable(2)]
+    slow = (test(MAIN, "inconclusive", "migrations=2"), *KEEPS[1:],
+            test("prog.other", "pass", "migrations=9"))
+    assert verdict(left, [fixed(1), fixed(2, *slow)], 2) == "INCONCLUSIVE"
+
+
 def test_each_test_that_loses_writes_must_be_seen_to_keep_them() -> None:
     """It may be skipped in one fixed boot, but not in all."""
     both = (*LOSES, test(SPARE, "fail", f"migrations=10 {LOSS}"))
