@@ -392,7 +392,8 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     if args.ltp and options.LTP.name not in args.found:
         raise LabError("LTP= goes with SERIES=ltp")
     if args.kernel:
-        tree = source.from_tree(args.kernel.expanduser(), args.base or None, progress)
+        tree = source.from_tree(args.kernel.expanduser(), args.base or None, progress,
+                                lambda name: series.files(name, args.form))
         name = tree.base.name
     if name in testseries.names() and not args.form:
         deps.ensure(progress, deps.SERIES)

@@ -312,6 +312,17 @@ def test_the_front_door(tmp_path: Path) -> None:
     assert "name an empty folder with O=" in again.stderr
 
 
+def test_the_front_door_of_a_tree(tmp_path: Path) -> None:
+    """No more of it is copied than the patches change: that would take a minute."""
+    copy = tmp_path / "linux"
+    some(released_tree("4.14"), copy, ["Makefile", *series.files("4.14")])
+    (copy / "mm/other.c").write_text("int other;\n")
+    done = make("series", f"KERNEL={copy}", f"O={tmp_path}/s", LAB_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert "every patch applies" in done.stdout and " am -s" in done.stdout
+    assert not [*(tmp_path / "cache").rglob("other.c"), *(tmp_path / "cache").rglob("user-*")]
+
+
 @pytest.mark.parametrize("words, reason", [
     (["BASE=4.14"], "name an empty folder for the series with O="),
     (["O=/nonexistent/x"], "name a base with BASE="),

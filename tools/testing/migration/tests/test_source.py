@@ -92,6 +92,26 @@ def mtimes(top: Path) -> dict[str, int]:
             for path in top.rglob("*") if not path.is_dir()}
 
 
+def test_of_some_files_only(tree: Path, cache: Path) -> None:
+    before = everything(tree)
+    asked = []
+
+    def only(name: str) -> list[str]:
+        asked.append(name)
+        return ["mm/rmap.c", "arch/x86/kernel/link.S", "mm/is_in_no_tree.c"]
+
+    given = source.from_tree(tree, None, Progress(io.StringIO()), only)
+    assert asked == [given.base.name]
+    with given.kept.scratch(given.pristine) as scratch:
+        assert not scratch.apply(DIFF)
+    assert contents(given.tree) == {"mm/rmap.c": FILES["mm/rmap.c"],
+                                    "arch/x86/kernel/link.S": "vmlinux.lds.S"}
+    assert everything(tree) == before
+    # All of it is another copy, which these are no part of.
+    assert contents(copy(tree).tree).keys() > contents(given.tree).keys()
+    assert [path.name[:5] for path in sorted((cache / "trees").iterdir())] == ["part-", "user-"]
+
+
 # ---- bases ---------------------------------------------------------------------------------
 
 

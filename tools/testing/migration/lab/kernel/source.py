@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import subprocess
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,12 +81,14 @@ def from_base(base: Base, progress: Progress) -> Source:
     }, key, kept.path, kept.pristine())
 
 
-def from_tree(path: Path, base_name: str | None, progress: Progress) -> Source:
+def from_tree(path: Path, base_name: str | None, progress: Progress,
+              only: Callable[[str], Iterable[str]] | None = None) -> Source:
     """The source in the user's tree `path`, as it is now, copied.
 
-    It is built as base `base_name`, or as the nearest base at or below its version.  LabError where
-    `path` is no kernel tree, cannot be read, has no base, changes while it is copied, or does not
-    fit on the disk.
+    It is built as base `base_name`, or as the nearest base at or below its version.  `only` says
+    which files of a tree of that base are wanted, to see whether patches apply: to copy all takes a
+    minute, and such a source cannot be built.  LabError where `path` is no kernel tree, cannot be
+    read, has no base, changes while it is copied, or does not fit on the disk.
     """
     try:
         top = path.expanduser().resolve(strict=True)
@@ -101,11 +104,12 @@ def from_tree(path: Path, base_name: str | None, progress: Progress) -> Source:
         raise LabError(f"{top} is the lab's own work tree, which it changes: name the tree that "
                        "it came from")
 
-    kept = Tree(cache / "trees" / f"user-{_short(str(top))}")
+    kept = Tree(cache / "trees" / f"{'part' if only else 'user'}-{_short(str(top))}")
     with kept.lock(progress):
-        progress.step(f"copying {top}")
-        found, git = usertree.scan(top)
-        if not kept.store.is_dir():
+        progress.step(f"copying {'files of ' if only else ''}{top}")
+        found, git = (usertree.some(top, only(base.name)), dict[str, str]()) if only else \
+            usertree.scan(top)
+        if not only and not kept.store.is_dir():
             need_space(kept.work, _NEEDED_MIB, f"copying {top}")
         try:
             new = kept.take(top, found, progress)

@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,14 @@ def scan(top: Path) -> tuple[dict[str, File], dict[str, str]]:
     for name in (name.rstrip("/") for name in listed if not _unclean(name)):
         scan.add(name, f"{top}/{name}", (), True)
     return scan.found, {"git": git.head(), "dirty": git.dirty()}
+
+
+def some(top: Path, names: Iterable[str]) -> dict[str, File]:
+    """Those of the files `names` that are in the tree, which need not be all of a patch's."""
+    scan = _Scan(top, False)
+    for name in names:
+        scan.add(name, f"{top}/{name}", (), True)
+    return scan.found
 
 
 def _unclean(name: str) -> bool:

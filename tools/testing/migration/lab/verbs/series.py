@@ -94,18 +94,29 @@ def write(base: str, out: Path, form: str = "") -> Series:
     if base not in queues():
         raise LabError(f"no series for {base}: there are {', '.join(queues())} with the fixes, "
                        f"{', '.join(testseries.names())} with the tests")
-    queue = variant.series(base, f"series.{form}" if form else "series")
-    if apart:
-        queue = []
-        added = testseries.patches(base, unmapped.ROOM)
-    else:
-        added = [] if form else testseries.patches(base)
-    # A fix comes before the test that fails without it.
-    patches = [(path.name, path.read_text(encoding="utf-8")) for path in queue] + added
+    patches, added = _patches(base, form)
     letter = testseries.COVER if added else COVER.with_suffix(f".{form}" if form else "")
     if apart:
         return put(base, out, patches, unmapped.ROOM / testseries.COVER.name, {})
     return put(base, out, patches, letter, reports(base))
+
+
+def _patches(base: str, form: str) -> tuple[list[tuple[str, str]], bool]:
+    """The patches for `base` by name, and whether those that add the tests are among them."""
+    if form == unmapped.FORM:
+        return testseries.patches(base, unmapped.ROOM), True
+    added = [] if form else testseries.patches(base)
+    # A fix comes before the test that fails without it.
+    queue = variant.series(base, f"series.{form}" if form else "series")
+    return [(path.name, path.read_text(encoding="utf-8")) for path in queue] + added, bool(added)
+
+
+def files(base: str, form: str = "") -> list[str]:
+    """The files of a kernel tree that `check` looks at, for a base that may have no series."""
+    if base not in (unmapped.names() if form == unmapped.FORM else queues()):
+        return []
+    return sorted({name for _name, text in _patches(base, form)[0]
+                   for name in re.findall(r"(?m)^(?:---|\+\+\+) [ab]/(.+)$", text)})
 
 
 def put(base: str, out: Path, patches: Sequence[tuple[str, str]], letter: Path,
