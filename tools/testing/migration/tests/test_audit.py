@@ -511,6 +511,28 @@ def test_what_to_apply_is_in_the_nearest_queue(version: str, base: str, tmp_path
     assert (found.status, found.apply) == (audit.VULNERABLE, other.upstream)
 
 
+GIVE_UP, LOCK_MAPPING = "mutex_unlock(&table[hash]);", "i_mmap_lock_write(mapping);"
+LOCK_PAGE, UNLOCK_PAGE = "lock_page(page);", "unlock_page(page);"
+PUNCH = ("static void remove_inode_hugepages(struct inode *inode)\n{\n"
+         "\tmutex_lock(&table[hash]);\n\t%s\n\thugetlb_vmdelete_list(mapping);\n"
+         "\ti_mmap_unlock_write(mapping);\n\tremove_huge_page(page);\n"
+         "\tunlock_page(page);\n\tmutex_unlock(&table[hash]);\n}\n")
+
+
+@pytest.mark.parametrize("steps, want", [
+    ((LOCK_PAGE, GIVE_UP, LOCK_MAPPING), audit.VULNERABLE),
+    ((LOCK_PAGE, UNLOCK_PAGE, GIVE_UP, LOCK_MAPPING, LOCK_PAGE), audit.PROTECTED),
+    ((GIVE_UP, LOCK_MAPPING, LOCK_PAGE), audit.NOT_AFFECTED),
+    # Up to 5.6 a page fault takes them like this.
+    ((LOCK_PAGE, LOCK_MAPPING), audit.NOT_AFFECTED),
+])
+def test_who_punches_a_hole_gives_up_all_or_nothing(steps: tuple[str, ...], want: str,
+                                                    tmp_path: Path) -> None:
+    tree = small_tree(tmp_path, {"mm/hugetlb.c": SHARE, INODE: PUNCH % "\n\t".join(steps)})
+    found = look(tree, "hugetlb-punch-fault")
+    assert found.status == want, found
+
+
 def test_who_calls_the_one_that_takes_a_page_may_ask(tmp_path: Path) -> None:
     takes = (MOVE_ONE % "page").replace("add_page", "__add_folio")
     caller = ("static int add_folio_for_migration(struct page *page)\n{\n"
