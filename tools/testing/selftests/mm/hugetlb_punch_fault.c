@@ -4,10 +4,11 @@
  *
  * fallocate(2) first unmaps the pages of a hole, and then takes them from the
  * file, one by one. A page that was mapped again meanwhile is unmapped once more.
- * Three locks are needed for that, which a page fault takes in this order, up to
- * 6.0: i_mmap_rwsem of the file, the mutex of the page's faults, and the lock of
- * the page. Who punches the hole finds out with the last of them that it needs the
- * others. If it does not give it up, the two wait for each other for ever:
+ * Three locks are needed for that, which a page fault takes in this order, from
+ * 5.7 to 6.0: i_mmap_rwsem of the file, the mutex of the page's faults, and the
+ * lock of the page. Who punches the hole finds out with the last of them that it
+ * needs the others. If it does not give it up, the two wait for each other for
+ * ever:
  *
  *	hole punch			page fault
  *	locks the page
