@@ -18,7 +18,7 @@ from test_queue import released_tree
 from trees import apply, fill, some
 
 from lab import arch, defect
-from lab.base import load, names
+from lab.base import for_version, load, names
 from lab.errors import LabError
 from lab.kernel import kconfig, variant
 from lab.kernel.source import Source
@@ -176,6 +176,14 @@ def test_debians(base: str, debians: Callable[[str], Path], tmp_path: Path) -> N
 def test_released(base: str, tmp_path: Path) -> None:
     tree = cut_down(released_tree(base), tmp_path / "linux", patched_files(base))
     check_read(tree, base, tmp_path, 1 if base == "2.6.34" else 3)
+
+
+# Releases for which nothing but the queue of their branch is needed, though it was made for another.
+@pytest.mark.parametrize("release, base", [("5.4.301", "5.4")])
+def test_another_release(release: str, base: str, tmp_path: Path) -> None:
+    assert for_version(release).name == base
+    tree = cut_down(released_tree(release), tmp_path / "linux", patched_files(base))
+    check_read(tree, base, tmp_path, 0)
 
 
 MMAP, VMA, HUGETLB, RMAP = "mm/mmap.c", "mm/vma.c", "mm/hugetlb.c", "mm/rmap.c"
