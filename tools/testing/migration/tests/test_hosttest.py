@@ -114,7 +114,8 @@ def test_what_it_knows_of_a_selftest_is_what_that_does(name: str) -> None:
     assert ("demotion_enabled" in source) == ("demotion" in known.settings)
     # What these do is nobody's to put back, or goes back by itself.
     assert any(word in source for word in ("compact_memory", "split_huge_pages", "CmaTotal",
-                                           "/debug/cma", 'mount("cgroup", "cpuset")')
+                                           "/debug/cma", 'mount("cgroup", "cpuset")',
+                                               "take_rest(")
                ) == bool(known.beyond)
 
 
