@@ -541,6 +541,34 @@ def test_who_punches_a_hole_gives_up_all_or_nothing(steps: tuple[str, ...], want
     assert found.status == want, found
 
 
+LOOK_UP = "page = hugetlbfs_pagecache_page(h, vma, address);"
+COPY = ("static struct page *hugetlbfs_pagecache_page(struct hstate *h)\n{\n"
+        "\treturn %s(mapping, idx);\n}\n\n"
+        "static vm_fault_t hugetlb_wp(struct vm_fault *vmf)\n{\n"
+        "\t%s\n\tunmap_ref_private(vmf);\n\tmutex_lock(&table[hash]);\n\treturn 0;\n}\n\n"
+        # That is another page's lock, and no mutex is given up with it held.
+        "static vm_fault_t hugetlb_no_page(struct vm_fault *vmf)\n{\n"
+        "\tfolio = filemap_lock_hugetlb_folio(h, mapping, idx);\n\treturn 0;\n}\n\n"
+        "vm_fault_t hugetlb_fault(struct vm_fault *vmf)\n{\n\tmutex_lock(&table[hash]);\n"
+        "\t%s\n\tret = hugetlb_wp(vmf);\n\tmutex_unlock(&table[hash]);\n\treturn ret;\n}\n")
+
+
+@pytest.mark.parametrize("lookup, copies, faults, want", [
+    ("find_lock_page", GIVE_UP, LOOK_UP, audit.VULNERABLE),
+    ("find_get_page", GIVE_UP, LOOK_UP, audit.PROTECTED),
+    ("find_get_page", GIVE_UP, "page = find_lock_page(mapping, idx);", audit.VULNERABLE),
+    ("find_get_page", GIVE_UP, "folio = filemap_lock_folio(mapping, idx);", audit.VULNERABLE),
+    ("find_get_page", GIVE_UP, "", audit.PROTECTED),
+    # Up to 5.6 the mutex is kept.
+    ("find_lock_page", "", LOOK_UP, audit.NOT_AFFECTED),
+])
+def test_the_page_of_the_file_is_not_locked_for_a_copy(lookup: str, copies: str, faults: str,
+                                                       want: str, tmp_path: Path) -> None:
+    tree = small_tree(tmp_path, {"mm/hugetlb.c": COPY % (lookup, copies, faults)})
+    found = look(tree, "hugetlb-cow-fault")
+    assert found.status == want, found
+
+
 def test_who_calls_the_one_that_takes_a_page_may_ask(tmp_path: Path) -> None:
     takes = (MOVE_ONE % "page").replace("add_page", "__add_folio")
     caller = ("static int add_folio_for_migration(struct page *page)\n{\n"
