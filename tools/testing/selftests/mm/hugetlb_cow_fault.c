@@ -79,6 +79,19 @@ FIXTURE_VARIANT_ADD(hugetlb_cow_fault, other_page) { .page = 1 };
 
 static struct control *shared;
 
+/* Whether processes of an earlier test are stuck. Each test is a child's. */
+static bool *stuck_before;
+
+static __attribute__((constructor)) void share(void)
+{
+	stuck_before = mmap(NULL, sizeof(*stuck_before), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (stuck_before == MAP_FAILED) {
+		perror("mmap");
+		exit(1);
+	}
+}
+
 static bool stopped(void)
 {
 	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
@@ -179,6 +192,8 @@ FIXTURE_SETUP(hugetlb_cow_fault)
 	if (!allow || strcmp(allow, "1"))
 		SKIP(return,
 		     "may hang a kernel that has the defect: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
+	if (*stuck_before)
+		SKIP(return, "processes of the test before are stuck");
 	why = nodes_lack(nodes, 1, sched_getcpu());
 	if (why)
 		SKIP(return, "%s", why);
@@ -255,6 +270,7 @@ TEST_F_TIMEOUT(hugetlb_cow_fault, comes_back, 120)
 	/* Stuck is who does not end: no write for long may be a busy machine. */
 	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
 	self->stuck = !crew_wait(&self->crew, STUCK_MS);
+	*stuck_before = self->stuck;
 
 	ksft_print_msg("hugetlb_cow_fault: control=%s calls=%lu failed_calls=0",
 		       variant->page ? "yes" : "no", control->writes);
