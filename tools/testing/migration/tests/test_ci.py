@@ -295,3 +295,13 @@ def test_lavas_steps(tmp_path: Path, restored: str, package: str) -> None:
     options.parse(["hosttest", *asked])
     # Each of its results is of a program that there is.
     assert "hugetlb_pmd_count" in needs.load()
+
+
+def test_what_is_in_the_repository_has_plain_names() -> None:
+    """Else it is an accident, and no program that reads names as text can clone it."""
+    if not (REPO / ".git").exists():
+        pytest.skip("no git repository")
+    said = subprocess.run(["git", "ls-files", "-z"], cwd=REPO, capture_output=True, check=True)
+    names = said.stdout.split(b"\0")[:-1]
+    assert names
+    assert [name for name in names if not re.fullmatch(rb"[\w.+@/-]+", name)] == []

@@ -45,7 +45,7 @@ THP = "MEMORY MANAGEMENT - THP (TRANSPARENT HUGE PAGE)"
 MIGRATES = ("exec_temp_stack", "hugetlb_pmd_migrate", "hugetlb_pmd_move_all", "hugetlb_pmd_poison",
             "migrate_flush_pending", "migrate_kvm", "migrate_lost_write", "migrate_notifier",
             "migrate_pinned_write", "migrate_round", "migrate_timeline", "migrate_util",
-            "migrate_writers", "thp_cow_isolation", "thp_numa_notifier")
+            "migrate_virtio_mem", "migrate_writers", "thp_cow_isolation", "thp_numa_notifier")
 
 
 def where(patch: Path) -> str:
