@@ -102,6 +102,20 @@ out_unmap:
 	return ret;
 }
 """
+# The last release of 4.9 has it in one condition.
+V4_9 = V4_4.replace("""\
+	if (PageHuge(page)) {
+		if (huge_pmd_unshare(mm, &address, pte)) {
+			flush_tlb_range(vma, start, end);
+			goto out_unmap;
+		}
+	}
+""", """\
+	if (PageHuge(page) && huge_pmd_unshare(mm, &address, pte)) {
+		flush_tlb_range(vma, start, end);
+		goto out_unmap;
+	}
+""")
 
 
 EXEC = """\
@@ -149,12 +163,12 @@ def vulnerable_text(source: Source) -> tuple[variant.Variant, str]:
 
 
 def without_branch(text: str) -> str:
-    """The text less each `if (huge_pmd_unshare(` statement in a try_to_ function."""
+    """The text less each `if` statement with huge_pmd_unshare() in a try_to_ function."""
     lines, out, depth, inside = text.split("\n"), [], None, False
     for line in lines:
         if re.match(r"\w.*\(", line) and not line.startswith("\t"):
             inside = "try_to_" in line
-        if inside and depth is None and "if (huge_pmd_unshare(" in line:
+        if inside and depth is None and "huge_pmd_unshare(" in line:
             depth = len(line) - len(line.lstrip("\t"))
             continue
         if depth is not None:
@@ -180,7 +194,7 @@ def test_new_shape_loses_both_branches_and_the_label_without_a_user(tmp_path: Pa
     assert result == without_branch(text).replace("walk_done:\n", "", 1)
 
 
-@pytest.mark.parametrize("text", [V5_10, V4_4])
+@pytest.mark.parametrize("text", [V5_10, V4_9, V4_4])
 def test_old_shapes_with_one_function_lose_that_branch_alone(tmp_path: Path, text: str) -> None:
     text = text + "\n" + CALLER
     made, result = vulnerable_text(source_with(tmp_path, text))

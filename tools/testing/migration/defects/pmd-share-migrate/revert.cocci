@@ -4,7 +4,8 @@
 // stay as they are.
 //
 // The arguments differ: (&tlb, vma, address, pvmw.pte) in the stable trees of 2026,
-// (mm, vma, &address, pvmw.pte) up to 6.x, (mm, &address, pvmw.pte) in 4.x.
+// (mm, vma, &address, pvmw.pte) up to 6.x, (mm, &address, pvmw.pte) in 4.x.  The last release of
+// 4.9 asks for PageHuge() in the same condition.
 
 // Where the branch ends with a jump (6.12: "goto walk_done"), remember to which label.  "exists"
 // asks for one path, not for all of them: the same answer here, in a third of the time.
@@ -15,7 +16,11 @@ identifier L;
 fn(...)
 {
 <+...
+(
  if (huge_pmd_unshare(...)) { ... goto L; }
+|
+ if (PageHuge(...) && huge_pmd_unshare(...)) { ... goto L; }
+)
 ...+>
 }
 
@@ -26,7 +31,11 @@ statement S;
 fn(...)
 {
 <...
+(
 - if (huge_pmd_unshare(...)) S
+|
+- if (PageHuge(...) && huge_pmd_unshare(...)) S
+)
 ...>
 }
 
