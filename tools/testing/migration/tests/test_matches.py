@@ -9,7 +9,7 @@ import pytest
 
 from lab import defect
 from lab.errors import LabError
-from lab.kernel import matches, spatch
+from lab.kernel import cut, matches, spatch
 from lab.kernel.matches import Wanted
 
 needs_spatch = pytest.mark.skipif(not shutil.which("spatch"),
@@ -145,6 +145,7 @@ def test_every_audit_can_be_taken_apart() -> None:
         if audit:
             parts = matches._take_apart(audit.rule)
             assert parts and parts.scripts and (parts.free or len(audit.files) == 1), name
+            assert cut.names((one.variables, one.body) for one in parts.patterns.values()), name
 
 
 def fake(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,3 +177,21 @@ def test_the_library_of_another_python(tree: Path, monkeypatch: pytest.MonkeyPat
     fake(tree, 'case "$*" in *--python*) echo "no Python library" >&2; exit 2; esac; echo done',
          monkeypatch)
     assert spatch.find(rule(tree, "any", ""), tree, ["mm/a.c"]) == ["done"]
+
+
+@needs_spatch
+def test_what_is_cut_away_says_nothing(tree612: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole files say the same, of a kernel; and each audit names what it is about."""
+    audits = [audit for name in defect.names() if (audit := defect.load(name).audit)]
+    wanted = [Wanted(one.rule, files) for one in audits
+              if (files := tuple(name for name in one.files if (tree612 / name).is_file()))]
+    found = matches.find(tree612, wanted)
+    asked = []
+
+    def whole(text: str, names: object) -> str:
+        asked.append(names)
+        return text
+    monkeypatch.setattr(cut, "cut", whole)
+    monkeypatch.setattr(matches, "_KNOWN", {})
+    assert matches.find(tree612, wanted) == found
+    assert len(asked) == len({name for one in wanted for name in one.files})

@@ -30,20 +30,37 @@ for kind in ("EXISTS",) if name in HANDLES else ("SEEN", "NEEDS"):
 if name in HEARS:
     leaves[name] = where
 
-@calls@
-identifier fn;
+// Up to 4.12 this is how it is handled, wherever the page was marked before.
+@dequeues@
+identifier fn = {dequeue_hwpoisoned_huge_page};
 position p;
 @@
 fn@p(...)
+
+@script:python@
+p << dequeues.p;
+fn << dequeues.fn;
+@@
+print("EXISTS %s %s:%s" % (fn, p[0].file, p[0].line))
+
+@calls@
+identifier inside = {hugetlbfs_read_iter, hugetlbfs_read, hugetlbfs_error_remove_page,
+                     hugetlbfs_error_remove_folio};
+identifier fn;
+position p;
+@@
+inside(...)
+{
+<...
+fn@p(...)
+...>
+}
 
 @script:python@
 p << calls.p;
 fn << calls.fn;
 @@
 name, fn = str(p[0].current_element), str(fn)
-# Up to 4.12 this is how it is handled, wherever the page was marked before.
-if fn == "dequeue_hwpoisoned_huge_page":
-    print("EXISTS %s %s:%s" % (fn, p[0].file, p[0].line))
 if name in READS and "hwpoison" in fn.lower():
     print("HAS %s %s:%s" % (name, p[0].file, p[0].line))
 elif re.search("remove|delete|truncate|unreserve", fn):

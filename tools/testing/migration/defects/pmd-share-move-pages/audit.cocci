@@ -26,22 +26,48 @@ fn << there.fn;
 print("%s %s %s:%s" % ("SEEN" if str(fn) in MOVES else "EXISTS", fn, p[0].file, p[0].line))
 
 @called@
+identifier inside = {__add_folio_for_migration, add_folio_for_migration, add_page_for_migration,
+                     do_move_page_to_node_array};
 identifier fn;
 position p;
 @@
+inside(...)
+{
+<...
 fn@p(...)
+...>
+}
 
 @script:python@
 p << called.p;
 fn << called.fn;
 @@
 name, fn, where = str(p[0].current_element), str(fn), "%s:%s" % (p[0].file, p[0].line)
-if "pmd_shared" in fn or fn == "ptdesc_pmd_is_shared":
-    asks.setdefault(name, where)
-if name in MOVES:
-    calls.setdefault(fn, where)
-    if fn in TAKES:
-        takes.setdefault(name, where)
+calls.setdefault(fn, where)
+if fn in TAKES:
+    takes.setdefault(name, where)
+
+@shared@
+identifier fn =~ "pmd_shared";
+position p;
+@@
+fn@p(...)
+
+@script:python@
+p << shared.p;
+@@
+asks.setdefault(str(p[0].current_element), "%s:%s" % (p[0].file, p[0].line))
+
+@is_shared@
+identifier fn = {ptdesc_pmd_is_shared};
+position p;
+@@
+fn@p(...)
+
+@script:python@
+p << is_shared.p;
+@@
+asks.setdefault(str(p[0].current_element), "%s:%s" % (p[0].file, p[0].line))
 
 // Sharing was counted in the references of the table's page before it got a count of its own.
 @refers@

@@ -78,17 +78,22 @@ p << starts.p;
 starts.add(str(p[0].current_element))
 
 @others@
+identifier inside = {try_to_unmap_one, try_to_migrate_one, try_to_unmap_poisoned_hugetlb_one};
 identifier fn =~ "^hugetlb_";
 position p;
 @@
+inside(...)
+{
+<...
 fn@p(...)
+...>
+}
 
 @script:python@
 p << others.p;
 fn << others.fn;
 @@
-if str(p[0].current_element) in WALKS:
-    sharers[str(p[0].current_element), str(fn)] = "%s:%s" % (p[0].file, p[0].line)
+sharers[str(p[0].current_element), str(fn)] = "%s:%s" % (p[0].file, p[0].line)
 
 @finalize:python@
 @@

@@ -62,17 +62,21 @@ looks.add(str(p[0].current_element))
 identifier fn;
 position p;
 @@
+huge_pmd_share(...)
+{
+<...
 fn@p(...)
+...>
+}
 
 @script:python@
 p << calls.p;
 fn << calls.fn;
 @@
-if str(p[0].current_element) == "huge_pmd_share":
-    where = "%s:%s" % (p[0].file, p[0].line)
-    joins.setdefault(str(fn), where)
-    if str(fn) in ("hugetlb_walk", "huge_pte_offset"):
-        print("NEEDS huge_pmd_share %s" % where)
+where = "%s:%s" % (p[0].file, p[0].line)
+joins.setdefault(str(fn), where)
+if str(fn) in ("hugetlb_walk", "huge_pte_offset"):
+    print("NEEDS huge_pmd_share %s" % where)
 
 @finalize:python@
 @@

@@ -4,8 +4,9 @@
 To start spatch and to parse a file takes longer than to look for anything in it, and most audits
 look at the same few files.  So the rules of all audits that name a file are put into one, with a
 prefix to the name of each, and what they match is printed; a rule that several have is there once.
-The Python of each audit runs here, afterwards, in the order in which spatch would have run it: rule
-by rule, and for each of them sorted by what its variables stand for.
+What none of them can match is left out of the file (lab/kernel/cut.py).  The Python of each audit
+runs here, afterwards, in the order in which spatch would have run it: rule by rule, and for each of
+them sorted by what its variables stand for.
 
 An audit whose rules depend on what another of its rules found in another file is run by itself, and
 so are those of a file on which that fails: then it is known which of them it was.
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.kernel import spatch
+from lab.kernel import cut, spatch
 
 _HEAD = re.compile(r"@([^@].*)@\s*")
 _NAME = re.compile(r"(\w+)(.*)")
@@ -172,6 +173,9 @@ class _Together:
 
     def __init__(self, audits: Mapping[Path, _Audit]) -> None:
         self.audits = audits
+        # None where one of them may match anywhere.
+        self.names = cut.names((one.variables, one.body) for audit in audits.values()
+                               for one in audit.patterns.values())
         known: dict[tuple[str, str, str], str] = {}
         said: dict[tuple[tuple[str, str], ...], int] = {}
         # Each rule, and what is said of it right after it: what coccinelle has to keep for later,
@@ -220,10 +224,7 @@ def _matches(tree: Path, name: str, audits: Mapping[Path, _Audit | None]
         return {}
     if key not in _KNOWN:
         try:
-            with tempfile.NamedTemporaryFile("w", suffix=".cocci", encoding="utf-8") as file:
-                file.write(rules.text)
-                file.flush()
-                lines = spatch.find(Path(file.name), tree, [name])
+            lines = _lines(tree, name, rules)
         except spatch.Failed:
             return {}
         found: dict[int, list[list[Any]]] = {}
@@ -234,6 +235,19 @@ def _matches(tree: Path, name: str, audits: Mapping[Path, _Audit | None]
         _KNOWN[key] = {rule: [found.get(number, []) for number in rules.numbers.get(rule, [])]
                        for rule in rules.audits}
     return _KNOWN[key]
+
+
+def _lines(tree: Path, name: str, rules: _Together) -> list[str]:
+    """What the rules print of a file, or of what is left of it."""
+    with tempfile.TemporaryDirectory(prefix="audit-") as folder:
+        rule, rest = Path(folder, "together.cocci"), Path(folder, name)
+        rule.write_text(rules.text, encoding="utf-8")
+        if rules.names is None:
+            return spatch.find(rule, tree, [name])
+        text = (tree / name).read_text(encoding="utf-8", errors="surrogateescape")
+        rest.parent.mkdir(parents=True)
+        rest.write_text(cut.cut(text, rules.names), encoding="utf-8", errors="surrogateescape")
+        return spatch.find(rule, Path(folder), [name])
 
 
 def _replay(audit: _Audit, wanted: Wanted, found: Sequence[list[list[list[Any]]]]) -> list[str]:
