@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import kernels
 import pytest
 
-from lab import cli, decide, defect as defects
+from lab import arch, cli, decide, defect as defects
 from lab.binary import bounded, rules, text
 from lab.binary.code import Code, base_name
 from lab.binary.image import Image, Section, Symbol
@@ -55,21 +56,22 @@ def assembled(text: str, kind: str = "x86_64") -> Image:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         (path / "a.s").write_text("\n".join(lines) + "\n")
-        subprocess.run(["gcc", "-nostdlib", "-static", "-x", "assembler", "a.s", "-o", "a",
+        tools = "" if kind == "x86_64" else f"{arch.load(kind).triplet}-"
+        subprocess.run([f"{tools}gcc", "-nostdlib", "-static", "-x", "assembler", "a.s", "-o", "a",
                         f"-Wl,-Ttext={START:#x},-e,{START:#x},--build-id=none,-z,norelro"],
                        cwd=path, check=True, capture_output=True)
-        subprocess.run(["objcopy", "-O", "binary", "-j", ".text", "a", "b"], cwd=path, check=True)
-        names = subprocess.run(["nm", "a"], cwd=path, check=True, capture_output=True, text=True)
-        symbols = [Symbol(name, int(address, 16), kind)
-                   for address, kind, name in map(str.split, names.stdout.splitlines())
-                   if kind in "tT"]
-        return Image("vmlinuz", "x86_64", "Linux version 6.1.0-1-test", "",
+        subprocess.run([f"{tools}objcopy", "-O", "binary", "-j", ".text", "a", "b"], cwd=path, check=True)
+        names = subprocess.run([f"{tools}nm", "a"], cwd=path, check=True, capture_output=True, text=True)
+        symbols = [Symbol(name, int(address, 16), letter)
+                   for address, letter, name in map(str.split, names.stdout.splitlines())
+                   if letter in "tT" and not name.startswith("$")]
+        return Image("vmlinuz", kind, "Linux version 6.1.0-1-test", "",
                      (Section(START, (path / "b").read_bytes(), True),),
                      tuple(sorted(symbols, key=lambda one: one.address)), "symbol table", None)
 
 
-def seen(text: str, form: str, config: str | None = None) -> bool:
-    image = dataclasses.replace(assembled(KERNEL + text), config=config)
+def seen(text: str, form: str, config: str | None = None, kind: str = "x86_64") -> bool:
+    image = dataclasses.replace(assembled(KERNEL + text, kind), config=config)
     return rules.fits(form, Code(image)).true
 
 
@@ -253,6 +255,70 @@ def test_a_form_that_says_nothing_is_refused(form: str) -> None:
         rules.parse(form)
 
 
+# The stack of a function with a frame pointer, as Debian's kernels for riscv64 have it.
+RISCV_FRAME = "addi sp, sp, -400; sd s0, 384(sp); addi s0, sp, 400; "
+
+
+@pytest.mark.parametrize("kind, form, code, true", [
+    ("riscv64", "f calls g", "call g; ret", True),
+    ("riscv64", "f calls g", ".option norelax; call g; ret", True),     # by two instructions
+    ("riscv64", "f calls g", ".option norelax; tail g", True),
+    ("riscv64", "f calls g", "tail g", True),
+    ("riscv64", "f calls g", "ret; call g; ret", False),
+    ("riscv64", "f calls g", "call h; ret", False),
+    ("riscv64", "f calls none of g", "call h; ret", True),
+    ("riscv64", "f calls none of g", "ret; call g; ret", False),
+    ("riscv64", "f calls none of g", ".4byte 0xb; ret", False),         # what is no code
+    ("riscv64", "f calls nothing", "li a0, 0; ret", True),
+    ("riscv64", "f calls nothing", "jr a5", False),
+    ("riscv64", "f calls nothing", "jalr a5; ret", False),
+    ("riscv64", "f calls g then h", "call g; call h; ret", True),
+    ("riscv64", "f calls g then h", "call h; call g; ret", False),
+    ("riscv64", "f calls g then h", "beqz a0, 1f; call g; 1: call h; ret", True),
+    ("riscv64", "f calls g before h", "beqz a0, 1f; call g; 1: call h; ret", False),
+    ("riscv64", "f calls g before h", "bltu a0, a1, 1f; call g; j 2f; 1: call g; 2: call h; ret",
+     True),
+    ("riscv64", "f calls h without g", "bgez a0, 1f; call g; 1: call h; ret", True),
+    ("riscv64", "f runs straight on", "beqz a0, 1f; nop; 1: ret", True),
+    ("riscv64", "f runs straight on", "0: bnez a0, 0b; ret", False),
+    ("riscv64", "f calls g then h with the same",
+     RISCV_FRAME + "addi a0, s0, -248; call g; addi a0, s0, -248; call h; ret", True),
+    ("riscv64", "f calls g then h with the same",
+     RISCV_FRAME + "addi a0, s0, -248; call g; addi a0, s0, -240; call h; ret", False),
+    ("riscv64", "f calls g then h with the same",
+     "addi s1, sp, 16; mv a0, s1; call g; mv a0, s1; call h; ret", True),
+    ("riscv64", "f calls g then h with the same",       # a call may change it
+     "addi t1, sp, 16; mv a0, t1; call g; mv a0, t1; call h; ret", False),
+    ("riscv64", "f calls g then h with the same",
+     "addi s1, a1, 8; sd s1, 8(sp); mv a0, s1; call g; ld a0, 8(sp); call h; ret", True),
+    ("riscv64", "f calls g then h with the same",
+     "addi s1, a1, 8; sd s1, 8(sp); mv a0, s1; call g; ld a0, 16(sp); call h; ret", False),
+    ("arm64", "f calls g", "bl g; ret", True),
+    ("arm64", "f calls g", "b g", True),
+    ("arm64", "f calls g", "ret; bl g; ret", False),
+    ("arm64", "f calls none of g", "ret; bl g; ret", False),
+    ("arm64", "f calls nothing", "br x5", False),
+    ("arm64", "f calls g before h", "cbz x0, 1f; bl g; 1: bl h; ret", False),
+    ("arm64", "f calls g then h with the same", "add x0, sp, #16; bl g; add x0, sp, #16; bl h; ret",
+     True),
+    ("arm64", "f calls g then h with the same", "add x0, sp, #16; bl g; add x0, sp, #32; bl h; ret",
+     False),
+])
+def test_other_architectures(kind: str, form: str, code: str, true: bool) -> None:
+    tools = f"{arch.load(kind).triplet}-gcc"
+    if not shutil.which(tools):
+        pytest.skip(f"no {tools}: apt install gcc-{arch.load(kind).triplet}")
+    assert seen(f"fn f; {code}", form, kind=kind) == true
+
+
+def test_riscv64_needs_a_disassembler(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = dataclasses.replace(assembled(KERNEL), arch="riscv64")
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(LabError, match="riscv64-linux-gnu-objdump is not installed: "
+                       "apt install binutils-riscv64-linux-gnu"):
+        Code(image)
+
+
 def test_names_in_forms() -> None:
     names = ("LOCK = g|h",)
     assert rules.parse("f calls LOCK", names)[0].text == "f calls g|h"
@@ -262,8 +328,8 @@ def test_names_in_forms() -> None:
 
 
 def test_code_that_cannot_be_read_is_one_clear_line() -> None:
-    image = dataclasses.replace(assembled(KERNEL), arch="riscv64")
-    with pytest.raises(LabError, match="vmlinuz: the code of riscv64 cannot be read.*KERNEL="):
+    image = dataclasses.replace(assembled(KERNEL), arch="mips64")
+    with pytest.raises(LabError, match="vmlinuz: the code of mips64 cannot be read.*KERNEL="):
         Code(image)
 
 

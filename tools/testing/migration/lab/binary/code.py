@@ -18,12 +18,14 @@ import dataclasses
 import itertools
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from lab.binary.image import Image, Symbol
-from lab.errors import LabError, NotInstalled
+from lab.binary.instruction import SETS, Instruction
+from lab.binary.registers import OWN, base, outlives_call, track
+from lab.errors import LabError
 
 # What a compiler adds to the name of a function, or of a piece of it.
 _SUFFIX = re.compile(r"(?:\.(?:isra|constprop|part|cold|unlikely|llvm|cfi|lto_priv)(?:\.\d+)*)+$")
@@ -47,22 +49,6 @@ _LARGEST = 256 << 10
 _SAMPLE, _FIRST, _ENOUGH = 64, 8, 20
 # What leads to another place in x86 code, before the distance: call, jmp, jcc, lea.
 _LEADS = re.compile(rb"[\xe8\xe9]|\x0f[\x80-\x8f]|\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]")
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One instruction, and where it leads."""
-
-    address: int
-    size: int
-    text: str                       # "lock inc dword ptr [rax + 0x34]"
-    name: str                       # its first word that is no prefix
-    operands: str
-    target: int | None = None       # of a direct call or jump
-    calls: bool = False
-    falls: bool = True              # the next instruction can come after it
-    indirect: bool = False          # it jumps to where a register says
-    traps: bool = False             # ud2, brk: a BUG() or a WARN()
 
 
 @dataclass(frozen=True)
@@ -151,99 +137,6 @@ class Function:
         return passed
 
 
-# What an architecture's instructions are, as Capstone writes them.
-@dataclass(frozen=True)
-class _Set:
-    arch: str                       # Capstone's words for it
-    mode: str
-    first: tuple[str, ...]          # registers of the first argument, the whole one first
-    decode: Callable[[int, int, str, str], Instruction]
-    padding: frozenset[str]
-    marks: frozenset[bytes]         # where an indirect jump may come in
-
-
-_HEX = re.compile(r"#?(0x[0-9a-f]+|\d+)")
-_MEMORY = re.compile(r"\[(\w+)(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
-
-
-_BASE = re.compile(r"\[([a-z]\w*)")
-# These write to all their operands, and to what stands beside them.
-_CHANGES_MORE: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("xchg", "xadd", "ldp", "ldpsw", "swp", "cas"), ()), "cmpxchg": ("rax",),
-    **dict.fromkeys(("cmpxchg8b", "cmpxchg16b", "mul", "imul", "div", "idiv", "rdtsc", "rdmsr"),
-                    ("rax", "rdx")),
-    "cpuid": ("rax", "rbx", "rcx", "rdx"), "syscall": ("rax", "rcx", "r11")}
-# What instructions for strings write to.
-_STRINGS = re.compile(r"(?:rep\w* )?(?:movs|stos|lods|cmps|scas)[bwdq] .*\[.*")
-_OF_STRINGS = ("rax", "rcx", "rsi", "rdi")
-# The parts of registers: r8d, r8w, r8b; eax, ax, al, ah; edi, di, dil.
-_PART = re.compile(r"r(\d+)[dwb]")
-_LETTERS = re.compile(r"e?([abcd])[xlh]")
-_POINTERS = re.compile(r"e?(di|si|bp|sp)l?")
-# The registers of which a function has to give back what was in them.
-_OUTLIVES = re.compile(r"rbx|rbp|rsp|r1[2-5]|x(?:19|2\d)|sp")
-# What stands for a function's own first argument.
-_OWN = 1 << 62
-# Where a function keeps a register on its stack, as x86 and arm64 write it.
-_SLOT = re.compile(r"\[(?:rsp\b|rbp - |sp\b)[^]]*\]")
-_KEEPS = re.compile(r"qword ptr (\[.*\]), (\w+)|(x\d+), (\[.*\])")
-_LOADED = re.compile(r"\[([a-z]\w*)[^]]*\]$")
-
-
-def _number(text: str) -> int | None:
-    match = _HEX.fullmatch(text)
-    return int(match[1], 0) if match else None
-
-
-def _x86(address: int, size: int, name: str, operands: str) -> Instruction:
-    text = f"{name} {operands}".strip()
-    *_prefixes, base = name.split()
-    target = _number(operands)
-    if base == "call":
-        return Instruction(address, size, text, base, operands, target, calls=True)
-    if base == "jmp":
-        return Instruction(address, size, text, base, operands, target, falls=False,
-                           indirect=target is None)
-    if base.startswith("j") or base.startswith("loop"):
-        return Instruction(address, size, text, base, operands, target)
-    if base in ("ret", "retf", "iretq", "sysretq", "hlt"):
-        return Instruction(address, size, text, base, operands, falls=False)
-    return Instruction(address, size, text, base, operands, traps=base in ("ud2", "ud1", "ud0"))
-
-
-def _arm64(address: int, size: int, name: str, operands: str) -> Instruction:
-    text = f"{name} {operands}".strip()
-    last = _number(operands.rpartition(",")[2].strip())
-    if name == "bl":
-        return Instruction(address, size, text, name, operands, last, calls=True)
-    if name in ("blr", "blraa", "blraaz", "blrab", "blrabz"):
-        return Instruction(address, size, text, name, operands, calls=True)
-    if name == "b":
-        return Instruction(address, size, text, name, operands, last, falls=False)
-    if name.startswith("b.") or name in ("cbz", "cbnz", "tbz", "tbnz"):
-        return Instruction(address, size, text, name, operands, last)
-    if name in ("br", "braa", "braaz", "brab", "brabz"):
-        return Instruction(address, size, text, name, operands, falls=False, indirect=True)
-    if name in ("ret", "retaa", "retab", "eret"):
-        return Instruction(address, size, text, name, operands, falls=False)
-    return Instruction(address, size, text, name, operands, traps=name in ("brk", "udf"))
-
-
-_SETS = {
-    "x86_64": _Set("CS_ARCH_X86", "CS_MODE_64",
-                   ("rdi", "edi"), _x86,
-                   frozenset(("int3", "nop", "ud2")),
-                   # endbr64, and what the kernel puts there where no jump may come in.
-                   frozenset((b"\xf3\x0f\x1e\xfa", b"\x66\x0f\x1f\x00", b"\x0f\x1f\x40\xd6"))),
-    "arm64": _Set("CS_ARCH_ARM64", "CS_MODE_ARM",
-                  ("x0", "w0"), _arm64,
-                  frozenset(("nop", "udf")),
-                  # bti c, bti jc, paciasp
-                  frozenset((b"\x5f\x24\x03\xd5", b"\xdf\x24\x03\xd5",
-                             b"\x3f\x23\x03\xd5"))),
-}
-
-
 def base_name(symbol: str) -> str:
     """The name of the function that `symbol` is, or is a piece of."""
     return _SUFFIX.sub("", symbol) if "." in symbol else symbol
@@ -255,21 +148,11 @@ class Code:
     def __init__(self, image: Image) -> None:
         """LabError where the image's instructions cannot be read."""
         self.image = image
-        if image.arch not in _SETS:
+        if image.arch not in SETS:
             raise LabError(f"{image.path}: the code of {image.arch} cannot be read, only that of "
-                           f"{' and '.join(sorted(_SETS))}: audit its source with KERNEL=")
-        # Only who disassembles needs it.
-        try:
-            import capstone  # type: ignore[import]
-            reader = capstone.Cs
-        # AttributeError: an empty folder of that name is a module, too.
-        except (ImportError, AttributeError) as err:
-            raise NotInstalled("python3-capstone is not installed: apt install python3-capstone") \
-                from err
-        self._set = _SETS[image.arch]
-        self._reader = reader(getattr(capstone, self._set.arch), getattr(capstone, self._set.mode))
-        # Data between code: what it cannot read is then a ".byte".
-        self._reader.skipdata = True
+                           f"{' and '.join(sorted(SETS))}: audit its source with KERNEL=")
+        self._set = SETS[image.arch]
+        self._reader = self._set.reader()
         self._known: dict[str, list[Function]] = {}
 
     @cached_property
@@ -505,12 +388,12 @@ class Code:
         # The page of a table is not found so: its address is calculated from that of the table.
         function.followed = frozenset(
             address for address, registers in known.items()
-            if (match := _BASE.search(code[address].operands)) and registers.get(match[1]) == 0)
+            if registers.get(base(code[address].operands)) == 0)
         for address, value in self._first_arguments(function, known).items():
             # How far from its own argument it is, says as much as from another pointer.
-            displacement = value - _OWN if value > _OWN >> 1 else value
+            displacement = value - OWN if value > OWN >> 1 else value
             calls[address] = Call(address, calls[address].names,
-                                  None if value == _OWN else displacement, value == _OWN)
+                                  None if value == OWN else displacement, value == OWN)
         return function
 
     def _aside(self, start: int, size: int) -> dict[int, Instruction]:
@@ -553,7 +436,7 @@ class Code:
         for starts, within in ((function.entries, function.reached),
                                (_heads(function.code, function.hidden), function.hidden)):
             todo = [start for start in starts if start in within and start not in known]
-            known |= {start: {self._set.first[0]: _OWN} if start in function.entries else {}
+            known |= {start: {self._set.first[0]: OWN} if start in function.entries else {}
                       for start in todo}
             while todo:
                 address = todo.pop()
@@ -576,71 +459,10 @@ class Code:
         if one.calls:
             # Of the registers that outlive a call nothing is forgotten.
             return {name: value for name, value in known.items()
-                    if _OUTLIVES.fullmatch(name) or _SLOT.fullmatch(name)}
+                    if outlives_call(name)}
         after = dict(known)
-        _track(one, after)
+        track(one, after)
         return after
-
-
-def _track(one: Instruction, known: dict[str, int]) -> None:
-    """Note what an instruction makes of the register that it writes to."""
-    if _STRINGS.fullmatch(one.text):
-        for name in _OF_STRINGS:
-            known.pop(name, None)
-        return
-    if one.name in _CHANGES_MORE:
-        for name in (*_CHANGES_MORE[one.name], *map(_whole, re.findall(r"\w+", one.operands))):
-            known.pop(name, None)
-        return
-    if one.name in ("mov", "str") and (match := _KEEPS.fullmatch(one.operands)):
-        register, slot = (match[2], match[1]) if match[1] else (match[3], match[4])
-        if _SLOT.fullmatch(slot):
-            known.pop(slot, None)
-            if register in known:
-                known[slot] = known[register]
-            return
-    parts = [part.strip() for part in one.operands.split(",")]
-    if one.name in ("push", "pop") or parts[0] in ("rsp", "rbp", "sp"):
-        # The places on the stack go by other names from here on.
-        for slot in [name for name in known if _SLOT.fullmatch(name)]:
-            del known[slot]
-    if not re.fullmatch(r"[a-z]\w*", parts[0]):
-        return
-    to = _whole(parts[0])
-    value: int | None = None
-    if one.name == "lea" and (match := _MEMORY.fullmatch(one.operands.partition(",")[2].strip())):
-        offset = int(match[3] or "0", 0) * (-1 if match[2] == "-" else 1)
-        value = offset + known.get(match[1], 0)
-    elif one.name == "mov" and len(parts) == 2 and parts[1] in known:
-        value = known[parts[1]]
-    elif one.name in ("mov", "ldr") and (slot := one.operands.partition(", ")[2].removeprefix(
-            "qword ptr ")) in known and _SLOT.fullmatch(slot):
-        value = known[slot]
-    elif one.name in ("mov", "ldr") and (match := _LOADED.search(one.operands)) \
-            and match[1] not in ("rsp", "rbp", "rip", "sp", "x29"):
-        # A pointer that is kept in some struct.  On the stack can be any address.
-        value = 0
-    elif one.name == "add" and len(parts) == 2 and (by := _number(parts[1])) is not None:
-        value = known.get(to, 0) + by
-    elif one.name == "add" and len(parts) == 3 and (by := _number(parts[2])) is not None:
-        value = known.get(parts[1], 0) + by
-    elif one.name in ("cmp", "test", "push", "nop", "str", "stp", "cmn", "tst", "cbz", "cbnz"):
-        return
-    known.pop(to, None)
-    # A part of a register is no pointer.
-    if value is not None and to == parts[0]:
-        known[to] = value
-
-
-def _whole(register: str) -> str:
-    """The register that one is, or is a part of: "rbx" of "ebx" and "bl", "x3" of "w3"."""
-    if match := _PART.fullmatch(register):
-        return f"r{match[1]}"
-    if match := _LETTERS.fullmatch(register):
-        return f"r{match[1]}x"
-    if match := _POINTERS.fullmatch(register):
-        return f"r{match[1]}"
-    return f"x{register[1:]}" if re.fullmatch(r"w\d+", register) else register
 
 
 def _heads(code: dict[int, Instruction], hidden: Iterable[int]) -> list[int]:

@@ -55,6 +55,7 @@ from dataclasses import dataclass
 
 from lab.binary import code
 from lab.binary.code import Call, Code, Function
+from lab.binary.instruction import Instruction
 from lab.errors import LabError
 
 # What an x86 instruction that counts looks like, and where.  Other architectures have none of these:
@@ -343,7 +344,7 @@ def _refers(image: Code, f: str, g: str) -> Seen:
     return _all(image, f, look)
 
 
-def _values(one: code.Instruction) -> set[int]:
+def _values(one: Instruction) -> set[int]:
     """The numbers of an instruction, and the address that it makes of its own."""
     found: set[int] = set()
     for sign, digits in _NUMBER.findall(one.operands):

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is known of registers: how far what each holds is from some pointer."""
+
+import re
+
+from lab.binary.instruction import Instruction, number
+
+_MEMORY = re.compile(r"\[(\w+)(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
+_BASE = re.compile(r"\[([a-z]\w*)")
+# These write to all their operands, and to what stands beside them.
+_CHANGES_MORE: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("xchg", "xadd", "ldp", "ldpsw", "swp", "cas"), ()), "cmpxchg": ("rax",),
+    **dict.fromkeys(("cmpxchg8b", "cmpxchg16b", "mul", "imul", "div", "idiv", "rdtsc", "rdmsr"),
+                    ("rax", "rdx")),
+    "cpuid": ("rax", "rbx", "rcx", "rdx"), "syscall": ("rax", "rcx", "r11")}
+# What instructions for strings write to.
+_STRINGS = re.compile(r"(?:rep\w* )?(?:movs|stos|lods|cmps|scas)[bwdq] .*\[.*")
+_OF_STRINGS = ("rax", "rcx", "rsi", "rdi")
+# The parts of registers: r8d, r8w, r8b; eax, ax, al, ah; edi, di, dil.
+_PART = re.compile(r"r(\d+)[dwb]")
+_LETTERS = re.compile(r"e?([abcd])[xlh]")
+_POINTERS = re.compile(r"e?(di|si|bp|sp)l?")
+# The registers of which a function has to give back what was in them.
+_OUTLIVES = re.compile(r"rbx|rbp|rsp|r1[2-5]|x(?:19|2\d)|s\d+|sp")
+# What stands for a function's own first argument.
+OWN = 1 << 62
+# Where a function keeps a register on its stack, as x86 and the others write it.
+_SLOT = re.compile(r"\[(?:rsp\b|rbp - |sp\b|s0 - )[^]]*\]")
+_KEEPS = re.compile(r"qword ptr (\[.*\]), (\w+)|([xast]\d+), (\[.*\])")
+# Their first operand is only read.
+_WRITE_NO_REGISTER = frozenset(
+    "cmp test push nop str stp cmn tst cbz cbnz sb sh sw beq bne blt bge bltu bgeu bgt ble bgtu bleu "
+    "beqz bnez blez bgez bltz bgtz".split())
+_LOADED = re.compile(r"\[([a-z]\w*)[^]]*\]$")
+
+
+def outlives_call(name: str) -> bool:
+    """Whether a register, or a place on the stack, has after a call what it had before."""
+    return bool(_OUTLIVES.fullmatch(name) or _SLOT.fullmatch(name))
+
+
+def base(operands: str) -> str:
+    """The register by which an instruction looks into memory, or ""."""
+    match = _BASE.search(operands)
+    return match[1] if match else ""
+
+
+def track(one: Instruction, known: dict[str, int]) -> None:
+    """Note what an instruction makes of the register that it writes to."""
+    if _STRINGS.fullmatch(one.text):
+        for name in _OF_STRINGS:
+            known.pop(name, None)
+        return
+    if one.name in _CHANGES_MORE:
+        for name in (*_CHANGES_MORE[one.name], *map(whole, re.findall(r"\w+", one.operands))):
+            known.pop(name, None)
+        return
+    if one.name in ("mov", "str") and (match := _KEEPS.fullmatch(one.operands)):
+        register, slot = (match[2], match[1]) if match[1] else (match[3], match[4])
+        if _SLOT.fullmatch(slot):
+            known.pop(slot, None)
+            if register in known:
+                known[slot] = known[register]
+            return
+    parts = [part.strip() for part in one.operands.split(",")]
+    if one.name in ("push", "pop") or parts[0] in ("rsp", "rbp", "sp", "s0"):
+        # The places on the stack go by other names from here on.
+        for slot in [name for name in known if _SLOT.fullmatch(name)]:
+            del known[slot]
+    if not re.fullmatch(r"[a-z]\w*", parts[0]):
+        return
+    to = whole(parts[0])
+    value: int | None = None
+    if one.name == "lea" and (match := _MEMORY.fullmatch(one.operands.partition(",")[2].strip())):
+        offset = int(match[3] or "0", 0) * (-1 if match[2] == "-" else 1)
+        value = offset + known.get(match[1], 0)
+    elif one.name == "mov" and len(parts) == 2 and parts[1] in known:
+        value = known[parts[1]]
+    elif one.name in ("mov", "ldr") and (slot := one.operands.partition(", ")[2].removeprefix(
+            "qword ptr ")) in known and _SLOT.fullmatch(slot):
+        value = known[slot]
+    elif one.name in ("mov", "ldr") and (match := _LOADED.search(one.operands)) \
+            and match[1] not in ("rsp", "rbp", "rip", "sp", "x29", "s0"):
+        # A pointer that is kept in some struct.  On the stack can be any address.
+        value = 0
+    elif one.name == "add" and len(parts) == 2 and (by := number(parts[1])) is not None:
+        value = known.get(to, 0) + by
+    elif one.name == "add" and len(parts) == 3 and (by := number(parts[2])) is not None:
+        value = known.get(parts[1], 0) + by
+    elif one.name in _WRITE_NO_REGISTER:
+        return
+    known.pop(to, None)
+    # A part of a register is no pointer.
+    if value is not None and to == parts[0]:
+        known[to] = value
+
+
+def whole(register: str) -> str:
+    """The register that one is, or is a part of: "rbx" of "ebx" and "bl", "x3" of "w3"."""
+    if match := _PART.fullmatch(register):
+        return f"r{match[1]}"
+    if match := _LETTERS.fullmatch(register):
+        return f"r{match[1]}x"
+    if match := _POINTERS.fullmatch(register):
+        return f"r{match[1]}"
+    return f"x{register[1:]}" if re.fullmatch(r"w\d+", register) else register
