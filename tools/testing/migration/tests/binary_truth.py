@@ -8,7 +8,8 @@ The images are those of the lab's cache.  Each says which base it was made from 
 by so many patches of a queue, or by a rule.  Patches are taken from the repository's history, as
 they were when the image was made.  A base that Debian has no source of is looked for in
 --trees: DIR/4.14 and so on.  With --debian, also images of Debian's packages in that folder,
-vmlinuz-6.1.0-56-amd64, with config-6.1.0-56-amd64 beside it: their source is the base as it is.
+vmlinuz-6.1.0-56-amd64, with config-6.1.0-56-amd64 beside it, as debian_images.py fetches them:
+their source is the base as it is, if it is of that version.
 
 With --break, each call that a form of `protected` asks for is taken out of the code, all those of
 one function by another at a time, and the form must not fit any more: that is what a mutant does.
@@ -50,6 +51,9 @@ from lab.verbs import audit                           # noqa: E402
 KNOWN = [one for one in map(defects.load, defects.names()) if one.audit]
 RIGHT, WITHOUT, BLIND, UNTOLD, WRONG = "right", "made without", "unknown", "source unknown", "wrong"
 COLUMNS = (RIGHT, WITHOUT, BLIND, UNTOLD, WRONG)
+# By the size of what they take the place of; those of x86_64 are of one byte.
+_NOPS = {("arm64", 4): b"\x1f\x20\x03\xd5", ("riscv64", 4): b"\x13\0\0\0",
+         ("riscv64", 2): b"\x01\0"}
 _HOW = re.compile(r"queue/([\d.]+)(?:/(series[.\w]*))? \((.*)\)")
 
 
@@ -61,6 +65,7 @@ class Made:
     config: str
     what: str                   # in words
     tree: Path                  # the files of it that the audit reads
+    debian: bool = False        # the image tells which version it was made from
 
 
 def git(*words: str) -> str:
@@ -244,7 +249,7 @@ def of_debian(folder: Path, sources: Sources) -> Iterator[Made]:
             print(f"left out: {file}: {err}", file=sys.stderr)
             continue
         yield Made(file, config.read_text(encoding="utf-8") if config.exists() else "", release,
-                   tree)
+                   tree, debian=True)
 
 
 def judged(status: str, source: str, defect: Defect, config: str, arch: str) -> str:
@@ -295,7 +300,8 @@ def without_calls(kernel: image.Image, read: code.Code, caller: str, callee: str
             section = sections[at]
             data = bytearray(section.data)
             start = address - section.address
-            data[start:start + size] = b"\x90" * size       # nop
+            data[start:start + size] = _NOPS[kernel.arch, size] if kernel.arch != "x86_64" \
+                else b"\x90" * size
             sections[at] = dataclasses.replace(section, data=bytes(data))
     return dataclasses.replace(kernel, sections=tuple(sections))
 
@@ -316,18 +322,23 @@ def main() -> int:
     kernels: Counter[str] = Counter()
     wrong = []
     spoilt, releases = {False: 0, True: 0}, set()
-    for made in [*of_cache(sources), *(of_debian(args.debian, sources) if args.debian else ())]:
+    every = [*of_cache(sources), *(of_debian(args.debian, sources) if args.debian else ())]
+    for number, made in enumerate(every, 1):
+        print(f"{number} of {len(every)}: {made.image}", file=sys.stderr)
         try:
             kernel = load.load(made.image)
             read = code.Code(kernel)
+            source = kernel_version(made.tree)
+            if made.debian and not re.search(rf"Debian {re.escape(source)}[-~+]", kernel.banner):
+                raise LabError(f"its source is at hand for {source} alone")
         except LabError as err:
             print(f"left out: {made.image}: {err}", file=sys.stderr)
             continue
         truth = sources.findings(made.tree)
         kernels[kernel.arch] += 1
         # One of each release: the others differ from it in a few functions.
-        spoil = args.spoil and kernel.arch == "x86_64" and kernel.release not in releases
-        releases.add(kernel.release)
+        spoil = args.spoil and (kernel.release, kernel.arch) not in releases
+        releases.add((kernel.release, kernel.arch))
         for name, place, fits in broken(kernel, read) if spoil else ():
             spoilt[fits] += 1
             if fits:
