@@ -255,6 +255,11 @@ def test_a_form_that_says_nothing_is_refused(form: str) -> None:
         rules.parse(form)
 
 
+# Another function, with which f is compared.
+K = "fn k; %s"
+RISCV_ADDS = "addi a4, a0, %d; li a5, 1; amoadd.w.aqrl zero, a5, (a4); ret"
+ARM64_LOOPS = ("add x1, x0, #%d; 0: ldxr w2, [x1]; add w2, w2, #1; stxr w3, w2, [x1]; cbnz w3, 0b; "
+               "ret")
 # The stack of a function with a frame pointer, as Debian's kernels for riscv64 have it.
 RISCV_FRAME = "addi sp, sp, -400; sd s0, 384(sp); addi s0, sp, 400; "
 
@@ -293,6 +298,28 @@ RISCV_FRAME = "addi sp, sp, -400; sd s0, 384(sp); addi s0, sp, 400; "
      "addi s1, a1, 8; sd s1, 8(sp); mv a0, s1; call g; ld a0, 8(sp); call h; ret", True),
     ("riscv64", "f calls g then h with the same",
      "addi s1, a1, 8; sd s1, 8(sp); mv a0, s1; call g; ld a0, 16(sp); call h; ret", False),
+    ("riscv64", "f counts what k counts", f"{RISCV_ADDS % 48}; {K % (RISCV_ADDS % 48)}", True),
+    ("riscv64", "f counts what k counts", f"{RISCV_ADDS % 48}; {K % (RISCV_ADDS % 52)}", False),
+    ("riscv64", "f counts other than k", f"{RISCV_ADDS % 48}; {K % (RISCV_ADDS % 52)}", True),
+    ("riscv64", "f counts other than k",                # who knows where that is
+     f"amoadd.w zero, a5, (a1); {RISCV_ADDS % 48}; {K % (RISCV_ADDS % 52)}", False),
+    ("riscv64", "f counts nothing", "ret", False),      # by lr and sc, perhaps
+    ("riscv64", "f reads what k counts", f"lw a5, 48(a0); ret; {K % (RISCV_ADDS % 48)}", True),
+    ("riscv64", "f reads what k counts", f"ld a5, 48(a0); ret; {K % (RISCV_ADDS % 48)}", False),
+    ("riscv64", "f reads what k counts", f"lw a5, 48(sp); ret; {K % (RISCV_ADDS % 48)}", False),
+    ("riscv64", "f reads nothing that k counts", f"lw a5, 52(a0); ret; {K % (RISCV_ADDS % 48)}",
+     True),
+    ("riscv64", "f reads nothing that k counts", f"lw a5, 48(a0); ret; {K % (RISCV_ADDS % 48)}",
+     False),
+    ("riscv64", "f reads nothing that k counts",
+     f"lw a5, 52(a0); ret; {K % ('amoadd.w zero, a5, (a1); ' + RISCV_ADDS % 48)}", False),
+    ("riscv64", "f uses none of 0x1000", "ret", False),     # it may be put together
+    ("arm64", "f counts what k counts", f"{ARM64_LOOPS % 48}; {K % (ARM64_LOOPS % 48)}", True),
+    ("arm64", "f counts what k counts", f"{ARM64_LOOPS % 48}; {K % (ARM64_LOOPS % 52)}", False),
+    ("arm64", "f counts what k counts",                 # that is no count
+     f"{ARM64_LOOPS.replace('add w2, w2, #1', 'mov w2, w4') % 48}; {K % (ARM64_LOOPS % 48)}", False),
+    ("arm64", "f reads what k counts", f"ldr w2, [x1, #48]; ret; {K % (ARM64_LOOPS % 48)}", True),
+    ("arm64", "f reads what k counts", f"ldr x2, [x1, #48]; ret; {K % (ARM64_LOOPS % 48)}", False),
     ("arm64", "f calls g", "bl g; ret", True),
     ("arm64", "f calls g", "b g", True),
     ("arm64", "f calls g", "ret; bl g; ret", False),

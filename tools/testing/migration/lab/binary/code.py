@@ -73,6 +73,11 @@ class Function:
     hidden: frozenset[int]          # the rest, less padding
     whole: bool                     # all of it could be read
     into: dict[int, int] = field(default_factory=dict)      # calls of own pieces
+    # Where it adds to or subtracts from an int by which other CPUs count, too, and at which offset
+    # of some struct; None where that is not known.
+    counts: dict[int, int | None] = field(default_factory=dict)
+    # Where it loads or compares an int, and at which offset.
+    reads: dict[int, int] = field(default_factory=dict)
     # Where it looks into what a pointer leads to that it has from some struct.
     followed: frozenset[int] = frozenset()
 
@@ -389,6 +394,15 @@ class Code:
         function.followed = frozenset(
             address for address, registers in known.items()
             if registers.get(base(code[address].operands)) == 0)
+        for address, one in code.items():
+            if (offset := self._set.reads(one)) is not None:
+                function.reads[address] = offset
+            if counts := self._set.counts(one, code.get(address + one.size)):
+                register, offset = counts
+                # Where that is the function's own argument, it is at the beginning of it.
+                at = known.get(address, {}).get(register) if register else 0
+                function.counts[address] = None if at is None else \
+                    offset + (at - OWN if at > OWN >> 1 else at)
         for address, value in self._first_arguments(function, known).items():
             # How far from its own argument it is, says as much as from another pointer.
             displacement = value - OWN if value > OWN >> 1 else value

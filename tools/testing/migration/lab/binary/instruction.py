@@ -41,6 +41,11 @@ class Set:
     reader: Callable[[], Reader]    # NotInstalled where there is none
     first: tuple[str, ...]          # registers of the first argument, the whole one first
     decode: Callable[[int, int, str, str], Instruction]
+    # Whether it adds to or subtracts from an int so that no other CPU comes between, and where: by
+    # which register, and how far from that.  What follows it may have to be seen, too.
+    counts: Callable[[Instruction, Instruction | None], tuple[str, int] | None]
+    # How far from a register the int of a struct is that it loads or compares.
+    reads: Callable[[Instruction], int | None]
     padding: frozenset[str]
     marks: frozenset[bytes]         # where an indirect jump may come in
 
@@ -140,16 +145,73 @@ def _riscv64(address: int, size: int, name: str, operands: str) -> Instruction:
     return Instruction(address, size, text, name, operands, traps=name in ("ebreak", "unimp"))
 
 
+# The rest of an x86 operand: "[rax + rdx*4 + 0x34]".
+AT = r"(?: \+ [a-z]\w*(?:\*\d)?)?(?: \+ (0x[0-9a-f]+|\d+))?\]"
+_LOCKED = re.compile(rf"lock (?:inc|dec|add|sub|xadd) dword ptr \[[a-z]\w*{AT}")
+# Of some struct: not of the stack, and not of a variable.
+_LOADS = re.compile(rf"dword ptr \[(?!rsp|rbp|rip)[a-z]\w*{AT}")
+
+
+def _x86_counts(one: Instruction, _after: Instruction | None) -> tuple[str, int] | None:
+    match = _LOCKED.match(one.text)
+    return ("", int(match[1] or "0", 0)) if match else None
+
+
+def _x86_reads(one: Instruction) -> int | None:
+    if one.name not in ("mov", "cmp", "test", "add", "sub") or one.text.startswith("lock"):
+        return None
+    match = _LOADS.search(one.operands)
+    if not match or one.name not in ("cmp", "test") and one.operands.startswith("dword"):
+        return None
+    return int(match[1] or "0", 0)
+
+
+# By one instruction, or by a loop: "ldxr w0, [x1]", "add w0, w0, #1", "stxr w2, w0, [x1]".  Which
+# of them runs, the kernel finds out when it boots.  Capstone 4 knows no "stadd", Capstone 5 does.
+_ARM64_ADDS = re.compile(r"(?:ld|st)add(?:a|l|al)? (?:w\d+, )?w\d+, \[(x\d+)\]")
+_ARM64_LOOP = re.compile(r"ldxr (w\d+), \[(x\d+)\]")
+_ARM64_LOADS = re.compile(r"ldr w\d+, \[x(?!29)\d+(?:, #(0x[0-9a-f]+|\d+))?\]")
+
+
+def _arm64_counts(one: Instruction, after: Instruction | None) -> tuple[str, int] | None:
+    if match := _ARM64_ADDS.fullmatch(one.text):
+        return match[1], 0
+    match = _ARM64_LOOP.fullmatch(one.text)
+    adds = match and after and after.name in ("add", "sub") \
+        and match[1] in after.operands.split(", ")[1:]
+    return (match[2], 0) if match and adds else None
+
+
+def _arm64_reads(one: Instruction) -> int | None:
+    match = _ARM64_LOADS.fullmatch(one.text)
+    return int(match[1] or "0", 0) if match else None
+
+
+_RISCV_ADDS = re.compile(r"amoadd\.w(?:\.aq)?(?:\.?rl)? \w+, ?\w+, ?\((\w+)\)")
+_RISCV_LOADS = re.compile(r"\w+, \[(?!sp|s0|tp|gp)\w+ \+ (0x[0-9a-f]+)\]")
+
+
+def _riscv64_counts(one: Instruction, _after: Instruction | None) -> tuple[str, int] | None:
+    match = _RISCV_ADDS.fullmatch(one.text)
+    return (match[1], 0) if match else None
+
+
+def _riscv64_reads(one: Instruction) -> int | None:
+    match = _RISCV_LOADS.fullmatch(one.operands) if one.name in ("lw", "lwu") else None
+    return int(match[1], 16) if match else None
+
+
 SETS = {
     "x86_64": Set(_capstone("CS_ARCH_X86", "CS_MODE_64"),
-                  ("rdi", "edi"), _x86,
+                  ("rdi", "edi"), _x86, _x86_counts, _x86_reads,
                   frozenset(("int3", "nop", "ud2")),
                   # endbr64, and what the kernel puts there where no jump may come in.
                   frozenset((b"\xf3\x0f\x1e\xfa", b"\x66\x0f\x1f\x00", b"\x0f\x1f\x40\xd6"))),
     "arm64": Set(_capstone("CS_ARCH_ARM64", "CS_MODE_ARM"),
-                 ("x0", "w0"), _arm64,
+                 ("x0", "w0"), _arm64, _arm64_counts, _arm64_reads,
                  frozenset(("nop", "udf")),
                  # bti c, bti jc, paciasp
                  frozenset((b"\x5f\x24\x03\xd5", b"\xdf\x24\x03\xd5", b"\x3f\x23\x03\xd5"))),
-    "riscv64": Set(Objdump, ("a0",), _riscv64, frozenset(("nop", "unimp")), frozenset()),
+    "riscv64": Set(Objdump, ("a0",), _riscv64, _riscv64_counts, _riscv64_reads,
+                   frozenset(("nop", "unimp")), frozenset()),
 }

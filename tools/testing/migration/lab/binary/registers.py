@@ -29,8 +29,8 @@ _SLOT = re.compile(r"\[(?:rsp\b|rbp - |sp\b|s0 - )[^]]*\]")
 _KEEPS = re.compile(r"qword ptr (\[.*\]), (\w+)|([xast]\d+), (\[.*\])")
 # Their first operand is only read.
 _WRITE_NO_REGISTER = frozenset(
-    "cmp test push nop str stp cmn tst cbz cbnz sb sh sw beq bne blt bge bltu bgeu bgt ble bgtu bleu "
-    "beqz bnez blez bgez bltz bgtz".split())
+    "cmp test push nop str stp cmn tst cbz cbnz sb sh sw beq bne blt bge bltu bgeu bgt ble bgtu "
+    "bleu beqz bnez blez bgez bltz bgtz".split())
 _LOADED = re.compile(r"\[([a-z]\w*)[^]]*\]$")
 
 

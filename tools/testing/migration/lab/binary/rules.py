@@ -55,16 +55,12 @@ from dataclasses import dataclass
 
 from lab.binary import code
 from lab.binary.code import Call, Code, Function
-from lab.binary.instruction import Instruction
+from lab.binary.instruction import AT, Instruction
 from lab.errors import LabError
 
-# What an x86 instruction that counts looks like, and where.  Other architectures have none of these:
-# what asks for them is not seen there.
-_AT = r"(?: \+ [a-z]\w*(?:\*\d)?)?(?: \+ (0x[0-9a-f]+|\d+))?\]"
-_LOCKED = re.compile(rf"lock (?:inc|dec|add|sub|xadd) dword ptr \[[a-z]\w*{_AT}")
-# Of some struct: not of the stack, and not of a variable.
-_LOADS = re.compile(rf"dword ptr \[(?!rsp|rbp|rip)[a-z]\w*{_AT}")
-_MEMORY = re.compile(rf"(byte|word|dword) ptr \[(?!rsp|rbp|rip)[a-z]\w*{_AT}")
+# Where an x86 instruction looks into a struct: not at the stack, and not at a variable.  Other
+# architectures have none of these: what asks for them is not seen there.
+_MEMORY = re.compile(rf"(byte|word|dword) ptr \[(?!rsp|rbp|rip)[a-z]\w*{AT}")
 _ANYWHERE = re.compile(r"\[(?!rsp|rbp|rip)[a-z]\w*(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
 _OWN = re.compile(r"\[(?:rsp|rbp|rip)\b[^]]*\]|gs:\[[^]]*\]")
 _WIDTHS = {"byte": 1, "word": 2, "dword": 4}
@@ -372,7 +368,9 @@ def _uses_none(image: Code, f: str, n: str) -> Seen:
     numbers = {int(text, 0) for text in _split(n)}
 
     def look(one: Function) -> Seen:
-        if not one.whole or any(numbers & _values(part) for part in one.code.values()):
+        # On riscv64 most numbers are put together by several instructions.
+        if not one.whole or any(numbers & _values(part) for part in one.code.values()) or \
+                image.image.arch == "riscv64":
             return NOT_SEEN
         return Seen(True, (f"{one.name} does not use {n}",))
     return _own(image, f, look)
@@ -397,9 +395,8 @@ def _looks_only(image: Code, f: str, n: str) -> Seen:
 
 
 def _counted(one: Function) -> set[int]:
-    """The offsets at which a function counts."""
-    return {int(match[1] or "0", 0) for part in one.code.values()
-            if (match := _LOCKED.match(part.text))}
+    """The offsets at which a function counts, as far as they are known."""
+    return {offset for offset in one.counts.values() if offset is not None}
 
 
 def _counted_by(image: Code, g: str) -> set[int]:
@@ -421,7 +418,7 @@ def _counts_other(image: Code, f: str, g: str) -> Seen:
 
     def look(one: Function) -> Seen:
         own = _counted(one)
-        if not theirs or not own or own & theirs or not one.whole:
+        if not theirs or not own or own & theirs or not one.whole or None in one.counts.values():
             return NOT_SEEN
         return Seen(True, (f"{one.name} counts at offset {min(own):#x}, {g} elsewhere",))
     return _own(image, f, look)
@@ -429,7 +426,7 @@ def _counts_other(image: Code, f: str, g: str) -> Seen:
 
 def _counts_before(image: Code, f: str, h: str) -> Seen:
     def look(one: Function) -> Seen:
-        counts = {at for at, part in one.code.items() if _LOCKED.match(part.text)}
+        counts = set(one.counts)
         seconds = _calls(image, one, h)
         early = code.after(one, [*one.entries, *one.hidden], frozenset(counts))
         if not one.whole or not _reached(one, seconds) or early & set(seconds):
@@ -440,7 +437,7 @@ def _counts_before(image: Code, f: str, h: str) -> Seen:
 
 def _counts_nothing(image: Code, f: str) -> Seen:
     def look(one: Function) -> Seen:
-        if not one.whole or _counted(one):
+        if not one.whole or one.counts or image.image.arch != "x86_64":
             return NOT_SEEN
         return Seen(True, (f"{one.name} counts nothing",))
     return _own(image, f, look)
@@ -476,13 +473,9 @@ def _sets_what(image: Code, f: str, g: str) -> Seen:
 
 def _read_offsets(one: Function, but: frozenset[int] = frozenset()) -> dict[int, int]:
     found: dict[int, int] = {}
-    for at, part in one.code.items():
-        if at in but or part.text.startswith("lock"):
-            continue
-        if part.name in ("mov", "cmp", "test", "add", "sub") and \
-                (match := _LOADS.search(part.operands)) and \
-                (part.name in ("cmp", "test") or not part.operands.startswith("dword")):
-            found.setdefault(int(match[1] or "0", 0), at)
+    for at, offset in one.reads.items():
+        if at not in but:
+            found.setdefault(offset, at)
     return found
 
 
@@ -507,7 +500,8 @@ def _reads_nothing(image: Code, f: str, g: str) -> Seen:
     theirs = _counted_by(image, g)
 
     def look(one: Function) -> Seen:
-        if not theirs or not one.whole or theirs & _read_offsets(one).keys():
+        if not theirs or not one.whole or theirs & _read_offsets(one).keys() or \
+                any(None in other.counts.values() for other in _functions(image, g)):
             return NOT_SEEN
         return Seen(True, (f"{one.name} does not read what {g} counts",))
     return _own(image, f, look)
