@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from lab.errors import LabError, NotInstalled
 
 # Debian's name of it is the same on all hosts, riscv64 too.
-_NAME, _PACKAGE = "riscv64-linux-gnu-objdump", "binutils-riscv64-linux-gnu"
+_NAME, PACKAGE = "riscv64-linux-gnu-objdump", "binutils-riscv64-linux-gnu"
 # "ffffffff80001000:	e406                	sd	ra,8(sp)"
 _LINE = re.compile(r"\s*([0-9a-f]+):\t([0-9a-f]+)\s*\t(\S+)(?:\t(.*))?")
 # Seconds for one function.
@@ -24,7 +24,7 @@ class Objdump:
         """NotInstalled where there is no such program."""
         program = shutil.which(_NAME)
         if not program:
-            raise NotInstalled(f"{_NAME} is not installed: apt install {_PACKAGE}")
+            raise NotInstalled(f"{_NAME} is not installed: apt install {PACKAGE}")
         self._command = [program, "--disassemble-all", "--disassemble-zeroes", "--target=binary",
                          "--architecture=riscv:rv64", "--wide"]
 

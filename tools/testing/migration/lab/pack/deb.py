@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from lab.arch import Arch
+from lab.binary import objdump
 from lab.errors import LabError
 from lab.pack import manual, stage
 from lab.paths import REPO
@@ -17,6 +18,8 @@ _OVERRIDES = Path("usr/share/lintian/overrides") / stage.NAME
 
 # To audit images.
 RECOMMENDS = "python3-capstone, python3-pyelftools, zstd, lz4, lzop"
+# Those of an architecture that Capstone does not know.
+SUGGESTS = objdump.PACKAGE
 
 _CONTROL = """\
 Package: {name}
@@ -26,6 +29,7 @@ Maintainer: {maintainer}
 Installed-Size: {size}
 Depends: {depends}
 Recommends: {recommends}
+Suggests: {suggests}
 {built}Section: kernel
 Priority: optional
 Description: {description}
@@ -50,7 +54,7 @@ def make(top: Path, release: stage.Release, arch: Arch, depends: str, folder: Pa
     (control / "control").write_text(_CONTROL.format(
         name=stage.NAME, version=release.version, arch=arch.debian, maintainer=maintainer(),
         size=stage.size(top, paths), depends=depends,
-        recommends=RECOMMENDS, built=_built_using(arch),
+        recommends=RECOMMENDS, suggests=SUGGESTS, built=_built_using(arch),
         description=_description()), encoding="utf-8")
     (control / "md5sums").write_text("".join(
         f"{hashlib.md5((top / path).read_bytes(), usedforsecurity=False).hexdigest()}  {path}\n"
