@@ -361,6 +361,14 @@ def test_what_is_fatal_is_a_symptom() -> None:
     assert not defect.load("pmd-share-migrate").show.fatal
 
 
+@pytest.mark.parametrize("place", ["mm/hugetlb.c:7255", "include/linux/mm.h:2572",
+                                   "include/linux/page-flags.h:1013"])
+def test_what_kernels_died_of_when_they_had_split_a_table(place: str) -> None:
+    """Each was met in boots of 6.1.192, the last in one of many."""
+    fatal = defect.load("pmd-share-split").show.fatal
+    assert any(re.search(one, f"kernel BUG at {place}!") for one in fatal)
+
+
 @pytest.mark.parametrize("name", defect.names())
 @pytest.mark.parametrize("text", ["WARNING: CPU: 0 PID: 1 at mm/rmap.c:1 x+0x1/0x2",
                                   "WARNING: possible circular locking dependency detected"])
