@@ -112,6 +112,7 @@ def test_names_of_a_rule(variables: str, body: str, names: list[str], others: li
 @pytest.mark.parametrize("variables, body", [
     ("identifier fn;\nposition p;", "fn@p(...)"),
     ("expression e;", "return e;"),
+    ("identifier fn =~ \"fl[ua]sh\";", "fn(...)"),       # which names these are, is not said
     ("identifier fn;", "fn(...) { ... }"),
 ])
 def test_a_rule_that_names_nothing(variables: str, body: str) -> None:

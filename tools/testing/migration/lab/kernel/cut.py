@@ -37,20 +37,20 @@ def names(rules: Iterable[tuple[str, str]]) -> re.Pattern[str] | None:
             words = {function[1]}
         else:
             words = set(_NAME.findall(_STRING.sub("", body))) - _NO_NAMES
-        own = {rf"\b{name}\b" for name in words - free}
+        own: set[str | None] = {rf"\b{name}\b" for name in words - free}
         own |= {one for name in words for one in stand_for.get(name, ())}
-        if not own:
+        if not own or None in own:
             return None
-        found |= own
+        found |= {one for one in own if one}
     return re.compile("|".join(sorted(found)))
 
 
-def _alternatives(one_of: str, like: str) -> set[str]:
-    """What finds the names that a variable may stand for."""
+def _alternatives(one_of: str, like: str) -> set[str | None]:
+    """What finds the names that a variable may stand for; None is for any."""
     if one_of:
         return {rf"\b{name}\b" for name in _NAME.findall(one_of)}
     # Whether it begins with that or has it elsewhere does not matter here.
-    return {re.escape(part) for part in like.strip("^$").split("|")}
+    return {part if re.fullmatch(r"\w+", part) else None for part in like.strip("^$").split("|")}
 
 
 def cut(text: str, wanted: re.Pattern[str]) -> str:
