@@ -58,15 +58,16 @@ def main() -> int:
         return 2
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    progress = Progress()
+    progress, failed = Progress(), False
     for suite in sys.argv[2:] or SUITES:
         for one in map(arch.load, arch.names()):
             for flavour in FLAVOURS:
                 try:
                     print(fetch(folder, suite, one, flavour, progress), flush=True)
                 except LabError as err:
+                    failed = True
                     print(f"not had: {err}", flush=True)
-    return 0
+    return int(failed)
 
 
 if __name__ == "__main__":

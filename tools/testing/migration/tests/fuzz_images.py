@@ -184,8 +184,14 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the number of the first case")
     parser.add_argument("--keep", type=Path, help="where to write what broke")
     args = parser.parse_args()
-    folder = args.keep or Path(tempfile.gettempdir())
-    folder.mkdir(parents=True, exist_ok=True)
+    if args.keep:
+        args.keep.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        return run(args, Path(folder))
+
+
+def run(args: argparse.Namespace, folder: Path) -> int:
+    """Cases until the time is over; 1 if something broke."""
     end = time.monotonic() + args.minutes * 60
     first, counts, broken = args.first, {"read": 0, "refused": 0, "broke": 0}, set()
     while True:
