@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -239,6 +240,75 @@ def test_static_branches() -> None:
     assert rules.fits("f calls g", Code(told)).true
 
 
+@pytest.mark.parametrize("change, known", [
+    ("", True),
+    ("one is not in code that is known", True),         # .exit.text
+    ("many are not in code", False),
+    ("what is there is no nop", False),                 # then it is another table
+    ("it has no end", False)])
+def test_static_branches_of_a_kernel_without_names_of_data(change: str, known: bool) -> None:
+    """Who sorts the table when the kernel boots takes its address."""
+    table, size = START + 0x10000, 16
+    nop = ".byte 0x0f, 0x1f, 0x44, 0, 0"
+    image = assembled(KERNEL + f"fn f; {nop}; ret; call g; ret\n"
+                      f"fn many; .rept 63; {nop if change != 'what is there is no nop' else 'int3'}"
+                      f"; .endr; ret\nfn jump_label_init; mov ${table - (1 << 64)}, %rdi\n"
+                      f"mov ${table + 64 * size - (1 << 64)}, %rsi; ret")
+    at = {one.name: one.address for one in image.symbols}
+    entries = [(at["f"], at["f"] + 6)]
+    entries += [(at["many"] + 5 * number, at["f"]) for number in range(63)]
+    away = {"one is not in code that is known": 1, "many are not in code": 30}.get(change, 0)
+    for number in range(20, 20 + away):
+        entries[number] = (START + 0x20000, START + 0x20000)
+    data = b"".join(struct.pack("<iiq", here - (table + number * size),
+                                there - (table + number * size + 4), 0)
+                    for number, (here, there) in enumerate(entries))
+    if change == "it has no end":
+        data = data[:-1]
+    told = dataclasses.replace(image, sections=(*image.sections, Section(table, data, False)))
+    assert rules.fits("f calls g", Code(told)).true == known
+
+
+NOP, JUMP, MOVE = 0xd503201f, 0x14000000, 0xd2800000
+
+
+@pytest.mark.parametrize("code, other, calls", [
+    # A jump that becomes a nop, by a function or by other code, and a nop that becomes a jump.
+    ("b 1f; bl g; 1: bl h; ret", None, True),
+    ("b 1f; bl g; 1: bl h; ret", NOP, True),
+    ("nop; bl h; ret; bl g; ret", JUMP, True),
+    # That is other code, but it does not decide on a jump.
+    ("b 1f; bl g; 1: bl h; ret", MOVE, False),
+    ("nop; bl h; ret; bl g; ret", MOVE, False)])
+def test_alternatives(code: str, other: int | None, calls: bool) -> None:
+    """What jumps on some CPUs alone is known from the kernel's table of what it patches."""
+    if not shutil.which(f"{arch.load('arm64').triplet}-gcc"):
+        pytest.skip("no gcc for arm64: apt install gcc-aarch64-linux-gnu")
+    image = assembled(KERNEL + f"fn f; {code}", "arm64")
+    at = next(one.address for one in image.symbols if one.name == "f")
+    text = image.sections[0].data
+    where, table = START + len(text), START + 0x10000
+    if other == JUMP:       # to the last call
+        other |= (at + 12 - where) // 4 & 0x3ffffff
+    # Where a function makes the other code, the entry says where that is.
+    entry = struct.pack("<iiHBB", at - table, where - (table + 4), 7, 4, 4 if other else 0)
+    sections = (Section(START, text + (other or MOVE).to_bytes(4, "little"), True),
+                Section(table, entry, False))
+    ends = (Symbol("__alt_instructions", table, "D"),
+            Symbol("__alt_instructions_end", table + len(entry), "D"))
+
+    def seen_with(*symbols: Symbol) -> bool:
+        return rules.fits("f calls g", Code(dataclasses.replace(
+            image, sections=sections, symbols=(*image.symbols, *symbols)))).true
+    assert seen_with(*ends) == calls
+    assert not seen_with()
+    # A table that is cut off says nothing, and neither does an entry that leads nowhere.
+    assert not seen_with(ends[0], dataclasses.replace(ends[1], address=ends[1].address - 1))
+    nowhere = struct.pack("<iiHBB", at - table, 0x1000000, 7, 4, 4)
+    sections = (sections[0], Section(table, nowhere, False))
+    assert not seen_with(*ends)
+
+
 def test_config_and_architecture() -> None:
     config = "CONFIG_NUMA=y\n# CONFIG_MIGRATION is not set\n"
     assert seen("", "the config has NUMA", config)
@@ -320,6 +390,81 @@ RISCV_FRAME = "addi sp, sp, -400; sd s0, 384(sp); addi s0, sp, 400; "
      f"{ARM64_LOOPS.replace('add w2, w2, #1', 'mov w2, w4') % 48}; {K % (ARM64_LOOPS % 48)}", False),
     ("arm64", "f reads what k counts", f"ldr w2, [x1, #48]; ret; {K % (ARM64_LOOPS % 48)}", True),
     ("arm64", "f reads what k counts", f"ldr x2, [x1, #48]; ret; {K % (ARM64_LOOPS % 48)}", False),
+    # The same by one instruction of ARMv8.1, which Capstone 4 does not know.
+    ("arm64", "f counts what k counts",
+     f".arch armv8.1-a; add x1, x0, #48; stadd w2, [x1]; ret; {K % (ARM64_LOOPS % 48)}", True),
+    ("arm64", "f counts what k counts",
+     f".arch armv8.1-a; add x1, x0, #48; ldaddal w2, w3, [x1]; ret; {K % (ARM64_LOOPS % 48)}",
+     True),
+    ("arm64", "f counts what k counts",
+     f".arch armv8.1-a; add x1, x0, #48; stset w2, [x1]; ret; {K % (ARM64_LOOPS % 48)}", False),
+    ("arm64", "f counts what k counts",     # that changes what is known of a register
+     f".arch armv8.1-a; add x1, x0, #48; swp x2, x1, [x3]; stadd w2, [x1]; ret; "
+     f"{K % (ARM64_LOOPS % 48)}", False),
+    ("arm64", "f counts what k counts",
+     f".arch armv8.1-a; add x1, x0, #48; str x2, [x1, #8]!; stadd w2, [x1]; ret; "
+     f"{K % (ARM64_LOOPS % 48)}", False),
+    ("arm64", "f calls none of g", ".arch armv8.1-a; casal x1, x2, [x3]; ret", True),
+    ("arm64", "f calls none of g", ".arch armv8.1-a; caspal x0, x1, x2, x3, [x4]; ret", True),
+    ("arm64", "f calls none of g",
+     "ldtr w1, [x2, #-8]; sttrb w1, [x2]; ldtrsw x3, [x2]; ret", True),
+    ("arm64", "f calls none of g", ".4byte 0x38001000; ret", True),
+    ("arm64", "f calls none of g", ".4byte 0x0000ffff; ret", False),
+    ("arm64", "f calls none of g", ".4byte 0x3820c000; ret", False),    # a kind that is not known
+    ("arm64", "f sets what k tests",
+     f"ldrh w1, [x0, #32]; orr w1, w1, #256; strh w1, [x0, #32]; ret; "
+     f"{K % 'ldrb w1, [x0, #33]; ret'}", True),
+    ("arm64", "f sets what k tests", f"strh w1, [x0, #32]; ret; {K % 'ldrb w1, [x0, #34]; ret'}",
+     False),
+    ("arm64", "f sets what k tests", f"ldrh w1, [x0, #32]; ret; {K % 'ldrb w1, [x0, #33]; ret'}",
+     False),
+    ("arm64", "f sets what k tests",
+     f"str x1, [x0, #32]; ret; {K % 'ldr x1, [x0, #32]; ret'}", False),
+    ("arm64", "f sets what k tests",
+     f"str w1, [sp, #32]; ret; {K % 'ldr w1, [x0, #32]; ret'}", False),
+    ("arm64", "f looks only at 0|8",
+     "ldp x1, x2, [x0]; str x1, [sp, #16]; prfm pldl1keep, [x3]; ret", True),
+    ("arm64", "f looks only at 0|8", "ldp x1, x2, [x0, #8]; ret", False),
+    ("arm64", "f looks only at 0|8", "ldr x1, [x0, #16]; ret", False),
+    ("arm64", "f looks only at 0|8", "ldr x1, [x0, x2]; ret", False),
+    ("arm64", "f looks only at 0|8", "ldr x1, [x0]; br x1", True),
+    ("arm64", "f refers to g", "adrp x1, g; nop; add x1, x1, :lo12:g; ret", True),
+    ("arm64", "f refers to g", "adr x1, g; ret", True),
+    ("arm64", "f refers to g", "adrp x1, g; add x1, x1, :lo12:h; ret", False),
+    ("arm64", "f refers to g", "adrp x1, g; mov x1, x2; add x1, x1, :lo12:g; ret", False),
+    ("arm64", "f refers to g", "adrp x1, g; add x2, x1, :lo12:h; add x3, x1, :lo12:g; ret", True),
+    ("arm64", "f refers to g", "adrp x1, g; ldp x0, x1, [x2]; add x1, x1, :lo12:g; ret", False),
+    ("arm64", "f refers to g", "adrp x1, g; bl h; add x1, x1, :lo12:g; ret", False),
+    ("arm64", "only f|e calls g", "bl g; ret", True),
+    ("arm64", "only f|e calls g", "b g", True),
+    ("arm64", "only f|e calls g", f"bl g; ret; {K % 'bl g; ret'}", False),
+    ("arm64", "only f|e calls g", f"bl g; ret; {K % 'cbnz x1, g; ret'}", False),
+    ("arm64", "only f|e calls g", f"bl g; ret; {K % 'b.eq g; ret'}", False),
+    ("arm64", "only f|e calls g", f"bl g; ret; {K % 'tbz w1, #3, g; ret'}", False),
+    ("arm64", "only f|e calls g", f"bl g; ret; {K % 'adr x1, g; ret'}", False),
+    ("arm64", "only f|e calls g",
+     f"bl g; ret; {K % 'adrp x1, g; add x2, x1, :lo12:g; ret'}", False),
+    ("arm64", "only f|e calls g", f"bl g; ret; {K % 'adrp x1, g; add x2, x3, :lo12:g; ret'}", True),
+    ("arm64", "only f|e calls g", f"bl g; ret; {K % 'bl h; ret'}", True),
+    ("riscv64", "f sets what k tests", f"lbu a5, 33(a0); ori a5, a5, 1; sb a5, 33(a0); ret; "
+     f"{K % 'lhu a5, 32(a1); ret'}", True),
+    ("riscv64", "f sets what k tests", f"lbu a5, 33(a0); ret; {K % 'lhu a5, 32(a1); ret'}", False),
+    ("riscv64", "f sets what k tests", f"sb a5, 33(sp); ret; {K % 'lhu a5, 32(a1); ret'}", False),
+    ("riscv64", "f looks only at 0|8", "ld a5, 0(a0); sd a5, 8(a1); sd ra, 40(sp); ret", True),
+    ("riscv64", "f looks only at 0|8", "ld a5, 16(a0); ret", False),
+    ("riscv64", "f looks only at 0|8", "ld a5, -8(a0); ret", False),
+    ("riscv64", "f looks only at 8", "amoadd.w zero, a5, (a1); ret", False),
+    ("riscv64", "f refers to g", "lla a0, g; ret", True),
+    ("riscv64", "f refers to g", "lla a0, h; ret", False),
+    ("riscv64", "only f|e calls g", "call g; ret", True),
+    ("riscv64", "only f|e calls g", f"call g; ret; {K % 'call g; ret'}", False),
+    ("riscv64", "only f|e calls g", f"call g; ret; {K % '.option norelax; call g; ret'}", False),
+    ("riscv64", "only f|e calls g", f"call g; ret; {K % '.option norelax; tail g'}", False),
+    ("riscv64", "only f|e calls g", f"call g; ret; {K % '.option norelax; lla a0, g; ret'}", False),
+    ("riscv64", "only f|e calls g", f"call g; ret; {K % 'bltu a0, a1, g; ret'}", False),
+    ("riscv64", "only f|e calls g", f"call g; ret; {K % 'bnez a0, g; ret'}", False),
+    ("riscv64", "only f|e calls g", f"call g; ret; {K % 'j g'}", False),
+    ("riscv64", "only f|e calls g", f"call g; ret; {K % 'call h; ret'}", True),
     ("arm64", "f calls g", "bl g; ret", True),
     ("arm64", "f calls g", "b g", True),
     ("arm64", "f calls g", "ret; bl g; ret", False),
@@ -706,6 +851,38 @@ call huge_pmd_unshare_flush; call flush_tlb_mm_range; ret
         return decide.decide(Code(image), defects.load("pmd-share-migrate")).status
     assert say(8) == PROTECTED
     assert say(128) == UNKNOWN
+
+
+@pytest.mark.parametrize("call, status", (
+    ("huge_ptep_get", PROTECTED), ("huge_ptep_get_and_clear", UNKNOWN),
+    ("huge_ptep_clear_flush", UNKNOWN), ("hugetlb_count_sub", UNKNOWN)))
+def test_who_looks_at_a_hugetlb_page_unmaps_none(call: str, status: str) -> None:
+    """arm64 has huge_ptep_get() as a function; where migration alone unmaps, that says nothing."""
+    image = assembled(KERNEL + f"""
+fn migrate_pages; call g; ret
+fn huge_pmd_share; call g; ret
+fn huge_pmd_unshare; ret
+fn flush_tlb_mm_range; ret
+fn huge_pmd_unshare_flush; call flush_tlb_mm_range; ret
+fn {call}; ret
+fn try_to_migrate_one; lea 8(%rsp), %rdi; call huge_pmd_unshare; lea 8(%rsp), %rdi
+call huge_pmd_unshare_flush; ret
+fn try_to_unmap_poisoned_hugetlb_one; lea 8(%rsp), %rdi; call huge_pmd_unshare; lea 8(%rsp), %rdi
+call huge_pmd_unshare_flush; ret
+fn try_to_unmap_one; call {call}; ret
+""")
+    assert decide.decide(Code(image), defects.load("pmd-share-migrate")).status == status
+
+
+@pytest.mark.parametrize("inlined", (True, False))
+@pytest.mark.parametrize("freed, status", (("0x34", PROTECTED), ("0x20", VULNERABLE)))
+def test_what_counts_may_be_inlined_or_not(inlined: bool, freed: str, status: str) -> None:
+    """Compilers differ in that: ___free_pages() of 7.3."""
+    does = f"lock decl {freed}(%rdi); ret"
+    image = assembled(KERNEL + "fn huge_pmd_share; lock incl 0x20(%rdx); call g; ret\n" + (
+        f"fn __free_pages; {does}" if inlined else f"fn ___free_pages; {does}\n"
+        "fn __free_pages; jmp ___free_pages"))
+    assert decide.decide(Code(image), defects.load("pmd-share-count")).status == status
 
 
 @pytest.mark.parametrize("code, true", (

@@ -17,14 +17,15 @@ import bisect
 import dataclasses
 import itertools
 import re
-import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from lab.binary import patched
 from lab.binary.image import Image, Symbol
-from lab.binary.instruction import SETS, Instruction
+from lab.binary.instruction import Instruction, values
 from lab.binary.registers import OWN, base, outlives_call, track
+from lab.binary.sets import SETS
 from lab.errors import LabError
 
 # What a compiler adds to the name of a function, or of a piece of it.
@@ -38,17 +39,14 @@ _NEVER_RETURN = frozenset((
 # What is called at the start of a function to trace it, and leaves all as it is.
 TRACES = frozenset(("__fentry__", "mcount", "_mcount", "ftrace_caller",
                     "__cyg_profile_func_enter"))
-# How x86 writes what returns, and what goes where a register says.
-_RETURNS = ("__x86_return_thunk", "srso_", "retbleed_", "its_return_thunk")
-_INDIRECT = ("__x86_indirect_", "its_indirect_", "__llvm_retpoline_")
 # Bytes of code without a name that are looked at.
 _ASIDE = 512
 # A function of mm/ that is larger than this is none: its end was not found.
 _LARGEST = 256 << 10
+# A table of static branches has so many at least, and so many are looked at.
+_BRANCHES = 32
 # So many functions are looked at to see if the names fit the code, if they call as much as that.
 _SAMPLE, _FIRST, _ENOUGH = 64, 8, 20
-# What leads to another place in x86 code, before the distance: call, jmp, jcc, lea.
-_LEADS = re.compile(rb"[\xe8\xe9]|\x0f[\x80-\x8f]|\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]")
 
 
 @dataclass(frozen=True)
@@ -156,8 +154,8 @@ class Code:
         if image.arch not in SETS:
             raise LabError(f"{image.path}: the code of {image.arch} cannot be read, only that of "
                            f"{' and '.join(sorted(SETS))}: audit its source with KERNEL=")
-        self._set = SETS[image.arch]
-        self._reader = self._set.reader()
+        self.set = SETS[image.arch]
+        self._reader = self.set.reader()
         self._known: dict[str, list[Function]] = {}
 
     @cached_property
@@ -207,33 +205,49 @@ class Code:
 
     @cached_property
     def _branches(self) -> dict[int, int]:
-        """Where static branches are, which the kernel patches as it runs, and where they lead.
-
-        Each has an entry in a table: two addresses, and that of the key; since 4.19 they are
-        relative to where they are.  {} where the image does not say where the table is.
-        """
-        ends = {one.name: one.address for one in self.image.symbols
-                if one.name in ("__start___jump_table", "__stop___jump_table")}
-        if len(ends) < 2:
-            return {}
-        start, stop = ends["__start___jump_table"], ends["__stop___jump_table"]
-        section = next((one for one in self.image.sections
-                        if one.address <= start and stop <= one.address + len(one.data)), None)
-        if section is None or stop <= start:
-            return {}
-        table = section.data[start - section.address:stop - section.address]
-        for layout, relative in (("<iiq", True), ("<QQQ", False)):
-            size = struct.calcsize(layout)
-            if len(table) % size:
-                continue
-            found = {}
-            for number, (at, to, _key) in enumerate(struct.iter_unpack(layout, table)):
-                here = start + number * size if relative else 0
-                # The second follows the first.
-                found[here + at] = to + (here + 4 if relative else 0)
-            if all(self._bytes(at, 1) and self._bytes(to, 1) for at, to in found.items()):
+        sections = self.image.sections
+        start, table = patched.table(self.image.symbols, sections, "__start___jump_table",
+                                     "__stop___jump_table")
+        if table:
+            return patched.branches(start, table, sections)
+        # Many images have names of code alone.  Who sorts the table knows where it is.
+        made = sorted({value for at in self.address("jump_label_init") for one in self._decoded(at)
+                       for value in values(one)})
+        for first, last in itertools.combinations(made, 2):
+            found = patched.branches(first, patched.between(sections, first, last), sections)
+            if len(found) >= _BRANCHES and all(map(self._may_jump, list(found.items())[
+                    ::len(found) // _BRANCHES])):
                 return found
         return {}
+
+    def _may_jump(self, branch: tuple[int, int]) -> bool:
+        """Whether there is a nop, or a jump to where the branch leads."""
+        one = self._at(branch[0])
+        return one is not None and (one.name == "nop" or one.target == branch[1] and not one.calls)
+
+    @cached_property
+    def _alternatives(self) -> dict[int, int]:
+        return patched.alternatives(self.image.symbols, self.image.sections, self.set.patched) \
+            if self.set.patched else {}
+
+    def _as_patched(self, one: Instruction) -> Instruction:
+        """An instruction that jumps or not, if whether it does is not for the image to say."""
+        target = self._branches.get(one.address)
+        if target is None and one.address in self._alternatives:
+            by = self._alternatives[one.address]
+            other = self._at(by) if by else None
+            jumps, stays = (other, one) if one.name == "nop" else (one, other)
+            if jumps and not jumps.calls and not jumps.falls and (
+                    stays.name == "nop" if stays else not by):
+                target = jumps.target
+        return one if target is None else dataclasses.replace(one, target=target, falls=True,
+                                                              name="jump")
+
+    def _at(self, address: int) -> Instruction | None:
+        """The instruction at an address; None where there is none."""
+        for at, size, name, operands in self._reader.disasm_lite(self._bytes(address, 16), address):
+            return self.set.decode(at, size, name, operands)
+        return None
 
     def has(self, name: str) -> bool:
         """Whether the image has a function `name`, or a piece of it."""
@@ -285,25 +299,11 @@ class Code:
 
         None where that cannot be told, as of something that calls one and has no name.
         """
-        if self.image.arch != "x86_64":
-            return None
-        targets = {address for name in names for address in self.address(name)}
+        targets = frozenset(address for name in names for address in self.address(name))
         targets |= {address + 4 for address in targets if self._marked(address)}
         found: set[str] = set()
         for begin, _end, data in self._executable:
-            places = [begin + match.end() for match in _LEADS.finditer(data)
-                      if begin + match.end() + 4 + int.from_bytes(
-                          data[match.end():match.end() + 4], "little", signed=True) in targets]
-            # As a number, which is extended by its sign.
-            places += [begin + match.start() for target in targets if target >> 31 == (1 << 33) - 1
-                       for match in re.finditer(
-                           re.escape((target & 0xffffffff).to_bytes(4, "little")), data)]
-            # A short jump, of the one before or behind it.
-            places += [at for target in targets for at in range(target - 129, target + 127)
-                       if begin <= at and at + 2 <= begin + len(data)
-                       and (data[at - begin] == 0xeb or data[at - begin] >> 4 == 7)
-                       and at + 2 + (data[at + 1 - begin] ^ 128) - 128 == target]
-            for place in places:
+            for place in self.set.leads(data, begin, targets) if targets else ():
                 index = bisect.bisect_right(self._addresses, place) - 1
                 if index < 0 or self._addresses[index] < begin:
                     return None
@@ -324,14 +324,14 @@ class Code:
 
     def _sweep(self, start: int) -> Iterator[Instruction]:
         """What is between a symbol and the next."""
+        return map(self._as_patched, self._decoded(start))
+
+    def _decoded(self, start: int) -> Iterator[Instruction]:
+        """The same, as it is in the image."""
         code = self._bytes(start, self._end(start) - start)
+        known: dict[str, int] = {}
         for address, size, name, operands in self._reader.disasm_lite(code, start):
-            one = self._set.decode(address, size, name, operands)
-            if address in self._branches:
-                # Whether it jumps is not for the image to say.
-                one = dataclasses.replace(one, target=self._branches[address], falls=True,
-                                          name="jump")
-            yield one
+            yield self.set.follow(self.set.decode(address, size, name, operands), known)
 
     def _read(self, name: str, start: int, pieces: set[int]) -> Function:
         code = {one.address: one for one in self._sweep(start)}
@@ -356,9 +356,9 @@ class Code:
             one = code[address]
             if one.target is None:
                 continue
-            if thunk(one, _RETURNS):
+            if thunk(one, self.set.returns):
                 code[address] = dataclasses.replace(one, name="ret", target=None, calls=False)
-            elif thunk(one, _INDIRECT):
+            elif thunk(one, self.set.indirect):
                 code[address] = dataclasses.replace(one, target=None, indirect=not one.calls)
             elif one.target in code and not one.calls:
                 continue
@@ -378,7 +378,7 @@ class Code:
         # A cold piece that nothing reached by a direct jump belongs to code that is entered by
         # other ways.
         hidden = {address for address, one in code.items()
-                  if address not in reached and one.name not in self._set.padding
+                  if address not in reached and one.name not in self.set.padding
                   and not one.text.startswith("endbr")}
         if hidden:
             more = _reach(code, _heads(code, hidden), calls, into)
@@ -395,9 +395,9 @@ class Code:
             address for address, registers in known.items()
             if registers.get(base(code[address].operands)) == 0)
         for address, one in code.items():
-            if (offset := self._set.reads(one)) is not None:
+            if (offset := self.set.reads(one)) is not None:
                 function.reads[address] = offset
-            if counts := self._set.counts(one, code.get(address + one.size)):
+            if counts := self.set.counts(one, code.get(address + one.size)):
                 register, offset = counts
                 # Where that is the function's own argument, it is at the beginning of it.
                 at = known.get(address, {}).get(register) if register else 0
@@ -419,7 +419,7 @@ class Code:
         found: dict[int, Instruction] = {}
         for address, length, name, operands in self._reader.disasm_lite(
                 self._bytes(start, _ASIDE), start):
-            one = self._set.decode(address, length, name, operands)
+            one = self.set.decode(address, length, name, operands)
             found[address] = one
             if not one.falls:
                 return found if size < _LARGEST else {}
@@ -432,13 +432,13 @@ class Code:
         return self._names_at.get(target - 4) if self._marked(target - 4) else None
 
     def _marked(self, address: int) -> bool:
-        return self._bytes(address, 4) in self._set.marks
+        return self._bytes(address, 4) in self.set.marks
 
     def _first_arguments(self, function: Function,
                          known: dict[int, dict[str, int]]) -> dict[int, int]:
         """The displacement of the first argument of calls."""
         return {address: known[address][register] for address in function.calls
-                for register in self._set.first[::-1] if register in known.get(address, {})}
+                for register in self.set.first[::-1] if register in known.get(address, {})}
 
     def _registers(self, function: Function) -> dict[int, dict[str, int]]:
         """What each instruction finds in registers, where all ways to it have the same.
@@ -450,7 +450,7 @@ class Code:
         for starts, within in ((function.entries, function.reached),
                                (_heads(function.code, function.hidden), function.hidden)):
             todo = [start for start in starts if start in within and start not in known]
-            known |= {start: {self._set.first[0]: OWN} if start in function.entries else {}
+            known |= {start: {self.set.first[0]: OWN} if start in function.entries else {}
                       for start in todo}
             while todo:
                 address = todo.pop()

@@ -9,10 +9,16 @@ _MEMORY = re.compile(r"\[(\w+)(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
 _BASE = re.compile(r"\[([a-z]\w*)")
 # These write to all their operands, and to what stands beside them.
 _CHANGES_MORE: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("xchg", "xadd", "ldp", "ldpsw", "swp", "cas"), ()), "cmpxchg": ("rax",),
+    **dict.fromkeys(("xchg", "xadd", "ldp", "ldpsw"), ()), "cmpxchg": ("rax",),
     **dict.fromkeys(("cmpxchg8b", "cmpxchg16b", "mul", "imul", "div", "idiv", "rdtsc", "rdmsr"),
                     ("rax", "rdx")),
     "cpuid": ("rax", "rbx", "rcx", "rdx"), "syscall": ("rax", "rcx", "r11")}
+# And so do these of arm64, with what they add to their names.
+_ATOMIC = re.compile(r"(?:swp|casp?|ld(?:add|clr|eor|set|[su]max|[su]min))(?:a?l?[bh]?)")
+# Where arm64 adds to the register that it looks by: "[x0, #8]!", "[x0], #8".
+_MOVES = re.compile(r"\[(\w+)[^]]*\](?:!|, #)")
+_BRACKETS = re.compile(r"\[[^]]*\]")
+_STACK = ("rsp", "rbp", "sp", "s0")
 # What instructions for strings write to.
 _STRINGS = re.compile(r"(?:rep\w* )?(?:movs|stos|lods|cmps|scas)[bwdq] .*\[.*")
 _OF_STRINGS = ("rax", "rcx", "rsi", "rdi")
@@ -29,8 +35,8 @@ _SLOT = re.compile(r"\[(?:rsp\b|rbp - |sp\b|s0 - )[^]]*\]")
 _KEEPS = re.compile(r"qword ptr (\[.*\]), (\w+)|([xast]\d+), (\[.*\])")
 # Their first operand is only read.
 _WRITE_NO_REGISTER = frozenset(
-    "cmp test push nop str stp cmn tst cbz cbnz sb sh sw beq bne blt bge bltu bgeu bgt ble bgtu "
-    "bleu beqz bnez blez bgez bltz bgtz".split())
+    "cmp test push nop str strb strh stur sturb sturh sttr sttrb sttrh stp cmn tst cbz cbnz sb sh "
+    "sw beq bne blt bge bltu bgeu bgt ble bgtu bleu beqz bnez blez bgez bltz bgtz".split())
 _LOADED = re.compile(r"\[([a-z]\w*)[^]]*\]$")
 
 
@@ -45,14 +51,25 @@ def base(operands: str) -> str:
     return match[1] if match else ""
 
 
+def _forget(register: str, known: dict[str, int]) -> None:
+    """A register has changed.  If it is that of the stack, its places go by other names now."""
+    known.pop(register, None)
+    if register in _STACK:
+        for slot in [name for name in known if _SLOT.fullmatch(name)]:
+            del known[slot]
+
+
 def track(one: Instruction, known: dict[str, int]) -> None:
     """Note what an instruction makes of the register that it writes to."""
     if _STRINGS.fullmatch(one.text):
         for name in _OF_STRINGS:
             known.pop(name, None)
         return
-    if one.name in _CHANGES_MORE:
-        for name in (*_CHANGES_MORE[one.name], *map(whole, re.findall(r"\w+", one.operands))):
+    if match := _MOVES.search(one.operands):
+        _forget(match[1], known)
+    if one.name in _CHANGES_MORE or _ATOMIC.fullmatch(one.name):
+        changed = re.findall(r"\w+", _BRACKETS.sub("", one.operands))
+        for name in (*_CHANGES_MORE.get(one.name, ()), *map(whole, changed)):
             known.pop(name, None)
         return
     if one.name in ("mov", "str") and (match := _KEEPS.fullmatch(one.operands)):
@@ -63,10 +80,8 @@ def track(one: Instruction, known: dict[str, int]) -> None:
                 known[slot] = known[register]
             return
     parts = [part.strip() for part in one.operands.split(",")]
-    if one.name in ("push", "pop") or parts[0] in ("rsp", "rbp", "sp", "s0"):
-        # The places on the stack go by other names from here on.
-        for slot in [name for name in known if _SLOT.fullmatch(name)]:
-            del known[slot]
+    if one.name in ("push", "pop") or parts[0] in _STACK:
+        _forget("sp", known)
     if not re.fullmatch(r"[a-z]\w*", parts[0]):
         return
     to = whole(parts[0])

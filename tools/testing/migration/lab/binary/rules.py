@@ -55,16 +55,9 @@ from dataclasses import dataclass
 
 from lab.binary import code
 from lab.binary.code import Call, Code, Function
-from lab.binary.instruction import AT, Instruction
+from lab.binary.instruction import values
 from lab.errors import LabError
 
-# Where an x86 instruction looks into a struct: not at the stack, and not at a variable.  Other
-# architectures have none of these: what asks for them is not seen there.
-_MEMORY = re.compile(rf"(byte|word|dword) ptr \[(?!rsp|rbp|rip)[a-z]\w*{AT}")
-_ANYWHERE = re.compile(r"\[(?!rsp|rbp|rip)[a-z]\w*(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
-_OWN = re.compile(r"\[(?:rsp|rbp|rip)\b[^]]*\]|gs:\[[^]]*\]")
-_WIDTHS = {"byte": 1, "word": 2, "dword": 4}
-_NUMBER = re.compile(r"(?<![\w])(-?)(0x[0-9a-f]+|\d+)(?![\w])")
 
 
 @dataclass(frozen=True)
@@ -334,32 +327,17 @@ def _refers(image: Code, f: str, g: str) -> Seen:
     addresses = {address for name in _split(g) for address in image.address(name)}
 
     def look(one: Function) -> Seen:
-        found = [at for at in sorted(one.reached) if addresses & _values(one.code[at])]
+        found = [at for at in sorted(one.reached) if addresses & values(one.code[at])]
         return Seen(True, (f"{_place(one, found[0])} takes the address of "
                            f"{g.partition('|')[0]}",)) if found else NOT_SEEN
     return _all(image, f, look)
-
-
-def _values(one: Instruction) -> set[int]:
-    """The numbers of an instruction, and the address that it makes of its own."""
-    found: set[int] = set()
-    for sign, digits in _NUMBER.findall(one.operands):
-        value = int(digits, 0) * (-1 if sign else 1)
-        found |= {value, value % (1 << 64)}
-        # What it adds to its own address, and what is extended by its sign.
-        if "rip" in one.operands:
-            back = "rip - " in one.operands
-            found.add(one.address + one.size + (-value if back else value))
-        if value >> 31 == 1:
-            found.add(value | 0xffffffff << 32)
-    return found
 
 
 def _uses(image: Code, f: str, n: str) -> Seen:
     numbers = {int(text, 0) for text in _split(n)}
 
     def look(one: Function) -> Seen:
-        found = [at for at in sorted(one.reached) if numbers & _values(one.code[at])]
+        found = [at for at in sorted(one.reached) if numbers & values(one.code[at])]
         return Seen(True, (f"{_place(one, found[0])} uses {n}",)) if found else NOT_SEEN
     return _own(image, f, look)
 
@@ -368,9 +346,8 @@ def _uses_none(image: Code, f: str, n: str) -> Seen:
     numbers = {int(text, 0) for text in _split(n)}
 
     def look(one: Function) -> Seen:
-        # On riscv64 most numbers are put together by several instructions.
-        if not one.whole or any(numbers & _values(part) for part in one.code.values()) or \
-                image.image.arch == "riscv64":
+        if not one.whole or any(numbers & values(part) for part in one.code.values()) or \
+                not image.set.whole_numbers:
             return NOT_SEEN
         return Seen(True, (f"{one.name} does not use {n}",))
     return _own(image, f, look)
@@ -381,16 +358,10 @@ def _looks_only(image: Code, f: str, n: str) -> Seen:
 
     def look(one: Function) -> Seen:
         for part in one.code.values():
-            if part.name in ("lea", "nop"):
-                continue
-            rest = _OWN.sub("", part.operands)
-            for match in _ANYWHERE.finditer(rest):
-                if int(match[2] or "0", 0) * (-1 if match[1] == "-" else 1) not in offsets:
-                    return NOT_SEEN
-            if "[" in _ANYWHERE.sub("", rest):
+            looks = image.set.looks(part)
+            if looks is None or looks - offsets:
                 return NOT_SEEN
-        return Seen(True, (f"{one.name} looks at no other offset than {n}",)) \
-            if one.whole and image.image.arch == "x86_64" else NOT_SEEN
+        return Seen(one.whole, (f"{one.name} looks at no other offset than {n}",))
     return _own(image, f, look)
 
 
@@ -437,34 +408,28 @@ def _counts_before(image: Code, f: str, h: str) -> Seen:
 
 def _counts_nothing(image: Code, f: str) -> Seen:
     def look(one: Function) -> Seen:
-        if not one.whole or one.counts or image.image.arch != "x86_64":
+        if not one.whole or one.counts or not image.set.counts_all:
             return NOT_SEEN
         return Seen(True, (f"{one.name} counts nothing",))
     return _own(image, f, look)
 
 
-def _touched(one: Function, stores: bool) -> dict[int, int]:
+def _touched(image: Code, one: Function, stores: bool) -> dict[int, int]:
     """The bytes of structs that a function stores to, or else loads; and where it does."""
     found: dict[int, int] = {}
     for at, part in one.code.items():
-        match = _MEMORY.search(part.operands)
-        # A flag is not set by counting: a count in another struct is soon found at its offset.
-        if not match or part.name in ("lea", "nop", "call", "jmp") or part.text.startswith("lock"):
-            continue
-        to_it = part.operands.startswith(match[0]) and part.name not in ("cmp", "test", "push",
-                                                                         "bt")
-        if to_it == stores or part.name in ("or", "and"):
-            first = int(match[2] or "0", 0)
-            for byte in range(first, first + _WIDTHS[match[1]]):
+        touch = image.set.touches(part)
+        if touch and (touch.stores if stores else touch.loads):
+            for byte in range(touch.first, touch.first + touch.size):
                 found.setdefault(byte, at)
     return found
 
 
 def _sets_what(image: Code, f: str, g: str) -> Seen:
-    theirs = {byte for one in _functions(image, g) for byte in _touched(one, False)}
+    theirs = {byte for one in _functions(image, g) for byte in _touched(image, one, False)}
 
     def look(one: Function) -> Seen:
-        common = sorted(at for byte, at in _touched(one, True).items()
+        common = sorted(at for byte, at in _touched(image, one, True).items()
                         if byte in theirs and at in one.reached)
         return Seen(True, (f"{_place(one, common[0])} sets what {g} tests",)) \
             if common else NOT_SEEN
