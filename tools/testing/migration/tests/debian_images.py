@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lab import arch, base                  # noqa: E402
+from lab import arch                        # noqa: E402
 from lab.errors import LabError             # noqa: E402
 from lab.kernel import apt                  # noqa: E402
 from lab.progress import Progress           # noqa: E402
@@ -25,30 +25,31 @@ SUITES = ("bullseye-security", "bookworm-security", "trixie", "trixie-backports"
 FLAVOURS = ("{}", "cloud-{}", "rt-{}")
 
 
-def newest(meta: str, suite: str, architecture: str, progress: Progress) -> str | None:
-    """The package that a meta package depends on, as linux-image-6.1.0-56-amd64."""
-    row = base.Base(f"{suite}-{architecture}", suites=(suite,))
-    options = apt._private(row, progress, architecture)
-    said = apt._run(["apt-cache", *options, "show", "--no-all-versions", meta]).stdout
-    match = re.search(r"(?m)^Depends: (linux-image-\d\S+)", said)
-    return match[1] if match else None
-
-
 def fetch(folder: Path, suite: str, one: arch.Arch, flavour: str, progress: Progress) -> str:
     """What came of one of them, in words."""
     meta = f"linux-image-{flavour.format(one.debian)}"
-    package = newest(meta, suite, one.debian, progress)
+    # Such a package depends on the newest kernel: linux-image-6.1.0-56-amd64.
+    package = next((name for name in apt.dependencies(meta, one.debian, suite, progress)
+                    if re.match(r"linux-image-\d", name)), None)
     if package is None:
         return f"{suite} has no {meta}"
-    if any(folder.glob(f"vmlinu*-{package.removeprefix('linux-image-')}")):
+    if any(folder.glob(f"vmlinu?-{package.removeprefix('linux-image-')}")):
         return f"{package} is there"
-    files = apt.unpacked(package, one, progress, suite)
-    try:
-        for name in ("vmlinu?-*", "config-*"):
-            for file in (files / "boot").glob(name):
-                shutil.copyfile(file, folder / file.name)
-    finally:
-        shutil.rmtree(files)
+    # Since 7.0 image and .config are in packages of their own, and not in /boot.
+    parts = [name for name in apt.dependencies(package, one.debian, suite, progress)
+             if re.match(r"linux-(binary|base)-\d", name)]
+    version = package.removeprefix("linux-image-")
+    for part in [package, *parts]:
+        files = apt.unpacked(part, one, progress, suite)
+        try:
+            for file in (*(files / "boot").glob("*"), *files.glob("usr/lib/modules/*/*")):
+                name = file.name.removesuffix(f"-{version}")
+                if name in ("vmlinux", "vmlinuz", "config"):
+                    shutil.copyfile(file, folder / f"{name}-{version}")
+        finally:
+            shutil.rmtree(files)
+    if not any(folder.glob(f"vmlinu?-{version}")):
+        raise LabError(f"{package} of {suite} has no image")
     return f"{package} of {suite}"
 
 

@@ -71,7 +71,8 @@ class Archive:
         self.top, self.keys = top, keys
 
     def publish(self, suite: str, versions: list[str], key: str = "debian",
-                expired: bool = False, origin: str = "Debian", architecture: str = "") -> None:
+                expired: bool = False, origin: str = "Debian", architecture: str = "",
+                depends: str = "") -> None:
         """Of another origin than Debian it is in a folder of that name; of this machine's
         architecture if none is named."""
         root = self.top / (origin.lower() + "-security" * suite.endswith("-security"))
@@ -83,6 +84,7 @@ class Archive:
             data = deb.read_bytes()
             packages.append(f"Package: {PACKAGE}\nVersion: {version}\nArchitecture: all\n"
                             f"Maintainer: t <t@t>\nDescription: t\n"
+                            + (f"Depends: {depends}\n" if depends else "") +
                             f"Filename: pool/{deb.name}\n"
                             f"Size: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n")
         index = "\n".join(packages).encode()
@@ -169,6 +171,17 @@ def test_a_package_of_another_release_is_unpacked(archive: Archive) -> None:
     assert (files / f"usr/src/{PACKAGE}.tar.xz").read_text() == "source 6.1-1"
     other = apt.unpacked(PACKAGE, row, quiet)
     assert (other / f"usr/src/{PACKAGE}.tar.xz").read_text() == "source 5.10.218-1"
+
+
+def test_what_a_package_depends_on(archive: Archive) -> None:
+    """The newest of a suite, as packages that only name another do."""
+    archive.publish("trixie", ["6.1-1"], architecture="riscv64", depends="linux-image-6.1.0-1")
+    archive.publish("trixie", ["6.1-1", "6.1-2"], architecture="riscv64",
+                    depends="linux-image-6.1.0-2-riscv64 (= 6.1-2), a | b (>= 1)")
+    quiet = Progress(io.StringIO())
+    assert apt.dependencies(PACKAGE, "riscv64", "trixie", quiet) == [
+        "linux-image-6.1.0-2-riscv64", "a", "b"]
+    assert apt.dependencies("nothing", "riscv64", "trixie", quiet) == []
 
 
 def test_the_machines_architecture_has_no_part_in_it(archive: Archive) -> None:

@@ -152,6 +152,18 @@ def unpacked(package: str, arch: Arch, progress: Progress, suite: str = "") -> P
     return dest
 
 
+def dependencies(package: str, architecture: str, suite: str, progress: Progress) -> list[str]:
+    """What the newest `package` of a suite depends on, without versions; [] where there is none.
+
+    `architecture` is Debian's name.  NoSource where this machine is no Debian.
+    """
+    options = _private(Base(f"{suite}-{architecture}", suites=(suite,)), progress, architecture)
+    said = _run(["apt-cache", *options, "show", "--no-all-versions", package])
+    found = re.search(r"(?m)^Depends: (.*)$", said.stdout)
+    return [part.split()[0] for group in (found[1].split(",") if found else ())
+            for part in group.split("|")]
+
+
 # ---- what is there already -----------------------------------------------------------------
 
 
