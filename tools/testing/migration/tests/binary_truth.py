@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: GPL-2.0
 """Compares the audit of images with that of the sources that they were made from.
 
-    LAB_CACHE=... tests/binary_truth.py [--trees DIR] [--debian DIR] [--work DIR] [--rst]
+    LAB_CACHE=... tests/binary_truth.py [--trees DIR] [--debian DIR] [--pairs DIR] [--work DIR]
+                                        [--rst]
 
 The images are those of the lab's cache.  Each says which base it was made from and how: "as it is",
 by so many patches of a queue, or by a rule.  Patches are taken from the repository's history, as
 they were when the image was made.  A base that Debian has no source of is looked for in
 --trees: DIR/4.14 and so on.  With --debian, also images of Debian's packages in that folder,
 vmlinuz-6.1.0-56-amd64, with config-6.1.0-56-amd64 beside it, as debian_images.py fetches them:
-their source is the base as it is, if it is of that version.
+their source is the base as it is, if it is of that version.  With --pairs, also those of others:
+each folder DIR/NAME has an `image`, the tree `source` that it was made from, and its `config`.
 
 With --break, each call that a form of `protected` asks for is taken out of the code, all those of
 one function by another at a time, and the form must not fit any more: that is what a mutant does.
@@ -252,6 +254,15 @@ def of_debian(folder: Path, sources: Sources) -> Iterator[Made]:
                    tree, debian=True)
 
 
+def of_others(folder: Path) -> Iterator[Made]:
+    """Images with the trees that they were made from."""
+    for tree in sorted(folder.glob("*/source")):
+        config = tree.with_name("config")
+        yield Made(tree.with_name("image"),
+                   config.read_text(encoding="utf-8") if config.exists() else "",
+                   tree.parent.name, tree)
+
+
 def judged(status: str, source: str, defect: Defect, config: str, arch: str) -> str:
     """Which column a row of an image is counted in."""
     if status == source:
@@ -309,7 +320,7 @@ def without_calls(kernel: image.Image, read: code.Code, caller: str, callee: str
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("trees", "debian", "work"):
+    for name in ("trees", "debian", "pairs", "work"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--break", action="store_true", dest="spoil",
                         help="also take calls out, of the first image of each release")
@@ -322,7 +333,8 @@ def main() -> int:
     kernels: Counter[str] = Counter()
     wrong = []
     spoilt, releases = {False: 0, True: 0}, set()
-    every = [*of_cache(sources), *(of_debian(args.debian, sources) if args.debian else ())]
+    every = [*of_cache(sources), *(of_debian(args.debian, sources) if args.debian else ()),
+             *(of_others(args.pairs) if args.pairs else ())]
     for number, made in enumerate(every, 1):
         print(f"{number} of {len(every)}: {made.image}", file=sys.stderr)
         try:
