@@ -874,6 +874,25 @@ fn try_to_unmap_one; call {call}; ret
     assert decide.decide(Code(image), defects.load("pmd-share-migrate")).status == status
 
 
+@pytest.mark.parametrize("code, status", (
+    ("movz x3, #0x804; tst x1, x3; ret", PROTECTED), ("tbnz w1, #2, 1f; nop; 1: ret", UNKNOWN),
+    # The flag of another release.
+    ("movz x3, #0x404; tst x1, x3; ret", UNKNOWN)))
+def test_a_flush_that_asks_for_unshared_tables(code: str, status: str) -> None:
+    """pmd-share-arm64-flush, as gcc 12 and 14 write it."""
+    if not shutil.which(f"{arch.load('arm64').triplet}-gcc"):
+        pytest.skip("no gcc for arm64: apt install gcc-aarch64-linux-gnu")
+    image = assembled(f"""
+fn handle_mm_fault; ret
+fn g; ret
+fn huge_pmd_share; bl g; ret
+fn __huge_pmd_unshare; ldrh w0, [x1, #32]; orr w0, w0, #0x800; strh w0, [x1, #32]; ret
+fn huge_pmd_unshare_flush; bl tlb_flush; ret
+fn tlb_flush; ldr x1, [x0, #32]; {code}
+""", "arm64")
+    assert decide.decide(Code(image), defects.load("pmd-share-arm64-flush")).status == status
+
+
 @pytest.mark.parametrize("inlined", (True, False))
 @pytest.mark.parametrize("freed, status", (("0x34", PROTECTED), ("0x20", VULNERABLE)))
 def test_what_counts_may_be_inlined_or_not(inlined: bool, freed: str, status: str) -> None:
