@@ -149,6 +149,14 @@ def test_pieces_belong_to_a_function() -> None:
     assert not seen(part, "f calls g before h")
 
 
+def test_a_function_that_is_nowhere_but_for_a_piece() -> None:
+    """As in an image that is damaged: that is no answer, and no traceback."""
+    image = assembled(KERNEL + "fn f.cold; call h; call g; ret")
+    gone = dataclasses.replace(image, symbols=(*image.symbols, Symbol("f", START - 4096, "t")))
+    for form in ("f calls g then h", "f calls g before h", "f calls no g after h"):
+        assert not rules.fits(form, Code(gone)).true, form
+
+
 def test_each_copy_of_a_function_counts() -> None:
     text = "fn f.constprop.0; call g; ret\nfn f.constprop.1; call h; ret"
     assert not seen(text, "f calls g")

@@ -102,8 +102,9 @@ class Function:
     def _passed(self) -> dict[int, int]:
         """Of each instruction the last one that each way to it passes; an entry has itself."""
         order: list[int] = []
-        seen = set(self.entries)
-        stack = [(entry, _next(self.code, entry, self.calls, self.into)) for entry in self.entries]
+        # A damaged image may have no code at a name, and a piece of that function elsewhere.
+        seen = {entry for entry in self.entries if entry in self.code}
+        stack = [(entry, _next(self.code, entry, self.calls, self.into)) for entry in seen]
         while stack:
             address, steps = stack[-1]
             to = next(steps, None)
@@ -119,7 +120,7 @@ class Function:
         for address in order:
             for to in _next(self.code, address, self.calls, self.into):
                 before.setdefault(to, []).append(address)
-        passed = {entry: entry for entry in self.entries}
+        passed = {entry: entry for entry in self.entries if entry in self.code}
         changed = True
         while changed:
             changed = False
