@@ -3,6 +3,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -499,3 +500,72 @@ def test_no_tree_is_changed_without_its_lock(source: Source) -> None:
     assert read(source.tree) == before
     put(source, fixed)
     assert read(source.tree) != before
+
+
+# ---- a tree that shares no PMD table -------------------------------------------------------
+
+UNSHARED = """\
+config HUGETLB_PMD_PAGE_TABLE_SHARING
+\tdef_bool HUGETLB_PAGE
+\tdepends on ARCH_WANT_HUGE_PMD_SHARE && SPLIT_PMD_PTLOCKS
+"""
+SHARED = """\
+diff --git a/fs/Kconfig b/fs/Kconfig
+--- a/fs/Kconfig
++++ b/fs/Kconfig
+@@ -1,3 +1,3 @@
+ config HUGETLB_PMD_PAGE_TABLE_SHARING
+ \tdef_bool HUGETLB_PAGE
+-\tdepends on ARCH_WANT_HUGE_PMD_SHARE && SPLIT_PMD_PTLOCKS
++\tdepends on ARCH_WANT_HUGE_PMD_SHARE && SMP
+"""
+SPLIT = """\
+void hugetlb_split(void)
+{
+\tint before;
+
+\tunshare();
+}
+"""
+# What coccinelle is told to take out.
+RULE = "@@ @@\n- unshare();\n"
+
+
+def sharing(source: Source, tmp_path: Path, shares: bool = True) -> tuple[Source, Defect]:
+    """A tree as 6.6.72 and later, and a defect of which it has the protection."""
+    write(source.tree, {"fs/Kconfig": UNSHARED, "mm/Kconfig": "config NUMA\n", "mm/h.c": SPLIT})
+    rule = tmp_path / "revert.cocci"
+    rule.write_text(RULE)
+    return taken(source), dataclasses.replace(
+        DEFECT, shares_tables=shares,
+        revert=defect.Revert(rule, ("mm/h.c",), ("hugetlb_split",), "unshare"))
+
+
+@pytest.mark.skipif(not shutil.which("spatch"), reason="no spatch: apt install coccinelle")
+def test_a_queue_that_has_tables_shared_again(source: Source, queue: Path, tmp_path: Path) -> None:
+    """What the tree has and does not need, is needed with the queue: it is what is compared."""
+    source, one = sharing(source, tmp_path)
+    (queue / "0003-shared.patch").write_text(SHARED)
+    (queue / "series").write_text("0001-change.patch\n0003-shared.patch\n")
+    vulnerable, fixed = variant.plan(source, one)
+    assert fixed.how == "queue/4.14 (2 patches)"
+    assert vulnerable.how == "queue/4.14 (2 patches), and revert.cocci (1 place)"
+    assert vulnerable.places == ("mm/h.c:5 hugetlb_split",)
+    for made, has in ((fixed, True), (vulnerable, False)):
+        put(source, made)
+        files = read(source.tree)
+        assert "&& SMP" in files["fs/Kconfig"] and "int changed" in files["mm/rmap.c"]
+        assert ("unshare()" in files["mm/h.c"]) is has
+
+
+@pytest.mark.skipif(not shutil.which("spatch"), reason="no spatch: apt install coccinelle")
+def test_a_tree_that_shares_no_table(source: Source, queue: Path, tmp_path: Path) -> None:
+    source, one = sharing(source, tmp_path)
+    for series in ("0001-change.patch\n", ""):
+        (queue / "series").write_text(series)
+        with pytest.raises(LabError, match="nothing to compare for astray in 4.14.67: "
+                           "no PMD table is shared"):
+            variant.plan(source, one)
+    # Another defect does not ask for shared tables.
+    source, one = sharing(source, tmp_path, shares=False)
+    assert variant.plan(source, one)[1].how == "as it is"

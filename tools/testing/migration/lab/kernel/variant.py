@@ -4,7 +4,8 @@
 A tree that has the protection is the fixed one as it is, and the defect's revert.cocci takes the
 protection out of it.  A tree that never had it is the vulnerable one as it is, and the patches of
 queue/<base> put it in.  A defect that only the first patches lay open has those in its vulnerable
-tree.  A race that is too narrow to be met in each boot is made wider in both, by the defect's
+tree.  Where a tree shares no PMD table and its queue has it share them again, both are made from the
+queue.  A race that is too narrow to be met in each boot is made wider in both, by the defect's
 amplifier.cocci.
 """
 
@@ -64,9 +65,19 @@ def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Varia
         raise LabError(f"FORM={form}: there is no {queue}")
     if form and name == defect.queue.form:
         raise LabError(f"FORM={form}: {defect.name} is a defect of that form of the fix")
-    if reverted:
-        if defect.shares_tables and (why := kconfig.unshared(source.tree)):
+    if reverted and defect.shares_tables and (why := kconfig.unshared(source.tree)):
+        shared = queue_diff(source, patches) if patches else ""
+        if not shared or _unshared(source, shared):
             raise LabError(f"{NOTHING} {defect.name} in {source.version}: {why}")
+        how = f"{queue} ({plural(len(patches), 'patches')})"
+        reverted = _reverted(source, defect, shared)
+        if reverted is None:
+            raise LabError(f"{NOTHING} {defect.name} in {source.version}: revert.cocci finds no "
+                           f"protection in it with {queue}")
+        diff, places = reverted
+        return made("vulnerable", f"{how}, and revert.cocci ({plural(len(places), 'places')})",
+                    diff, places), made("fixed", how, shared)
+    if reverted:
         diff, places = reverted
         fixed = made("fixed", f"{queue} ({plural(len(patches), 'patches')})",
                      queue_diff(source, patches)) if form else made("fixed", "as it is", "")
@@ -236,8 +247,10 @@ def edit(source: Source, rule: Path, files: tuple[str, ...], about: str, before:
                 frozenset(name for _path, name, _first, _last in defined))
 
 
-def _reverted(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | None:
-    """The diff that the defect's revert.cocci makes, and the places; None where it matches nothing.
+def _reverted(source: Source, defect: Defect, before: str = ""
+              ) -> tuple[str, tuple[str, ...]] | None:
+    """The diff `before` and what the defect's revert.cocci makes of it, and the places; None where
+    it matches nothing.
 
     A label that is removed alone goes with the jump that was removed: it is named with the place,
     and is none of its own.
@@ -245,7 +258,7 @@ def _reverted(source: Source, defect: Defect) -> tuple[str, tuple[str, ...]] | N
     rule = defect.revert
     if rule is None:
         return None
-    made = edit(source, rule.rule, rule.files, defect.name)
+    made = edit(source, rule.rule, rule.files, defect.name, before)
     if made is None:
         return None
 
@@ -367,6 +380,14 @@ def queue_diff(source: Source, patches: Sequence[Path]) -> str:
         raise LabError(f"the patches of queue/{source.base.name} change nothing in "
                        f"{source.version}")
     return diff
+
+
+def _unshared(source: Source, diff: str) -> bool:
+    """Whether no kernel of the tree with `diff` shares PMD tables."""
+    with source.kept.scratch(source.pristine) as scratch:
+        _lay(source, scratch, diff)
+        scratch.take_out(tuple(map(str, kconfig.KCONFIGS)))
+        return bool(kconfig.unshared(scratch.files))
 
 
 def _why_not(source: Source, patches: Sequence[Path]) -> str:
