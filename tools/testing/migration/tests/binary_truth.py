@@ -14,7 +14,7 @@ their source is the base as it is, if it is of that version.  With --pairs, also
 each folder DIR/NAME has an `image`, the tree `source` that it was made from, and its `config`.
 
 With --break, each call that a form of `protected` asks for is taken out of the code, all those of
-one function by another at a time, and the form must not fit any more: that is what a mutant does.
+one function that would do at a time, and the form must not fit any more: that is what a mutant does.
 
 It writes a table of how often each rule was right, unknown and wrong.  An image that was made
 without what the defect is in is "not affected" whatever its source says; that counts as right
@@ -24,6 +24,7 @@ nothing was wrong.
 
 import argparse
 import dataclasses
+import fnmatch
 import hashlib
 import json
 import re
@@ -287,23 +288,38 @@ def made_without(defect: Defect, config: str, arch: str) -> bool:
 
 
 def broken(kernel: image.Image, read: code.Code) -> Iterator[tuple[str, str, bool]]:
-    """Each call that a form of `protected` asks for and finds, and whether it fits without."""
+    """Each call that a form of `protected` asks for and finds, and whether it fits without.
+
+    Where one of several calls is enough for it, all of them are taken out.
+    """
     for defect in KNOWN:
         assert defect.binary
         for form in defect.binary.protected:
-            for place in rules.fits(form, read, defect.binary.names).places:
-                match = re.fullmatch(r"(\w+)\+0x[0-9a-f]+ calls (\w+)", place)
-                if match:
-                    spared = code.Code(without_calls(kernel, read, *match.groups()))
-                    yield defect.name, place, rules.fits(form, spared, defect.binary.names).true
+            if not rules.fits(form, read, defect.binary.names).true:
+                continue
+            for condition in rules.parse(form, defect.binary.names):
+                for place in condition.look(read).places:
+                    match = re.fullmatch(r"(\w+)\+0x[0-9a-f]+ calls (\w+)", place)
+                    if match:
+                        asked = [one.partition("@")[0] for word in condition.text.split()
+                                 for one in word.split("|") if fits_one(match[2], word)]
+                        spared = code.Code(without_calls(kernel, read, match[1], asked))
+                        yield defect.name, place, rules.fits(form, spared,
+                                                             defect.binary.names).true
 
 
-def without_calls(kernel: image.Image, read: code.Code, caller: str, callee: str) -> image.Image:
-    """The same code, with nothing where a function calls another."""
+def fits_one(name: str, word: str) -> bool:
+    """Whether a word of a condition, "f|g*|h@k", means a function."""
+    return any(fnmatch.fnmatchcase(name, one.partition("@")[0]) for one in word.split("|"))
+
+
+def without_calls(kernel: image.Image, read: code.Code, caller: str, asked: Sequence[str]
+                  ) -> image.Image:
+    """The same code, with nothing where a function calls one of those that are asked for."""
     sections = list(kernel.sections)
     for function in read.functions(caller):
         for address, call in function.calls.items():
-            if callee not in call.names:
+            if not any(fits_one(name, "|".join(asked)) for name in call.names):
                 continue
             size = function.code[address].size
             at = next(number for number, one in enumerate(sections)
