@@ -65,7 +65,7 @@ def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Varia
         raise LabError(f"FORM={form}: there is no {queue}")
     if form and name == defect.queue.form:
         raise LabError(f"FORM={form}: {defect.name} is a defect of that form of the fix")
-    if reverted and defect.shares_tables and (why := kconfig.unshared(source.tree)):
+    if reverted and defect.shares_tables and (why := _unshared(source)):
         shared = queue_diff(source, patches) if patches else ""
         if not shared or _unshared(source, shared):
             raise LabError(f"{NOTHING} {defect.name} in {source.version}: {why}")
@@ -382,12 +382,12 @@ def queue_diff(source: Source, patches: Sequence[Path]) -> str:
     return diff
 
 
-def _unshared(source: Source, diff: str) -> bool:
-    """Whether no kernel of the tree with `diff` shares PMD tables."""
+def _unshared(source: Source, diff: str = "") -> str:
+    """Why no kernel of the tree with `diff` shares PMD tables; "" if nothing is known of it."""
     with source.kept.scratch(source.pristine) as scratch:
         _lay(source, scratch, diff)
-        scratch.take_out(tuple(map(str, kconfig.KCONFIGS)))
-        return bool(kconfig.unshared(scratch.files))
+        scratch.take_out(kconfig.KCONFIGS)
+        return kconfig.unshared(scratch.files)
 
 
 def _why_not(source: Source, patches: Sequence[Path]) -> str:
