@@ -172,6 +172,16 @@ def test_texts_that_only_look_like_the_banner(tmp_path: Path) -> None:
     assert "2 banners" in refused(tmp_path, kernels.vmlinux(banner=other + kernels.BANNER))
 
 
+def test_a_version_that_is_no_text(tmp_path: Path) -> None:
+    """A damaged header has any bytes there, and they are told."""
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(kernels.bzimage(kernels.packed(kernels.vmlinux()), "\x1b[2J\x7f\x01 x"))
+    with pytest.raises(LabError, match=r"says it is \?\[2J\?\?, but the kernel in it is 6\.1\.0"):
+        load(path)
+    path.write_bytes(kernels.bzimage(kernels.packed(kernels.vmlinux()), "  "))
+    assert load(path).release == "6.1.0-9-test"
+
+
 def test_a_payload_of_another_version(tmp_path: Path) -> None:
     assert "6.1.0-8-test" in refused(
         tmp_path, kernels.bzimage(kernels.packed(VMLINUX), "6.1.0-8-test (a@b) #1"))

@@ -5,6 +5,7 @@ Documentation/arch/x86/boot.rst of the kernel has the header.  A search for magi
 finds whatever comes first, and that need not be the kernel.
 """
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -58,7 +59,9 @@ def _version(data: bytes) -> str:
     at, = struct.unpack_from("<H", data, 0x20e)
     if not at:
         return ""
-    return data[at + 0x200:at + 0x200 + 256].partition(b"\0")[0].decode("latin-1")
+    said = data[at + 0x200:at + 0x200 + 256].partition(b"\0")[0].decode("latin-1")
+    # A damaged one is told, and may not do things to the terminal.
+    return re.sub("[^ -~]", "?", said)
 
 
 def kernel(image: BzImage, what: str) -> bytes:

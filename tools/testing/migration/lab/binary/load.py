@@ -42,8 +42,9 @@ def load(path: Path, symbols: Path | None = None) -> Image:
         raise LabError(f"{what} has no symbols: its CONFIG_KALLSYMS is off; name its System.map "
                        "or the vmlinux of the same build with SYMBOLS=")
     banner = _banner(what, sections, names)
-    if version and version.split()[0] != banner.split()[2]:
-        raise LabError(f"{what} says it is {version.split()[0]}, but the kernel in it is "
+    said = version.split()[:1]
+    if said and said[0] != banner.split()[2]:
+        raise LabError(f"{what} says it is {said[0]}, but the kernel in it is "
                        f"{banner.split()[2]}: it is damaged, or glued together")
     return Image(what, arch, banner, build_id, sections, names, source, text.config(sections, names))
 
