@@ -392,6 +392,7 @@ RISCV_FRAME = "addi sp, sp, -400; sd s0, 384(sp); addi s0, sp, 400; "
     ("riscv64", "f reads nothing that k counts",
      f"lw a5, 52(a0); ret; {K % ('amoadd.w zero, a5, (a1); ' + RISCV_ADDS % 48)}", False),
     ("riscv64", "f uses none of 0x1000", "ret", False),     # it may be put together
+    ("arm64", "f uses none of 0x40000000", "movz x0, #0x4000, lsl #16; ret", False),
     ("arm64", "f counts what k counts", f"{ARM64_LOOPS % 48}; {K % (ARM64_LOOPS % 48)}", True),
     ("arm64", "f counts what k counts", f"{ARM64_LOOPS % 48}; {K % (ARM64_LOOPS % 52)}", False),
     ("arm64", "f counts what k counts",                 # that is no count

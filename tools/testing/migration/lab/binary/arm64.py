@@ -6,7 +6,7 @@ import re
 import struct
 from collections.abc import Sequence
 
-from lab.binary.instruction import Instruction, Set, Table, Touch, capstone, number
+from lab.binary.instruction import Instruction, Set, Table, Touch, capstone, number, signed
 
 # By one instruction, or by a loop: "ldxr w0, [x1]", "add w0, w0, #1", "stxr w2, w0, [x1]".  Which
 # of them runs, the kernel finds out when it boots.
@@ -42,7 +42,7 @@ def _unknown(data: str) -> tuple[str, str] | None:
         return "ld" + _DOES[found >> 12 & 7], operands
     if found & 0x3f200c00 == 0x38000800:
         name = ("sttr", "ldtr", "ldtrs", "ldtrs")[found >> 22 & 3] + ("b", "h", "", "")[found >> 30]
-        return name, f"{_register(wide, other)}, {base[:-1]}, #{_signed(found >> 12 & 0x1ff, 9)}]"
+        return name, f"{_register(wide, other)}, {base[:-1]}, #{signed(found >> 12 & 0x1ff, 9)}]"
     if found & 0x3fa07c00 == 0x08a07c00:
         return "cas", operands
     if found & 0xbfa07c00 == 0x08207c00:
@@ -131,10 +131,6 @@ def _looks(one: Instruction) -> frozenset[int] | None:
     return frozenset((at, at + wide) if pair else (at,))
 
 
-def _signed(value: int, bits: int) -> int:
-    return value - (1 << bits) if value >> (bits - 1) else value
-
-
 def _leads(code: bytes, begin: int, targets: frozenset[int]) -> list[int]:
     places: list[int] = []
     last = code[3::4]
@@ -145,7 +141,7 @@ def _leads(code: bytes, begin: int, targets: frozenset[int]) -> list[int]:
 
     for match in _FAR.finditer(last):
         at = begin + match.start() * 4
-        if at + _signed(word(match.start()) & 0x3ffffff, 26) * 4 in targets:
+        if at + signed(word(match.start()) & 0x3ffffff, 26) * 4 in targets:
             places.append(at)
     # These reach 1 MiB at most.
     for target in targets:
@@ -158,7 +154,7 @@ def _leads(code: bytes, begin: int, targets: frozenset[int]) -> list[int]:
     for match in _PAGE.finditer(last):
         index = match.start()
         at, found = begin + index * 4, word(index)
-        page = (at & ~0xfff) + (_signed((found >> 5 & 0x7ffff) << 2 | found >> 29 & 3, 21) << 12)
+        page = (at & ~0xfff) + (signed((found >> 5 & 0x7ffff) << 2 | found >> 29 & 3, 21) << 12)
         if page in pages and _makes([word(one) for one in range(index, min(
                 index + _NEAR, len(last)))], page, targets):
             places.append(at)
@@ -168,10 +164,10 @@ def _leads(code: bytes, begin: int, targets: frozenset[int]) -> list[int]:
 def _short(found: int, at: int) -> int:
     """Where a branch with a condition leads, or what an "adr" makes."""
     if found >> 24 & 0x1f == 0x10:      # adr
-        return at + _signed((found >> 5 & 0x7ffff) << 2 | found >> 29 & 3, 21)
+        return at + signed((found >> 5 & 0x7ffff) << 2 | found >> 29 & 3, 21)
     if found >> 24 & 0x7e == 0x36:      # tbz, tbnz
-        return at + _signed(found >> 5 & 0x3fff, 14) * 4
-    return at + _signed(found >> 5 & 0x7ffff, 19) * 4
+        return at + signed(found >> 5 & 0x3fff, 14) * 4
+    return at + signed(found >> 5 & 0x7ffff, 19) * 4
 
 
 def _makes(words: Sequence[int], page: int, targets: frozenset[int]) -> bool:
@@ -186,5 +182,7 @@ SET = Set(capstone("CS_ARCH_ARM64", "CS_MODE_ARM"), ("x0", "w0"), _decode, _coun
           # bti c, bti jc, paciasp
           marks=frozenset((b"\x5f\x24\x03\xd5", b"\xdf\x24\x03\xd5", b"\x3f\x23\x03\xd5")),
           follow=_follow,
+          # Those of more than 16 bits may be put together by several instructions.
+          whole_numbers=False,
           # struct alt_instr: where, by what, of which CPUs, its size, the other's.
           patched=Table("__alt_instructions", "__alt_instructions_end", "<iiHBB", 4))

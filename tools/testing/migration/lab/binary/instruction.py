@@ -114,6 +114,11 @@ def number(text: str) -> int | None:
     return int(match[1], 0) if match else None
 
 
+def signed(value: int, bits: int) -> int:
+    """What a field of so many bits says, if its highest one is the sign."""
+    return value - (1 << bits) if value >> (bits - 1) else value
+
+
 _NUMBER = re.compile(r"(?<![\w])(-?)(0x[0-9a-f]+|\d+)(?![\w])")
 
 

@@ -3,7 +3,7 @@
 
 import re
 
-from lab.binary.instruction import Instruction, Set, Touch, number
+from lab.binary.instruction import Instruction, Set, Touch, number, signed
 from lab.binary.objdump import Objdump
 
 # objdump says where a jump by a register goes, or what an "addi" makes, if the instruction before
@@ -87,10 +87,6 @@ def _looks(one: Instruction) -> frozenset[int] | None:
     return frozenset()
 
 
-def _signed(value: int, bits: int) -> int:
-    return value - (1 << bits) if value >> (bits - 1) else value
-
-
 def _leads(code: bytes, begin: int, targets: frozenset[int]) -> list[int]:
     places: list[int] = []
     # Instructions are of two or four bytes, and the second half of one may look like another: that
@@ -100,7 +96,7 @@ def _leads(code: bytes, begin: int, targets: frozenset[int]) -> list[int]:
         found = int.from_bytes(code[index:index + 4], "little")
         at = begin + index
         if found & 0x7f == 0x17:    # auipc
-            page = at + _signed(found >> 12, 20) * 4096
+            page = at + signed(found >> 12, 20) * 4096
             if any(abs(page - target) < 1 << 12 for target in targets) and \
                     _makes(code[index:index + _NEAR], page, targets):
                 places.append(at)
@@ -115,21 +111,21 @@ def _leads(code: bytes, begin: int, targets: frozenset[int]) -> list[int]:
 
 
 def _jal(found: int) -> int:
-    return _signed(found >> 31 << 20 | (found >> 12 & 0xff) << 12 | (found >> 20 & 1) << 11
+    return signed(found >> 31 << 20 | (found >> 12 & 0xff) << 12 | (found >> 20 & 1) << 11
                    | (found >> 21 & 0x3ff) << 1, 21)
 
 
 def _branch(found: int, at: int) -> int | None:
     """Where a branch, or a short jump or branch, leads."""
     if found & 0x7f == 0x63:
-        return at + _signed(found >> 31 << 12 | (found >> 7 & 1) << 11 | (found >> 25 & 0x3f) << 5
+        return at + signed(found >> 31 << 12 | (found >> 7 & 1) << 11 | (found >> 25 & 0x3f) << 5
                             | (found >> 8 & 0xf) << 1, 13)
     if found & 0xe003 == 0xa001:
-        return at + _signed((found >> 12 & 1) << 11 | (found >> 8 & 1) << 10 | (found >> 9 & 3) << 8
+        return at + signed((found >> 12 & 1) << 11 | (found >> 8 & 1) << 10 | (found >> 9 & 3) << 8
                             | (found >> 6 & 1) << 7 | (found >> 7 & 1) << 6 | (found >> 2 & 1) << 5
                             | (found >> 11 & 1) << 4 | (found >> 3 & 7) << 1, 12)
     if found & 0xc003 == 0xc001:
-        return at + _signed((found >> 12 & 1) << 8 | (found >> 5 & 3) << 6 | (found >> 2 & 1) << 5
+        return at + signed((found >> 12 & 1) << 8 | (found >> 5 & 3) << 6 | (found >> 2 & 1) << 5
                             | (found >> 10 & 3) << 3 | (found >> 3 & 3) << 1, 9)
     return None
 
@@ -142,7 +138,7 @@ def _makes(code: bytes, page: int, targets: frozenset[int]) -> bool:
     register = int.from_bytes(code[:4], "little") >> 7 & 31
     others = (int.from_bytes(code[at:at + 4], "little") for at in range(4, len(code) - 3, 2))
     return any(other & 0x7f in (0x67, 0x13) and other >> 15 & 31 == register
-               and page + _signed(other >> 20, 12) in targets for other in others)
+               and page + signed(other >> 20, 12) in targets for other in others)
 
 
 SET = Set(Objdump, ("a0",), _decode, _counts, _reads, _touches, _looks, _leads,
