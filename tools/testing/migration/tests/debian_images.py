@@ -9,6 +9,7 @@ newest package is downloaded, as an ordinary user and with signatures checked.  
 and its .config; of the rest, which is 500 MB a package, nothing is kept.
 """
 
+import argparse
 import re
 import shutil
 import sys
@@ -54,13 +55,16 @@ def fetch(folder: Path, suite: str, one: arch.Arch, flavour: str, progress: Prog
 
 
 def main() -> int:
-    if len(sys.argv) < 2:
-        print(__doc__.split("\n\n")[1].strip(), file=sys.stderr)
-        return 2
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="where to keep them")
+    parser.add_argument("suites", metavar="SUITE", nargs="*", help="of Debian; default: "
+                        + " ".join(SUITES))
+    args = parser.parse_args()
+    folder: Path = args.folder
     folder.mkdir(parents=True, exist_ok=True)
     progress, failed = Progress(), False
-    for suite in sys.argv[2:] or SUITES:
+    for suite in args.suites or SUITES:
         for one in map(arch.load, arch.names()):
             for flavour in FLAVOURS:
                 try:

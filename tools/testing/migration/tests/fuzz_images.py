@@ -33,7 +33,6 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 import kernels                                      # noqa: E402
-import test_image                                   # noqa: E402
 
 from lab import decide, defect                      # noqa: E402
 from lab.binary.code import Code                    # noqa: E402
@@ -50,17 +49,17 @@ WHOLE = 8
 LAYOUTS = ("4.4", "4.9", "4.9 percpu", "4.20", "6.2", "6.4", "6.4 percpu", "6.18", "7.3")
 INNER: tuple[Callable[[], bytes], ...] = (
     *(partial(kernels.vmlinux, layout) for layout in LAYOUTS),
-    *(partial(test_image.raw_image, arch) for arch in ("arm64", "riscv64")))
+    *(partial(kernels.raw_image, arch) for arch in ("arm64", "riscv64")))
 OUTER: tuple[Callable[[bytes], bytes], ...] = (
-    bytes, kernels.packed, test_image.deb, test_image.rpm,
+    bytes, kernels.packed, kernels.deb, kernels.rpm,
     lambda data: kernels.bzimage(kernels.packed(data)),
     lambda data: kernels.bzimage(lzma.compress(data) + struct.pack("<I", len(data))),
     lambda data: kernels.bzimage(bz2.compress(data) + struct.pack("<I", len(data))),
     lambda data: kernels.bzimage(lzma.compress(data, lzma.FORMAT_ALONE)
                                  + struct.pack("<I", len(data))),
-    lambda data: test_image.zboot(kernels.packed(data)),
-    lambda data: test_image.android(kernels.packed(data), 0),
-    lambda data: test_image.android(data, 4),
+    lambda data: kernels.zboot(kernels.packed(data)),
+    lambda data: kernels.android(kernels.packed(data), 0),
+    lambda data: kernels.android(data, 4),
     lambda data: kernels.unified(kernels.bzimage(kernels.packed(data))))
 NUMBERS = (0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
            1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)

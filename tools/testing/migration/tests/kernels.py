@@ -2,7 +2,10 @@
 """Writes tiny kernels: a kallsyms table in every layout, and the ELF file around it."""
 
 import gzip
+import io
+import lzma
 import struct
+import tarfile
 from collections.abc import Sequence
 
 TEXT, RODATA = 0xffffffff81000000, 0xffffffff82000000
@@ -140,3 +143,67 @@ def unified(*content: bytes) -> bytes:
     head = b"MZ" + bytes(0x3a) + struct.pack("<I", 0x80) + bytes(0x40)
     head += b"PE\0\0" + struct.pack("<HHIIIHH", 0x8664, len(parts), 0, 0, 0, 16, 0) + bytes(16)
     return (head + heads).ljust(0x400, b"\0") + body
+
+
+def deb(content: bytes, name: str = "./boot/vmlinuz-6.1") -> bytes:
+    """A package of Debian's: an ar archive with a tar file in it."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for member, data in (("./usr/share/doc/vmlinuz", b"no"), (name, content)):
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    out = b"!<arch>\n"
+    for member, data in (("debian-binary", b"2.0\n"),
+                         ("data.tar.xz", lzma.compress(tar.getvalue()))):
+        out += f"{member:16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode()
+        out += data + b"\n" * (len(data) % 2)
+    return out
+
+
+def rpm(content: bytes, name: str = "./lib/modules/6.1/vmlinuz") -> bytes:
+    """A package of RPM: two headers, and a packed cpio archive."""
+    archive = b""
+    for member, data in ((name, content), ("TRAILER!!!", b"")):
+        fields = [1, 0o100644, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(member) + 1, 0]
+        archive += b"070701" + b"".join(b"%08x" % one for one in fields)
+        archive += member.encode() + b"\0"
+        archive += bytes(-len(archive) % 4) + data
+        archive += bytes(-len(archive) % 4)
+    header = b"\x8e\xad\xe8\1" + bytes(4)
+    return (b"\xed\xab\xee\xdb" + bytes(92) + header + struct.pack(">II", 1, 5) + bytes(16 + 5 + 3)
+            + header + struct.pack(">II", 2, 3) + bytes(32 + 3) + packed(archive))
+
+
+def android(content: bytes, version: int) -> bytes:
+    """A boot.img."""
+    head = b"ANDROID!" + struct.pack("<I", len(content)) + bytes(24) + struct.pack("<II", 2048,
+                                                                                   version)
+    return head + bytes((4096 if version > 2 else 2048) - len(head)) + content
+
+
+def zboot(content: bytes) -> bytes:
+    """An EFI zboot image around what is packed."""
+    return b"MZ\0\0zimg" + struct.pack("<II", 128, len(content)) + bytes(8) + b"gzip" + bytes(100) \
+        + content
+
+
+def raw_image(arch: str, layout: str = "6.4") -> bytes:
+    """An Image whose base only a relocation gives, and whose kallsyms starts at _stext."""
+    start = {"arm64": 0xffff800008000000, "riscv64": 0xffffffff80000000}[arch]
+    symbols = sorted([*names(300, start + 0x10000), ("_stext", start + 0x10000, "T"),
+                      ("_etext", start + 0x12000, "T")], key=lambda one: one[1])
+    table = kallsyms(symbols, layout, start + 0x12000)
+    base = (start + 0x10000).to_bytes(8, "little")
+    at = 0x12000 + table.find(base)
+    kind = {"arm64": 0x403, "riscv64": 3}[arch]
+    # That of another place, and that of the base.
+    rela = struct.pack("<QQQ", start + 0x11000, kind, start + 0x10100)
+    rela += struct.pack("<QQQ", start + at, kind, start + 0x10000)
+    head = bytearray(0x10000)
+    head[0x38:0x3c] = {"arm64": b"ARM\x64", "riscv64": b"RSC\x05"}[arch]
+    decoy = BANNER.replace("#1", "#").encode() + b"\n\0"
+    vdso = bytearray(elf(b"", b"\x22" * 20))
+    body = bytes(head) + b"\1" * 0x2000 + table.replace(base, bytes(8))
+    body += bytes(-len(body) % 8) + rela + decoy + BANNER.encode() + b"\n\0"
+    return body + bytes(-len(body) % 8) + bytes(vdso) + note(b"\x11" * 20)

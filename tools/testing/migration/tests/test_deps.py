@@ -257,3 +257,17 @@ def test_a_program_must_be_static(host: Host, tmp_path: Path) -> None:
         subprocess.run(["/usr/bin/gcc", "-B/usr/bin", *option, "-o", host.bin / "busybox",
                         source], check=True, env={"PATH": "/usr/bin:/bin"})
         assert deps.missing(need) == missing
+
+
+@pytest.mark.parametrize("script", sorted(
+    one.name for one in (HOME / "tests").glob("*.py")
+    if one.read_text().startswith("#!") and one.name != "hosttest_guest.py"))
+def test_what_is_run_by_itself_needs_no_pytest(script: str) -> None:
+    """Only make check installs it, and Documentation/ has these as commands."""
+    hidden = ("import runpy, sys; sys.modules['pytest'] = None; "
+              "sys.argv = [sys.argv[1], '--help']; "
+              "runpy.run_path(sys.argv[0], run_name='__main__')")
+    ran = subprocess.run([sys.executable, "-B", "-c", hidden, str(HOME / "tests" / script)],
+                         capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("usage: ")

@@ -2,12 +2,10 @@
 """A kernel image is read to sections and symbols, or refused in one line."""
 
 import bz2
-import io
 import lzma
 import shutil
 import struct
 import subprocess
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,49 +75,10 @@ def test_a_vmlinux_with_and_without_symbols(tmp_path: Path) -> None:
     assert image.code(0x1000) == b""
 
 
-def deb(content: bytes, name: str = "./boot/vmlinuz-6.1") -> bytes:
-    tar = io.BytesIO()
-    with tarfile.open(fileobj=tar, mode="w", format=tarfile.GNU_FORMAT) as archive:
-        for member, data in (("./usr/share/doc/vmlinuz", b"no"), (name, content)):
-            info = tarfile.TarInfo(member)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    out = b"!<arch>\n"
-    for member, data in (("debian-binary", b"2.0\n"),
-                         ("data.tar.xz", lzma.compress(tar.getvalue()))):
-        out += f"{member:16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode()
-        out += data + b"\n" * (len(data) % 2)
-    return out
-
-
-def rpm(content: bytes, name: str = "./lib/modules/6.1/vmlinuz") -> bytes:
-    archive = b""
-    for member, data in ((name, content), ("TRAILER!!!", b"")):
-        fields = [1, 0o100644, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(member) + 1, 0]
-        archive += b"070701" + b"".join(b"%08x" % one for one in fields)
-        archive += member.encode() + b"\0"
-        archive += bytes(-len(archive) % 4) + data
-        archive += bytes(-len(archive) % 4)
-    header = b"\x8e\xad\xe8\1" + bytes(4)
-    return (b"\xed\xab\xee\xdb" + bytes(92) + header + struct.pack(">II", 1, 5) + bytes(16 + 5 + 3)
-            + header + struct.pack(">II", 2, 3) + bytes(32 + 3) + kernels.packed(archive))
-
-
-def android(content: bytes, version: int) -> bytes:
-    head = b"ANDROID!" + struct.pack("<I", len(content)) + bytes(24) + struct.pack("<II", 2048,
-                                                                                   version)
-    return head + bytes((4096 if version > 2 else 2048) - len(head)) + content
-
-
-def zboot(content: bytes) -> bytes:
-    return b"MZ\0\0zimg" + struct.pack("<II", 128, len(content)) + bytes(8) + b"gzip" + bytes(100) \
-        + content
-
-
 @pytest.mark.parametrize("form", (
-    deb, rpm, lambda data: android(data, 0), lambda data: android(data, 4), kernels.packed,
-    lambda data: zboot(kernels.packed(data)),
-    lambda data: android(kernels.packed(data) + b"dtb", 2),
+    kernels.deb, kernels.rpm, lambda data: kernels.android(data, 0), lambda data: kernels.android(data, 4), kernels.packed,
+    lambda data: kernels.zboot(kernels.packed(data)),
+    lambda data: kernels.android(kernels.packed(data) + b"dtb", 2),
     lambda data: kernels.unified(kernels.bzimage(kernels.packed(data)))),
     ids=("deb", "rpm", "boot.img", "boot.img 4", "gz", "zboot", "gz-dtb", "uki"))
 def test_forms(tmp_path: Path, form: Callable[[bytes], bytes]) -> None:
@@ -129,30 +88,9 @@ def test_forms(tmp_path: Path, form: Callable[[bytes], bytes]) -> None:
         refused(tmp_path, whole[:end])
 
 
-def raw_image(arch: str, layout: str = "6.4") -> bytes:
-    """An Image whose base only a relocation gives, and whose kallsyms starts at _stext."""
-    start = {"arm64": 0xffff800008000000, "riscv64": 0xffffffff80000000}[arch]
-    symbols = sorted([*kernels.names(300, start + 0x10000), ("_stext", start + 0x10000, "T"),
-                      ("_etext", start + 0x12000, "T")], key=lambda one: one[1])
-    table = kernels.kallsyms(symbols, layout, start + 0x12000)
-    base = (start + 0x10000).to_bytes(8, "little")
-    at = 0x12000 + table.find(base)
-    kind = {"arm64": 0x403, "riscv64": 3}[arch]
-    # That of another place, and that of the base.
-    rela = struct.pack("<QQQ", start + 0x11000, kind, start + 0x10100)
-    rela += struct.pack("<QQQ", start + at, kind, start + 0x10000)
-    head = bytearray(0x10000)
-    head[0x38:0x3c] = {"arm64": b"ARM\x64", "riscv64": b"RSC\x05"}[arch]
-    decoy = kernels.BANNER.replace("#1", "#").encode() + b"\n\0"
-    vdso = bytearray(kernels.elf(b"", b"\x22" * 20))
-    body = bytes(head) + b"\1" * 0x2000 + table.replace(base, bytes(8))
-    body += bytes(-len(body) % 8) + rela + decoy + kernels.BANNER.encode() + b"\n\0"
-    return body + bytes(-len(body) % 8) + bytes(vdso) + kernels.note(b"\x11" * 20)
-
-
 @pytest.mark.parametrize("arch", ("arm64", "riscv64"))
 def test_an_image_without_elf_headers(tmp_path: Path, arch: str) -> None:
-    image = loaded(tmp_path, kernels.packed(raw_image(arch)))
+    image = loaded(tmp_path, kernels.packed(kernels.raw_image(arch)))
     assert (image.arch, image.banner, image.build_id) == (arch, kernels.BANNER, "11" * 20)
     function, = image.by_name["function_00003"]
     assert function.address & 0x1fffff == 0x10030
@@ -161,7 +99,7 @@ def test_an_image_without_elf_headers(tmp_path: Path, arch: str) -> None:
 
 
 def test_an_image_whose_address_is_unknown(tmp_path: Path) -> None:
-    data = raw_image("arm64")
+    data = kernels.raw_image("arm64")
     assert "address" in refused(tmp_path, data.replace(struct.pack("<Q", 0x403), bytes(8)))
 
 
@@ -241,8 +179,8 @@ def test_the_config_of_another_kernel_in_it(tmp_path: Path) -> None:
     (kernels.bzimage(b"\xa5" * 999), "encrypted"), (kernels.bzimage(b""), "no kernel"),
     (kernels.bzimage(kernels.packed(VMLINUX))[:-2000], "cut short"),
     (kernels.bzimage(kernels.packed(VMLINUX)[:3000]), "damaged"),
-    (deb(b"x", "./usr/bin/x"), "without a kernel"),
-    (zboot(b"\xa5" * 99), "encrypted"),
+    (kernels.deb(b"x", "./usr/bin/x"), "without a kernel"),
+    (kernels.zboot(b"\xa5" * 99), "encrypted"),
     ), ids=range(15))
 def test_bad_input_is_one_line(tmp_path: Path, data: bytes, said: str) -> None:
     assert said in refused(tmp_path, data)
