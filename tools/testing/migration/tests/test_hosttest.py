@@ -110,7 +110,12 @@ def test_what_it_knows_of_a_selftest_is_what_that_does(name: str) -> None:
     assert ("FAILSLAB_GFP" in source) == ("failslab" in known.settings)
     asks = re.search(r'env_long\("HUGETLB_PMD_MIGRATE_OFFLINE"', source) is not None
     assert asks == bool(known.offline)
-    assert ('getenv("HUGETLB_PMD_CHURN")' in source) == bool(known.dangerous)
+    assert ('getenv("HUGETLB_PMD_CHURN")' in source) == bool(known.dangerous or known.leaves_out)
+    # Either all of it asks, or what has more than one process migrate.
+    assert bool(re.search(r"if \(variant->migrators > 1 && \(!allow", source)
+                ) == bool(known.leaves_out)
+    if not known.dangerous and not known.leaves_out:
+        assert not re.search(r"\.(migrators|walkers) = [2-9]|two_migrate", source)
     assert ("demotion_enabled" in source) == ("demotion" in known.settings)
     # What these do is nobody's to put back, or goes back by itself.
     assert any(word in source for word in ("compact_memory", "split_huge_pages", "CmaTotal",
@@ -147,6 +152,7 @@ def test_the_plan_of_an_idle_machine(machine: Machine) -> None:
     assert "hugetlb_pmd_churn: crashes a kernel that has the defect" in said
     assert "soft-offlines" not in said
     assert "hugetlb_pmd_unshare: leaves processes" in said
+    assert "These would run in part:\n  hugetlb_pmd_busy leaves out what has several" in said
     assert f"{sum(not one.dangerous for one in needs.load().values())} tests would run" in said
 
 
@@ -166,6 +172,7 @@ def test_what_the_environment_asks_for_is_in_the_way(machine: Machine) -> None:
     plan = planned(HUGETLB_PMD_CHURN="1", HUGETLB_PMD_MIGRATE_OFFLINE="1")
     assert len(plan.against()) == 2 and not plan.skipped
     assert "hugetlb_pmd_migrate soft-offlines huge pages" in preflight.told(plan)
+    assert "in part" not in preflight.told(plan)
     assert planned(HUGETLB_PMD_CHURN="0", HUGETLB_PMD_MIGRATE_OFFLINE="").against() == []
 
 

@@ -10,6 +10,7 @@ A table for each selftest; each of the keys is optional but one:
     beyond      what it does that nobody has to put back, or that cannot be
     offline     what it does if the variable of the environment allows it that [variables] names
     dangerous   why it only runs if that one does
+    leaves_out  what of it, and why, only runs if that one does
 """
 
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class Need:
     beyond: str = ""
     offline: str = ""
     dangerous: str = ""
+    leaves_out: str = ""
 
 
 def load() -> dict[str, Need]:

@@ -100,6 +100,10 @@ def told(one: Plan) -> str:
         lines += [f"  {test.name}: " + (
             f"needs {test.nodes} nodes with memory" if test.nodes > len(state.nodes) else
             f"{test.dangerous} ({needs.DANGEROUS}=1 allows it)") for test in one.skipped]
+    if not one.dangerous and (parts := [test for test in runs if test.leaves_out]):
+        lines.append("These would run in part:")
+        lines += [f"  {test.name} leaves out {test.leaves_out} ({needs.DANGEROUS}=1 allows it)"
+                  for test in parts]
     return "\n".join(lines)
 
 
