@@ -10,6 +10,9 @@
  *			old table	new mapping
  *	beside		own		covers none, comes back
  *	shared_source	shared		nothing to move, comes back
+ *	shared_down	shared		the same, below the old one
+ *	shared_part	shared		the same; the old one is longer, and
+ *					what is before it stays
  *	whole_pud	own		covers a PUD
  *	shared_target	own		covers a PUD, and another process has a
  *					table with the same pages
@@ -18,6 +21,9 @@
  *					what is before it stays
  *	busy		own		covers a PUD, and another process writes
  *					to the pages all the time
+ *	faults		own		the same, and the other one maps the
+ *					file anew each time, so that it faults
+ *					on each page
  *
  * The process that moves stores a word in each page before, and looks for all
  * of them after. What it stores then must be seen by another one that has the
@@ -85,13 +91,18 @@ FIXTURE_VARIANT(hugetlb_pmd_mremap)
 	bool down;
 	bool part;
 	bool busy;
+	bool faults;
 };
 
-/* First the two that come back on any kernel: after the others it is too late. */
+/* First those that come back on any kernel: after the others it is too late. */
 FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, beside) {
 	.beside = 1 };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_source) {
 	.shared_source = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_down) {
+	.shared_source = true, .down = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_part) {
+	.shared_source = true, .part = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, whole_pud) {};
 FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_target) {
 	.shared_target = true };
@@ -101,6 +112,8 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, part) {
 	.part = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, busy) {
 	.shared_target = true, .busy = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, faults) {
+	.shared_target = true, .busy = true, .faults = true };
 
 /*
  * Shared by all tests, each of which is a process: after one that is stuck the
@@ -184,8 +197,11 @@ static __noreturn void mover_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
 	_exit(0);
 }
 
-/* Store to all pages until they are moved, and look for what was stored. */
-static void write_meanwhile(struct control *control, char *addr)
+/*
+ * Store to all pages until they are moved, and look for what was stored: with
+ * @fd in a new mapping each time.
+ */
+static void write_meanwhile(struct control *control, char *addr, int fd)
 {
 	uint64_t *word, n = 0;
 	int i;
@@ -199,6 +215,8 @@ static void write_meanwhile(struct control *control, char *addr)
 			__atomic_store_n(word, n, __ATOMIC_RELAXED);
 		}
 		count_up(&control->writes, NR_PAGES);
+		if (fd >= 0 && map_at(addr, pud_size(), fd) == MAP_FAILED)
+			crew_give_up(&control->error, errno);
 	}
 }
 
@@ -220,7 +238,8 @@ static __noreturn void other_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
 	set_and_wake(&control->looked, 1);
 
 	if (variant->busy)
-		write_meanwhile(control, addr);
+		write_meanwhile(control, addr,
+				variant->faults ? self->fd : -1);
 	wait_for_change(&control->moved, 0);
 	for (i = 0; i < NR_PAGES && control->other_bad_page < 0; i++) {
 		control->other_found = __atomic_load_n(word_of(addr, i),
