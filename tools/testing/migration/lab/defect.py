@@ -25,6 +25,8 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
     brought           "sha subject" of the commit that brought it, instead of upstream and fixed
                       where nobody has fixed it yet.  A patch of a queue mends it if it says so in
                       its Fixes: line
+    patches           a list: the subjects of the patches of queues that mend it.  Goes with brought,
+                      where its commit brought other defects as well, or not all of this one
     shares_tables     true where only a kernel that shares PMD tables can have it; false by default
 
     [show]            how it is shown.  No table: no selftest shows it, and there is an [audit]
@@ -218,6 +220,7 @@ class Defect:
     fixed: str = ""
     gone: str = ""
     brought: str = ""
+    patches: tuple[str, ...] = ()
     shares_tables: bool = False
     show: Show = Show()
     revert: Revert | None = None
@@ -303,6 +306,9 @@ def _check(path: Path, one: Defect) -> None:
             (True, True, False), (False, False, True)):
         raise LabError(f"{path}: it must have upstream and fixed or, where nobody has fixed it "
                        "yet, brought and neither of them")
+    if one.patches and not one.brought:
+        raise LabError(f"{path}: patches goes with brought: a commit of mainline is named in a "
+                       "patch")
     if not show.selftests and show != Show():
         raise LabError(f"{path}: [show] selftests is missing, without which nothing else in "
                        "[show] means anything")

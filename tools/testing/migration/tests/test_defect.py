@@ -90,6 +90,9 @@ def test_nobody_may_have_fixed_a_defect_yet(folder: Path) -> None:
         (folder / defect.FILE).write_text(wrong)
         with pytest.raises(LabError, match="brought and neither of them"):
             defect.load("astray")
+    (folder / defect.FILE).write_text(TEXT.replace("since =", 'patches = ["mm: x"]\nsince ='))
+    with pytest.raises(LabError, match="patches goes with brought"):
+        defect.load("astray")
 
 
 def shown(**keys: object) -> str:

@@ -273,6 +273,19 @@ def test_a_patch_mends_what_nobody_has_fixed_if_it_says_so(queue: Path, says: st
     assert variant.mending([patch], other) == ([patch] if mends else [])
 
 
+@pytest.mark.parametrize(("subject", "mends"), [
+    ("hugetlb: do not lose a page", True), ("hugetlb: do not\n lose a page", True),
+    ("hugetlb: do not lose a page\n twice", False), ("mm: hugetlb: do not lose a page", False)])
+def test_a_defect_can_name_the_patches_that_mend_it(queue: Path, subject: str, mends: bool) -> None:
+    """One commit has brought two defects, and a patch for the other says the same of it."""
+    patch, other = queue / "0001-change.patch", queue / "0002-other.patch"
+    patch.write_text(f"Subject: [PATCH] {subject}\n\nFixes: 222222222222\n\n{CHANGE}")
+    other.write_text(f"Subject: [PATCH] hugetlb: another\n\nFixes: 111111111111\n\n{CHANGE}")
+    ours = dataclasses.replace(DEFECT, fixed="", brought="111111111111 mm: third",
+                               patches=("hugetlb: do not lose a page",))
+    assert variant.mending([patch, other], ours) == ([patch] if mends else [])
+
+
 def test_neither_queue_nor_rule_is_an_error(source: Source, queue: Path) -> None:
     (queue / "series").unlink()
     with pytest.raises(LabError, match="nothing to compare.*4.14.67.*queue/4.14"):

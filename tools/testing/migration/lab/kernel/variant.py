@@ -334,10 +334,14 @@ def series(base: str, form: str = "series") -> list[Path]:
 def mending(patches: list[Path], defect: Defect) -> list[Path]:
     """Those patches of a series that say they are a commit which fixes `defect`: there are several
     defects, and a queue may be about others.  Where there is no such commit, those that say they
-    fix the one that brought it.  All of them for a defect that names neither.
+    fix the one that brought it, or those whose subject it names.  All of them for a defect that
+    names neither.
 
     To mention a commit is not to be it.
     """
+    if defect.patches:
+        return [patch for patch in patches
+                if any(re.search(_subject(one), _read(patch)) for one in defect.patches)]
     if defect.brought:
         fixes = re.compile(rf"(?m)^Fixes: {defect.brought.split()[0]}")
         return [patch for patch in patches if fixes.search(_read(patch))]
@@ -345,6 +349,12 @@ def mending(patches: list[Path], defect: Defect) -> list[Path]:
     said = re.compile(rf"(?m)^(?:commit (?:{shas})[0-9a-f]* upstream\.$"
                       rf"|\[ (?:Upstream this is|This is a part of|Replaces) commit (?:{shas}))")
     return [patch for patch in patches if not shas or said.search(_read(patch))]
+
+
+def _subject(said: str) -> str:
+    """What finds a patch by its subject, which may be folded in its header."""
+    words = r"\s+".join(map(re.escape, said.split()))
+    return rf"(?m)^Subject: \[PATCH\] {words}\n(?![ \t])"
 
 
 def _only_form(base: str, defect: Defect) -> str:
