@@ -128,6 +128,7 @@ def test_the_isolation_of_thps_is_proved(tmp_path: Path) -> None:
     "pmd-share-move-pages",
     pytest.param("hugetlb-mremap-hang", marks=FULL),
     pytest.param("hugetlb-punch-private", marks=FULL),
+    pytest.param("hugetlb-truncate-fault", marks=FULL),
     pytest.param("pmd-share-protect", marks=FULL)])
 def test_what_nobody_has_fixed_is_proved(defect: str, tmp_path: Path) -> None:
     """6.12 as it is released has it, and with its queue it has not."""

@@ -329,9 +329,9 @@ def test_a_series_has_its_reports(tmp_path: Path) -> None:
     written = series.write("6.1", tmp_path)
     assert [path.name for path in written.reports] == [
         "report-hugetlb-cow-fault.txt", "report-hugetlb-mremap-hang.txt",
-        "report-hugetlb-punch-private.txt", "report-pmd-share-move-pages.txt",
-        "report-pmd-share-no-lock.txt", "report-pmd-share-protect.txt",
-        "report-pmd-share-split.txt"]
+        "report-hugetlb-punch-private.txt", "report-hugetlb-truncate-fault.txt",
+        "report-pmd-share-move-pages.txt", "report-pmd-share-no-lock.txt",
+        "report-pmd-share-protect.txt", "report-pmd-share-split.txt"]
     for path in written.reports:
         assert path.read_text(encoding="utf-8") == report(path.stem.removeprefix("report-"))
     # git am and git send-email take all that is *.patch.
