@@ -125,6 +125,9 @@ def test_names_of_pieces() -> None:
     ("f looks only at 0|8", "cmp 8(%rdi), %rsi; mov 16(%rdi), %rax; ret", False),
     ("f looks only at 0|8", "mov 8(%rdi,%rsi), %rax; ret", False),
     ("f looks only at 0|8", "mov -8(%rdi), %rax; ret", False),
+    # Without frame pointers it is a register as any other.
+    ("f looks only at 0|8", "mov %rdi, %rbp; mov 0x20(%rbp), %rax; ret", False),
+    ("f looks only at 0|8", "mov -0x20(%rbp), %rax; mov (%rdi), %rbx; ret", True),
     ("f uses none of 0x18000", "and $0x8000, %eax; ret", True),
     ("f uses none of 0x18000", "and $0x18000, %eax; ret", False),
     ("f runs straight on", "test %eax, %eax; je 1f; nop; 1: ret", True),
@@ -214,6 +217,8 @@ def test_what_is_counted_and_read() -> None:
     reads = text + "fn f; mov 0x20(%rax), %eax; test %eax, %eax; ret"
     assert seen(reads, "f reads what count counts")
     assert seen(reads, "f reads nothing that put counts")
+    assert not seen("fn put; lock decl 32(%rax); ret\nfn f; cmpl $0, 32(%rbp); ret",
+                    "f reads nothing that put counts")
     assert not seen(reads, "f reads nothing that nil counts")
     assert not seen(text + "fn f; mov 0x20(%rsp), %eax; ret", "f reads what count counts")
 
@@ -223,6 +228,8 @@ def test_a_flag_that_is_set_and_tested() -> None:
     assert seen(text, "f sets what flush tests")
     assert not seen(text, "flush sets what f tests")
     assert not seen(text.replace("0x21", "0x28"), "f sets what flush tests")
+    # Debian's 6.1.170 has the gather in rbp.
+    assert seen(text.replace("0x21(%rdi)", "0x21(%rbp)"), "f sets what flush tests")
 
 
 def test_each_call_must_be_followed() -> None:
@@ -459,6 +466,10 @@ RISCV_FRAME = "addi sp, sp, -400; sd s0, 384(sp); addi s0, sp, 400; "
      f"{K % 'lhu a5, 32(a1); ret'}", True),
     ("riscv64", "f sets what k tests", f"lbu a5, 33(a0); ret; {K % 'lhu a5, 32(a1); ret'}", False),
     ("riscv64", "f sets what k tests", f"sb a5, 33(sp); ret; {K % 'lhu a5, 32(a1); ret'}", False),
+    # Without frame pointers it is a register as any other.
+    ("riscv64", "f sets what k tests", f"sb a5, 33(s0); ret; {K % 'lhu a5, 32(a1); ret'}", True),
+    ("riscv64", "f looks only at 0|8", "ld a5, -24(s0); ret", True),
+    ("riscv64", "f looks only at 0|8", "ld a5, 24(s0); ret", False),
     ("riscv64", "f looks only at 0|8", "ld a5, 0(a0); sd a5, 8(a1); sd ra, 40(sp); ret", True),
     ("riscv64", "f looks only at 0|8", "ld a5, 16(a0); ret", False),
     ("riscv64", "f looks only at 0|8", "ld a5, -8(a0); ret", False),

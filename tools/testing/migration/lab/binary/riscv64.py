@@ -12,8 +12,9 @@ _FAR = re.compile(r" # (0x[0-9a-f]+)")
 _OFFSET = re.compile(r"(\w+),(-?\d+)\((\w+)\)")
 _BRANCH = re.compile(r"b(?:eq|ne|lt|ge|gt|le)[uz]?")
 _ADDS = re.compile(r"amoadd\.w(?:\.aq)?(?:\.?rl)? \w+, ?\w+, ?\((\w+)\)")
-# Of some struct: not of the stack, and not of a CPU's own.
-_STACK = ("sp", "s0", "tp", "gp")
+# Of some struct: not of the stack, and not of a CPU's own.  s0 is a register as any other where
+# there are no frame pointers.  Where there are, what a function has on its stack is below it.
+_STACK = ("sp", "tp", "gp")
 _MEMORY = re.compile(r"\w+, \[(\w+) ([+-]) (0x[0-9a-f]+)\]")
 _WORDS = re.compile(r"([ls])([bhw])u?")
 _SIZES = {"b": 1, "h": 2, "w": 4}
@@ -62,7 +63,7 @@ def _counts(one: Instruction, _after: Instruction | None) -> tuple[str, int] | N
 def _place(one: Instruction) -> int | None:
     """How far from a register that is which it loads or stores; None for the stack, too."""
     match = _MEMORY.fullmatch(one.operands)
-    if not match or match[1] in _STACK:
+    if not match or match[1] in _STACK or match[1] == "s0" and match[2] == "-":
         return None
     return int(match[3], 16) * (-1 if match[2] == "-" else 1)
 

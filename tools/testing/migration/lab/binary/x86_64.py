@@ -9,11 +9,12 @@ _RIP = re.compile(r"\[rip ([+-]) (0x[0-9a-f]+|\d+)\]")
 # The rest of an operand: "[rax + rdx*4 + 0x34]".
 _AT = r"(?: \+ [a-z]\w*(?:\*\d)?)?(?: \+ (0x[0-9a-f]+|\d+))?\]"
 _LOCKED = re.compile(rf"lock (?:inc|dec|add|sub|xadd) dword ptr \[[a-z]\w*{_AT}")
-# Of some struct: not of the stack, and not of a variable.
-_LOADS = re.compile(rf"dword ptr \[(?!rsp|rbp|rip)[a-z]\w*{_AT}")
-_MEMORY = re.compile(rf"(byte|word|dword) ptr \[(?!rsp|rbp|rip)[a-z]\w*{_AT}")
-_ANYWHERE = re.compile(r"\[(?!rsp|rbp|rip)[a-z]\w*(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
-_OWN = re.compile(r"\[(?:rsp|rbp|rip)\b[^]]*\]|gs:\[[^]]*\]")
+# Of some struct: not of the stack, and not of a variable.  rbp is a register as any other where
+# there are no frame pointers.  Where there are, what a function has on its stack is below it.
+_LOADS = re.compile(rf"dword ptr \[(?!rsp|rip)[a-z]\w*{_AT}")
+_MEMORY = re.compile(rf"(byte|word|dword) ptr \[(?!rsp|rip)[a-z]\w*{_AT}")
+_ANYWHERE = re.compile(r"\[(?!rsp|rip|rbp -)[a-z]\w*(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
+_OWN = re.compile(r"\[(?:rsp\b|rip\b|rbp -)[^]]*\]|gs:\[[^]]*\]")
 _SIZES = {"byte": 1, "word": 2, "dword": 4}
 # What leads to another place, before the distance: call, jmp, jcc, lea.
 _LEADS = re.compile(rb"[\xe8\xe9]|\x0f[\x80-\x8f]|\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]")
