@@ -469,7 +469,9 @@ def _audited(args: argparse.Namespace, progress: Progress) -> list[Audited]:
         if args.running:
             kernels.append(audit.of_running())
         if args.image:
-            kernels = audit.of_images(args.image, _path(args.symbols), *kernels)
+            kernels = audit.of_images(
+                args.image, _path(args.symbols), kernels[0] if kernels else None,
+                progress.step if sys.stderr.isatty() else lambda _what: None)
     finally:
         progress.stop()
     return kernels

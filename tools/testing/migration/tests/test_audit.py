@@ -713,7 +713,7 @@ def test_the_front_door(tmp_path: Path) -> None:
                                  "mm/migrate.c": MOVE})
     done = make("audit", f"KERNEL={tree}")
     assert done.returncode != 0
-    assert done.stdout.startswith("Linux 4.14.113\n")
+    assert done.stdout.startswith("Linux 4.14.113: 3 VULNERABLE, ")
     assert re.search(r"(?m)^VULNERABLE +pmd-share-migrate\n +mm/rmap\.c:1 try_to_unmap_one$",
                      done.stdout)
     told = json.loads(make("audit", f"KERNEL={tree}", "AUDIT=json").stdout)

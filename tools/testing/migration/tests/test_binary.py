@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import struct
@@ -21,7 +22,7 @@ from lab import arch, cli, decide, defect as defects
 from lab.binary import bounded, rules, text
 from lab.binary.code import Code, base_name
 from lab.binary.image import Image, Section, Symbol
-from lab.errors import LabError
+from lab.errors import LabError, NotInstalled
 from lab.finding import (BINARY, BOTH, NOT_AFFECTED, PROTECTED, SOURCE, UNKNOWN, VULNERABLE,
                          Finding)
 from lab.tell import audited
@@ -710,6 +711,53 @@ def test_which_images_are_meant(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(LabError, match="has no kernel image"):
         audit.images(str(tmp_path / "empty"))
+    assert [path.name for path in audit.images(f"{tmp_path}/vmlinuz-*")] == [
+        "vmlinuz-1", "vmlinuz-1.hmac", "vmlinuz-2"]
+    # A quote is no end of a word.
+    (tmp_path / "a'b").write_text("")
+    assert [path.name for path in audit.images(f"{tmp_path}/a'b")] == ["a'b"]
+    with pytest.raises(LabError, match="there is no such file"):
+        audit.images(f"{tmp_path}/a'c")
+
+
+def test_one_that_is_not_there_does_not_hide_the_others(tmp_path: Path) -> None:
+    (tmp_path / "vmlinux").write_bytes(kernels.vmlinux())
+    first, second = audit.of_images(f"{tmp_path}/vmlinux {tmp_path}/none", None)
+    assert (first.version, first.error, second.error) == ("6.1.0-9-test", "", "is not there")
+
+
+def test_a_program_that_is_missing_does_not_hide_the_others(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only images of one architecture need it."""
+    for name in ("vmlinux-1", "vmlinux-2"):
+        (tmp_path / name).write_bytes(kernels.vmlinux())
+    of_image = audit.of_image
+
+    def lacks(image: Image) -> Audited:
+        if image.path.endswith("1"):
+            raise NotInstalled("objdump is not installed")
+        return of_image(image)
+    monkeypatch.setattr(audit, "of_image", lacks)
+    assert [one.error for one in audit.of_images(str(tmp_path), None)] == [
+        "objdump is not installed", ""]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user's folder: as root")
+def test_a_folder_that_may_not_be_read(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    for folder in (tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    hidden = tmp_path / "boot"
+    hidden.mkdir(0o700)
+    (hidden / "vmlinuz").write_text("")
+    os.seteuid(65534)
+    try:
+        with pytest.raises(LabError, match="boot cannot be read: permission denied"):
+            audit.images(str(hidden))
+        with pytest.raises(LabError, match="boot cannot be entered: permission denied"):
+            audit.images(str(hidden / "vmlinuz"))
+    finally:
+        os.seteuid(0)
 
 
 def test_of_a_function_in_pieces_nobody_knows_what_its_callers_have() -> None:

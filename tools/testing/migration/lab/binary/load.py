@@ -39,6 +39,8 @@ def load(path: Path, symbols: Path | None = None) -> Image:
     if symbols:
         names, source = _named(symbols, what, sections, build_id)
     if not names:
+        if not text.banners(sections):
+            raise LabError(f"{what} does not say which Linux it is: it is no Linux kernel")
         raise LabError(f"{what} has no symbols: its CONFIG_KALLSYMS is off; name its System.map "
                        "or the vmlinux of the same build with SYMBOLS=")
     banner = _banner(what, sections, names)
@@ -51,6 +53,8 @@ def load(path: Path, symbols: Path | None = None) -> Image:
 
 def _content(path: Path) -> bytes:
     try:
+        if not path.exists():
+            raise LabError(f"{path} is not there")
         if not path.is_file():
             raise LabError(f"{path} is no file: name a kernel image, as /boot/vmlinuz-...")
         if path.stat().st_size > _LARGEST:

@@ -6,6 +6,7 @@ one of the two has no build id): after an update /boot has a newer one under the
 no file is, it is read out of memory, which takes root.
 """
 
+import glob
 import os
 import re
 from collections.abc import Iterator
@@ -105,12 +106,13 @@ def _candidates(root: Path, release: str) -> Iterator[Path]:
               f"usr/lib/debug/boot/vmlinux-{release}", "boot/vmlinuz", "boot/bzImage", "boot/Image"]
     # A kernel in an EFI program may have any name.
     paths = [root / name for name in names]
-    paths += sorted(path for folder in ("efi", "boot/efi", "boot")
-                    for path in (root / folder).glob("EFI/Linux/*.efi"))
+    paths += sorted(Path(path) for folder in ("efi", "boot/efi", "boot")
+                    for path in glob.glob(f"{root / folder}/EFI/Linux/*.efi"))
     seen = set()
     for path in paths:
         real = os.path.realpath(path)
-        if path.is_file() and real not in seen:
+        # Where a folder may not be entered, what is in it is no file.
+        if os.path.isfile(path) and real not in seen:
             seen.add(real)
             yield path
 

@@ -45,7 +45,7 @@ def summary(one: Audited) -> str:
     """A kernel, for a person."""
     if one.error:
         return f"{one.path}\n\n{one.error}"
-    lines = [f"Linux {one.version}", ""]
+    lines = [f"Linux {one.version}: {counted(one)}", ""]
     if why := one.also.get("missing"):
         lines += [why, ""]
     # A column that would say the same in each row is none.
@@ -64,11 +64,19 @@ def summary(one: Audited) -> str:
     return "\n".join(lines)
 
 
+def counted(one: Audited) -> str:
+    """How many rows say what, the worst first: "2 VULNERABLE, 26 protected"."""
+    said = [found.status for found in one.findings]
+    return ", ".join(f"{said.count(status)} {status}"
+                     for status in (VULNERABLE, UNKNOWN, PROTECTED, NOT_AFFECTED)
+                     if status in said)
+
+
 def table(kernels: Sequence[Audited]) -> str:
     """Several kernels in one table, a column each."""
     lines = []
     for number, one in enumerate(kernels, 1):
-        said = one.error or f"Linux {one.version}"
+        said = one.error or f"Linux {one.version}: {counted(one)}"
         lines.append(f"[{number}]  {one.path}\n{'':5}{said}")
     read = [(number, one) for number, one in enumerate(kernels, 1) if not one.error]
     if read:

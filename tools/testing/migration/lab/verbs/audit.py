@@ -18,9 +18,11 @@ lab/binary/rules.py.
 """
 
 import dataclasses
+import glob
+import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lab import base as bases, decide, defect as defects
@@ -114,58 +116,85 @@ def _judged(tree: Path, version: str, defect: Defect, files: Sequence[str],
 
 
 # What images in a folder are called, in /boot and in the lab's cache.
-_IMAGES = ("vmlinu[xz]*", "Image*", "bzImage*", "kernel*", "*/image", "*.efi")
+_IMAGES = ("vmlinu[xz]*", "Image*", "bzImage*", "kernel*", "*/image", "*.efi",
+           "linux-image-*.deb", "linux-binary-*.deb")
 # A kernel in /boot that is kept for rescue is one as well; what comes with it is none.
 _NO_IMAGES = re.compile(r"\.(?:hmac|sig|efi\.extra\.d|txt|map|old\.sig)$")
 
 
-def of_images(named: str, symbols: Path | None, tree: Audited | None = None) -> list[Audited]:
+def of_images(named: str, symbols: Path | None, tree: Audited | None = None,
+              reading: Callable[[str], None] = lambda _what: None) -> list[Audited]:
     """A finding a defect of each image that `named` names; of `tree`, too, if there is one.
 
-    One image of several that cannot be read does not keep the others from being told.  LabError
-    where there is none, and where there is one, which cannot be read.
+    `reading` is told which one is read.  One image of several that cannot be read does not keep the
+    others from being told.  LabError where there is none, where there is one, which cannot be read,
+    and where all lack the same program.
     """
     paths = images(named)
     if len(paths) > 1 and (symbols or tree):
         raise LabError(f"{'SYMBOLS' if symbols else 'KERNEL'}= is of one kernel, and IMAGE={named} "
                        f"names {len(paths)}: name one of them")
-    found = []
+    found: list[Audited] = []
+    lacking: list[LabError] = []
     for path in paths:
+        reading(f"reading {path}")
         try:
             with bounded.time_of(str(path)):
                 one = of_image(load.load(path, symbols))
             found.append(both(tree, one) if tree else one)
-        except NotInstalled:
-            raise
         except LabError as err:
             if len(paths) == 1:
                 raise
-            found.append(Audited(str(path), error=str(err), tree=False))
+            lacking += [err] if isinstance(err, NotInstalled) else []
+            # The path is told beside it.
+            found.append(Audited(str(path), error=str(err).removeprefix(f"{path} "), tree=False))
+    if lacking and len(lacking) == len(paths):
+        raise lacking[0]
     return found
 
 
 def images(named: str) -> list[Path]:
-    """The files that IMAGE= names: one, several, or those of a folder."""
-    whole = Path(named).expanduser()
-    paths = [whole] if whole.exists() else [Path(one).expanduser() for one in shlex.split(named)]
+    """The files that IMAGE= names: one, several, or those of folders; "*" stands for any name.
+
+    What is named and is not there is among them, if it is not all that is named: who reads it says
+    so.  LabError where there is nothing to be read.
+    """
+    paths = [Path(named).expanduser()]
+    if not os.path.exists(paths[0]):
+        try:
+            paths = [Path(one).expanduser() for one in shlex.split(named)]
+        except ValueError as err:
+            raise LabError(f"IMAGE={named}: there is no such file") from err
     found: list[Path] = []
     for path in paths:
-        if not path.exists():
-            raise LabError(f"IMAGE={named}: there is no {path}")
-        if not path.is_dir():
+        if os.path.isdir(path):
+            found += _inside(path)
+        elif not os.path.lexists(path) and (matching := sorted(glob.glob(str(path)))):
+            found += map(Path, matching)
+        else:
             found.append(path)
-            continue
-        inside = sorted({one for pattern in _IMAGES for one in path.glob(pattern)
-                         if one.is_file() and not _NO_IMAGES.search(one.name)
-                         # Most EFI programs are none.
-                         and (one.suffix != ".efi" or _has_kernel(one))
-                         # A link to another of them would be told twice.
-                         and not (one.is_symlink() and one.resolve().parent == path.resolve())})
-        if not inside:
-            raise LabError(f"{path} has no kernel image: nothing in it is named vmlinuz*, "
-                           "vmlinux*, Image* or kernel*; name the file")
-        found += inside
+    if len(found) == 1 and not os.path.lexists(found[0]):
+        why = os.path.isdir(found[0].parent) and not os.access(
+            found[0].parent, os.X_OK, effective_ids=True)
+        raise LabError(f"IMAGE={named}: " + (f"{found[0].parent} cannot be entered: permission "
+                                             "denied" if why else f"there is no {found[0]}"))
     return found
+
+
+def _inside(folder: Path) -> list[Path]:
+    """The images in a folder."""
+    if not os.access(folder, os.R_OK | os.X_OK, effective_ids=True):
+        raise LabError(f"{folder} cannot be read: permission denied")
+    inside = sorted({one for pattern in _IMAGES for one in folder.glob(pattern)
+                     if one.is_file() and not _NO_IMAGES.search(one.name)
+                     # Most EFI programs are none.
+                     and (one.suffix != ".efi" or _has_kernel(one))
+                     # A link to another of them would be told twice.
+                     and not (one.is_symlink() and one.resolve().parent == folder.resolve())})
+    if not inside:
+        raise LabError(f"{folder} has no kernel image: nothing in it is named vmlinuz*, "
+                       "vmlinux*, Image* or kernel*; name the file")
+    return inside
 
 
 def _has_kernel(program: Path) -> bool:
