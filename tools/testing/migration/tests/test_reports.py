@@ -259,7 +259,7 @@ HANG, SPLIT, WALKERS = "hugetlb-mremap-hang", "pmd-share-split", "pmd-share-walk
     (has_good_addresses, HANG, "Cc: s", "Cc: Song, Muchun <s@example.org>, s", "Cc: Song"),
     (has_good_addresses, HANG, "Cc: s", "Cc: osalvador@suse.de, s", "osalvador@suse.de twice"),
     (is_narrow_and_short, HANG, "What happens: ", "What happens: " + "x" * 40 + " ", "too wide"),
-    (is_narrow_and_short, HANG, "What happens: ", "x\n" * 5 + "What happens: ", "66 lines"),
+    (is_narrow_and_short, HANG, "What happens: ", "x\n" * 5 + "What happens: ", "67 lines"),
     (is_narrow_and_short, HANG, "What happens: ", "What happens:\t", "tabs"),
     (is_narrow_and_short, HANG, "What happens: ", "What happens\u2014", "no plain text"),
     (is_narrow_and_short, HANG, "What happens: ", "**What happens**: ", "markup"),
