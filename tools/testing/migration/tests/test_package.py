@@ -141,13 +141,17 @@ def test_there_is_nothing_to_build(top: Path) -> None:
     assert done.returncode == 2 and "the package has them" in done.stderr
 
 
-def test_what_is_said_alone() -> None:
+def test_what_is_said_alone(tmp_path: Path) -> None:
     def said(*words: str) -> list[str]:
         return command.named(AUDIT, words)
     assert said("/linux") == ["--kernel=/linux"]
     assert said("--format", "json", "/linux") == ["--format", "json", "--kernel=/linux"]
     assert said("--kernel", "/linux", "AUDIT=json") == ["--kernel", "/linux", "AUDIT=json"]
     assert said("--kernel=/linux", "--format=json") == ["--kernel=/linux", "--format=json"]
+    # A folder is a tree, and a file an image.
+    (tmp_path / "vmlinuz").write_text("")
+    assert said(str(tmp_path)) == [f"--kernel={tmp_path}"]
+    assert said(f"{tmp_path}/vmlinuz") == [f"--image={tmp_path}/vmlinuz"]
 
 
 @pytest.mark.parametrize("one", command.COMMANDS, ids=lambda one: one.name)
@@ -189,7 +193,11 @@ def test_completion_of_values(top: Path, tmp_path: Path) -> None:
     assert completed(top, AUDIT, "--format", "=", "j") == ["json"]
     assert "json" in completed(top, AUDIT, "--format", "=")
     assert completed(top, AUDIT, "--kernel", "lin", cwd=tmp_path) == ["linux-6.12"]
-    assert completed(top, AUDIT, "lin", cwd=tmp_path) == ["linux-6.12"]
+    # Alone it may be a file, too.
+    assert completed(top, AUDIT, "linux-", cwd=tmp_path) == ["linux-6.12"]
+    (tmp_path / "vmlinuz-6.1").write_text("")
+    assert completed(top, AUDIT, "vm", cwd=tmp_path) == ["vmlinuz-6.1"]
+    assert completed(top, AUDIT, "--kernel", "vm", cwd=tmp_path) == []
 
 
 def test_what_would_be_markup_in_a_manual_page() -> None:

@@ -2,13 +2,14 @@
 """Verbs of the lab that a package installs as commands of their own, with no repository around.
 
 A command takes what its verb takes: options, and variables as `KERNEL=DIR`.  What the verb wants
-most may also be said without a name: `pmd-share-audit ~/linux`.
+most may also be said without a name: `pmd-share-audit ~/linux`, `pmd-share-audit /boot/vmlinuz`.
 """
 
 import argparse
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab import options
 from lab.paths import REPO
@@ -25,6 +26,7 @@ class Command:
     verb: str
     section: int                # of the manual, which also decides between bin/ and sbin/
     bare: str = ""              # the option whose value may be said alone
+    file: str = ""              # and the one whose value that is if it is a file
 
     @property
     def folder(self) -> str:
@@ -39,7 +41,7 @@ class Command:
 
 
 COMMANDS = (
-    Command("pmd-share-audit", "audit", 1, "kernel"),
+    Command("pmd-share-audit", "audit", 1, "kernel", "image"),
     Command("pmd-share-test", "hosttest", 8),
 )
 
@@ -65,7 +67,8 @@ def named(command: Command, words: Sequence[str]) -> list[str]:
     for word in words:
         if command.bare and not is_value and word and not word.startswith("-") \
                 and not options.VARIABLE.fullmatch(word):
-            word = f"--{command.bare}={word}"
+            is_file = command.file and Path(word).expanduser().is_file()
+            word = f"--{command.file if is_file else command.bare}={word}"
         is_value = not is_value and word in valued
         said.append(word)
     return said
@@ -81,7 +84,9 @@ def parser(command: Command) -> argparse.ArgumentParser:
         description=f"{verb.does[0].upper()}{verb.does[1:]}. {verb.text}",
         epilog=f"An option can also be written as its variable: "
                f"{verb.takes[0].variable}=value." + (
-                   f"\n{bare.metavar} alone is the value of --{bare.name}." if bare else "")
+                   f"\n{bare.metavar} alone is the value of --{bare.name}"
+                   + (f", a file that of --{command.file}" if command.file else "") + "."
+                   if bare else "")
                + "\nExit status: 0 for success, 1 for a defect or a failed test, 2 for an error."
                + f"\n\nMore: man {command.name}")
     for option in verb.takes:

@@ -83,7 +83,9 @@ def completion(command: Command) -> str:
             then = f"\t\tmapfile -t COMPREPLY < <({values})\n" if values else ""
             cases += f"\t--{option.name})\n{then}\t\treturn ;;\n"
     bare = next((one for one in takes if one.name == command.bare), None)
+    # What is a file alone is another option's.
+    alone = 'compgen -f -- "$cur"' if command.file else _values(bare) if bare else ""
     return _COMPLETION.format(
         name=command.name, function="_" + command.name.replace("-", "_"), cases=cases,
         options=" ".join([*(f"--{one.name}" for one in takes), "--help", "--version"]),
-        bare=f"else\n\t\tmapfile -t COMPREPLY < <({_values(bare)})\n\t" if bare else "")
+        bare=f"else\n\t\tmapfile -t COMPREPLY < <({alone})\n\t" if bare else "")
