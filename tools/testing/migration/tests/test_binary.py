@@ -965,6 +965,22 @@ def test_what_counts_may_be_inlined_or_not(inlined: bool, freed: str, status: st
     assert decide.decide(Code(image), defects.load("pmd-share-count")).status == status
 
 
+@pytest.mark.parametrize("name, there, status", (
+    ("pmd-share-uffd-poison", "dup_userfaultfd", UNKNOWN),
+    ("pmd-share-uffd-poison", "dup_userfaultfd mcopy_atomic", NOT_AFFECTED),
+    ("pmd-share-uffd-poison", "", NOT_AFFECTED),
+    ("thp-cow-isolation", "do_huge_pmd_anonymous_page try_to_compact_pages", UNKNOWN),
+    ("thp-cow-isolation", "do_huge_pmd_anonymous_page isolate_migratepages_range", UNKNOWN),
+    ("thp-cow-isolation", "do_huge_pmd_anonymous_page", NOT_AFFECTED)))
+def test_a_static_function_that_is_not_there_may_be_inlined(name: str, there: str,
+                                                            status: str) -> None:
+    """clang does so with mfill_atomic_poison() of 7.3."""
+    # What does nothing shares no table.
+    text = KERNEL + "".join(f"fn {one}; call g; ret\n" for one in (
+        "huge_pmd_share", "huge_pmd_unshare", *there.split()))
+    assert decide.decide(Code(assembled(text)), defects.load(name)).status == status
+
+
 @pytest.mark.parametrize("code, true", (
     ("call __fentry__; mov %rdi, -8(%rbp); call other; mov -8(%rbp), %rdi; call g; ret", True),
     ("mov %rdi, %rbx; lea 8(%rsp), %rdi; call g; ret", False),
