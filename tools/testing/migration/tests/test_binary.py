@@ -724,6 +724,9 @@ def test_one_that_is_not_there_does_not_hide_the_others(tmp_path: Path) -> None:
     (tmp_path / "vmlinux").write_bytes(kernels.vmlinux())
     first, second = audit.of_images(f"{tmp_path}/vmlinux {tmp_path}/none", None)
     assert (first.version, first.error, second.error) == ("6.1.0-9-test", "", "is not there")
+    (tmp_path / "empty").mkdir()
+    first, second = audit.of_images(f"{tmp_path}/vmlinux {tmp_path}/empty", None)
+    assert (first.version, second.error[:10]) == ("6.1.0-9-test", "is no file")
 
 
 def test_a_program_that_is_missing_does_not_hide_the_others(

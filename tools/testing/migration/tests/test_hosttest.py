@@ -124,6 +124,13 @@ def test_what_it_knows_of_a_selftest_is_what_that_does(name: str) -> None:
                ) == bool(known.beyond)
 
 
+def test_what_asks_is_in_the_document() -> None:
+    text = (REPO / "Documentation/hardware.rst").read_text(encoding="utf-8")
+    asked = text.partition("``HUGETLB_PMD_CHURN=1``")[2]
+    assert [one.name for one in needs.load().values()
+            if (one.dangerous or one.leaves_out) and f"``{one.name}``" not in asked] == []
+
+
 def test_it_knows_all_selftests_and_no_others() -> None:
     assert sorted(needs.load()) == selftest.names()
 

@@ -168,7 +168,13 @@ def images(named: str) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if os.path.isdir(path):
-            found += _inside(path)
+            try:
+                found += _inside(path)
+            except LabError:
+                if len(paths) == 1:
+                    raise
+                # Who reads it says so: the others are told.
+                found.append(path)
         elif not os.path.lexists(path) and (matching := sorted(glob.glob(str(path)))):
             found += map(Path, matching)
         else:
