@@ -86,7 +86,7 @@
 #define TRIES		3	/* mappings to prove that the table is shared */
 #define SECONDS		10
 #define LONG_SECONDS	20	/* where little else is done, or much more */
-#define USER_SECONDS	30	/* where root moves four pages a second */
+#define USER_SECONDS	60	/* where root moves four pages a second */
 #define MAX_SECONDS	400
 #define ENOUGH_MOVES	50	/* fewer are no evidence */
 #define ENOUGH_ROUNDS	10	/* of each sharer */
