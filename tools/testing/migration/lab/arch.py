@@ -80,7 +80,9 @@ _ROWS = {
              cpu_tcg="kvm64", cpu_kvm="host",
              console="ttyS0", second_console="ttyS1", third_console="ttyS2", cmdline="nopti",
              # KVM asks for AMD's virtual machines only where the CPU is one of AMD's.
-             tiers=True, virtual="vendor=AuthenticAMD,+svm,+npt", cpu_features=("+pdpe1gb",)),
+             tiers=True, virtual="vendor=AuthenticAMD,+svm,+npt",
+             # No kernel comes up under TCG with xsave and without xsaveopt (QEMU 7.2).
+             cpu_features=("+pdpe1gb", "+xsave", "+xsaveopt", "+pku")),
         # TCG empties the TLB when a process with another ASID runs, and a kernel that hides itself
         # from user space has two ASIDs a process: the CPU `max` needs no such thing, the others
         # do. Pointer authentication by QARMA costs most of the time of a boot. No firmware:

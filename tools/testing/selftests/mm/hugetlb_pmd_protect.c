@@ -31,6 +31,10 @@
  * One more process maps, reads and unmaps, so that a table lives longer than who
  * made it.
  *
+ * A protection key takes away too, by pkey_mprotect(2): its number is in the flags
+ * of the mapping and in the entries. The others then have mappings with a key that
+ * does not let them write, and must not find entries without it.
+ *
  * Before that, the number of page faults that it takes to touch pages which
  * another process has mapped in the same way shows whether tables are shared.
  * If they are not, nothing is tested, and the test is skipped.
@@ -86,6 +90,7 @@ FIXTURE_VARIANT(hugetlb_pmd_protect)
 {
 	int more;	/* than PROT_READ, and what is taken away and tried */
 	bool user;	/* no privilege */
+	bool key;	/* a protection key takes it away */
 	bool control;	/* nothing is taken away: the mapping never had it */
 };
 
@@ -95,6 +100,8 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_protect, store_user) {
 	.more = PROT_WRITE, .user = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_protect, execute) {
 	.more = PROT_EXEC };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_protect, store_key) {
+	.more = PROT_WRITE, .key = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_protect, control_store) {
 	.more = PROT_WRITE, .control = true };
 
@@ -112,6 +119,7 @@ static const unsigned char returns[] = { };
 static struct control *shared;
 static char *where;		/* a PUD of address space */
 static sigjmp_buf denied;
+static int key = -1;		/* that denies writing, or none */
 
 static bool stopped(void)
 {
@@ -130,6 +138,24 @@ static void map(int fd, int prot)
 		give_up(errno);
 }
 
+/* As it is mapped by those who may only read it. */
+static void map_to_read(int fd)
+{
+	map(fd, key < 0 ? PROT_READ : PROT_READ | PROT_WRITE);
+	if (key >= 0 &&
+	    pkey_mprotect(where, pud_size(), PROT_READ | PROT_WRITE, key))
+		give_up(errno);
+}
+
+/* From more to what the others have. */
+static int take_away(void)
+{
+	if (key >= 0)
+		return pkey_mprotect(where, pud_size(), PROT_READ | PROT_WRITE,
+				     key);
+	return mprotect(where, pud_size(), PROT_READ);
+}
+
 static void read_pages(void)
 {
 	int i;
@@ -143,12 +169,15 @@ static __noreturn void change_main(int fd, int more, bool control)
 	int i;
 
 	while (!stopped()) {
-		map(fd, control ? PROT_READ : PROT_READ | more);
+		if (control)
+			map_to_read(fd);
+		else
+			map(fd, PROT_READ | more);
 		read_pages();
 		for (i = 0; i < NR_PAGES && more == PROT_WRITE && !control; i++)
 			__atomic_store_n(where + i * pmd_size() + PAGE_WORD, 1,
 					 __ATOMIC_RELAXED);
-		if (mprotect(where, pud_size(), PROT_READ))
+		if (take_away())
 			give_up(errno);
 		unmap_pud(where);
 		count_up(&shared->changes, 1);
@@ -164,8 +193,12 @@ static void on_segv(int sig)
 /* siglongjmp(3) may forget what is in registers, so nothing here is kept over it. */
 static bool may(int more, char *page)
 {
-	if (sigsetjmp(denied, 1))
+	if (sigsetjmp(denied, 1)) {
+		/* A signal begins without the rights of any key. */
+		if (key >= 0)
+			pkey_set(key, PKEY_DISABLE_WRITE);
 		return false;
+	}
 	if (more == PROT_EXEC)
 		((void (*)(void))page)();
 	else
@@ -180,7 +213,7 @@ static __noreturn void try_main(int fd, int more)
 
 	sigaction(SIGSEGV, &act, NULL);
 	while (!stopped()) {
-		map(fd, PROT_READ);
+		map_to_read(fd);
 		read_pages();
 		for (i = 0; i < NR_PAGES; i++) {
 			if (may(more, where + i * pmd_size()))
@@ -195,7 +228,7 @@ static __noreturn void try_main(int fd, int more)
 static __noreturn void read_main(int fd)
 {
 	while (!stopped()) {
-		map(fd, PROT_READ);
+		map_to_read(fd);
 		read_pages();
 		sched_yield();
 		unmap_pud(where);
@@ -226,6 +259,9 @@ static __noreturn void child(FIXTURE_DATA(hugetlb_pmd_protect) * self,
 
 	if (error)
 		give_up(error);
+	/* Up to 5.0 fork(2) forgets which keys are taken. */
+	if (key >= 0 && pkey_alloc(0, PKEY_DISABLE_WRITE) != key)
+		give_up(ENOSPC);
 	if (!nr)
 		change_main(self->fd, variant->more, variant->control);
 	if (nr <= NR_TRYING)
@@ -246,6 +282,13 @@ FIXTURE_SETUP(hugetlb_pmd_protect)
 		SKIP(return, "needs root, for the huge page pool");
 	if (variant->more == PROT_EXEC && !sizeof(returns))
 		SKIP(return, "does not know the instructions of this machine");
+	key = variant->key ? pkey_alloc(0, PKEY_DISABLE_WRITE) : -1;
+	if (variant->key && (key < 0 || pkey_set(key, PKEY_DISABLE_WRITE)))
+		SKIP(return, "needs memory protection keys: %s",
+		     strerror(errno));
+	/* Each child takes it for itself, and gets the same. */
+	if (variant->key)
+		pkey_free(key);
 	why = nodes_lack(nodes, 1, sched_getcpu());
 	if (why)
 		SKIP(return, "%s", why);
@@ -345,7 +388,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_protect, denies, 500)
 	ASSERT_EQ(0, died)
 		TH_LOG("a process died");
 	EXPECT_EQ(0, allowed)
-		TH_LOG("%lu of %lu tries to %s a read-only mapping succeeded",
+		TH_LOG("%lu of %lu tries to %s a mapping that denies it succeeded",
 		       allowed, tries, variant->more == PROT_EXEC ?
 		       "execute from" : "write to");
 	if (!allowed && few(control))
