@@ -13,6 +13,7 @@ KERNEL ?=
 IMAGE ?=
 RUNNING ?=
 SYMBOLS ?=
+ACCEPT ?=
 ARCH ?=
 BOOTS ?=
 ACCEL ?=
@@ -43,7 +44,7 @@ FORCE ?=
 
 # All of these go to each verb, which refuses what means nothing to it. What comes from the
 # environment is marked with `?`, and a verb that does not know it does without.
-VARIABLES := DEFECT BASE KERNEL ARCH IMAGE RUNNING SYMBOLS BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
+VARIABLES := DEFECT BASE KERNEL ARCH IMAGE RUNNING SYMBOLS ACCEPT BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
 	     AUDIT HARNESS LTP FORM ROUNDS SCHEME FULL SERIES PLAN FORCE WITNESS KCONFIG HOSTS TREES
 quoted = '$(subst ','\'',$(1))'
 words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
@@ -96,6 +97,7 @@ help:
 	@echo '  PLAN=1  FORCE=1              of hosttest, matrix: only say what; do it all the same'
 	@echo '  PLAN=json|check  HOSTS=FILE  of matrix: for a CI system; the machines, one a line'
 	@echo '  AUDIT=json|nrpe|prometheus   of audit: for programs; SYMBOLS=FILE: names of an image'
+	@echo '  ACCEPT=NAMES                 of audit: defects that are known, and no alarm'
 	@echo '  HARNESS=DIR|ltp  LTP=DIR     whose harness the selftests use; or of prove, the tests for LTP'
 	@echo
 	@echo 'A verb takes the variables that mean something to it. In full, with defaults and examples:'

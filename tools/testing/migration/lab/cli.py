@@ -437,7 +437,8 @@ def _audits() -> str:
 
 def _audit(args: argparse.Namespace, progress: Progress) -> int:
     try:
-        return _told(_audited(args, progress), args.format)
+        return _told([dataclasses.replace(one, accepted=frozenset(args.accept))
+                      for one in _audited(args, progress)], args.format)
     except LabError as err:
         if args.format != "nrpe":
             raise

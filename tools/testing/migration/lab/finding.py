@@ -20,3 +20,4 @@ class Finding:
     apply: tuple[str, ...]          # what fixes it: patches of a queue, or upstream commits; none
                                     # where it is vulnerable: nobody has fixed it yet
     source: str = SOURCE            # what it was decided from
+    title: str = ""                 # what the defect does

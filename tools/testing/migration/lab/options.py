@@ -278,6 +278,12 @@ SYMBOLS = Option(
     "with --image, of one kernel: its System.map, or its vmlinux with symbols; default: the table "
     "that the image has. Example: --symbols /boot/System.map-6.1.0-56-amd64", _path, None)
 
+ACCEPT = Option(
+    "accept", "ACCEPT", "NAMES",
+    "defects, as `list` names them, that are known and lived with: they are told as accepted, and "
+    "neither the exit status nor a check of Nagios says them; default: none. "
+    "Example: --accept pmd-share-busy,hugetlb-subpool", _defects, ())
+
 
 def _but(option: Option, text: str) -> Option:
     """The same option, with another help for some verb."""
@@ -304,7 +310,7 @@ VERBS = (
          (_but(KERNEL, "the kernel tree, which is only read; default: none. "
                "Example: --kernel ~/linux"), IMAGE, RUNNING, SYMBOLS,
           _but(ARCH, "with --kernel, the architecture that matters: nothing has to be protected in "
-               "the folders of others; default: all. Example: --arch arm64"), FORMAT),
+               "the folders of others; default: all. Example: --arch arm64"), FORMAT, ACCEPT),
          ("audit --running 1", "audit --kernel ~/linux", "audit --image /boot",
           "audit --image /boot/vmlinuz-6.1.0-56-amd64 --format json"),
          "it reads what KERNEL=, IMAGE= and RUNNING= name, and nothing else"),

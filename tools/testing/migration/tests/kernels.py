@@ -145,11 +145,11 @@ def unified(*content: bytes) -> bytes:
     return (head + heads).ljust(0x400, b"\0") + body
 
 
-def deb(content: bytes, name: str = "./boot/vmlinuz-6.1") -> bytes:
+def deb(content: bytes, name: str = "./boot/vmlinuz-6.1", *more: tuple[str, bytes]) -> bytes:
     """A package of Debian's: an ar archive with a tar file in it."""
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.GNU_FORMAT) as archive:
-        for member, data in (("./usr/share/doc/vmlinuz", b"no"), (name, content)):
+        for member, data in (("./usr/share/doc/vmlinuz", b"no"), (name, content), *more):
             info = tarfile.TarInfo(member)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
@@ -161,10 +161,11 @@ def deb(content: bytes, name: str = "./boot/vmlinuz-6.1") -> bytes:
     return out
 
 
-def rpm(content: bytes, name: str = "./lib/modules/6.1/vmlinuz") -> bytes:
+def rpm(content: bytes, name: str = "./lib/modules/6.1/vmlinuz",
+        *more: tuple[str, bytes]) -> bytes:
     """A package of RPM: two headers, and a packed cpio archive."""
     archive = b""
-    for member, data in ((name, content), ("TRAILER!!!", b"")):
+    for member, data in ((name, content), *more, ("TRAILER!!!", b"")):
         fields = [1, 0o100644, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(member) + 1, 0]
         archive += b"070701" + b"".join(b"%08x" % one for one in fields)
         archive += member.encode() + b"\0"
@@ -188,8 +189,11 @@ def zboot(content: bytes) -> bytes:
         + content
 
 
-def raw_image(arch: str, layout: str = "6.4") -> bytes:
-    """An Image whose base only a relocation gives, and whose kallsyms starts at _stext."""
+def raw_image(arch: str, layout: str = "6.4", efi: bool = False) -> bytes:
+    """An Image whose base only a relocation gives, and whose kallsyms starts at _stext.
+
+    With `efi` it is an EFI program as well.
+    """
     start = {"arm64": 0xffff800008000000, "riscv64": 0xffffffff80000000}[arch]
     symbols = sorted([*names(300, start + 0x10000), ("_stext", start + 0x10000, "T"),
                       ("_etext", start + 0x12000, "T")], key=lambda one: one[1])
@@ -206,4 +210,16 @@ def raw_image(arch: str, layout: str = "6.4") -> bytes:
     vdso = bytearray(elf(b"", b"\x22" * 20))
     body = bytes(head) + b"\1" * 0x2000 + table.replace(base, bytes(8))
     body += bytes(-len(body) % 8) + rela + decoy + BANNER.encode() + b"\n\0"
-    return body + bytes(-len(body) % 8) + bytes(vdso) + note(b"\x11" * 20)
+    body += bytes(-len(body) % 8) + bytes(vdso) + note(b"\x11" * 20)
+    if not efi:
+        return body
+    pe = b"PE\0\0" + struct.pack("<HHIIIHH", 0xaa64, 2, 0, 0, 0, 16, 0) + bytes(16)
+    for name, begin, size in ((b".text", 0x10000, 0x2000),
+                              # What is not in the file is cleared when it is loaded.
+                              (b".data", 0x12000, len(body) - 0x12000)):
+        pe += struct.pack("<8sIIII", name, size + 0x1000 * (name == b".data"), begin, size, begin)
+        pe += bytes(16)
+    made = bytearray(body)
+    made[:2], made[0x3c:0x40] = b"MZ", struct.pack("<I", 0x40)
+    made[0x40:0x40 + len(pe)] = pe
+    return bytes(made)

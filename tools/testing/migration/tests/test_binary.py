@@ -626,15 +626,46 @@ KERNELS = [Audited("/boot/a", "6.1.0-1", [finding(PROTECTED, BINARY)], tree=Fals
 
 def test_nrpe() -> None:
     assert audited.nrpe(KERNELS[:1]) == (
-        "MIGRATION OK - 6.1.0-1 has none of the defects | vulnerable=0 unknown=0", 0)
+        "MIGRATION OK - 6.1.0-1 has none of the defects | vulnerable=0 unknown=0 accepted=0", 0)
     line, status = audited.nrpe(KERNELS)
     assert status == 2 and line == (
         "MIGRATION CRITICAL - 6.1.0-2 VULNERABLE: d; /boot/c cannot be read | "
-        "vulnerable=1 unknown=1")
+        "vulnerable=1 unknown=1 accepted=0")
     assert audited.nrpe([KERNELS[0], KERNELS[2]])[1] == 3
     blind = [Audited("t", "6.1", [finding(UNKNOWN, SOURCE)])]
     assert audited.nrpe(blind) == (
-        "MIGRATION UNKNOWN - 6.1 unknown: d | vulnerable=0 unknown=1", 3)
+        "MIGRATION UNKNOWN - 6.1 unknown: d | vulnerable=0 unknown=1 accepted=0", 3)
+
+
+@pytest.mark.parametrize("status", (VULNERABLE, UNKNOWN))
+def test_a_defect_that_is_accepted(status: str) -> None:
+    """Told as that, and no alarm: nobody could use a check that is never OK."""
+    one = Audited("/boot/b", "6.1.0-2", [finding(status, BINARY)], tree=False)
+    known = dataclasses.replace(one, accepted=frozenset({"d"}))
+    assert not one.safe and known.safe
+    assert audited.nrpe([known]) == (
+        "MIGRATION OK - 6.1.0-2 has none of the defects but 1 accepted | "
+        "vulnerable=0 unknown=0 accepted=1", 0)
+    assert audited.counted(known) == "1 accepted"
+    assert f"{status:12}  binary  d (accepted)\n" in audited.summary(known)
+    assert "d                         accepted\n" in audited.table([known])
+    rows = audited.report(known)["defects"]
+    assert isinstance(rows, list) and rows[0]["accepted"] and rows[0]["status"] == status
+    lines = audited.prometheus([known, one]).splitlines()
+    assert [line for line in lines if line.startswith("linux_page_migration_defect_accepted")] == [
+        'linux_page_migration_defect_accepted{kernel="6.1.0-2",path="/boot/b",defect="d"} 1']
+    # Another defect is an alarm as before, and so is an image that cannot be read.
+    other = dataclasses.replace(one, accepted=frozenset({"e"}))
+    assert not other.safe and audited.nrpe([other])[1] != 0
+    assert audited.nrpe([known, KERNELS[2]])[1] == 3
+    # What is protected, or was fixed since, is said as it is.
+    good = dataclasses.replace(KERNELS[0], accepted=frozenset({"d"}))
+    assert audited.counted(good) == "1 protected" and "accepted" not in audited.summary(good)
+
+
+def test_accept_is_a_name_of_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["audit", "IMAGE=/nonexistent", "ACCEPT=pmd-share-buzy"]) == 2
+    assert "pmd-share-buzy" in capsys.readouterr().err
 
 
 def test_nrpe_of_what_cannot_be_looked_at(capsys: pytest.CaptureFixture[str]) -> None:

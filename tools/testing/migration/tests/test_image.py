@@ -98,6 +98,37 @@ def test_an_image_without_elf_headers(tmp_path: Path, arch: str) -> None:
     assert [one.executable for one in image.sections] == [False, True, False]
 
 
+@pytest.mark.parametrize("arch", ("arm64", "riscv64"))
+def test_an_image_that_is_cut(tmp_path: Path, arch: str) -> None:
+    """Its end may be data that no rule needs: it must be told by its length."""
+    whole = kernels.raw_image(arch, efi=True)
+    for data in (kernels.packed(whole), whole + b"a signature"):
+        assert loaded(tmp_path, data).build_id == "11" * 20
+    for end in (len(whole) - 8, len(whole) - 0x400, 0x11000):
+        assert "cut short (Image)" in refused(tmp_path, whole[:end])
+
+
+SUSE = (("./boot/vmlinux-6.1-default%s", "./boot/vmlinuz-6.1-default"),
+        ("./usr/lib/modules/6.1-default/vmlinux%s", "./usr/lib/modules/6.1-default/vmlinuz"),
+        ("./usr/lib/modules/6.1-default/vmlinux%s", "./usr/lib/modules/6.1-default/Image"))
+
+
+@pytest.mark.parametrize("form", (kernels.deb, kernels.rpm))
+@pytest.mark.parametrize("plain,booted", SUSE)
+@pytest.mark.parametrize("packed", ("", ".xz", ".gz", ".zst"))
+def test_a_package_with_both_images_of_a_build(
+        tmp_path: Path, form: Callable[..., bytes], plain: str, booted: str, packed: str) -> None:
+    """What is booted counts, wherever it stands; its vmlinux is beside it in SUSE's."""
+    boot = (booted, kernels.bzimage(kernels.packed(VMLINUX)))
+    elf = (plain % packed, b"not looked at")
+    assert is_right(loaded(tmp_path, form(boot[1], boot[0], elf)))
+    assert is_right(loaded(tmp_path, form(elf[1], elf[0], boot)))
+    # Of another build, it is another kernel.
+    if "/boot/" in plain:
+        other = (boot[0].replace("6.1-", "6.2-"), boot[1])
+        assert "several kernels" in refused(tmp_path, form(elf[1], elf[0], other))
+
+
 def test_an_image_whose_address_is_unknown(tmp_path: Path) -> None:
     data = kernels.raw_image("arm64")
     assert "address" in refused(tmp_path, data.replace(struct.pack("<Q", 0x403), bytes(8)))

@@ -19,6 +19,7 @@ _PACKAGE_LIMIT = 4 << 30
 _KERNEL_NAME = re.compile(
     r"(?:\./|/)?(?:usr/)?(?:boot|lib/modules/[^/]+)/"
     r"(?:vmlinu[xz]|bzImage|zImage|Image|kernel)[^/]*")
+_VMLINUX = re.compile(r"(.*/)vmlinux(.*?)(?:\.(?:gz|xz|zst|bz2|lzma|lz4|lzo))?")
 _ARM64, _RISCV = b"ARM\x64", b"RSC\x05"
 
 
@@ -30,7 +31,12 @@ def kernel(data: bytes, what: str) -> tuple[bytes, str]:
     """
     version = ""
     for _depth in range(_DEPTH):
-        if data.startswith(b"\x7fELF") or is_raw(data):
+        if data.startswith(b"\x7fELF"):
+            return data, version
+        if is_raw(data):
+            # Most are EFI programs, too, which say how long they are; one may be signed behind that.
+            if any(begin + size > len(data) for _name, begin, size in _pe_sections(data) or ()):
+                raise _cut(what, "Image")
             return data, version
         if bzimage.is_one(data):
             boot = bzimage.read(data, what)
@@ -89,11 +95,8 @@ def _zboot(data: bytes, what: str) -> bytes:
     return unpack.whole(packed, how, what)
 
 
-def linux_parts(data: bytes) -> list[tuple[int, int]] | None:
-    """Where kernels are in an EFI program, begin and size; None where it is none.
-
-    A unified kernel image is a boot loader that has its kernel in a section of its own.
-    """
+def _pe_sections(data: bytes) -> list[tuple[bytes, int, int]] | None:
+    """The sections of an EFI program: name, where it begins, its size; None where it is none."""
     if not data.startswith(b"MZ") or len(data) < 64:
         return None
     at, = struct.unpack_from("<I", data, 0x3c)
@@ -101,14 +104,24 @@ def linux_parts(data: bytes) -> list[tuple[int, int]] | None:
         return None
     count, = struct.unpack_from("<H", data, at + 6)
     options, = struct.unpack_from("<H", data, at + 20)
-    found = []
+    found: list[tuple[bytes, int, int]] = []
     for head in range(at + 24 + options, at + 24 + options + 40 * count, 40):
         if head + 40 > len(data):
             return None
-        if data[head:head + 8].rstrip(b"\0") == b".linux":
-            size, _address, raw, begin = struct.unpack_from("<IIII", data, head + 8)
-            found.append((begin, min(size, raw) if size else raw))
+        size, _address, raw, begin = struct.unpack_from("<IIII", data, head + 8)
+        found.append((data[head:head + 8].rstrip(b"\0"), begin, min(size, raw) if size else raw))
     return found
+
+
+def linux_parts(data: bytes) -> list[tuple[int, int]] | None:
+    """Where kernels are in an EFI program, begin and size; None where it is none.
+
+    A unified kernel image is a boot loader that has its kernel in a section of its own.
+    """
+    sections = _pe_sections(data)
+    if sections is None:
+        return None
+    return [(begin, size) for name, begin, size in sections if name == b".linux"]
 
 
 def _unified(data: bytes, what: str) -> bytes:
@@ -147,6 +160,10 @@ def _chosen(files: Iterator[tuple[str, bytes]], what: str) -> bytes:
     found: dict[str, bytes] = {}
     for name, content in files:
         found[name] = content
+    # SUSE's have the vmlinux as well, packed: what is booted counts.
+    for match in [one for name in found if (one := _VMLINUX.fullmatch(name))]:
+        if any(f"{match[1]}{booted}{match[2]}" in found for booted in ("vmlinuz", "Image")):
+            del found[match[0]]
     # The same kernel may be there twice, for the boot loader and for kexec.
     if len(set(found.values())) > 1:
         raise LabError(f"{what} holds several kernels ({', '.join(sorted(found))}): unpack it and "

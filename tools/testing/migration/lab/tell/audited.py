@@ -10,6 +10,8 @@ from lab.finding import NOT_AFFECTED, PROTECTED, SOURCE, UNKNOWN, VULNERABLE, Fi
 NRPE_OK, NRPE_CRITICAL, NRPE_UNKNOWN = 0, 2, 3
 _NRPE = {NRPE_OK: "OK", NRPE_CRITICAL: "CRITICAL", NRPE_UNKNOWN: "UNKNOWN"}
 _METRIC = "linux_page_migration_defect"
+# A row that is VULNERABLE or unknown, for which the user has said so.
+ACCEPTED = "accepted"
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,20 @@ class Audited:
     error: str = ""
     tree: bool = True               # it is a tree, or a tree and an image
     also: dict[str, str] = field(default_factory=dict)      # banner, build id and the like
+    accepted: frozenset[str] = frozenset()      # defects that its owner knows of and lives with
 
     @property
     def safe(self) -> bool:
-        """Whether it has none of the defects for certain."""
-        return not self.error and all(one.status in (PROTECTED, NOT_AFFECTED)
-                                      for one in self.findings)
+        """Whether it has none of the defects for certain, but what is accepted."""
+        return not self.error and not any(self.alarming(one) for one in self.findings)
+
+    def accepts(self, found: Finding) -> bool:
+        """Whether a row would say no good, and is accepted."""
+        return found.defect in self.accepted and found.status in (VULNERABLE, UNKNOWN)
+
+    def alarming(self, found: Finding) -> bool:
+        """Whether a row says no good, and is not accepted."""
+        return found.defect not in self.accepted and found.status in (VULNERABLE, UNKNOWN)
 
 
 def report(one: Audited) -> dict[str, object]:
@@ -36,9 +46,11 @@ def report(one: Audited) -> dict[str, object]:
     if one.error:
         return said | {"error": one.error}
     return said | {"version": one.version, **one.also,
-                   "defects": [{"defect": found.defect, "status": found.status, "why": found.why,
-                                "places": list(found.places), "apply": list(found.apply),
-                                "from": found.source} for found in one.findings]}
+                   "defects": [{"defect": found.defect, "title": found.title,
+                                "status": found.status, "accepted": one.accepts(found),
+                                "why": found.why, "places": list(found.places),
+                                "apply": list(found.apply), "from": found.source}
+                               for found in one.findings]}
 
 
 def summary(one: Audited) -> str:
@@ -52,7 +64,10 @@ def summary(one: Audited) -> str:
     column = any(found.source != SOURCE for found in one.findings)
     for found in one.findings:
         lines.append(f"{found.status:12}  "
-                     + (f"{found.source:6}  " if column else "") + found.defect)
+                     + (f"{found.source:6}  " if column else "") + found.defect
+                     + (" (accepted)" if one.accepts(found) else ""))
+        if found.status in (VULNERABLE, UNKNOWN) and found.title:
+            lines.append(f"{'':14}{found.title}")
         lines += [f"{'':14}{place}" for place in found.places]
         if found.status in (UNKNOWN, NOT_AFFECTED):
             lines.append(f"{'':14}{found.why}")
@@ -66,9 +81,9 @@ def summary(one: Audited) -> str:
 
 def counted(one: Audited) -> str:
     """How many rows say what, the worst first: "2 VULNERABLE, 26 protected"."""
-    said = [found.status for found in one.findings]
+    said = [ACCEPTED if one.accepts(found) else found.status for found in one.findings]
     return ", ".join(f"{said.count(status)} {status}"
-                     for status in (VULNERABLE, UNKNOWN, PROTECTED, NOT_AFFECTED)
+                     for status in (VULNERABLE, UNKNOWN, ACCEPTED, PROTECTED, NOT_AFFECTED)
                      if status in said)
 
 
@@ -84,8 +99,10 @@ def table(kernels: Sequence[Audited]) -> str:
         lines.append(f"{'':26}" + "".join(f"{f'[{number}]':14}" for number, _one in read).rstrip())
         for row in range(len(read[0][1].findings)):
             name = read[0][1].findings[row].defect
+            cells = [(one, one.findings[row]) for _number, one in read]
             lines.append(f"{name:26}" + "".join(
-                f"{one.findings[row].status:14}" for _number, one in read).rstrip())
+                f"{ACCEPTED if one.accepts(found) else found.status:14}"
+                for one, found in cells).rstrip())
         sources = sorted({found.source for _number, one in read for found in one.findings})
         lines.append(f"\nDecided from: {', '.join(sources)}. For places and patches, audit one of "
                      "them alone.")
@@ -94,11 +111,13 @@ def table(kernels: Sequence[Audited]) -> str:
 
 def nrpe(kernels: Sequence[Audited]) -> tuple[str, int]:
     """The line of a Nagios plugin, and its exit status: 0, 2 for critical, 3 for unknown."""
-    bad, blind, parts = 0, 0, []
+    bad, blind, accepted, parts = 0, 0, 0, []
     for one in kernels:
         name = one.version or one.path
-        names = {status: [found.defect for found in one.findings if found.status == status]
+        names = {status: [found.defect for found in one.findings
+                          if found.status == status and one.alarming(found)]
                  for status in (VULNERABLE, UNKNOWN)}
+        accepted += sum(map(one.accepts, one.findings))
         if one.error:
             blind += 1
             parts.append(f"{one.path} cannot be read")
@@ -109,9 +128,10 @@ def nrpe(kernels: Sequence[Audited]) -> tuple[str, int]:
         blind += len(names[UNKNOWN])
     exits = NRPE_CRITICAL if bad else NRPE_UNKNOWN if blind else NRPE_OK
     text = "; ".join(parts) or \
-        f"{', '.join(one.version for one in kernels)} has none of the defects"
+        f"{', '.join(one.version for one in kernels)} has none of the defects" + (
+            f" but {accepted} accepted" if accepted else "")
     # What follows the bar is for graphs.
-    return f"{_nrpe(exits, text)} | vulnerable={bad} unknown={blind}", exits
+    return f"{_nrpe(exits, text)} | vulnerable={bad} unknown={blind} accepted={accepted}", exits
 
 
 def nrpe_error(why: str) -> tuple[str, int]:
@@ -133,6 +153,11 @@ def prometheus(kernels: Sequence[Audited]) -> str:
                       "status": found.status.lower().replace(" ", "_"), "from": found.source}
             said = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
             lines.append(f"{_METRIC}{{{said}}} 1")
+    lines += [f"# HELP {_METRIC}_accepted A defect that is accepted, and not protected.",
+              f"# TYPE {_METRIC}_accepted gauge"]
+    lines += [f'{_METRIC}_accepted{{kernel="{_escaped(one.version)}",path="{_escaped(one.path)}",'
+              f'defect="{found.defect}"}} 1'
+              for one in kernels for found in one.findings if one.accepts(found)]
     lines += [f"# HELP {_METRIC}_read Whether a kernel could be read.",
               f"# TYPE {_METRIC}_read gauge"]
     lines += [f'{_METRIC}_read{{path="{_escaped(one.path)}"}} {0 if one.error else 1}'

@@ -65,7 +65,8 @@ def _looked(tree: Path, version: str, known: Sequence[Defect], arch: Arch | None
         wanted.append(matches.Wanted(one.audit.rule, tuple(
             name for name in one.audit.files if (tree / name).is_file())))
     found = iter(matches.find(tree, [one for one in wanted if one.files]))
-    return [_judged(tree, version, defect, one.files, next(found) if one.files else [], arch)
+    return [_titled(_judged(tree, version, defect, one.files, next(found) if one.files else [],
+                            arch), defect)
             for defect, one in zip(known, wanted)]
 
 
@@ -251,8 +252,9 @@ def _patched(found: Finding, replaced: dict[str, str]) -> Finding:
                                               *rules.vulnerable, *rules.names))))
     for function, module in sorted(replaced.items()):
         if function in asked:
-            return Finding(found.defect, UNKNOWN, f"the livepatch {module} replaces {function}(): "
-                           f"ask who made it; of the image: {found.status}", (), (), BINARY)
+            return dataclasses.replace(
+                found, status=UNKNOWN, why=f"the livepatch {module} replaces {function}(): ask who "
+                f"made it; of the image: {found.status}", places=(), apply=(), source=BINARY)
     return found
 
 
@@ -260,7 +262,7 @@ def binary(read: code.Code, version: str, defect: Defect) -> Finding:
     """What the code of a kernel `version` says about `defect`."""
     said = decide.decide(read, defect)
     apply = tuple(_remedy(version, defect)) if said.status == VULNERABLE else ()
-    return Finding(defect.name, said.status, said.why, said.places, apply, BINARY)
+    return _titled(Finding(defect.name, said.status, said.why, said.places, apply, BINARY), defect)
 
 
 def both(source: Audited, made: Audited) -> Audited:
@@ -292,7 +294,8 @@ def _together(source: Finding, made: Finding) -> Finding:
     if source.status == VULNERABLE or made.status == VULNERABLE:
         worse = source if source.status == VULNERABLE else made
         return dataclasses.replace(worse, why=why, places=(*worse.places, why), source=BOTH)
-    return Finding(source.defect, UNKNOWN, why, source.places + made.places, (), BOTH)
+    return dataclasses.replace(source, status=UNKNOWN, why=why, places=source.places + made.places,
+                               apply=(), source=BOTH)
 
 
 def _same_version(source: str, image: str) -> bool:
@@ -311,6 +314,10 @@ def report(tree: Path, version: str, findings: Sequence[Finding]) -> dict[str, o
 def summary(version: str, findings: Sequence[Finding]) -> str:
     """The same for a person."""
     return audited.summary(Audited("", version, findings))
+
+
+def _titled(found: Finding, defect: Defect) -> Finding:
+    return dataclasses.replace(found, title=defect.title)
 
 
 def _unknown(defect: Defect, why: str) -> Finding:
