@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 // EXISTS  truncation does without a lock that it does not get at once
-// NEEDS   the function that truncates, and the one that unmaps what it can lock
+// NEEDS   the function that truncates, the one that unmaps what it can lock, and those that get a page
 // HAS     the first waits for page faults once it has set the size; the second does not pass over
-//         a private mapping then
+//         a private mapping then; the others look at the size before anything else
 
 @there@
-identifier fn = {hugetlb_vmtruncate, hugetlb_vmdelete_list, hugetlb_vma_trylock_write};
+identifier fn = {hugetlb_vmtruncate, hugetlb_vmdelete_list, hugetlb_vma_trylock_write, hugetlb_fault,
+		 hugetlb_mfill_atomic_pte, hugetlb_mcopy_atomic_pte};
 position p;
 @@
 fn@p(...) { ... }
@@ -55,5 +56,46 @@ if (!locked && (hole || private)) continue;
 @script:python@
 p << goes_on.p;
 fn << goes_on.fn;
+@@
+print("HAS %s %s:%s" % (fn, p[0].file, p[0].line))
+
+@looks@
+identifier fn = {hugetlb_fault};
+identifier size = {hugetlb_past_end, i_size_read};
+statement S;
+position p;
+@@
+fn(...)
+{
+<+...
+mutex_lock(...);
+... when != huge_pte_alloc(...)
+if (<+... size@p(...) ...+>) S
+...+>
+}
+
+@script:python@
+p << looks.p;
+fn << looks.fn;
+@@
+print("HAS %s %s:%s" % (fn, p[0].file, p[0].line))
+
+@copies@
+identifier fn = {hugetlb_mfill_atomic_pte, hugetlb_mcopy_atomic_pte};
+identifier size = {hugetlb_past_end, i_size_read};
+identifier get = {alloc_hugetlb_folio, alloc_huge_page};
+statement S;
+position p;
+@@
+fn(...)
+{
+... when != get(...)
+if (<+... size@p(...) ...+>) S
+...
+}
+
+@script:python@
+p << copies.p;
+fn << copies.fn;
 @@
 print("HAS %s %s:%s" % (fn, p[0].file, p[0].line))
