@@ -387,12 +387,6 @@ static long pages_migrated(void)
 	return vm_event("pgmigrate_success");
 }
 
-/* TAINT_DIE: an oops or a BUG since it started. */
-static bool kernel_has_died(void)
-{
-	return file_read_long("/proc/sys/kernel/tainted") & 0x80;
-}
-
 FIXTURE_SETUP(exec_temp_stack)
 {
 	struct rlimit limit = { STACK_LIMIT, STACK_LIMIT };

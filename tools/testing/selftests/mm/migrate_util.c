@@ -38,6 +38,7 @@
 #define ENV_MAX		1000000
 #define NOBODY		65534
 #define SHARE_TRIES	3
+#define TAINT_DIE	0x80	/* a bit of /proc/sys/kernel/tainted */
 
 struct guard {
 	bool left;	/* by the test: some of its processes will not end */
@@ -53,6 +54,7 @@ static const char *block_zone(const char *state);
 static struct guard *guard;
 static int guard_pipe = -1;
 static pid_t guard_pid;
+static bool had_died;		/* the kernel, before the test */
 
 /* A process, and not another one that has its number now. */
 struct process {
@@ -410,6 +412,14 @@ int guard_start(void)
 	return 0;
 }
 
+bool kernel_has_died(void)
+{
+	long tainted = file_read_long("/proc/sys/kernel/tainted");
+
+	/* Where nobody says, it has not. */
+	return tainted > 0 && tainted & TAINT_DIE;
+}
+
 const char *rights_lack(void)
 {
 	static const struct {
@@ -425,6 +435,7 @@ const char *rights_lack(void)
 	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
 	size_t i;
 
+	had_died = kernel_has_died();
 	if (syscall(SYS_capget, &header, data))
 		return "cannot tell which capabilities it has";
 	for (i = 0; i < ARRAY_SIZE(wanted); i++)
@@ -510,6 +521,18 @@ void guard_leave(void)
 	__atomic_store_n(&guard->left, true, __ATOMIC_RELEASE);
 	close(guard_pipe);
 	guard_pipe = -1;
+}
+
+const char *guard_end(bool gone)
+{
+	if (gone)
+		guard_stop();
+	else
+		guard_leave();
+	/* This one first: it is why a process may be stuck. */
+	if (!had_died && kernel_has_died())
+		return "the kernel has died of something: see its log";
+	return gone ? NULL : "a process cannot be killed";
 }
 
 /* The harness takes the exit status for the test's result. */
@@ -680,6 +703,25 @@ bool crew_kill_one(struct crew *crew, int nr, int ms)
 		usleep(1000);
 	}
 	return true;
+}
+
+int crew_failed(const struct crew *crew)
+{
+	int i, nr = 0;
+
+	for (i = 0; i < crew->nr; i++)
+		nr += !crew->pids[i] && crew->status[i];
+	return nr;
+}
+
+const char *crew_end(struct crew *crew, int fd, int ms)
+{
+	bool gone = crew_kill(crew, ms);
+
+	if (fd >= 0)
+		close(fd);
+	/* The guardian must not wait for those who are stuck. */
+	return guard_end(gone);
 }
 
 int cpu_list(int *cpus, int max)

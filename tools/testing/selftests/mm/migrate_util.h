@@ -27,6 +27,9 @@
  * which of root's rights are missing.
  * guard_stop() waits until all is written back. guard_leave() is for a test
  * whose processes do not end: all is written back without waiting for them.
+ * guard_end() is for FIXTURE_TEARDOWN: it does what fits, and returns NULL or a
+ * line for EXPECT, that says what the test has left behind. A failure there
+ * counts, and takes the place of a SKIP.
  */
 int guard_start(void);
 const char *guard_lacks(void);
@@ -34,6 +37,15 @@ const char *rights_lack(void);
 int guard_undo(const char *path, const char *value);
 void guard_stop(void);
 void guard_leave(void);
+const char *guard_end(bool gone);
+
+/*
+ * Whether the kernel has died of something: an oops or a BUG, since it started.
+ * It may go on, with nobody but the process gone that it happened to, or with a
+ * lock that is held for ever. guard_end() tells of one since rights_lack() or
+ * guard_lacks() was asked.
+ */
+bool kernel_has_died(void);
 
 /* One line of a file in sysfs or procfs. Both return 0 or -errno. */
 int file_read(const char *path, char *buf, size_t len);
@@ -90,6 +102,18 @@ int crew_ended(struct crew *crew);
 bool crew_wait(struct crew *crew, int ms);
 bool crew_kill(struct crew *crew, int ms);
 bool crew_kill_one(struct crew *crew, int nr, int ms);
+
+/*
+ * How many of those that have ended did so otherwise than by _exit(0): one that an
+ * oops has killed may have been the last to end, and have left no error.
+ */
+int crew_failed(const struct crew *crew);
+
+/*
+ * For FIXTURE_TEARDOWN: kill those that are left, within @ms milliseconds, close
+ * @fd if it is open, and return what guard_end() does.
+ */
+const char *crew_end(struct crew *crew, int fd, int ms);
 
 /* A number that several processes add to, in memory that they share. */
 static inline void count_up(unsigned long *counter, unsigned long nr)
