@@ -62,13 +62,16 @@
 #define WALK_US		5000	/* for a walk to begin */
 #define HOLD_US		60000	/* for it to end, where it is made to wait */
 #define ANSWER_MS	20000
+#define MORE_MS		10000	/* beyond that, for A to come to its end */
 
 enum job { UNMAP, MAP, REUSE, NR_JOBS };
+enum who { B, A, NR_PROCS };	/* in the order of the crew */
 
 struct control {
 	uint32_t asked;		/* by A; what of it says which job */
 	uint32_t done;		/* by B */
 	unsigned int stop;
+	bool walker_done;	/* it came to its end */
 	unsigned long rounds;
 	unsigned long walks;	/* that found a page */
 	unsigned long of_b;	/* it was one of B */
@@ -192,6 +195,7 @@ static void *walker_main(void *arg)
 	}
 	close(ends[0]);
 	close(ends[1]);
+	shared->walker_done = true;
 	return NULL;
 }
 
@@ -213,6 +217,9 @@ static __noreturn void a_main(int fd)
 		count_up(&shared->rounds, 1);
 	}
 	pthread_join(walker, NULL);
+	/* An oops ends a thread, and leaves its process alone. */
+	if (!shared->walker_done)
+		give_up(EFAULT);
 	_exit(0);
 }
 
@@ -277,7 +284,7 @@ FIXTURE_SETUP(hugetlb_pmd_gup)
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, shared);
 	self->control = shared;
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < NR_PROCS; i++) {
 		pid = crew_fork(&self->crew);
 		ASSERT_GE(pid, 0);
 		if (pid)
@@ -285,7 +292,7 @@ FIXTURE_SETUP(hugetlb_pmd_gup)
 		error = variant->user ? crew_nobody() : 0;
 		if (error)
 			give_up(error);
-		if (!i)
+		if (i == B)
 			b_main(self->fd);
 		a_main(self->fd);
 	}
@@ -293,15 +300,10 @@ FIXTURE_SETUP(hugetlb_pmd_gup)
 
 FIXTURE_TEARDOWN(hugetlb_pmd_gup)
 {
-	bool gone = crew_kill(&self->crew, ANSWER_MS);
+	const char *why = crew_end(&self->crew, self->fd, ANSWER_MS);
 
-	if (self->fd >= 0)
-		close(self->fd);
-	/* The guardian must not wait for those who are stuck. */
-	if (gone)
-		guard_stop();
-	else
-		guard_leave();
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
 }
 
 TEST_F_TIMEOUT(hugetlb_pmd_gup, own_pages, 500)
@@ -323,10 +325,13 @@ TEST_F_TIMEOUT(hugetlb_pmd_gup, own_pages, 500)
 		died = crew_ended(&self->crew);
 	}
 	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
-	/* Only A ends by itself. */
+	/* Only A ends by itself, when B has answered or has not done so in time. */
 	start = cycles_clock();
-	while (!died && !crew_ended(&self->crew) && ms_since(start) < ANSWER_MS)
+	while (!died && self->crew.pids[A] &&
+	       ms_since(start) < ANSWER_MS + MORE_MS) {
 		usleep(10 * 1000);
+		crew_ended(&self->crew);
+	}
 
 	rounds = counted(&control->rounds);
 	of_b = counted(&control->of_b);
@@ -338,6 +343,10 @@ TEST_F_TIMEOUT(hugetlb_pmd_gup, own_pages, 500)
 	ASSERT_EQ(0, control->error)
 		TH_LOG("a call failed: %s", strerror(control->error));
 	ASSERT_EQ(0, died)
+		TH_LOG("a process died");
+	ASSERT_EQ(0, self->crew.pids[A])
+		TH_LOG("a process does not end");
+	ASSERT_EQ(0, crew_failed(&self->crew))
 		TH_LOG("a process died");
 	EXPECT_EQ(0, of_b)
 		TH_LOG("in %lu of %lu rounds a page of another process was read",
