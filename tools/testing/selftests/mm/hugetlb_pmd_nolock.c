@@ -215,22 +215,17 @@ FIXTURE_SETUP(hugetlb_pmd_nolock)
 
 FIXTURE_TEARDOWN(hugetlb_pmd_nolock)
 {
-	bool gone = crew_kill(&self->crew, STUCK_MS);
+	const char *why = crew_end(&self->crew, self->fd, STUCK_MS);
 
-	if (self->fd >= 0)
-		close(self->fd);
-	/* The guardian must not wait for those who are stuck. */
-	if (gone)
-		guard_stop();
-	else
-		guard_leave();
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
 }
 
 TEST_F_TIMEOUT(hugetlb_pmd_nolock, has_a_lock, 120)
 {
 	struct result *result = self->result;
 	int nth, calls = 0, refused = 0, bad = 0, more = 0;
-	bool shared;
+	bool shared, all = false;	/* allocations were tried */
 	char *page;
 	pid_t pid;
 
@@ -251,13 +246,17 @@ TEST_F_TIMEOUT(hugetlb_pmd_nolock, has_a_lock, 120)
 			set_and_wake(&result->added, 1);
 		}
 		ASSERT_TRUE(crew_wait(&self->crew, STUCK_MS));
-		if (!is_shared(result->faults))
+		ASSERT_EQ(0, self->crew.status[0])
+			TH_LOG("allocation %d failed, and a process died", nth);
+		/* Not after a failure: a skip would take its place. */
+		if (!is_shared(result->faults) && !bad)
 			SKIP(return,
 			     "table not shared (%ld faults, %d pages): needs %s",
 			     result->faults, NR_PAGES,
 			     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
 		/* The call made fewer allocations than that: all were tried. */
-		if (!variant->control && !result->injected)
+		all = !variant->control && !result->injected;
+		if (all || !is_shared(result->faults))
 			break;
 		calls++;
 		if (result->call_error) {
@@ -279,8 +278,6 @@ TEST_F_TIMEOUT(hugetlb_pmd_nolock, has_a_lock, 120)
 	printf(" calls=%d failed_calls=%d migrations=%d lost_migrations=%d",
 	       calls, refused, calls, bad);
 	printf(" later=%ld joined=%ld\n", result->later, result->joined);
-	ASSERT_LT(0, calls)
-		TH_LOG("no allocation failed");
 	EXPECT_EQ(0, bad)
 		TH_LOG("after %d of %d splits a VMA shared a table and had no lock",
 		       bad, calls);
@@ -290,7 +287,15 @@ TEST_F_TIMEOUT(hugetlb_pmd_nolock, has_a_lock, 120)
 		EXPECT_TRUE(is_shared(result->joined))
 			TH_LOG("%ld faults for %d pages: the new VMA joins no table",
 			       result->joined, NR_PAGES);
+		return;
 	}
+	if (bad)
+		return;
+	if (!calls)
+		SKIP(return, "inconclusive: no allocation failed");
+	if (!all)
+		SKIP(return, "inconclusive: %d allocations failed, and there may be more of them",
+		     calls);
 }
 
 TEST_HARNESS_MAIN
