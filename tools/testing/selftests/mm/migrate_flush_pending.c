@@ -54,6 +54,7 @@
 #define WANT		3	/* lost writes are enough */
 #define MIN_MOVES	10	/* fewer are no evidence */
 #define MIN_WALKS	5
+#define MIN_LOOKS	10	/* that the writer has taken at what it wrote */
 #define MOVE_EVERY_US	50000
 #define CHECK_EVERY	8192	/* writes, a power of 2 */
 #define EXAMPLES	3
@@ -350,6 +351,9 @@ TEST_F_TIMEOUT(migrate_flush_pending, lost_write, 120)
 		       self->lost, moves, (unsigned long long)self->first_ms);
 	if (self->lost)
 		return;
+	if (self->writes < MIN_LOOKS * CHECK_EVERY)
+		SKIP(return, "inconclusive: only %llu writes",
+		     (unsigned long long)self->writes);
 	if (moves < MIN_MOVES || (variant->walks && walks < MIN_WALKS))
 		SKIP(return,
 		     "inconclusive: %ld of %ld calls moved the page, and the access to it was taken away %ld times",
