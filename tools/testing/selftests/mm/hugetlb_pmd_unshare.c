@@ -77,6 +77,7 @@
 #define STUCK_MS	20000
 #define EXAMPLES	3
 #define HUGE_SHIFT	26	/* SHM_HUGE_SHIFT */
+#define NO_EXEC		127	/* exit status of a child that could not exec */
 
 struct state;
 struct busy;
@@ -301,7 +302,7 @@ static int watch(struct state *st, struct busy *me)
 /* A child has the mapping too, touches it, and is gone, or runs a program. */
 static int child_ends(struct state *st, struct busy *me, bool exec)
 {
-	int status, null;
+	int status, null, error = 0;
 	pid_t pid = fork();
 
 	if (pid < 0)
@@ -312,12 +313,14 @@ static int child_ends(struct state *st, struct busy *me, bool exec)
 		null = open("/dev/null", O_RDWR);
 		if (exec && dup2(null, 1) == 1 && dup2(null, 2) == 2)
 			execl("/proc/self/exe", "hugetlb_pmd_unshare", "-h", NULL);
-		_exit(exec);
+		_exit(exec ? NO_EXEC : 0);
 	}
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return errno;
-	return WIFSIGNALED(status) ? ECHILD : 0;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == NO_EXEC)
+		error = ENOEXEC;
+	return WIFSIGNALED(status) ? ECHILD : error;
 }
 
 static int child_exits(struct state *st, struct busy *me)
@@ -750,8 +753,10 @@ FIXTURE_SETUP(hugetlb_pmd_unshare)
 FIXTURE_TEARDOWN(hugetlb_pmd_unshare)
 {
 	struct state *st = self->st;
+	const char *why;
 
-	crew_kill(&st->crew, st->stuck ? 1000 : STUCK_MS);
+	if (!crew_kill(&st->crew, st->stuck ? 1000 : STUCK_MS))
+		st->stuck = true;
 	if (!st->stuck)
 		writers_kill(&st->writers);
 	/* Huge pages in use would stay in the pool. */
@@ -760,10 +765,9 @@ FIXTURE_TEARDOWN(hugetlb_pmd_unshare)
 	if (st->fd >= 0)
 		close(st->fd);
 	/* The guardian must not wait for those who are stuck. */
-	if (st->stuck)
-		guard_leave();
-	else
-		guard_stop();
+	why = guard_end(!st->stuck);
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
 }
 
 TEST_F_TIMEOUT(hugetlb_pmd_unshare, lost_write, 120)
