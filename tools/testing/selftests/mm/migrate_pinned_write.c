@@ -571,9 +571,12 @@ static bool next_phase(struct state *st)
 
 /* The tests. */
 
-static void report(struct __test_metadata *_metadata, const struct state *st,
+static void report(struct __test_metadata *_metadata, struct state *st,
 		   const struct sums *sums, long want)
 {
+	/* None is to end before it is killed. */
+	int died = crew_ended(&st->crew);
+
 	ksft_print_msg("migrate_pinned_write: backing=%s trigger=%s sharers=%d control=no",
 		       kind_name[st->kind], st->way->name,
 		       st->kind == ANON ? 1 : 2);
@@ -588,7 +591,9 @@ static void report(struct __test_metadata *_metadata, const struct state *st,
 	EXPECT_EQ(0, sums->lost)
 		TH_LOG("%ld writes lost in %ld of %ld rounds", sums->lost,
 		       sums->lost_calls, sums->calls);
-	if (sums->held_moved || sums->lost)
+	EXPECT_EQ(0, died)
+		TH_LOG("the other process died");
+	if (sums->held_moved || sums->lost || died)
 		return;
 	if (!sums->moves && sums->error)
 		SKIP(return, "move_pages does not work here: %s",
