@@ -255,7 +255,8 @@ static void *watch(void *arg)
 	return NULL;
 }
 
-TEST_F(hugetlb_pmd_poison, sigbus)
+/* Each of several steps may take as long as STEP_TIMEOUT_MS. */
+TEST_F_TIMEOUT(hugetlb_pmd_poison, sigbus, 120)
 {
 	struct control *control = self->control;
 	pthread_t watcher;
