@@ -380,18 +380,14 @@ FIXTURE_SETUP(hugetlb_pmd_uffd)
 
 FIXTURE_TEARDOWN(hugetlb_pmd_uffd)
 {
-	bool gone = crew_kill(&self->crew, STUCK_MS);
+	const char *why = crew_end(&self->crew, self->fd, STUCK_MS);
 
-	if (self->fd >= 0)
-		close(self->fd);
-	/* The guardian must not wait for those who are stuck. */
-	if (gone)
-		guard_stop();
-	else
-		guard_leave();
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
 }
 
-TEST_F(hugetlb_pmd_uffd, poisons_its_own)
+/* Each of several steps may take as long as STUCK_MS. */
+TEST_F_TIMEOUT(hugetlb_pmd_uffd, poisons_its_own, 120)
 {
 	struct proc *procs = self->procs, *other = &procs[variant->looks];
 	bool exits = variant->looks == C && !variant->left;	/* A does */
