@@ -236,6 +236,8 @@ FIXTURE_SETUP(hugetlb_cow_fault)
 
 FIXTURE_TEARDOWN(hugetlb_cow_fault)
 {
+	const char *why;
+
 	/* Once somebody is stuck, no wait brings him back. */
 	if (!crew_kill(&self->crew, self->stuck ? 0 : STUCK_MS))
 		self->stuck = true;
@@ -246,10 +248,9 @@ FIXTURE_TEARDOWN(hugetlb_cow_fault)
 	if (self->rest >= 0)
 		close(self->rest);
 	/* The guardian must not wait for those who are stuck. */
-	if (self->stuck)
-		guard_leave();
-	else
-		guard_stop();
+	why = guard_end(!self->stuck);
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
 }
 
 TEST_F_TIMEOUT(hugetlb_cow_fault, comes_back, 120)
@@ -282,6 +283,8 @@ TEST_F_TIMEOUT(hugetlb_cow_fault, comes_back, 120)
 	ASSERT_EQ(0, control->error)
 		TH_LOG("a call failed: %s", strerror(control->error));
 	ASSERT_FALSE(ended)
+		TH_LOG("a process died");
+	ASSERT_EQ(0, crew_failed(&self->crew))
 		TH_LOG("a process died");
 	if (control->kept < ENOUGH || control->faults < ENOUGH)
 		SKIP(return, "inconclusive: %lu pages kept, %lu faults",

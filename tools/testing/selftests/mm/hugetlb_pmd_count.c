@@ -192,6 +192,7 @@ FIXTURE_SETUP(hugetlb_pmd_count)
 FIXTURE_TEARDOWN(hugetlb_pmd_count)
 {
 	bool gone = crew_kill(&self->crew, STUCK_MS);
+	const char *why;
 
 	if (self->area)
 		munmap(self->area, pud_size());
@@ -200,10 +201,9 @@ FIXTURE_TEARDOWN(hugetlb_pmd_count)
 	if (self->dir >= 0)
 		close(self->dir);
 	/* The guardian must not wait for those who are stuck. */
-	if (gone)
-		guard_stop();
-	else
-		guard_leave();
+	why = guard_end(gone);
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
 }
 
 TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
@@ -273,6 +273,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
 
 	/* It is no matter of figures alone. */
 	ASSERT_TRUE(crew_wait(&self->crew, STUCK_MS));
+	ASSERT_EQ(0, crew_failed(&self->crew))
+		TH_LOG("a process died");
 	ASSERT_EQ(0, ftruncate(self->fd, 0));
 	has = hugetlbfs_free(self->dir);
 	EXPECT_EQ(MOUNT_PAGES, has)

@@ -331,15 +331,16 @@ FIXTURE_SETUP(hugetlb_pmd_mremap)
 
 FIXTURE_TEARDOWN(hugetlb_pmd_mremap)
 {
+	bool gone = !self->stuck && crew_kill(&self->mover, STUCK_MS) &&
+		    crew_kill(&self->other, STUCK_MS);
+	const char *why;
+
 	/* Whoever is stuck has the lock of the file: leave that alone, too. */
-	if (self->stuck || !crew_kill(&self->mover, STUCK_MS) ||
-	    !crew_kill(&self->other, STUCK_MS)) {
-		guard_leave();
-		return;
-	}
-	if (self->fd >= 0)
+	if (gone && self->fd >= 0)
 		close(self->fd);
-	guard_stop();
+	why = guard_end(gone);
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
 }
 
 TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)

@@ -337,15 +337,10 @@ FIXTURE_SETUP(hugetlb_pmd_protect)
 
 FIXTURE_TEARDOWN(hugetlb_pmd_protect)
 {
-	bool gone = crew_kill(&self->crew, STUCK_MS);
+	const char *why = crew_end(&self->crew, self->fd, STUCK_MS);
 
-	if (self->fd >= 0)
-		close(self->fd);
-	/* The guardian must not wait for those who are stuck. */
-	if (gone)
-		guard_stop();
-	else
-		guard_leave();
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
 }
 
 static bool few(struct control *control)
@@ -386,6 +381,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_protect, denies, 500)
 	ASSERT_EQ(0, control->error)
 		TH_LOG("a call failed: %s", strerror(control->error));
 	ASSERT_EQ(0, died)
+		TH_LOG("a process died");
+	ASSERT_EQ(0, crew_failed(&self->crew))
 		TH_LOG("a process died");
 	EXPECT_EQ(0, allowed)
 		TH_LOG("%lu of %lu tries to %s a mapping that denies it succeeded",

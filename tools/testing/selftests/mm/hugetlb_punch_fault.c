@@ -205,16 +205,17 @@ FIXTURE_SETUP(hugetlb_punch_fault)
 
 FIXTURE_TEARDOWN(hugetlb_punch_fault)
 {
+	const char *why;
+
 	/* Once somebody is stuck, no wait brings him back. */
 	if (!crew_kill(&self->crew, self->stuck ? 0 : STUCK_MS))
 		self->stuck = true;
 	if (self->fd >= 0)
 		close(self->fd);
 	/* The guardian must not wait for those who are stuck. */
-	if (self->stuck)
-		guard_leave();
-	else
-		guard_stop();
+	why = guard_end(!self->stuck);
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
 }
 
 TEST_F_TIMEOUT(hugetlb_punch_fault, comes_back, 120)
@@ -249,6 +250,8 @@ TEST_F_TIMEOUT(hugetlb_punch_fault, comes_back, 120)
 	ASSERT_EQ(0, control->error)
 		TH_LOG("a call failed: %s", strerror(control->error));
 	ASSERT_FALSE(ended)
+		TH_LOG("a process died");
+	ASSERT_EQ(0, crew_failed(&self->crew))
 		TH_LOG("a process died");
 	if (control->holes < ENOUGH || control->writes < ENOUGH ||
 	    control->met < ENOUGH_MET)

@@ -262,15 +262,16 @@ FIXTURE_SETUP(hugetlb_punch_private)
 
 FIXTURE_TEARDOWN(hugetlb_punch_private)
 {
+	const char *why;
+
 	if (!crew_kill(&self->crew, STUCK_MS))
 		self->stuck = true;
 	if (self->fd >= 0)
 		close(self->fd);
 	/* The guardian must not wait for those who are stuck. */
-	if (self->stuck)
-		guard_leave();
-	else
-		guard_stop();
+	why = guard_end(!self->stuck);
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
 }
 
 TEST_F_TIMEOUT(hugetlb_punch_private, comes_back, 120)
@@ -315,6 +316,8 @@ TEST_F_TIMEOUT(hugetlb_punch_private, comes_back, 120)
 	ASSERT_EQ(0, control->error)
 		TH_LOG("a call failed: %s", strerror(control->error));
 	ASSERT_FALSE(ended)
+		TH_LOG("a process died");
+	ASSERT_EQ(0, crew_failed(&self->crew))
 		TH_LOG("a process died");
 	EXPECT_EQ(0, control->strange)
 		TH_LOG("%lu reads found what was never written there",
