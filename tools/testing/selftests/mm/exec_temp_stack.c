@@ -451,9 +451,8 @@ FIXTURE_SETUP(exec_temp_stack)
 	why = variant->trigger == BLOCK_OFFLINE ? guard_lacks() : rights_lack();
 	if (why)
 		SKIP(return, "%s", why);
-	self->shared = mmap(NULL, sizeof(*self->shared), PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, self->shared);
+	self->shared = share_memory(sizeof(*self->shared));
+	ASSERT_NE(NULL, self->shared);
 	for (i = 0; i < NR_ARGS + NR_ENV; i++) {
 		self->strings[i] = malloc(STRING_BYTES);
 		ASSERT_NE(NULL, self->strings[i]);

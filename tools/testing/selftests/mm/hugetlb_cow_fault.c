@@ -34,7 +34,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -78,19 +77,6 @@ FIXTURE_VARIANT_ADD(hugetlb_cow_fault, same_page) { .page = 0 };
 FIXTURE_VARIANT_ADD(hugetlb_cow_fault, other_page) { .page = 1 };
 
 static struct control *shared;
-
-/* Whether processes of an earlier test are stuck. Each test is a child's. */
-static bool *stuck_before;
-
-static __attribute__((constructor)) void share(void)
-{
-	stuck_before = mmap(NULL, sizeof(*stuck_before), PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (stuck_before == MAP_FAILED) {
-		perror("mmap");
-		exit(1);
-	}
-}
 
 static bool stopped(void)
 {
@@ -179,7 +165,6 @@ static bool take_rest(int fd)
 
 FIXTURE_SETUP(hugetlb_cow_fault)
 {
-	const char *allow = getenv("HUGETLB_PMD_CHURN");
 	int i, nodes[2];
 	const char *why;
 	char old[24];
@@ -189,20 +174,14 @@ FIXTURE_SETUP(hugetlb_cow_fault)
 	self->rest = -1;
 	if (geteuid())
 		SKIP(return, "needs root, for the huge page pool");
-	if (!allow || strcmp(allow, "1"))
-		SKIP(return,
-		     "may hang a kernel that has the defect: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
-	if (*stuck_before)
+	why = churn_lacks("may hang a kernel that has the defect");
+	if (why)
+		SKIP(return, "%s", why);
+	if (guard_left())
 		SKIP(return, "processes of the test before are stuck");
-	why = nodes_lack(nodes, 1, sched_getcpu());
-	if (why)
-		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
-	if (why)
-		SKIP(return, "%s", why);
-	why = pool_lacks(nodes, 1, NR_PAGES + 2);
+	why = nodes_lack(nodes, 1, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 1, NR_PAGES + 2);
 	if (why)
 		SKIP(return, "%s", why);
 	/* A page that is made when it is asked for would be one for the copy. */
@@ -219,9 +198,8 @@ FIXTURE_SETUP(hugetlb_cow_fault)
 		SKIP(return, "cannot have all free huge pages: %s",
 		     strerror(errno));
 
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
-		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, shared);
+	shared = share_memory(sizeof(*shared));
+	ASSERT_NE(NULL, shared);
 	self->control = shared;
 	for (i = 0; i <= NR_OTHERS; i++) {
 		pid = crew_fork(&self->crew);
@@ -271,7 +249,6 @@ TEST_F_TIMEOUT(hugetlb_cow_fault, comes_back, 120)
 	/* Stuck is who does not end: no write for long may be a busy machine. */
 	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
 	self->stuck = !crew_wait(&self->crew, STUCK_MS);
-	*stuck_before = self->stuck;
 
 	ksft_print_msg("hugetlb_cow_fault: control=%s calls=%lu failed_calls=0",
 		       variant->page ? "yes" : "no", control->writes);

@@ -41,7 +41,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -197,22 +196,16 @@ FIXTURE_SETUP(hugetlb_flush_pending)
 		SKIP(return, "%s", why);
 	self->node = nodes[0];
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	why = guard_lacks();
 	if (why)
 		SKIP(return, "%s", why);
 	self->spare = SPARE;
-	why = pool_lacks(nodes, 1, SPARE + 1);
+	why = pool_lacks(nodes, 1, SPARE + 1) ?:
+	      file_lacks(&self->fd, pmd_size());
 	if (why)
 		SKIP(return, "%s", why);
-	self->fd = hugetlbfs_open(pmd_size());
-	if (self->fd < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-self->fd));
-	self->control = mmap(NULL, sizeof(*self->control),
-			     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-			     -1, 0);
-	ASSERT_NE(MAP_FAILED, self->control);
+	self->control = share_memory(sizeof(*self->control));
+	ASSERT_NE(NULL, self->control);
 
 	/* Before the page is mapped: it must not have it too. */
 	pid = crew_fork(&self->crew);

@@ -32,11 +32,9 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/param.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "migrate_util.h"
@@ -220,38 +218,25 @@ static bool is_ready(uint32_t nr)
 FIXTURE_SETUP(hugetlb_pmd_busy)
 {
 	int i, nr, nodes[2], each = NR_PAGES / variant->migrators;
-	const char *allow = getenv("HUGETLB_PMD_CHURN");
 	const char *why;
 	pid_t pid;
 
 	self->fd = -1;
 	if (geteuid())
 		SKIP(return, "needs root, for MPOL_MF_MOVE_ALL");
-	if (variant->migrators > 1 && (!allow || strcmp(allow, "1")))
-		SKIP(return,
-		     "may crash a kernel before 5.7: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
-	why = nodes_lack(nodes, 2, sched_getcpu());
+	why = variant->migrators < 2 ? NULL :
+	      churn_lacks("may crash a kernel before 5.7");
 	if (why)
 		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
+	why = nodes_lack(nodes, 2, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 2, NR_PAGES + SPARE) ?:
+	      file_lacks(&self->fd, pud_size()) ?:
+	      area_lacks(&where, TRIES);
 	if (why)
 		SKIP(return, "%s", why);
-	why = pool_lacks(nodes, 2, NR_PAGES + SPARE);
-	if (why)
-		SKIP(return, "%s", why);
-	self->fd = hugetlbfs_open(pud_size());
-	if (self->fd < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-self->fd));
-	where = reserve_puds(TRIES);
-	if (!where)
-		SKIP(return, "needs more address space: PUDs of %zu MiB",
-		     pud_size() >> 20);
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
-		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, shared);
+	shared = share_memory(sizeof(*shared));
+	ASSERT_NE(NULL, shared);
 	self->control = shared;
 
 	nr = variant->migrators + variant->writers + variant->sleepers;
@@ -291,9 +276,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_busy, moves, 500)
 	int died = 0;
 
 	if (control->faults)
-		SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
-		     control->faults, NR_PAGES,
-		     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+		SKIP(return, "%s", not_shared(control->faults, NR_PAGES));
 
 	set_and_wake(&control->go, 1);
 	start = cycles_clock();

@@ -612,20 +612,6 @@ static bool is_gone(FIXTURE_DATA(hugetlb_pmd_churn) * self, int i)
 	return true;
 }
 
-static void tell_lines(pid_t pid, const char *name)
-{
-	char path[48], line[512];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
-	file = fopen(path, "re");
-	while (file && fgets(line, sizeof(line), file))
-		ksft_print_msg("%s: %.*s\n", path, (int)strcspn(line, "\n"),
-			       line);
-	if (file)
-		fclose(file);
-}
-
 static void tell_stuck(FIXTURE_DATA(hugetlb_pmd_churn) * self, int i)
 {
 	const struct sharer *s = &self->control->sharers[i];
@@ -639,11 +625,8 @@ static void tell_stuck(FIXTURE_DATA(hugetlb_pmd_churn) * self, int i)
 	if (self->control->moves_for_user)
 		ksft_print_msg("root has moved %ld pages for the user\n",
 			       self->control->moves_for_user);
-	for (k = 0; k < 2 && pids[k] > 0; k++) {
-		tell_lines(pids[k], "stat");	/* the state is in there */
-		tell_lines(pids[k], "wchan");
-		tell_lines(pids[k], "stack");
-	}
+	for (k = 0; k < 2 && pids[k] > 0; k++)
+		tell_where(pids[k]);
 }
 
 /* Returns whether they all are, in the end. */
@@ -770,7 +753,6 @@ static bool did_enough(const struct control *control)
 FIXTURE_SETUP(hugetlb_pmd_churn)
 {
 	int i, puds, nr_cpus = 0, cpus[CPU_SETSIZE], nodes[2];
-	const char *allow = getenv("HUGETLB_PMD_CHURN");
 	struct control *control;
 	pid_t parent;
 	const char *why;
@@ -778,44 +760,35 @@ FIXTURE_SETUP(hugetlb_pmd_churn)
 	if (geteuid())
 		SKIP(return,
 		     "needs root, for MPOL_MF_MOVE_ALL and the huge page pool");
-	if (!allow || strcmp(allow, "1"))
-		SKIP(return,
-		     "may crash a kernel that has the defect: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
+	why = churn_lacks("may crash a kernel that has the defect");
+	if (why)
+		SKIP(return, "%s", why);
 	nr_cpus = cpu_list(cpus, ARRAY_SIZE(cpus));
 	if (nr_cpus < 2)
 		SKIP(return, "needs two CPUs");
-	why = nodes_lack(nodes, 2, cpus[0]);
-	if (why)
-		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
-	if (why)
-		SKIP(return, "%s", why);
 	/* Pages go both ways: each node has room for all of them. */
-	why = pool_lacks(nodes, 2, NR_PAGES + SPARE);
+	why = nodes_lack(nodes, 2, cpus[0]) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 2, NR_PAGES + SPARE);
 	if (why)
 		SKIP(return, "%s", why);
 
-	control = mmap(NULL, sizeof(*control), PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, control);
+	control = share_memory(sizeof(*control));
+	ASSERT_NE(NULL, control);
 	self->control = control;
 	control->variant = variant;
 	control->nodes[0] = nodes[0];
 	control->nodes[1] = nodes[1];
 	control->seed = env_long("HUGETLB_PMD_CHURN_SEED",
 				 time(NULL) + getpid());
-	control->fd = hugetlbfs_open(pud_size());
-	if (control->fd < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-control->fd));
+	why = file_lacks(&control->fd, pud_size());
+	if (why)
+		SKIP(return, "%s", why);
 	puds = 1 + variant->sharers * TRIES + 2;
 	self->area_size = puds * pud_size();
-	self->area = reserve_puds(puds);
-	if (!self->area)
-		SKIP(return, "needs more address space: PUDs of %zu MiB",
-		     pud_size() >> 20);
+	why = area_lacks(&self->area, puds);
+	if (why)
+		SKIP(return, "%s", why);
 
 	if (variant->ops == (MIGRATE | DONTNEED)) {
 		ASSERT_EQ(0, map_pud(control->fd, self->area));
@@ -889,10 +862,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 	ASSERT_EQ(0, self->bad);
 	for (i = 0; i < variant->sharers; i++)
 		if (control->sharers[i].faults != 1)
-			SKIP(return,
-			     "table not shared (%ld faults, %d pages): needs %s",
-			     control->sharers[i].faults, NR_PAGES,
-			     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+			SKIP(return, "%s",
+			     not_shared(control->sharers[i].faults, NR_PAGES));
 	/* One more who has the table, and keeps it, would hide much. */
 	unmap_pud(self->area);
 

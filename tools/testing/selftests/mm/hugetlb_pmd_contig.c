@@ -54,7 +54,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <time.h>
 
 #include "migrate_util.h"
@@ -427,7 +426,6 @@ FIXTURE_SETUP(hugetlb_pmd_contig)
 	st->flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
 	if (st->flags < 0)
 		SKIP(return, "needs CONFIG_PROC_PAGE_MONITOR");
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	why = guard_lacks();
 	if (why)
 		SKIP(return, "%s", why);

@@ -155,15 +155,9 @@ FIXTURE_SETUP(hugetlb_pmd_count)
 		close(fd);
 	if (access("/proc/kpagecount", R_OK))
 		SKIP(return, "needs CONFIG_PROC_PAGE_MONITOR");
-	why = nodes_lack(nodes, 1, self->cpus[0]);
-	if (why)
-		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
-	if (why)
-		SKIP(return, "%s", why);
-	why = pool_lacks(nodes, 1, NR_PAGES);
+	why = nodes_lack(nodes, 1, self->cpus[0]) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 1, NR_PAGES);
 	if (why)
 		SKIP(return, "%s", why);
 	self->node = nodes[0];
@@ -176,14 +170,11 @@ FIXTURE_SETUP(hugetlb_pmd_count)
 	ASSERT_EQ(MOUNT_PAGES, hugetlbfs_free(self->dir));
 	self->fd = hugetlbfs_file(self->dir, pud_size());
 	ASSERT_GE(self->fd, 0);
-	self->area = reserve_puds(1);
-	if (!self->area)
-		SKIP(return, "needs more address space: PUDs of %zu MiB",
-		     pud_size() >> 20);
-	self->control = mmap(NULL, sizeof(*self->control),
-			     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-			     -1, 0);
-	ASSERT_NE(MAP_FAILED, self->control);
+	why = area_lacks(&self->area, 1);
+	if (why)
+		SKIP(return, "%s", why);
+	self->control = share_memory(sizeof(*self->control));
+	ASSERT_NE(NULL, self->control);
 	/* Its pages are to come from the pool of this node. */
 	numa_set_preferred(self->node);
 	pin_to_cpu(self->cpus[0]);
@@ -221,9 +212,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
 	ASSERT_LT(0, faults)
 		TH_LOG("cannot map the file: %s", strerror(-faults));
 	if (faults != 1)
-		SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
-		     faults, NR_PAGES,
-		     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+		SKIP(return, "%s", not_shared(faults, NR_PAGES));
 
 	ASSERT_EQ(0, map_pud(self->fd, self->area));
 	touch_pages(pages, NR_PAGES);

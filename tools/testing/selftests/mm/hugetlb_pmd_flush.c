@@ -346,21 +346,12 @@ FIXTURE_SETUP(hugetlb_pmd_flush)
 	self->nr_cpus = cpu_list(self->cpus, ARRAY_SIZE(self->cpus));
 	if (self->nr_cpus < 3)
 		SKIP(return, "needs three CPUs");
-	why = nodes_lack(self->nodes, 2, self->cpus[0]);
+	why = nodes_lack(self->nodes, 2, self->cpus[0]) ?:
+	      guard_lacks() ?:
+	      pool_lacks(self->nodes, 2, 2 * NR_PAGES + 2) ?:
+	      file_lacks(&self->fd, pud_size());
 	if (why)
 		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
-	if (why)
-		SKIP(return, "%s", why);
-	why = pool_lacks(self->nodes, 2, 2 * NR_PAGES + 2);
-	if (why)
-		SKIP(return, "%s", why);
-	self->fd = hugetlbfs_open(pud_size());
-	if (self->fd < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-self->fd));
 	for (self->room = MAP_ROOM; self->room >= MIN_ROOM; self->room /= 2) {
 		self->area = reserve_puds(self->room + 2);
 		if (self->area)
@@ -369,9 +360,8 @@ FIXTURE_SETUP(hugetlb_pmd_flush)
 	if (!self->area)
 		SKIP(return, "needs %d times %zu MiB of address space",
 		     MIN_ROOM + 2, pud_size() >> 20);
-	self->shared = mmap(NULL, sizeof(*self->shared), PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, self->shared);
+	self->shared = share_memory(sizeof(*self->shared));
+	ASSERT_NE(NULL, self->shared);
 	pin_to_cpu(self->cpus[0]);
 
 	parent = getpid();
@@ -425,9 +415,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_flush, lost_write, 60)
 		faults = touch_pages(addr, NR_PAGES);
 		/* Not after a loss: a skip would take its place. */
 		if (variant->aligned && faults != 1 && !lost)
-			SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
-			     faults, NR_PAGES,
-			     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+			SKIP(return, "%s", not_shared(faults, NR_PAGES));
 		ASSERT_TRUE(command(self, STEP_WRITE));
 		ASSERT_TRUE(command(self, STEP_GIVE_UP));
 

@@ -43,7 +43,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/param.h>
-#include <sys/prctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -247,42 +246,29 @@ FIXTURE_SETUP(hugetlb_pmd_gup)
 	self->fd = -1;
 	if (geteuid())
 		SKIP(return, "needs root, for the huge page pool");
-	why = nodes_lack(nodes, 1, sched_getcpu());
-	if (why)
-		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
-	if (why)
-		SKIP(return, "%s", why);
-	why = pool_lacks(nodes, 1, NR_PAGES);
-	if (why)
-		SKIP(return, "%s", why);
 	/* Tables are shared where a mapping covers a PUD, whatever is in it. */
-	self->fd = hugetlbfs_open(NR_PAGES * pmd_size());
-	if (self->fd < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-self->fd));
+	why = nodes_lack(nodes, 1, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 1, NR_PAGES) ?:
+	      file_lacks(&self->fd, NR_PAGES * pmd_size());
+	if (why)
+		SKIP(return, "%s", why);
 	ASSERT_TRUE(fill(self->fd));
-	where = reserve_puds(2);
-	if (!where)
-		SKIP(return, "needs more address space: PUDs of %zu MiB",
-		     pud_size() >> 20);
+	why = area_lacks(&where, 2);
+	if (why)
+		SKIP(return, "%s", why);
 
 	faults = faults_to_share(self->fd, where, PROT_READ | PROT_WRITE, 0,
 				 NR_PAGES);
 	ASSERT_LT(0, faults)
 		TH_LOG("cannot map the file: %s", strerror(-faults));
 	if (faults != 1)
-		SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
-		     faults, NR_PAGES,
-		     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+		SKIP(return, "%s", not_shared(faults, NR_PAGES));
 	if (variant->control)
 		where += pmd_size();
 
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
-		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, shared);
+	shared = share_memory(sizeof(*shared));
+	ASSERT_NE(NULL, shared);
 	self->control = shared;
 	for (i = 0; i < NR_PROCS; i++) {
 		pid = crew_fork(&self->crew);

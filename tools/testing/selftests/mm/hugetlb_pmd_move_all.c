@@ -258,32 +258,20 @@ FIXTURE_SETUP(hugetlb_pmd_move_all)
 	self->fd = -1;
 	if (geteuid())
 		SKIP(return, "needs root, to mount hugetlbfs");
-	why = nodes_lack(self->nodes, 2, sched_getcpu());
+	why = nodes_lack(self->nodes, 2, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      pool_lacks(self->nodes, 2, 2 * NR_PAGES) ?:
+	      file_lacks(&self->fd, pud_size());
 	if (why)
 		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
-	if (why)
-		SKIP(return, "%s", why);
-	why = pool_lacks(self->nodes, 2, 2 * NR_PAGES);
-	if (why)
-		SKIP(return, "%s", why);
-	self->fd = hugetlbfs_open(pud_size());
-	if (self->fd < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-self->fd));
 	puds = 2 + MAX_SHARERS * MAP_ROOM;
 	self->area_size = puds * pud_size();
-	self->area = reserve_puds(puds);
-	if (!self->area)
-		SKIP(return, "needs more address space: PUDs of %zu MiB",
-		     pud_size() >> 20);
+	why = area_lacks(&self->area, puds);
+	if (why)
+		SKIP(return, "%s", why);
 	self->addr = self->area + offset_of(variant->layout);
-	self->sharers = mmap(NULL, MAX_SHARERS * sizeof(*self->sharers),
-			     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-			     -1, 0);
-	ASSERT_NE(MAP_FAILED, self->sharers);
+	self->sharers = share_memory(MAX_SHARERS * sizeof(*self->sharers));
+	ASSERT_NE(NULL, self->sharers);
 	ASSERT_EQ(0, give_up_sys_nice());
 
 	/* Before this process maps anything that they would inherit. */
@@ -352,9 +340,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_move_all, stays, 120)
 				TH_LOG("sharer %d cannot map the file", i + 1);
 			if (variant->layout == SHARED && s->faults != 1 &&
 			    !wrong)
-				SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
-				     s->faults, NR_PAGES,
-				     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+				SKIP(return, "%s",
+				     not_shared(s->faults, NR_PAGES));
 			if (variant->layout == OWN_TABLES)
 				ASSERT_GE(s->faults, NR_PAGES)
 					TH_LOG("page table shared where it must not be");

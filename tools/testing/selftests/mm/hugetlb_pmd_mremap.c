@@ -43,10 +43,8 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -114,22 +112,6 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, busy) {
 	.shared_target = true, .busy = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, faults) {
 	.shared_target = true, .busy = true, .faults = true };
-
-/*
- * Shared by all tests, each of which is a process: after one that is stuck the
- * rest can only wait for its guardian, which waits for the stuck process.
- */
-static bool *one_is_stuck;
-
-static __attribute__((constructor)) void share_with_all_tests(void)
-{
-	one_is_stuck = mmap(NULL, sizeof(*one_is_stuck), PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (one_is_stuck == MAP_FAILED) {
-		perror("mmap");
-		_exit(1);
-	}
-}
 
 static uint64_t *word_of(char *addr, int page)
 {
@@ -253,7 +235,6 @@ static __noreturn void other_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
 
 FIXTURE_SETUP(hugetlb_pmd_mremap)
 {
-	const char *allow = getenv("HUGETLB_PMD_CHURN");
 	char *own, *other;
 	int nodes[2];
 	const char *why;
@@ -263,34 +244,20 @@ FIXTURE_SETUP(hugetlb_pmd_mremap)
 	self->fd = -1;
 	if (geteuid())
 		SKIP(return, "needs root, for the huge page pool");
-	if (!allow || strcmp(allow, "1"))
-		SKIP(return,
-		     "may leave a process that nothing can end: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
-	if (*one_is_stuck)
+	why = churn_lacks("may leave a process that nothing can end");
+	if (why)
+		SKIP(return, "%s", why);
+	if (guard_left())
 		SKIP(return, "a process of an earlier test is stuck in the kernel");
-	why = nodes_lack(nodes, 1, sched_getcpu());
+	why = nodes_lack(nodes, 1, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 1, 2 * NR_PAGES) ?:
+	      file_lacks(&self->fd, pud_size()) ?:
+	      area_lacks(&self->area, 6);
 	if (why)
 		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
-	if (why)
-		SKIP(return, "%s", why);
-	why = pool_lacks(nodes, 1, 2 * NR_PAGES);
-	if (why)
-		SKIP(return, "%s", why);
-	self->fd = hugetlbfs_open(pud_size());
-	if (self->fd < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-self->fd));
-	self->area = reserve_puds(6);
-	if (!self->area)
-		SKIP(return, "needs more address space: PUDs of %zu MiB",
-		     pud_size() >> 20);
-	self->control = mmap(NULL, sizeof(*self->control),
-			     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-			     -1, 0);
-	ASSERT_NE(MAP_FAILED, self->control);
+	self->control = share_memory(sizeof(*self->control));
+	ASSERT_NE(NULL, self->control);
 	self->control->bad_page = -1;
 	self->control->other_bad_page = -1;
 
@@ -312,10 +279,7 @@ FIXTURE_SETUP(hugetlb_pmd_mremap)
 	ASSERT_LT(0, faults)
 		TH_LOG("cannot map the file: %s", strerror(-faults));
 	if (!variant->beside && faults != 1)
-		SKIP(return,
-		     "table not shared (%ld faults, %d pages): needs %s",
-		     faults, NR_PAGES,
-		     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+		SKIP(return, "%s", not_shared(faults, NR_PAGES));
 
 	pid = crew_fork(&self->mover);
 	ASSERT_GE(pid, 0);
@@ -354,7 +318,6 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
 		TH_LOG("a call failed: %s", strerror(control->error));
 	set_and_wake(&control->go, 1);
 	self->stuck = !crew_wait(&self->mover, STUCK_MS);
-	*one_is_stuck = self->stuck;
 	ksft_print_msg("hugetlb_pmd_mremap: control=%s",
 		       control_only ? "yes" : "no");
 	printf(" calls=1 failed_calls=0 migrations=1 lost_migrations=%d",
@@ -367,10 +330,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
 		TH_LOG("a call failed: %s", strerror(control->error));
 	ASSERT_EQ(0, self->mover.status[0]);
 	if (variant->shared_source && control->faults != 1)
-		SKIP(return,
-		     "table not shared (%ld faults, %d pages): needs %s",
-		     control->faults, NR_PAGES,
-		     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+		SKIP(return, "%s", not_shared(control->faults, NR_PAGES));
 
 	EXPECT_EQ(-1, control->bad_page)
 		TH_LOG("page %d holds %llu where it was moved to",

@@ -39,7 +39,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "migrate_util.h"
@@ -165,7 +164,7 @@ static __noreturn void sharer_main(struct result *result, int fd, char *area,
 
 FIXTURE_SETUP(hugetlb_pmd_nolock)
 {
-	const char *lacks;
+	const char *why;
 	int i, fd, nodes[2];
 
 	self->fd = -1;
@@ -181,32 +180,21 @@ FIXTURE_SETUP(hugetlb_pmd_nolock)
 		     FAILSLAB_GFP, strerror(errno),
 		     "CONFIG_FAULT_INJECTION_DEBUG_FS");
 	close(fd);
-	lacks = nodes_lack(nodes, 1, sched_getcpu());
-	if (lacks)
-		SKIP(return, "%s", lacks);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	lacks = guard_lacks();
-	if (lacks)
-		SKIP(return, "%s", lacks);
-	lacks = pool_lacks(nodes, 1, NR_PUDS * NR_PAGES + NR_MORE);
-	if (lacks)
-		SKIP(return, "%s", lacks);
+	why = nodes_lack(nodes, 1, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 1, NR_PUDS * NR_PAGES + NR_MORE);
+	if (why)
+		SKIP(return, "%s", why);
 	/* Allocations that may sleep are left alone otherwise. */
 	ASSERT_EQ(0, guard_undo(FAILSLAB_GFP, "Y"));
 	ASSERT_EQ(0, file_write(FAILSLAB_GFP, "N"));
 
-	self->fd = hugetlbfs_open(NR_PUDS * pud_size());
-	if (self->fd < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-self->fd));
-	self->area = reserve_puds(NR_PUDS);
-	if (!self->area)
-		SKIP(return, "needs more address space: PUDs of %zu MiB",
-		     pud_size() >> 20);
-	self->result = mmap(NULL, sizeof(*self->result), PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, self->result);
+	why = file_lacks(&self->fd, NR_PUDS * pud_size()) ?:
+	      area_lacks(&self->area, NR_PUDS);
+	if (why)
+		SKIP(return, "%s", why);
+	self->result = share_memory(sizeof(*self->result));
+	ASSERT_NE(NULL, self->result);
 
 	ASSERT_EQ(0, map_all(self->fd, self->area));
 	for (i = 0; i < NR_PUDS; i++)
@@ -250,10 +238,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_nolock, has_a_lock, 120)
 			TH_LOG("allocation %d failed, and a process died", nth);
 		/* Not after a failure: a skip would take its place. */
 		if (!is_shared(result->faults) && !bad)
-			SKIP(return,
-			     "table not shared (%ld faults, %d pages): needs %s",
-			     result->faults, NR_PAGES,
-			     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+			SKIP(return, "%s", not_shared(result->faults, NR_PAGES));
 		/* The call made fewer allocations than that: all were tried. */
 		all = !variant->control && !result->injected;
 		if (all || !is_shared(result->faults))

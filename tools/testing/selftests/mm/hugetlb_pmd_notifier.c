@@ -40,7 +40,6 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -451,24 +450,17 @@ FIXTURE_SETUP(hugetlb_pmd_notifier)
 	if (why)
 		SKIP(return, "%s", why);
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* First, or the guardian would have the devices open. */
-	why = guard_lacks();
+	why = guard_lacks() ?:
+	      pool_lacks(self->nodes, 2, 3 * NR_PAGES) ?:
+	      file_lacks(&self->fd, NR_PUDS * pud_size() + pmd_size());
 	if (why)
 		SKIP(return, "%s", why);
-	why = pool_lacks(self->nodes, 2, 3 * NR_PAGES);
-	if (why)
-		SKIP(return, "%s", why);
-	self->fd = hugetlbfs_open(NR_PUDS * pud_size() + pmd_size());
-	if (self->fd < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-self->fd));
 	/* A PUD more for each, so that a file can begin within one. */
 	self->area_size = (MAX_SHARERS + 1) * (NR_PUDS + 1) * pud_size();
-	self->area = reserve_puds(self->area_size / pud_size());
-	if (!self->area)
-		SKIP(return, "needs more address space: PUDs of %zu MiB",
-		     pud_size() >> 20);
+	why = area_lacks(&self->area, self->area_size / pud_size());
+	if (why)
+		SKIP(return, "%s", why);
 	self->events = mmap(NULL, sizeof(*self->events), PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->events);

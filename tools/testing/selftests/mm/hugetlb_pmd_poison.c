@@ -176,29 +176,15 @@ FIXTURE_SETUP(hugetlb_pmd_poison)
 	self->nr_cpus = cpu_list(self->cpus, ARRAY_SIZE(self->cpus));
 	if (self->nr_cpus < 3)
 		SKIP(return, "needs three CPUs");
-	why = nodes_lack(nodes, 1, self->cpus[0]);
+	why = nodes_lack(nodes, 1, self->cpus[0]) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 1, 2 * NR_PAGES) ?:
+	      file_lacks(&self->fd, pud_size()) ?:
+	      area_lacks(&self->area, variant->sharers);
 	if (why)
 		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
-	if (why)
-		SKIP(return, "%s", why);
-	why = pool_lacks(nodes, 1, 2 * NR_PAGES);
-	if (why)
-		SKIP(return, "%s", why);
-	self->fd = hugetlbfs_open(pud_size());
-	if (self->fd < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-self->fd));
-	self->area = reserve_puds(variant->sharers);
-	if (!self->area)
-		SKIP(return, "needs more address space: PUDs of %zu MiB",
-		     pud_size() >> 20);
-	self->control = mmap(NULL, sizeof(*self->control),
-			     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-			     -1, 0);
-	ASSERT_NE(MAP_FAILED, self->control);
+	self->control = share_memory(sizeof(*self->control));
+	ASSERT_NE(NULL, self->control);
 	pin_to_cpu(self->cpus[0]);
 
 	parent = getpid();
@@ -273,9 +259,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_poison, sigbus, 120)
 		ASSERT_EQ(0, s->error)
 			TH_LOG("sharer %d cannot map the file", i);
 		if (s->faults != 1)
-			SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
-			     s->faults, NR_PAGES,
-			     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+			SKIP(return, "%s", not_shared(s->faults, NR_PAGES));
 	}
 
 	pfn = page_pfn(0, self->addr);

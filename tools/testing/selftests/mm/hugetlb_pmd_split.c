@@ -222,29 +222,15 @@ FIXTURE_SETUP(hugetlb_pmd_split)
 	nr_cpus = cpu_list(self->cpus, ARRAY_SIZE(self->cpus));
 	if (nr_cpus < 2)
 		SKIP(return, "needs two CPUs");
-	why = nodes_lack(nodes, 1, self->cpus[0]);
+	why = nodes_lack(nodes, 1, self->cpus[0]) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 1, NR_PAGES) ?:
+	      file_lacks(&self->fd, pud_size()) ?:
+	      area_lacks(&self->addr, 2);
 	if (why)
 		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
-	if (why)
-		SKIP(return, "%s", why);
-	why = pool_lacks(nodes, 1, NR_PAGES);
-	if (why)
-		SKIP(return, "%s", why);
-	self->fd = hugetlbfs_open(pud_size());
-	if (self->fd < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-self->fd));
-	self->addr = reserve_puds(2);
-	if (!self->addr)
-		SKIP(return, "needs more address space: PUDs of %zu MiB",
-		     pud_size() >> 20);
-	self->control = mmap(NULL, sizeof(*self->control),
-			     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-			     -1, 0);
-	ASSERT_NE(MAP_FAILED, self->control);
+	self->control = share_memory(sizeof(*self->control));
+	ASSERT_NE(NULL, self->control);
 
 	parent = getpid();
 	self->other = fork();
@@ -299,9 +285,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_split, unshared, 120)
 		ASSERT_TRUE(sleep_for(&control->ready, round));
 		ASSERT_EQ(0, control->error);
 		if (control->faults != 1)
-			SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
-			     control->faults, NR_PAGES,
-			     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+			SKIP(return, "%s",
+			     not_shared(control->faults, NR_PAGES));
 
 		control->delay = delay;
 		__atomic_store_n(&control->go, round, __ATOMIC_RELEASE);

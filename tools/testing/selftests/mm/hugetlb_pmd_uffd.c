@@ -45,7 +45,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -345,29 +344,15 @@ FIXTURE_SETUP(hugetlb_pmd_uffd)
 	close(fd);
 	if ((features & needs) != needs)
 		SKIP(return, "no UFFDIO_POISON of huge pages (since 6.6)");
-	why = nodes_lack(nodes, 1, sched_getcpu());
+	why = nodes_lack(nodes, 1, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 1, NR_ALL) ?:
+	      file_lacks(&self->fd, pud_size()) ?:
+	      area_lacks(&area, 2);
 	if (why)
 		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
-	if (why)
-		SKIP(return, "%s", why);
-	why = pool_lacks(nodes, 1, NR_ALL);
-	if (why)
-		SKIP(return, "%s", why);
-	self->fd = hugetlbfs_open(pud_size());
-	if (self->fd < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-self->fd));
-	area = reserve_puds(2);
-	if (!area)
-		SKIP(return, "needs more address space: PUDs of %zu MiB",
-		     pud_size() >> 20);
-	self->procs = mmap(NULL, NR_PROCS * sizeof(*self->procs),
-			   PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-			   -1, 0);
-	ASSERT_NE(MAP_FAILED, self->procs);
+	self->procs = share_memory(NR_PROCS * sizeof(*self->procs));
+	ASSERT_NE(NULL, self->procs);
 	for (i = 0; i < NR_PROCS; i++) {
 		pid = crew_fork(&self->crew);
 		ASSERT_GE(pid, 0);
@@ -396,9 +381,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_uffd, poisons_its_own, 120)
 	ASSERT_TRUE(ask(procs, A, MAP));
 	ASSERT_TRUE(ask(procs, B, MAP));
 	if (!variant->own_tables && procs[B].faults != 1)
-		SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
-		     procs[B].faults, NR_PAGES,
-		     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+		SKIP(return, "%s", not_shared(procs[B].faults, NR_PAGES));
 	if (variant->own_tables)
 		ASSERT_EQ(NR_PAGES, procs[B].faults);
 

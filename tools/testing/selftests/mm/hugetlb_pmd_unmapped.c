@@ -30,7 +30,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "migrate_util.h"
@@ -219,11 +218,8 @@ FIXTURE_SETUP(hugetlb_pmd_unmapped)
 	self->fd = -1;
 	if (geteuid())
 		SKIP(return, "needs root, for the huge page pool");
-	why = nodes_lack(self->nodes, 2, sched_getcpu());
-	if (why)
-		SKIP(return, "%s", why);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
+	why = nodes_lack(self->nodes, 2, sched_getcpu()) ?:
+	      guard_lacks();
 	if (!why)
 		why = arm();
 	if (!why && is_hugetlb(variant->kind))
@@ -237,24 +233,19 @@ FIXTURE_SETUP(hugetlb_pmd_unmapped)
 	if (!self->area)
 		SKIP(return, "needs %d times %zu MiB of address space",
 		     puds, pud_size() >> 20);
-	self->sharers = mmap(NULL, MAX_SHARERS * sizeof(*self->sharers),
-			     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-			     -1, 0);
-	ASSERT_NE(MAP_FAILED, self->sharers);
+	self->sharers = share_memory(MAX_SHARERS * sizeof(*self->sharers));
+	ASSERT_NE(NULL, self->sharers);
 
 	self->addr = self->area;
 	if (is_hugetlb(variant->kind)) {
-		self->fd = hugetlbfs_open(pud_size());
-		if (self->fd < 0)
-			SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-			     strerror(-self->fd));
+		why = file_lacks(&self->fd, pud_size());
+		if (why)
+			SKIP(return, "%s", why);
 		faults = faults_to_share(self->fd, self->addr,
 					 PROT_READ | PROT_WRITE, 0,
 					 PROOF_PAGES);
 		if (faults != 1)
-			SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
-			     faults, PROOF_PAGES,
-			     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+			SKIP(return, "%s", not_shared(faults, PROOF_PAGES));
 		/* No whole PUD is in a mapping that begins here. */
 		if (variant->kind == UNALIGNED)
 			self->addr += pmd_size();

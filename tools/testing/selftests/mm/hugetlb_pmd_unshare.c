@@ -459,20 +459,6 @@ static __noreturn void busy_main(struct state *st, struct busy *me)
 
 /* The test. */
 
-static void tell_lines(pid_t pid, const char *name)
-{
-	char path[48], line[512];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
-	file = fopen(path, "re");
-	while (file && fgets(line, sizeof(line), file))
-		ksft_print_msg("%s: %.*s\n", path, (int)strcspn(line, "\n"),
-			       line);
-	if (file)
-		fclose(file);
-}
-
 /* Whether all have got there: @acks what they are to acknowledge, or @done. */
 static bool all_there(struct state *st, bool stop, const unsigned long *done)
 {
@@ -499,9 +485,7 @@ static bool all_there(struct state *st, bool stop, const unsigned long *done)
 		st->stuck = true;
 		ksft_print_msg("process %d is stuck, operation: %s\n", one->pid,
 			       one->doing ?: "none");
-		tell_lines(one->pid, "stat");	/* the state is in there */
-		tell_lines(one->pid, "wchan");
-		tell_lines(one->pid, "stack");
+		tell_where(one->pid);
 	}
 	return !st->stuck;
 }
@@ -706,7 +690,7 @@ static const char *start(struct state *st)
 
 FIXTURE_SETUP(hugetlb_pmd_unshare)
 {
-	const char *allow = getenv("HUGETLB_PMD_CHURN"), *why;
+	const char *why;
 	struct state *st;
 	int i;
 
@@ -718,28 +702,22 @@ FIXTURE_SETUP(hugetlb_pmd_unshare)
 	if (geteuid())
 		SKIP(return,
 		     "needs root, for MPOL_MF_MOVE_ALL and the huge page pool");
-	if (!allow || strcmp(allow, "1"))
-		SKIP(return,
-		     "may crash or hang a kernel that has a defect: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
+	why = churn_lacks("may crash or hang a kernel that has a defect");
+	if (why)
+		SKIP(return, "%s", why);
 	st->nr_cpus = cpu_list(st->cpus, ARRAY_SIZE(st->cpus));
 	if (st->nr_cpus < 2)
 		SKIP(return, "needs two CPUs");
-	why = nodes_lack(st->nodes, 2, st->cpus[0]);
-	if (why)
-		SKIP(return, "%s", why);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
-	if (why)
-		SKIP(return, "%s", why);
 	/* Pages go both ways: each node has room for all of them. */
-	why = pool_lacks(st->nodes, 2, NR_PAGES + SPARE);
+	why = nodes_lack(st->nodes, 2, st->cpus[0]) ?:
+	      guard_lacks() ?:
+	      pool_lacks(st->nodes, 2, NR_PAGES + SPARE);
 	if (why)
 		SKIP(return, "%s", why);
 	st->seed = env_long("HUGETLB_PMD_UNSHARE_SEED", time(NULL));
 	srandom(st->seed);
-	st->control = mmap(NULL, sizeof(*st->control), PROT_READ | PROT_WRITE,
-			   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, st->control);
+	st->control = share_memory(sizeof(*st->control));
+	ASSERT_NE(NULL, st->control);
 	i = st->nr_cpus - 1 < MAX_CPU_WRITERS ? st->nr_cpus - 1 :
 						MAX_CPU_WRITERS;
 	st->rooms = reserve_puds(PUDS_EACH * NR_BUSY + 2);

@@ -163,12 +163,8 @@ FIXTURE_SETUP(hugetlb_poison_read)
 	if (why && !self->leave)
 		SKIP(return, "%s, or HUGETLB_POISON_READ_LEAVE=1 to leave it",
 		     why);
-	why = nodes_lack(nodes, 1, sched_getcpu());
-	if (why)
-		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
+	why = nodes_lack(nodes, 1, sched_getcpu()) ?:
+	      guard_lacks();
 	if (why)
 		SKIP(return, "%s", why);
 	why = pool_lacks(nodes, 1, 2 * NR_PAGES);
@@ -179,16 +175,11 @@ FIXTURE_SETUP(hugetlb_poison_read)
 	 */
 	if (why && self->leave)
 		why = pool_lacks(nodes, 1, 2 * NR_PAGES);
+	why = why ?: file_lacks(&self->fd, NR_PAGES * pmd_size());
 	if (why)
 		SKIP(return, "%s", why);
-	self->fd = hugetlbfs_open(NR_PAGES * pmd_size());
-	if (self->fd < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-self->fd));
-	self->seen = mmap(NULL, NR_PAGES * sizeof(*self->seen),
-			  PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-			  -1, 0);
-	ASSERT_NE(MAP_FAILED, self->seen);
+	self->seen = share_memory(NR_PAGES * sizeof(*self->seen));
+	ASSERT_NE(NULL, self->seen);
 	self->addr = mmap(NULL, NR_PAGES * pmd_size(), PROT_READ | PROT_WRITE,
 			  MAP_SHARED, self->fd, 0);
 	ASSERT_NE(MAP_FAILED, self->addr);

@@ -33,10 +33,8 @@
 #include <numa.h>
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 
 #include "migrate_util.h"
 
@@ -77,19 +75,6 @@ FIXTURE_VARIANT_ADD(hugetlb_punch_fault, madv_remove) {
 	.madvise = true };
 
 static struct control *shared;
-
-/* Whether processes of an earlier test are stuck. Each test is a child's. */
-static bool *stuck_before;
-
-static __attribute__((constructor)) void share(void)
-{
-	stuck_before = mmap(NULL, sizeof(*stuck_before), PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (stuck_before == MAP_FAILED) {
-		perror("mmap");
-		exit(1);
-	}
-}
 
 static bool stopped(void)
 {
@@ -159,7 +144,6 @@ static __noreturn void write_main(int fd, int nr)
 
 FIXTURE_SETUP(hugetlb_punch_fault)
 {
-	const char *allow = getenv("HUGETLB_PMD_CHURN");
 	int i, nodes[2];
 	const char *why;
 	pid_t pid;
@@ -167,30 +151,20 @@ FIXTURE_SETUP(hugetlb_punch_fault)
 	self->fd = -1;
 	if (geteuid())
 		SKIP(return, "needs root, for the huge page pool");
-	if (!allow || strcmp(allow, "1"))
-		SKIP(return,
-		     "may hang a kernel that has the defect: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
-	if (*stuck_before)
+	why = churn_lacks("may hang a kernel that has the defect");
+	if (why)
+		SKIP(return, "%s", why);
+	if (guard_left())
 		SKIP(return, "processes of the test before are stuck");
-	why = nodes_lack(nodes, 1, sched_getcpu());
+	why = nodes_lack(nodes, 1, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 1, NR_PAGES + SPARE) ?:
+	      file_lacks(&self->fd, NR_PAGES * pmd_size());
 	if (why)
 		SKIP(return, "%s", why);
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
-	if (why)
-		SKIP(return, "%s", why);
-	why = pool_lacks(nodes, 1, NR_PAGES + SPARE);
-	if (why)
-		SKIP(return, "%s", why);
-	self->fd = hugetlbfs_open(NR_PAGES * pmd_size());
-	if (self->fd < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-self->fd));
-
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
-		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, shared);
+	shared = share_memory(sizeof(*shared));
+	ASSERT_NE(NULL, shared);
 	self->control = shared;
 	for (i = 0; i <= NR_WRITERS; i++) {
 		pid = crew_fork(&self->crew);
@@ -238,7 +212,6 @@ TEST_F_TIMEOUT(hugetlb_punch_fault, comes_back, 120)
 	/* Stuck is who does not end: no hole for long may be a busy machine. */
 	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
 	self->stuck = !crew_wait(&self->crew, STUCK_MS);
-	*stuck_before = self->stuck;
 
 	ksft_print_msg("hugetlb_punch_fault: control=no calls=%lu failed_calls=0",
 		       control->holes);

@@ -40,10 +40,8 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 
 #include "migrate_util.h"
 #include "vm_util.h"
@@ -209,7 +207,6 @@ static __noreturn void private_main(int fd, bool truncate)
 
 FIXTURE_SETUP(hugetlb_punch_private)
 {
-	const char *allow = getenv("HUGETLB_PMD_CHURN");
 	int i, nodes[2];
 	const char *why;
 	pid_t pid;
@@ -218,24 +215,13 @@ FIXTURE_SETUP(hugetlb_punch_private)
 	self->fd = -1;
 	if (geteuid())
 		SKIP(return, "needs root, for the huge page pool");
-	if (!allow || strcmp(allow, "1"))
-		SKIP(return,
-		     "may crash a kernel that has the defect: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
-	why = nodes_lack(nodes, 1, sched_getcpu());
+	why = churn_lacks("may crash a kernel that has the defect") ?:
+	      nodes_lack(nodes, 1, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 1, 2 * NR_PAGES + SPARE) ?:
+	      file_lacks(&self->fd, NR_PAGES * pmd_size());
 	if (why)
 		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
-	if (why)
-		SKIP(return, "%s", why);
-	why = pool_lacks(nodes, 1, 2 * NR_PAGES + SPARE);
-	if (why)
-		SKIP(return, "%s", why);
-	self->fd = hugetlbfs_open(NR_PAGES * pmd_size());
-	if (self->fd < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-		     strerror(-self->fd));
 
 	addr = mmap(NULL, pmd_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE,
 		    self->fd, 0);
@@ -245,9 +231,8 @@ FIXTURE_SETUP(hugetlb_punch_private)
 		     "no MADV_DONTNEED of huge pages on this kernel (since 5.18)");
 	munmap(addr, pmd_size());
 
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
-		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, shared);
+	shared = share_memory(sizeof(*shared));
+	ASSERT_NE(NULL, shared);
 	self->control = shared;
 	for (i = 0; i < 2; i++) {
 		pid = crew_fork(&self->crew);

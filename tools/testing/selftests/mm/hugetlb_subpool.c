@@ -30,7 +30,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 
 #include "migrate_util.h"
 #include "vm_util.h"
@@ -123,15 +122,9 @@ FIXTURE_SETUP(hugetlb_subpool)
 	self->dir = -1;
 	if (geteuid())
 		SKIP(return, "needs root, to mount hugetlbfs");
-	why = nodes_lack(self->nodes, 2, sched_getcpu());
-	if (why)
-		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
-	if (why)
-		SKIP(return, "%s", why);
-	why = pool_lacks(self->nodes, 2, MOUNT_PAGES);
+	why = nodes_lack(self->nodes, 2, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      pool_lacks(self->nodes, 2, MOUNT_PAGES);
 	if (why)
 		SKIP(return, "%s", why);
 	snprintf(options, sizeof(options), ",size=%zuK",

@@ -40,7 +40,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 
 #include "migrate_util.h"
 #include "vm_util.h"
@@ -258,12 +257,8 @@ FIXTURE_SETUP(migrate_flush_pending)
 	self->nr_cpus = cpu_list(self->cpus, MAX_CPUS);
 	if (self->nr_cpus < 3)
 		SKIP(return, "needs three CPUs");
-	why = nodes_lack(self->nodes, 2, self->cpus[0]);
-	if (why)
-		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
+	why = nodes_lack(self->nodes, 2, self->cpus[0]) ?:
+	      guard_lacks();
 	if (why)
 		SKIP(return, "%s", why);
 	if (!numa_balancing(variant->walks ? SCAN_MIB : 0))

@@ -59,7 +59,6 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 
 #include "migrate_util.h"
 
@@ -623,7 +622,6 @@ FIXTURE_SETUP(migrate_kvm)
 	if (self->nr_cpus < 2)
 		SKIP(return, "needs 2 CPUs");
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	why = guard_lacks();
 	if (why)
 		SKIP(return, "%s", why);
@@ -632,34 +630,29 @@ FIXTURE_SETUP(migrate_kvm)
 		why = pool_lacks(self->nodes, 2, NR_PAGES + SPARE);
 		if (why)
 			SKIP(return, "%s", why);
-		self->fd = hugetlbfs_open(2 * pud_size());
-		if (self->fd < 0)
-			SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
-			     strerror(-self->fd));
+		why = file_lacks(&self->fd, 2 * pud_size());
+		if (why)
+			SKIP(return, "%s", why);
 	}
 	if (variant->backing == ANON_THP && !allow_thp())
 		SKIP(return, "needs CONFIG_TRANSPARENT_HUGEPAGE");
 	/* One for the processes, and two for the view, in three. */
-	self->area = reserve_puds(variant->neighbour ? 4 : 1);
-	if (!self->area)
-		SKIP(return, "needs more address space: PUDs of %zu MiB",
-		     pud_size() >> 20);
+	why = area_lacks(&self->area, variant->neighbour ? 4 : 1);
+	if (why)
+		SKIP(return, "%s", why);
 	if (variant->neighbour) {
 		self->view = self->area + pud_size() + pmd_size();
 		ASSERT_TRUE(map_view(self->view, self->fd));
 	}
 
-	self->machines = mmap(NULL, MAX_MACHINES * sizeof(*self->machines),
-			      PROT_READ | PROT_WRITE,
-			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, self->machines);
+	self->machines = share_memory(MAX_MACHINES * sizeof(*self->machines));
+	ASSERT_NE(NULL, self->machines);
 	pin_to_cpu(self->cpus[0]);
 	for (i = 0; i < variant->processes; i++) {
 		struct machine *m = &self->machines[i];
 
-		m->code = mmap(NULL, getpagesize(), PROT_READ | PROT_WRITE,
-			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-		ASSERT_NE(MAP_FAILED, m->code);
+		m->code = share_memory(getpagesize());
+		ASSERT_NE(NULL, m->code);
 		memcpy(m->code + CODE_AT, machine_code, sizeof(machine_code));
 		m->mailbox = (struct mailbox *)(m->code + MAILBOX_AT);
 		pid = crew_fork(&self->crew);
@@ -704,9 +697,8 @@ TEST_F_TIMEOUT(migrate_kvm, keeps_writes, 300)
 	ASSERT_NE(ROUND_BROKEN, end);
 	/* Not after a loss: a skip would take its place. */
 	if (!self->lost && end == ROUND_NOT_SHARED)
-		SKIP(return, "table not shared (%ld faults, %d pages): needs %s",
-		     self->machines[1].faults, NR_PAGES,
-		     "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+		SKIP(return, "%s",
+		     not_shared(self->machines[1].faults, NR_PAGES));
 	if (!self->lost && end == ROUND_NOT_HUGE)
 		SKIP(return, "no huge page is to be had");
 	if (!self->lost && self->moves < MIN_MOVES)

@@ -60,7 +60,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -896,14 +895,9 @@ FIXTURE_SETUP(migrate_lost_write)
 	nr_cpus = cpu_list(cpus, ARRAY_SIZE(cpus));
 	if (nr_cpus < 2)
 		SKIP(return, "needs two CPUs");
-	why = nodes_lack(st->nodes, 2, cpus[0]);
-	if (why)
-		SKIP(return, "%s", why);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
-	if (why)
-		SKIP(return, "%s", why);
-	why = huge_lacks(st);
+	why = nodes_lack(st->nodes, 2, cpus[0]) ?:
+	      guard_lacks() ?:
+	      huge_lacks(st);
 	if (why)
 		SKIP(return, "%s", why);
 	/* NUMA balancing leaves memory alone that is asked for so. */

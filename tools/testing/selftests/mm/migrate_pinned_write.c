@@ -70,7 +70,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -740,11 +739,8 @@ FIXTURE_SETUP(migrate_pinned_write)
 		SKIP(return, "needs two CPUs");
 	st->writer_cpu = cpus[nr_cpus - 1];
 	pin_to_cpu(cpus[0]);
-	why = nodes_lack(st->nodes, 2, cpus[0]);
-	if (why)
-		SKIP(return, "%s", why);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
+	why = nodes_lack(st->nodes, 2, cpus[0]) ?:
+	      guard_lacks();
 	if (why)
 		SKIP(return, "%s", why);
 	st->page = psize();
@@ -757,15 +753,13 @@ FIXTURE_SETUP(migrate_pinned_write)
 		st->page = pmd_size();
 		st->nr_pages = NR_HUGE;
 	}
-	st->control = mmap(NULL, sizeof(*st->control), PROT_READ | PROT_WRITE,
-			   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, st->control);
+	st->control = share_memory(sizeof(*st->control));
+	ASSERT_NE(NULL, st->control);
 	st->self = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
 	ASSERT_GE(st->self, 0);
-	st->addr = reserve_puds(1);
-	if (!st->addr)
-		SKIP(return, "needs more address space: PUDs of %zu MiB",
-		     pud_size() >> 20);
+	why = area_lacks(&st->addr, 1);
+	if (why)
+		SKIP(return, "%s", why);
 
 	if (st->kind == ANON) {
 		ASSERT_EQ(0, mprotect(st->addr, st->nr_pages * st->page,

@@ -65,7 +65,12 @@ struct process {
 /* The program as the user started it; tests are its children's children. */
 static struct process program;
 static pid_t program_group;
-static bool *program_guarded;	/* shared: one of its tests had a guardian */
+
+/* What its tests leave to those after them, and to the program itself. */
+static struct {
+	bool guarded;	/* one had a guardian */
+	bool left;	/* and processes that did not end */
+} *program_tests;
 
 /* 0 where there is no such process, or it is dead and nobody has waited for it. */
 static unsigned long long start_of(pid_t pid)
@@ -105,11 +110,7 @@ static __attribute__((constructor)) void note_program(void)
 {
 	program = this_process();
 	program_group = getpgrp();
-	program_guarded = mmap(NULL, sizeof(*program_guarded),
-			       PROT_READ | PROT_WRITE,
-			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (program_guarded == MAP_FAILED)
-		program_guarded = NULL;
+	program_tests = share_memory(sizeof(*program_tests));
 }
 
 /*
@@ -143,7 +144,8 @@ static __attribute__((destructor)) void wait_for_guardian(void)
 {
 	int lock;
 
-	if (getpid() != program.pid || !program_guarded || !*program_guarded)
+	if (getpid() != program.pid || !program_tests ||
+	    !program_tests->guarded)
 		return;
 	lock = guard_lock();
 	if (lock >= 0)
@@ -406,8 +408,8 @@ int guard_start(void)
 		close(fds[1]);
 		return ret;
 	}
-	if (program_guarded)
-		*program_guarded = true;
+	if (program_tests)
+		program_tests->guarded = true;
 	guard_pipe = fds[1];
 	return 0;
 }
@@ -462,10 +464,12 @@ static bool in_first_pid_namespace(void)
 
 const char *guard_lacks(void)
 {
-	const char *lack = rights_lack();
+	const char *lack;
 	static char why[96];
 	int ret;
 
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	lack = rights_lack();
 	if (lack)
 		return lack;
 	if (!in_first_pid_namespace())
@@ -518,9 +522,16 @@ void guard_leave(void)
 {
 	if (guard_pipe < 0)
 		return;
+	if (program_tests)
+		program_tests->left = true;
 	__atomic_store_n(&guard->left, true, __ATOMIC_RELEASE);
 	close(guard_pipe);
 	guard_pipe = -1;
+}
+
+bool guard_left(void)
+{
+	return program_tests && program_tests->left;
 }
 
 const char *guard_end(bool gone)
@@ -566,6 +577,27 @@ long env_count(const char *name, long otherwise)
 	if (nr < 1 || nr > ENV_MAX)
 		env_refuse(name, getenv(name), "a number from 1 to 1000000");
 	return nr;
+}
+
+const char *churn_lacks(const char *how)
+{
+	const char *allow = getenv("HUGETLB_PMD_CHURN");
+	static char why[160];
+
+	if (allow && !strcmp(allow, "1"))
+		return NULL;
+	snprintf(why, sizeof(why),
+		 "%s: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work",
+		 how);
+	return why;
+}
+
+void *share_memory(size_t size)
+{
+	void *addr = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	return addr == MAP_FAILED ? NULL : addr;
 }
 
 static long futex(uint32_t *uaddr, int op, uint32_t val,
@@ -724,6 +756,27 @@ const char *crew_end(struct crew *crew, int fd, int ms)
 	return guard_end(gone);
 }
 
+static void tell_lines(pid_t pid, const char *name)
+{
+	char path[48], line[512];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		ksft_print_msg("%s: %.*s\n", path, (int)strcspn(line, "\n"),
+			       line);
+	if (file)
+		fclose(file);
+}
+
+void tell_where(pid_t pid)
+{
+	tell_lines(pid, "stat");	/* the state is in there */
+	tell_lines(pid, "wchan");
+	tell_lines(pid, "stack");
+}
+
 int cpu_list(int *cpus, int max)
 {
 	int cpu, nr = 0;
@@ -851,6 +904,18 @@ char *reserve_puds(int nr)
 	return (char *)aligned;
 }
 
+const char *area_lacks(char **area, int nr)
+{
+	static char why[64];
+
+	*area = reserve_puds(nr);
+	if (*area)
+		return NULL;
+	snprintf(why, sizeof(why),
+		 "needs more address space: PUDs of %zu MiB", pud_size() >> 20);
+	return why;
+}
+
 static int map_pud_as(int fd, char *addr, int prot)
 {
 	return mmap(addr, pud_size(), prot,
@@ -906,6 +971,16 @@ long faults_to_share(int fd, char *addr, int prot, int first, int nr)
 		faults = faults_of_child(fd, addr, prot, first, nr);
 	unmap_pud(addr);
 	return faults;
+}
+
+const char *not_shared(long faults, int nr)
+{
+	static char why[112];
+
+	snprintf(why, sizeof(why),
+		 "table not shared (%ld faults, %d pages): needs %s", faults,
+		 nr, "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+	return why;
 }
 
 static bool guard_has(const char *path)
@@ -1108,6 +1183,18 @@ int hugetlbfs_open(size_t size)
 	fd = hugetlbfs_file(dir, size);
 	close(dir);
 	return fd;
+}
+
+const char *file_lacks(int *fd, size_t size)
+{
+	static char why[96];
+
+	*fd = hugetlbfs_open(size);
+	if (*fd >= 0)
+		return NULL;
+	snprintf(why, sizeof(why), "cannot mount hugetlbfs in /tmp: %s",
+		 strerror(-*fd));
+	return why;
 }
 
 long hugetlbfs_free(int dir)

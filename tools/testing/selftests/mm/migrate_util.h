@@ -24,12 +24,15 @@
  * There is one at a time: guard_start() waits for that of another test, so no
  * setting is to be read before it returns. guard_lacks() does the same for
  * FIXTURE_SETUP, and returns NULL or a line that says why that cannot be, or
- * which of root's rights are missing.
+ * which of root's rights are missing. From then on the test dies with the one
+ * that started it.
  * guard_stop() waits until all is written back. guard_leave() is for a test
  * whose processes do not end: all is written back without waiting for them.
  * guard_end() is for FIXTURE_TEARDOWN: it does what fits, and returns NULL or a
  * line for EXPECT, that says what the test has left behind. A failure there
  * counts, and takes the place of a SKIP.
+ *
+ * guard_left() says whether a test before, of the same program, did the latter.
  */
 int guard_start(void);
 const char *guard_lacks(void);
@@ -38,6 +41,7 @@ int guard_undo(const char *path, const char *value);
 void guard_stop(void);
 void guard_leave(void);
 const char *guard_end(bool gone);
+bool guard_left(void);
 
 /*
  * Whether the kernel has died of something: an oops or a BUG, since it started.
@@ -46,6 +50,12 @@ const char *guard_end(bool gone);
  * guard_lacks() was asked.
  */
 bool kernel_has_died(void);
+
+/*
+ * For a test that may do harm, @how, to a kernel with the defect: NULL if the
+ * user allows it by HUGETLB_PMD_CHURN=1, or a line that says how to.
+ */
+const char *churn_lacks(const char *how);
 
 /* One line of a file in sysfs or procfs. Both return 0 or -errno. */
 int file_read(const char *path, char *buf, size_t len);
@@ -59,6 +69,9 @@ long file_read_long(const char *path);
  */
 long env_long(const char *name, long otherwise);
 long env_count(const char *name, long otherwise);
+
+/* Memory that is shared with all that are forked; NULL for want of it. */
+void *share_memory(size_t size);
 
 /*
  * Words in memory that processes share. wait_for_change() returns the new
@@ -115,6 +128,9 @@ int crew_failed(const struct crew *crew);
  */
 const char *crew_end(struct crew *crew, int fd, int ms);
 
+/* What the kernel knows of a process that is stuck, and where that is. */
+void tell_where(pid_t pid);
+
 /* A number that several processes add to, in memory that they share. */
 static inline void count_up(unsigned long *counter, unsigned long nr)
 {
@@ -155,9 +171,10 @@ size_t pud_size(void);
 
 /*
  * Address space for @nr PUDs, aligned to one and not accessible. NULL where
- * there is none.
+ * there is none. area_lacks() says so, for FIXTURE_SETUP.
  */
 char *reserve_puds(int nr);
+const char *area_lacks(char **area, int nr);
 
 /*
  * Map the first pud_size() bytes of a file there, shared and to be written to;
@@ -174,6 +191,9 @@ void unmap_pud(char *addr);
  * faults that one took: 1 if so, and @nr if not; or -errno. Nothing stays mapped.
  */
 long faults_to_share(int fd, char *addr, int prot, int first, int nr);
+
+/* The line for a SKIP where @nr pages took more faults than one, or none. */
+const char *not_shared(long faults, int nr);
 
 /*
  * See to it that at least @want huge pages of pmd_size() are free on @node, and
@@ -200,11 +220,13 @@ bool pool_is_shared(void);
  * A hugetlbfs with pages of pmd_size() that is mounted nowhere any more, and a
  * file in it that has no name any more, @size bytes long. Both return a
  * descriptor or -errno. @options begins with a comma, or is empty.
- * hugetlbfs_open() does both, for who needs nothing but the file.
+ * hugetlbfs_open() does both, for who needs nothing but the file. file_lacks()
+ * is the same for FIXTURE_SETUP: NULL, or a line that says why there is none.
  */
 int hugetlbfs_mount(const char *options);
 int hugetlbfs_file(int dir, size_t size);
 int hugetlbfs_open(size_t size);
+const char *file_lacks(int *fd, size_t size);
 
 /*
  * Huge pages that are left in a mount with a size: its own count, which nobody

@@ -153,7 +153,6 @@ FIXTURE_SETUP(thp_cow_isolation)
 	if (strstr(text, "[never]"))
 		SKIP(return, "needs THPs: transparent_hugepage=madvise");
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	why = guard_lacks();
 	if (why)
 		SKIP(return, "%s", why);

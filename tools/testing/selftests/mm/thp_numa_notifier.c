@@ -57,7 +57,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 
 #include <lib/test_mmu_notifier_uapi.h>
 #include "migrate_util.h"
@@ -559,7 +558,6 @@ FIXTURE_SETUP(thp_numa_notifier)
 			     nr_free, self->nodes[i], NR_PAGES + NR_PAGES / 2);
 	}
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* First, or the guardian would have the device open. */
 	why = guard_lacks();
 	if (why)
@@ -579,10 +577,9 @@ FIXTURE_SETUP(thp_numa_notifier)
 	 * one of its own is not balanced.
 	 */
 	pin_to_cpu(self->cpus[0][0]);
-	self->area = reserve_puds(1);
-	if (!self->area)
-		SKIP(return, "needs more address space: PUDs of %zu MiB",
-		     pud_size() >> 20);
+	why = area_lacks(&self->area, 1);
+	if (why)
+		SKIP(return, "%s", why);
 	ASSERT_EQ(self->area, mmap(self->area, NR_PAGES * pmd_size(),
 				   PROT_READ | PROT_WRITE,
 				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
