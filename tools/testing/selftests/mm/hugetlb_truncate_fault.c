@@ -56,7 +56,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/param.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -382,19 +381,6 @@ static void cut_copies(int fd)
 	munmap(mapping, NR_PAGES * pmd_size());
 }
 
-/* Of the size that pmd_size() says. What is below zero is written as unsigned. */
-static long reserved_pages(void)
-{
-	char path[128], text[32];
-
-	snprintf(path, sizeof(path),
-		 "/sys/kernel/mm/hugepages/hugepages-%zukB/resv_hugepages",
-		 pmd_size() >> 10);
-	if (file_read(path, text, sizeof(text)) < 0)
-		return 0;
-	return (long)strtoul(text, NULL, 10);
-}
-
 /* For the memory of this process. Returns -1 where there is none, and why. */
 static int open_uffd(const char **why)
 {
@@ -415,7 +401,6 @@ static int open_uffd(const char **why)
 FIXTURE_SETUP(hugetlb_truncate_fault)
 {
 	struct sigaction act = { .sa_handler = on_sigbus };
-	const char *allow = getenv("HUGETLB_PMD_CHURN");
 	char options[32];
 	const char *why;
 	int nodes[2];
@@ -427,15 +412,10 @@ FIXTURE_SETUP(hugetlb_truncate_fault)
 	self->uffd = -1;
 	if (geteuid())
 		SKIP(return, "needs root, for the huge page pool");
-	if (!allow || strcmp(allow, "1"))
-		SKIP(return,
-		     "may leave a wrong number of reserved huge pages: HUGETLB_PMD_CHURN=1 runs it, not on a machine that does work");
-	why = nodes_lack(nodes, 1, sched_getcpu());
-	if (why)
-		SKIP(return, "%s", why);
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	why = guard_lacks();
+	why = churn_lacks("may leave a wrong number of reserved huge pages") ?:
+	      nodes_lack(nodes, 1, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 1, MOUNT_PAGES);
 	if (why)
 		SKIP(return, "%s", why);
 	if (variant->uffd) {
@@ -447,10 +427,7 @@ FIXTURE_SETUP(hugetlb_truncate_fault)
 		ASSERT_NE(NULL, self->source);
 		memset(self->source, 1, pmd_size());
 	}
-	why = pool_lacks(nodes, 1, MOUNT_PAGES);
-	if (why)
-		SKIP(return, "%s", why);
-	self->reserved = reserved_pages();
+	self->reserved = pool_reserved();
 	snprintf(options, sizeof(options), ",size=%zuK",
 		 MOUNT_PAGES * pmd_size() >> 10);
 	self->dir = hugetlbfs_mount(options);
@@ -471,9 +448,8 @@ FIXTURE_SETUP(hugetlb_truncate_fault)
 		munmap(addr, pmd_size());
 	}
 
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
-		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, shared);
+	shared = share_memory(sizeof(*shared));
+	ASSERT_NE(NULL, shared);
 	self->control = shared;
 	pid = crew_fork(&self->crew);
 	ASSERT_GE(pid, 0);
@@ -494,17 +470,13 @@ FIXTURE_SETUP(hugetlb_truncate_fault)
 
 FIXTURE_TEARDOWN(hugetlb_truncate_fault)
 {
-	bool gone = crew_kill(&self->crew, STUCK_MS);
+	const char *why;
 
-	if (self->fd >= 0)
-		close(self->fd);
 	if (self->dir >= 0)
 		close(self->dir);
-	/* The guardian must not wait for those who are stuck. */
-	if (gone)
-		guard_stop();
-	else
-		guard_leave();
+	why = crew_end(&self->crew, self->fd, STUCK_MS);
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
 }
 
 TEST_F_TIMEOUT(hugetlb_truncate_fault, is_gone, 180)
@@ -518,7 +490,7 @@ TEST_F_TIMEOUT(hugetlb_truncate_fault, is_gone, 180)
 	       control->rounds, control->rounds, control->bad);
 	printf(" met=%lu left=%lu in_file=%lu astray=%lu writes=%lu reserved=%+ld\n",
 	       control->met, control->left, control->in_file, control->astray,
-	       control->writes, reserved_pages() - self->reserved);
+	       control->writes, pool_reserved() - self->reserved);
 	ASSERT_TRUE(gone)
 		TH_LOG("a process does not end after %lu rounds",
 		       control->rounds);

@@ -12,7 +12,6 @@
 #include <strings.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -438,7 +437,6 @@ const char *rounds_begin(struct rounds *st, const struct round_setup *setup)
 	if (why)
 		return why;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	why = guard_lacks();
 	if (why)
 		return why;
@@ -537,9 +535,7 @@ static enum round_end prove_sharing(struct rounds *st,
 			   strerror(st->writers.each[i].error));
 		if (st->writers.each[i].error)
 			return ROUND_BROKEN;
-		*why = say("table not shared (%ld faults, %d pages): needs %s",
-			   faults, ROUND_PAGES,
-			   "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING");
+		*why = not_shared(faults, ROUND_PAGES);
 		/* Not after a loss: a skip would take its place. */
 		if (layout == SHARED && faults != 1 && !r->lost)
 			return ROUND_NOT_SHARED;

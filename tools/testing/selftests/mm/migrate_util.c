@@ -1000,22 +1000,29 @@ static void pool_file(char *path, size_t len, int node, const char *name)
 		 node, pmd_size() >> 10, name);
 }
 
-/*
- * Huge pages that others have reserved: they count as free until they are
- * touched, but are not to be had. Of which node they will be nobody knows. To be
- * asked before the test maps anything, so once for all.
- */
-static long pool_reserved(void)
+long pool_reserved(void)
 {
-	static long reserved = -1;
-	char path[96];
+	char path[96], text[32];
 
-	if (reserved >= 0)
-		return reserved;
 	snprintf(path, sizeof(path),
 		 "/sys/kernel/mm/hugepages/hugepages-%zukB/resv_hugepages",
 		 pmd_size() >> 10);
-	reserved = file_read_long(path);
+	if (file_read(path, text, sizeof(text)))
+		return 0;
+	/* What is below zero is written as unsigned. */
+	return (long)strtoul(text, NULL, 10);
+}
+
+/*
+ * What others have reserved. Of which node it will be nobody knows. To be asked
+ * before the test maps anything, so once for all.
+ */
+static long others_reserved(void)
+{
+	static long reserved = -1;
+
+	if (reserved < 0)
+		reserved = pool_reserved();
 	if (reserved < 0)
 		reserved = 0;
 	return reserved;
@@ -1024,7 +1031,7 @@ static long pool_reserved(void)
 /* Returns how many there are beyond what is reserved. */
 static long pool_free(int node)
 {
-	long nr_free, reserved = pool_reserved();
+	long nr_free, reserved = others_reserved();
 	char path[112];
 
 	pool_file(path, sizeof(path), node, "free_hugepages");
@@ -1037,7 +1044,7 @@ static long pool_free(int node)
 /* How many that are free are wanted, for @want to be had. */
 static long pool_needs(long want)
 {
-	return want + pool_reserved();
+	return want + others_reserved();
 }
 
 long pool_fill(int node, long want)

@@ -209,6 +209,12 @@ long pool_fill(int node, long want);
 const char *pool_lacks(const int *nodes, int nr, long want);
 
 /*
+ * Huge pages of pmd_size() that are reserved: they count as free until they are
+ * touched, but are not to be had. Below zero if a kernel has lost count of them.
+ */
+long pool_reserved(void);
+
+/*
  * Huge pages of @node that are in use; 0 where that cannot be known. And whether
  * any process that is not of this test has some, so that their number changes by
  * itself.

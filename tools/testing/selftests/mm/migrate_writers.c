@@ -204,13 +204,9 @@ static int writers_prepare(struct writers *w, const int *cpus, int nr_cpus)
 {
 	int i;
 
-	w->each = mmap(NULL, MAX_WRITERS * sizeof(*w->each),
-		       PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		       0);
-	if (w->each == MAP_FAILED) {
-		w->each = NULL;
+	w->each = share_memory(MAX_WRITERS * sizeof(*w->each));
+	if (!w->each)
 		return errno;
-	}
 	for (i = 0; i < w->nr; i++) {
 		struct writer *one = &w->each[i];
 
