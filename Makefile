@@ -96,8 +96,7 @@ help:
 	@echo '  SCHEME=flush-6.12  FULL=1    of model: this one; also what takes long'
 	@echo '  PLAN=1  FORCE=1              of hosttest, matrix: only say what; do it all the same'
 	@echo '  PLAN=json|check  HOSTS=FILE  of matrix: for a CI system; the machines, one a line'
-	@echo '  AUDIT=json|nrpe|prometheus   of audit: for programs; SYMBOLS=FILE: names of an image'
-	@echo '  ACCEPT=NAMES                 of audit: defects that are known, and no alarm'
+	@echo '  AUDIT=json|nrpe|prometheus   of audit; SYMBOLS=FILE: names of an image; ACCEPT=NAMES: no alarm'
 	@echo '  HARNESS=DIR|ltp  LTP=DIR     whose harness the selftests use; or of prove, the tests for LTP'
 	@echo
 	@echo 'A verb takes the variables that mean something to it. In full, with defaults and examples:'

@@ -282,7 +282,7 @@ ACCEPT = Option(
     "accept", "ACCEPT", "NAMES",
     "defects, as `list` names them, that are known and lived with: they are told as accepted, and "
     "neither the exit status nor a check of Nagios says them; default: none. "
-    "Example: --accept pmd-share-busy,hugetlb-subpool", _defects, ())
+    f"Example: --accept {wanted.DEFECT},{OTHER}", _defects, ())
 
 
 def _but(option: Option, text: str) -> Option:
