@@ -65,6 +65,9 @@ THERE: dict[str, tuple[set[str], ...]] = {
     "kvm-told-of-one-page": (NOWHERE, UNMAP, BOTH, BOTH),
     # Of series.flush alone: see test_a_rule_for_another_form.
     "hole-zeroed-under-file-lock": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),
+    "size-not-looked-at": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),
+    "truncation-does-not-wait": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),
+    "uffd-size-not-looked-at": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),
     "mapcount-dropped-for-every-sharer": (NOWHERE, UNMAP, BOTH, BOTH),
     "mprotect-flushes-own-range": (PROTECT, PROTECT, PROTECT, PROTECT),
     "migrated-not-flushed": (UNMAP | HUGE, UNMAP | HUGE, MIGRATE | HUGE, MIGRATE | HUGE),
@@ -147,6 +150,19 @@ def test_a_rule_for_another_form(base: str, tmp_path: Path) -> None:
     flushing = variant.plan(source, DEFECT, "flush")[1]
     made = mutants.make(source, flushing, one)
     assert functions_of(made) == {"hugetlbfs_punch_hole"}
+    for name, function, call in (
+            ("truncation-does-not-wait", "hugetlb_vmtruncate", "hugetlb_wait_for_faults("),
+            ("size-not-looked-at", "hugetlb_fault", "hugetlb_past_end("),
+            ("uffd-size-not-looked-at", "hugetlb_mfill_atomic_pte", "hugetlb_past_end(")):
+        other = mutant.load(name)
+        broken = mutants.make(source, flushing, other)
+        assert functions_of(broken) == {function}
+        counts = []
+        for which in (flushing, broken):
+            assert which
+            put(source, which)
+            counts.append((source.tree / other.files[0]).read_text().count(call))
+        assert counts[0] == counts[1] + 1
     put(source, made)
     text = (source.tree / one.files[0]).read_text().partition("static long hugetlbfs_punch_hole")[2]
     assert text.index("i_mmap_lock_write(mapping)") < text.index("hugetlbfs_zero_partial_page(h")
