@@ -7,6 +7,7 @@
 #define MIGRATE_KSELFTEST_H
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,17 @@
 #ifndef __noreturn
 #define __noreturn __attribute__((__noreturn__))
 #endif
+
+/* Of a process that is stuck; no test of LTP ends with it. */
+static inline __attribute__((__format__(printf, 1, 2)))
+void ksft_print_msg(const char *msg, ...)
+{
+	va_list args;
+
+	va_start(args, msg);
+	vfprintf(stderr, msg, args);
+	va_end(args);
+}
 
 /* A built-in function that the checker of `make check` does not know. */
 #if defined(__CHECKER__) && defined(__x86_64__)
