@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-// EXISTS  fork asks how many share a table, by a count of its own
+// EXISTS  the function that copies; and, named asks_by_count, it asks how many share a table
 // NEEDS   where it asks
 // HAS     it asks for the size of the page first, or the page allocator leaves a 0 in the count
 
@@ -13,7 +13,8 @@ fn@p(...) { ... }
 p << there.p;
 fn << there.fn;
 @@
-print("SEEN %s %s:%s" % (fn, p[0].file, p[0].line))
+for kind in ("EXISTS", "SEEN"):
+    print("%s %s %s:%s" % (kind, fn, p[0].file, p[0].line))
 
 @asks@
 identifier fn = {copy_hugetlb_page_range};
@@ -31,7 +32,7 @@ shared@p(...)
 p << asks.p;
 fn << asks.fn;
 @@
-print("EXISTS ptdesc_pmd_is_shared %s:%s" % (p[0].file, p[0].line))
+print("EXISTS asks_by_count %s:%s" % (p[0].file, p[0].line))
 print("NEEDS %s %s:%s" % (fn, p[0].file, p[0].line))
 
 @sized@

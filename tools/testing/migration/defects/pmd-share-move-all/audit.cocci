@@ -35,7 +35,7 @@ if str(fn) in QUEUES:
     print("NEEDS %s %s:%s" % (fn, p[0].file, p[0].line))
 
 @asks@
-identifier fn = {hugetlb_pmd_shared, ptdesc_pmd_is_shared};
+identifier fn = {hugetlb_pmd_shared, hugetlb_vma_pmd_shared, ptdesc_pmd_is_shared};
 position p;
 @@
 fn@p(...)
