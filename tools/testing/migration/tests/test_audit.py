@@ -134,7 +134,7 @@ READ = {
     "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p - V - V V -",
     "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p - p - p p -",
     # Since 6.6.72 nothing is shared there.  The queue brings it back.
-    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - - - - V V p",
+    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - - - - V V -",
     "6.6 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p",
     "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V",
     "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p",

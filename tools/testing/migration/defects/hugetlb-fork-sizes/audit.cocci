@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-// EXISTS  the function that copies; and, named asks_by_count, it asks how many share a table
+// EXISTS  the function that copies, and the one that shares; and, named asks_by_count, the first asks
+//         how many share a table
 // NEEDS   where it asks
 // HAS     it asks for the size of the page first, or the page allocator leaves a 0 in the count
 
 @there@
-identifier fn = {copy_hugetlb_page_range};
+identifier fn = {copy_hugetlb_page_range, huge_pmd_share};
 position p;
 @@
 fn@p(...) { ... }
@@ -13,7 +14,7 @@ fn@p(...) { ... }
 p << there.p;
 fn << there.fn;
 @@
-for kind in ("EXISTS", "SEEN"):
+for kind in ("EXISTS", "SEEN") if str(fn) == "copy_hugetlb_page_range" else ("EXISTS",):
     print("%s %s %s:%s" % (kind, fn, p[0].file, p[0].line))
 
 @asks@
