@@ -19,7 +19,9 @@ SELFTESTS = REPO / "tools/testing/selftests/mm"
 # For what the tree's headers give.
 STAND_INS = {
     "kselftest.h": "#define __noreturn __attribute__((noreturn))\n"
-                   "#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))\n",
+                   "#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))\n"
+                   "int printf(const char *format, ...);\n"
+                   "#define ksft_print_msg(...) printf(__VA_ARGS__)\n",
     "mm/vm_util.h": """
 #include <stdint.h>
 #include <unistd.h>
