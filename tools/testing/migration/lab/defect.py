@@ -74,7 +74,8 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
                       says so, there is no `protected`
 
     [queue]           where not the released tree is the vulnerable one, one of these
-    before_own        true: the queue up to the first patch that mends the defect
+    before_own        true: the queue up to the first patch that mends the defect; and the fixed one
+                      is the queue up to the last that does
     without           a list: the queue without these patches, which are named without number
     form              what another form of the queue makes: "series.<form>"
 

@@ -3,6 +3,7 @@
 of today speaks of other tests, or of other kernels, than there are now."""
 
 import hashlib
+import math
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -26,6 +27,10 @@ _NOT_CODE = re.compile(
     rb"[-+ ][ \t]*(?:/\*.*\*/|/\*(?:(?!\*/).)*|\*(?: .*)?|\*/|))(?:\n|$)")
 
 
+# Between the name of a list of patches and the last of them that was used.
+_PART = ", patches 1 to "
+
+
 def of_run(arch: Arch, tests: Iterable[str], hows: Iterable[str], rules: Iterable[Path],
            others: Sequence[Path] = ()) -> Provenance:
     """The provenance of a run that begins now.
@@ -34,8 +39,7 @@ def of_run(arch: Arch, tests: Iterable[str], hows: Iterable[str], rules: Iterabl
     its kernels were made, as their variants say, and `rules` what they were made with besides
     patches.
     """
-    lists = sorted({f"queue/{match[1]}/{match[2] or 'series'}" for how in hows
-                    for match in re.finditer(r"\bqueue/([^/ ]+)(?:/(\S+))? \(", how)})
+    lists = _lists(hows)
     commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
     return Provenance(commit, None if changes is None else bool(changes), qemu.version(arch),
                       _hash(others) if others else selftests(tests), queue(lists, rules), lists)
@@ -63,10 +67,28 @@ def selftests(tests: Iterable[str]) -> str:
 
 
 def queue(lists: Iterable[str], rules: Iterable[Path]) -> str:
-    """A hash of the patches in `lists`, such as "queue/6.1/series", and of `rules`."""
-    patches = [patch for name in lists
-               for patch in variant.series(Path(name).parent.name, Path(name).name)]
+    """A hash of the patches in `lists`, such as "queue/6.1/series", and of `rules`.
+
+    Of "queue/6.1/series, patches 1 to 3" the rest may change.
+    """
+    patches: list[Path] = []
+    for one in lists:
+        name, _, last = one.partition(_PART)
+        all_of_it = variant.series(Path(name).parent.name, Path(name).name)
+        patches += all_of_it[:int(last)] if last else all_of_it
     return _hash(patches + sorted(rules))
+
+
+def _lists(hows: Iterable[str]) -> list[str]:
+    """Of which lists of patches kernels were made, and of how much of each."""
+    most: dict[str, float] = {}
+    for how in hows:
+        for base, form, last in re.findall(
+                r"\bqueue/([^/ ]+)(?:/(\S+))? \((?:patches 1 to (\d+)\))?", how):
+            name = f"queue/{base}/{form or 'series'}"
+            most[name] = max(most.get(name, 0), int(last) if last else math.inf)
+    return [name if last == math.inf else f"{name}{_PART}{last}"
+            for name, last in sorted(most.items())]
 
 
 def _hash(paths: Iterable[Path]) -> str:

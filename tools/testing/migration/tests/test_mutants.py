@@ -777,9 +777,9 @@ def test_all_kernels_have_what_some_selftest_needs(
         options.append(tuple(map(str, request[-1])))            # type: ignore[call-overload]
         return kernel(*request)                                     # type: ignore[arg-type]
 
-    def planned(source: Source, shown: defect.Defect, form: str) -> object:
+    def planned(source: Source, shown: defect.Defect, form: str, whole: bool) -> object:
         added.append(shown.kernel.add)
-        return plan(source, shown, form)
+        return plan(source, shown, form, whole)
 
     monkeypatch.setattr(build, "kernel", built)
     monkeypatch.setattr(variant, "plan", planned)

@@ -362,9 +362,34 @@ def test_what_a_run_was_made_with() -> None:
     for hows, lists in ((["as it is", "revert.cocci (2 places)"], []),
                         (["queue/4.18/series.unshare (11 patches)", "queue/4.18 (28 patches)"],
                          ["queue/4.18/series", "queue/4.18/series.unshare"]),
-                        (["queue/6.1 (patches 1 to 3), and amplifier.cocci: x (y)"],
+                        (["queue/6.1 (patches 1 to 3), and amplifier.cocci: x (y)",
+                          "queue/6.1 (patches 1 to 5), and amplifier.cocci: x (y)"],
+                         ["queue/6.1/series, patches 1 to 5"]),
+                        (["queue/6.1 (patches 1 to 3)", "queue/6.1 (without 1 of its 5 patches)"],
+                         ["queue/6.1/series"]),
+                        (["queue/6.1 (patches 1 to 3)", "queue/6.1 (10 patches)"],
                          ["queue/6.1/series"])):
         assert provenance.of_run(arch.load(), (), hows, ()).series == lists
+
+
+def test_patches_after_those_of_a_defect_make_no_record_stale(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variant, "QUEUE", tmp_path)
+    (tmp_path / "6.1").mkdir()
+    lines = []
+    for number in range(1, 4):
+        name = f"000{number}-x.patch"
+        (tmp_path / "6.1" / name).write_text(f"x\n\ndiff --git a/x b/x\n+{number}\n")
+        lines.append(name)
+        (tmp_path / "6.1" / "series").write_text("\n".join(lines) + "\n")
+        now = [provenance.queue([name], ()) for name in
+               ("queue/6.1/series, patches 1 to 2", "queue/6.1/series")]
+        if number == 2:
+            before = now
+            assert now[0] == now[1]
+    assert now[0] == before[0] and now[1] != before[1]
+    (tmp_path / "6.1" / "0001-x.patch").write_text("x\n\ndiff --git a/x b/x\n+other\n")
+    assert provenance.queue(["queue/6.1/series, patches 1 to 2"], ()) != before[0]
 
 
 def test_make_list_says_what_is_stale() -> None:

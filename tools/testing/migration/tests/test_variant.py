@@ -186,8 +186,11 @@ def test_the_form_that_fixes_it_need_not_be_named(source: Source, queue: Path) -
     (queue / "series.other").write_text("0001-change.patch\n0003-third.patch\n")
     vulnerable, fixed = variant.plan(source, ours)
     assert (vulnerable.how, fixed.how) == ("queue/4.14/series.other (patches 1 to 1)",
-                                           "queue/4.14/series.other (2 patches)")
-    assert variant.plan(source, ours, "other") == (vulnerable, fixed)
+                                           "queue/4.14/series.other (patches 1 to 2)")
+    # Who asks for the form has all of it.
+    asked = variant.plan(source, ours, "other")
+    assert asked[0] == vulnerable and asked[1].diff == fixed.diff
+    assert asked[1].how == "queue/4.14/series.other (2 patches)"
 
 
 def test_another_form_of_the_queue_can_be_the_vulnerable_one(source: Source, queue: Path) -> None:
@@ -225,7 +228,24 @@ def test_what_is_before_its_own_patch_can_be_the_vulnerable_one(source: Source, 
     vulnerable, fixed = variant.plan(source, dataclasses.replace(
         own, upstream=("a" * 12 + " mm: second",)))
     assert (vulnerable.how, fixed.how) == ("queue/4.14 (patches 1 to 1)",
-                                           "queue/4.14 (2 patches)")
+                                           "queue/4.14 (patches 1 to 2)")
+
+
+def test_what_comes_after_its_own_patches_is_no_part_of_the_proof(source: Source, queue: Path
+                                                                  ) -> None:
+    first, second = sorted(queue.glob("*.patch"))[:2]
+    first.write_text("commit " + "a" * 40 + " upstream.\n\n" + first.read_text())
+    second.write_text("commit " + "b" * 40 + " upstream.\n\n" + second.read_text())
+    one = dataclasses.replace(DEFECT, upstream=("a" * 12 + " mm: first",),
+                              queue=Queue(before_own=True))
+    vulnerable, fixed = variant.plan(source, one)
+    assert (vulnerable.how, fixed.how) == ("as it is", "queue/4.14 (patches 1 to 1)")
+    both = variant.plan(source, one, whole=True)
+    assert both[0] == vulnerable and both[1].how == "queue/4.14 (2 patches)"
+    assert both[1].diff != fixed.diff
+    # What needs more of the queue for its vulnerable tree has all of it in the fixed one.
+    other = variant.plan(source, dataclasses.replace(one, queue=Queue()))
+    assert other[1] == both[1]
 
 
 def test_the_plan_is_the_same_whatever_state_the_tree_is_in(source: Source, queue: Path) -> None:

@@ -185,7 +185,8 @@ class Provenance:
 
     `lab` is a commit, and `dirty` whether there was more than that.  `selftests` and `queue` are
     hashes: of the sources of the tests, and of the rules and patches that made the kernels.  The
-    lists of the patches are named in `series`.
+    lists of the patches are named in `series`: "queue/6.1/series", or, where only the first of them
+    were used, "queue/6.1/series, patches 1 to 3".
     """
 
     lab: str | None = None

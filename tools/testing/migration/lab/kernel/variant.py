@@ -3,8 +3,8 @@
 
 A tree that has the protection is the fixed one as it is, and the defect's revert.cocci takes the
 protection out of it.  A tree that never had it is the vulnerable one as it is, and the patches of
-queue/<base> put it in.  A defect that only the first patches lay open has those in its vulnerable
-tree.  Where a tree shares no PMD table and its queue has it share them again, both are made from the
+queue/<base> put it in.  Where a defect is to be seen alone, the vulnerable tree has the patches before
+its own, and the fixed one its own as well: what comes later in the queue is no part of the proof.  Where a tree shares no PMD table and its queue has it share them again, both are made from the
 queue.  A race that is too narrow to be met in each boot is made wider in both, by the defect's
 amplifier.cocci.
 """
@@ -40,11 +40,13 @@ class Variant:
     places: tuple[str, ...]     # what a rule changed: "mm/rmap.c:1775 try_to_unmap_one"
 
 
-def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Variant]:
+def plan(source: Source, defect: Defect, form: str = "", whole: bool = False
+         ) -> tuple[Variant, Variant]:
     """The vulnerable and the fixed variant of `source` for `defect`.  Changes no tree.
 
     `form` is another form of the queue to be the fixed one: "unshare" for series.unshare. Where the
-    released tree has a protection, the vulnerable one is still the tree without that.
+    released tree has a protection, the vulnerable one is still the tree without that.  With a form,
+    and with `whole`, the fixed one has all of the queue, also what comes after the defect's patches.
     LabError where the rule or the amplifier does not change exactly the places that the defect
     names, where a patch of the queue does not apply as it is (no fuzz), where there is neither
     a match nor a queue, and where the queue has no such form, or the defect is one of it.
@@ -57,6 +59,7 @@ def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Varia
         return make(name, how, _with_files(source, defect.kernel.add, diff), places)
 
     reverted = _reverted(source, defect)
+    whole = whole or bool(form) or not defect.queue.before_own
     form = form or ("" if reverted else _only_form(source.base.name, defect))
     name = f"series.{form}" if form else "series"
     queue = f"queue/{source.base.name}" + (f"/{name}" if form else "")
@@ -89,8 +92,9 @@ def plan(source: Source, defect: Defect, form: str = "") -> tuple[Variant, Varia
             f"{NOTHING} {defect.name} in {source.version}: revert.cocci finds no "
             f"protection in {' '.join(defect.revert.files) if defect.revert else 'it'}, and {queue}"
             " has no patches that would add it")
-    fixed = made("fixed", f"{queue} ({plural(len(patches), 'patches')})",
-                 queue_diff(source, patches))
+    last = len(patches) if whole else patches.index(mending(patches, defect)[-1]) + 1
+    how = plural(last, "patches") if whole else f"patches 1 to {last}"
+    fixed = made("fixed", f"{queue} ({how})", queue_diff(source, patches[:last]))
     if defect.queue.form:
         # Where the queue has no such form of the fix, the tree was released with it.
         if not other:

@@ -192,7 +192,7 @@ def run(wanted: Wanted, only: str, arch: Arch, progress: Progress, resume: bool 
     needs = defect.asking(
         defect.together(wanted.defect, {test for one in every for test in one.tests}),
         (option for one in every for option in one.options))
-    _vulnerable, fixed = variant.plan(source, needs, wanted.form)
+    _vulnerable, fixed = variant.plan(source, needs, wanted.form, whole=True)
     witness = trial.has_witness(wanted, source)
     if witness:
         fixed = unmapped.added(source, fixed)
