@@ -3,9 +3,11 @@
 
 import bz2
 import lzma
+import os
 import shutil
 import struct
 import subprocess
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,6 +217,26 @@ def test_the_config_of_another_kernel_in_it(tmp_path: Path) -> None:
     ), ids=range(15))
 def test_bad_input_is_one_line(tmp_path: Path, data: bytes, said: str) -> None:
     assert said in refused(tmp_path, data)
+
+
+def test_of_a_large_vmlinux_only_what_is_needed_is_read(tmp_path: Path) -> None:
+    """The rest of one is debugging information, of which there may be more than memory."""
+    (tmp_path / "vmlinux").write_bytes(VMLINUX)
+    os.truncate(tmp_path / "vmlinux", 1900 << 20)
+    tracemalloc.start()
+    try:
+        assert is_right(load(tmp_path / "vmlinux"))
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_too_large_is_not_read(tmp_path: Path) -> None:
+    for name, start, most in (("vmlinux", VMLINUX, 2048), ("deb", b"!<arch>\n", 1024)):
+        (tmp_path / name).write_bytes(start)
+        os.truncate(tmp_path / name, (most << 20) + 1)
+        with pytest.raises(LabError, match=f"has more than {most} MiB: that is no kernel"):
+            load(tmp_path / name)
 
 
 def test_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from lab.binary.image import Section, Symbol
 from lab.errors import LabError, NotInstalled
@@ -31,8 +31,12 @@ class Elf:
     loaded: bool
 
 
-def read(data: bytes, what: str) -> Elf:
-    """The ELF file `data`; LabError that names `what` where it is none that can be a kernel."""
+def read(file: BinaryIO, what: str) -> Elf:
+    """The ELF file `file`; LabError that names `what` where it is none that can be a kernel.
+
+    Of the file only what is loaded is read, and its names: of a vmlinux most is debugging
+    information.
+    """
     try:
         from elftools.common.exceptions import ELFError     # type: ignore[import]
         from elftools.elf.elffile import ELFFile            # type: ignore[import]
@@ -40,21 +44,22 @@ def read(data: bytes, what: str) -> Elf:
         raise NotInstalled("python3-pyelftools is not installed: apt install "
                            "python3-pyelftools") from err
     try:
-        return _read(data, what, ELFFile)
+        return _read(file, what, ELFFile)
     # pyelftools says of some damage what the library that it parses with says.
     except (ELFError, struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError,
             AssertionError, OverflowError, MemoryError, RecursionError) as err:
         raise LabError(f"{what} is a damaged ELF file: fetch it again") from err
 
 
-def _read(data: bytes, what: str, parser: Any) -> Elf:
-    if len(data) < 64:
+def _read(file: BinaryIO, what: str, parser: Any) -> Elf:
+    head = file.read(64)
+    if len(head) < 64:
         raise LabError(f"{what} is a damaged ELF file: fetch it again")
-    if data[4] != 2:
+    if head[4] != 2:
         raise LabError(f"{what} is a 32-bit kernel: only those of 64 bits can be read")
-    if data[5] != 1:
+    if head[5] != 1:
         raise LabError(f"{what} is big-endian: only x86_64, arm64 and riscv64 can be read")
-    elf = parser(io.BytesIO(data))
+    elf = parser(file)
     arch = _ARCHS.get(elf["e_machine"])
     if arch is None:
         raise LabError(f"{what} is for {elf['e_machine']}: only x86_64, arm64 and riscv64 can be "
@@ -62,16 +67,16 @@ def _read(data: bytes, what: str, parser: Any) -> Elf:
     if elf.num_sections() > _SECTIONS:
         raise LabError(f"{what} has {elf.num_sections()} sections: that is no kernel")
     headers = [section for section in elf.iter_sections()]
-    sections = list(_loaded(data, headers))
+    sections = list(_loaded(file, headers))
     if not sections:
-        sections = list(_segments(data, elf))
-    notes = b"".join(_bytes(data, one) for one in headers if one["sh_type"] == "SHT_NOTE"
+        sections = list(_segments(file, elf))
+    notes = b"".join(_bytes(file, one) for one in headers if one["sh_type"] == "SHT_NOTE"
                      and one["sh_flags"] & _ALLOC)
     if not headers:
-        notes = b"".join(data[one["p_offset"]:one["p_offset"] + one["p_filesz"]]
+        notes = b"".join(_at(file, one["p_offset"], one["p_filesz"])
                          for one in elf.iter_segments() if one["p_type"] == "PT_NOTE")
     return Elf(arch, str(elf["e_type"]), tuple(sorted(sections, key=lambda one: one.address)),
-               tuple(sorted(_symbols(data, headers), key=lambda one: one.address)), notes,
+               tuple(sorted(_symbols(file, headers), key=lambda one: one.address)), notes,
                build_id(notes), any(one.executable for one in sections))
 
 
@@ -88,40 +93,47 @@ def build_id(notes: bytes) -> str:
     return ""
 
 
-def _bytes(data: bytes, header: Any) -> bytes:
+def _at(file: BinaryIO, begin: int, size: int) -> bytes:
+    """`size` bytes at an offset; ValueError where the file has fewer."""
+    # Not to ask for memory that a damaged header names.
+    if begin + size > file.seek(0, io.SEEK_END):
+        raise ValueError("beyond the end")
+    file.seek(begin)
+    content = file.read(size)
+    if len(content) != size:
+        raise ValueError("it has become shorter")
+    return content
+
+
+def _bytes(file: BinaryIO, header: Any) -> bytes:
     if header["sh_type"] == "SHT_NOBITS":
         return b""
-    begin, size = int(header["sh_offset"]), int(header["sh_size"])
-    if begin + size > len(data):
-        raise ValueError("beyond the end")
-    return data[begin:begin + size]
+    return _at(file, int(header["sh_offset"]), int(header["sh_size"]))
 
 
-def _loaded(data: bytes, headers: list[Any]) -> Iterator[Section]:
+def _loaded(file: BinaryIO, headers: list[Any]) -> Iterator[Section]:
     for one in headers:
         flags = int(one["sh_flags"])
         # x86's per-CPU data is at 0 until 6.14: no code, and nothing that addresses lead to.
-        if flags & _ALLOC and int(one["sh_addr"]) >> 32 and (content := _bytes(data, one)):
+        if flags & _ALLOC and int(one["sh_addr"]) >> 32 and (content := _bytes(file, one)):
             yield Section(int(one["sh_addr"]), content, bool(flags & _EXECUTABLE), str(one.name))
 
 
-def _segments(data: bytes, elf: Any) -> Iterator[Section]:
+def _segments(file: BinaryIO, elf: Any) -> Iterator[Section]:
     """For a file whose section headers were taken off."""
     for one in elf.iter_segments():
         begin, size = int(one["p_offset"]), int(one["p_filesz"])
         if one["p_type"] == "PT_LOAD" and size:
-            if begin + size > len(data):
-                raise ValueError("beyond the end")
-            yield Section(int(one["p_vaddr"]), data[begin:begin + size], bool(one["p_flags"] & 1))
+            yield Section(int(one["p_vaddr"]), _at(file, begin, size), bool(one["p_flags"] & 1))
 
 
-def _symbols(data: bytes, headers: list[Any]) -> Iterator[Symbol]:
+def _symbols(file: BinaryIO, headers: list[Any]) -> Iterator[Symbol]:
     """The symbol table's.  pyelftools takes 10 s for it, being made for other ends."""
     for table in headers:
         if table["sh_type"] != "SHT_SYMTAB" or int(table["sh_entsize"]) != 24:
             continue
-        strings = _bytes(data, headers[int(table["sh_link"])])
-        entries = _bytes(data, table)
+        strings = _bytes(file, headers[int(table["sh_link"])])
+        entries = _bytes(file, table)
         for name_at, info, _other, index, value, _size in struct.iter_unpack(
                 "<IBBHQQ", entries[:len(entries) // 24 * 24]):
             kind = info & 15

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
 """From a file to an Image."""
 
+import io
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from lab.binary import container, elf, kallsyms, raw, text
 from lab.binary.image import Image, Section, Symbol
 from lab.errors import LabError
 
-# A vmlinux with debugging information has some 700 MiB.
+# A vmlinux with debugging information has some 700 MiB, and is read in parts.
 _LARGEST = 2 << 30
+# The largest of other forms are packages with all modules: Debian's have 110 MiB.
+_LARGEST_OTHER = 1 << 30
 _MAP_LINE = re.compile(r"(?m)^([0-9a-f]{16}) ([A-Za-z]) (\S+)$")
 
 
@@ -20,15 +27,25 @@ def load(path: Path, symbols: Path | None = None) -> Image:
     from the image.  LabError, of one line, for everything that is no kernel that can be read.
     """
     what = str(path)
-    data, version = container.kernel(_content(path), what)
-    if container.is_raw(data):
+    with _opened(path) as file:
+        # Of an ELF file not all is needed.
+        if _is_elf(file):
+            return _image(what, elf.read(file, what), b"", "", symbols)
+        data, version = container.kernel(_all(file, path), what)
+    return _image(what, None if container.is_raw(data) else elf.read(io.BytesIO(data), what), data,
+                  version, symbols)
+
+
+def _image(what: str, file: elf.Elf | None, data: bytes, version: str, symbols: Path | None
+           ) -> Image:
+    """Of an ELF file, or of the bytes of an Image."""
+    if file is None:
         arch = container.raw_arch(data)
         read, found = raw.read(data, arch, what)
         sections, names, source = tuple(read), tuple(found), "kallsyms"
         ids = list(dict.fromkeys(text.build_ids(data)))
         build_id = ids[0] if len(ids) == 1 else ""
     else:
-        file = elf.read(data, what)
         if not file.loaded:
             raise LabError(f"{what} has no code in it: it is a debug file or a module; name the "
                            "kernel image")
@@ -51,7 +68,8 @@ def load(path: Path, symbols: Path | None = None) -> Image:
     return Image(what, arch, banner, build_id, sections, names, source, text.config(sections, names))
 
 
-def _content(path: Path) -> bytes:
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         if not path.exists():
             raise LabError(f"{path} is not there")
@@ -59,9 +77,22 @@ def _content(path: Path) -> bytes:
             raise LabError(f"{path} is no file: name a kernel image, as /boot/vmlinuz-...")
         if path.stat().st_size > _LARGEST:
             raise LabError(f"{path} has more than {_LARGEST >> 20} MiB: that is no kernel")
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            yield file
     except OSError as err:
         raise LabError(f"cannot read {path} ({err.strerror})") from err
+
+
+def _is_elf(file: BinaryIO) -> bool:
+    start = file.read(len(elf.MAGIC))
+    file.seek(0)
+    return start == elf.MAGIC
+
+
+def _all(file: BinaryIO, path: Path) -> bytes:
+    if os.fstat(file.fileno()).st_size > _LARGEST_OTHER:
+        raise LabError(f"{path} has more than {_LARGEST_OTHER >> 20} MiB: that is no kernel")
+    return file.read()
 
 
 def _banner(what: str, sections: tuple[Section, ...], names: tuple[Symbol, ...]) -> str:
@@ -88,15 +119,16 @@ def _kallsyms(sections: tuple[Section, ...]) -> tuple[Symbol, ...]:
 def _named(path: Path, what: str, sections: tuple[Section, ...],
            build_id: str) -> tuple[tuple[Symbol, ...], str]:
     """The names in a System.map or a vmlinux, which must be of this kernel."""
-    data = _content(path)
-    if data.startswith(elf.MAGIC):
-        file = elf.read(data, str(path))
-        if not file.symbols:
-            raise LabError(f"{path} has no symbol table: name a vmlinux that is not stripped")
-        if not build_id or file.build_id != build_id:
-            raise LabError(f"{path} has the build id {file.build_id or 'none'}, and {what} "
-                           f"{build_id or 'none'}: they are not of one build")
-        return file.symbols, "symbol table"
+    with _opened(path) as opened:
+        if _is_elf(opened):
+            file = elf.read(opened, str(path))
+            if not file.symbols:
+                raise LabError(f"{path} has no symbol table: name a vmlinux that is not stripped")
+            if not build_id or file.build_id != build_id:
+                raise LabError(f"{path} has the build id {file.build_id or 'none'}, and {what} "
+                               f"{build_id or 'none'}: they are not of one build")
+            return file.symbols, "symbol table"
+        data = _all(opened, path)
     names = tuple(sorted(
         (Symbol(match[3], int(match[1], 16), match[2])
          for match in _MAP_LINE.finditer(data.decode("latin-1"))), key=lambda one: one.address))
