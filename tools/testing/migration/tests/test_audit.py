@@ -105,43 +105,43 @@ COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-sha
            "hugetlb-punch-private", "hugetlb-mremap-hang", "pmd-share-protect",
            "pmd-share-busy", "pmd-share-arm64-flush", "pmd-share-uffd-poison",
            "pmd-share-no-lock", "hugetlb-punch-fault", "hugetlb-cow-fault",
-           "hugetlb-truncate-fault", "hugetlb-fork-sizes")
+           "hugetlb-truncate-fault", "hugetlb-fork-sizes", "hugetlb-punch-poison")
 READ = {
-    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - - - - - - - -",
-    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - - - - - - - -",
-    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - -",
-    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - -",
-    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - -",
-    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - -",
+    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - - - - - - - - -",
+    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - - - - - - - - -",
+    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - -",
+    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - -",
+    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - -",
+    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - -",
     # It has what came with upstream's fix, as 4.19 and 5.4 do; so has 4.14.325.
-    "4.9.337":            "p - p p V p V V V V V p V V V p V V V - - V - - - - - - - -",
-    "4.9.337 and queue":  "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - -",
-    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - -",
-    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - -",
-    "4.14.325":           "p - p p V p p V V V V p V V V p V p V - - V - - - - - - - -",
-    "4.14.325 and queue": "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - -",
-    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - -",
-    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - -",
-    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - - - - - - - -",
-    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - -",
-    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - - - - - - - -",
-    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - -",
+    "4.9.337":            "p - p p V p V V V V V p V V V p V V V - - V - - - - - - - - -",
+    "4.9.337 and queue":  "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - -",
+    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - -",
+    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - -",
+    "4.14.325":           "p - p p V p p V V V V p V V V p V p V - - V - - - - - - - - -",
+    "4.14.325 and queue": "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - -",
+    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - -",
+    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - -",
+    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - - - - - - - - -",
+    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - -",
+    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - - - - - - - - -",
+    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - -",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
-    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p - - V V - -",
-    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p - - p p - -",
-    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V p - - V V - -",
-    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V p - - p p - -",
-    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p - V - V V -",
-    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p - p - p p -",
+    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p - - V V - - -",
+    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p - - p p - - -",
+    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V p - - V V - - -",
+    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V p - - p p - - -",
+    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p - V - V V - V",
+    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p - p - p p - p",
     # Since 6.6.72 nothing is shared there.  The queue brings it back.
-    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - - - - V V -",
-    "6.6 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p",
-    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V",
-    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p",
-    "6.18":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V",
-    "6.18 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p",
-    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V",
-    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p",
+    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - - - - V V - V",
+    "6.6 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p",
+    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V",
+    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p",
+    "6.18":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V",
+    "6.18 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p",
+    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V",
+    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 
@@ -217,6 +217,8 @@ MOVE_HUGE = ("static int unmap_and_move_huge_page(new_folio_t get_new_folio,\n"
              "\t\tint reason, struct list_head *ret)\n{\n")
 UNMAP_BAD = ("int unmap_poisoned_folio(struct folio *folio, unsigned long pfn, bool must_kill)\n"
              "{\n")
+BEGINS = "\t/* If range starts before first full page, zero partial page. */\n"
+ENDS = "\t/* If range extends beyond last full page, zero partial page. */\n"
 # The defect, Debian's tree that is protected, a file of it, and what is changed there.  Where no
 # release is protected, the tree has a series of its queue applied.
 TAKEN_OUT = [
@@ -229,6 +231,8 @@ TAKEN_OUT = [
     ("hugetlb-truncate-fault", "7.3 and series", HUGETLB,
      "if (hugetlb_past_end(h, mapping, idx))", "if (!mapping)"),
     ("hugetlb-fork-sizes", "7.3 and series", HUGETLB, "if (sz == PMD_SIZE &&\n\t\t    ptdesc", "if (ptdesc"),
+    ("hugetlb-punch-poison", "7.3 and series", INODE, BEGINS, f"\ti_mmap_lock_write(mapping);\n{BEGINS}"),
+    ("hugetlb-punch-poison", "6.1 and series", INODE, ENDS, f"\ti_mmap_lock_write(mapping);\n{ENDS}"),
     ("hugetlb-truncate-fault", "6.12 and series", INODE,
      "if (!locked && (end || (vma->vm_flags & VM_MAYSHARE)))", "if (!locked)"),
     ("pmd-share-split", "7.3", VMA, "hugetlb_split(vma, addr);", "vma_assert_write_locked(vma);"),
@@ -293,6 +297,7 @@ TAKEN_OUT = [
 ]
 # Other ways to protect.
 PUT_IN = [
+    ("hugetlb-punch-poison", "6.12", INODE, f"\ti_mmap_lock_write(mapping);\n\n{BEGINS}", BEGINS),
     ("pmd-share-move-pages", "6.12", MIGRATE, "if (folio_likely_mapped_shared(folio) &&",
      "if ((folio_likely_mapped_shared(folio) || hugetlb_pmd_shared(ptep)) &&"),
     ("pmd-share-move-pages", "7.3", MIGRATE, "if (folio_maybe_mapped_shared(folio) &&",

@@ -127,6 +127,7 @@ def test_the_isolation_of_thps_is_proved(tmp_path: Path) -> None:
     # kernel each, and a race takes a minute a boot.
     "pmd-share-move-pages",
     pytest.param("hugetlb-fork-sizes", marks=FULL),
+    pytest.param("hugetlb-punch-poison", marks=FULL),
     pytest.param("hugetlb-mremap-hang", marks=FULL),
     pytest.param("hugetlb-punch-private", marks=FULL),
     pytest.param("hugetlb-truncate-fault", marks=FULL),

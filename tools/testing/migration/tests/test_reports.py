@@ -179,8 +179,10 @@ def names_what_can_be_run(name: str, text: str) -> list[str]:
             wrong.append(f"{test} has no {one}")
         # What it does not run without, and no other.
         allows = {"HUGETLB_PMD_CHURN"} if "churn_lacks(" in code else set()
+        if re.search(r'if \(!env_long\("HUGETLB_PMD_MIGRATE_OFFLINE", 0\)\)\s+SKIP', code):
+            allows.add("HUGETLB_PMD_MIGRATE_OFFLINE")
         if set(re.findall(r"(\w+)=", setting)) != allows:
-            wrong.append(f"{test} wants {' '.join(allows) or 'nothing'} to be set")
+            wrong.append(f"{test} wants {' '.join(sorted(allows)) or 'nothing'} to be set")
     return wrong
 
 
@@ -329,7 +331,8 @@ def test_a_series_has_its_reports(tmp_path: Path) -> None:
     written = series.write("6.1", tmp_path)
     assert [path.name for path in written.reports] == [
         "report-hugetlb-cow-fault.txt", "report-hugetlb-mremap-hang.txt",
-        "report-hugetlb-punch-private.txt", "report-hugetlb-truncate-fault.txt",
+        "report-hugetlb-punch-poison.txt", "report-hugetlb-punch-private.txt",
+        "report-hugetlb-truncate-fault.txt",
         "report-pmd-share-move-pages.txt", "report-pmd-share-no-lock.txt",
         "report-pmd-share-protect.txt", "report-pmd-share-split.txt"]
     for path in written.reports:

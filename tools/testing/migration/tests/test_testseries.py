@@ -212,8 +212,8 @@ def test_the_cover_letter(base: str, tmp_path: Path) -> None:
     text = made.cover.read_text(encoding="utf-8")
     assert not re.search(r"[{}]", text), "a placeholder is left"
     mails = [path.read_text(encoding="utf-8") for path in variant.series(base)]
-    # It says what these ten are about.
-    assert len(mails) == 10 and "first ten patches" in text
+    # It says what these eleven are about.
+    assert len(mails) == 11 and "first eleven patches" in text
     assert "move_pages()" in series.subjects(mails)[0]
     assert "private mapping" in series.subjects(mails)[1] and "private mapping" in text
     assert "mremap()" in series.subjects(mails)[2] and "mremap()" in text
@@ -224,6 +224,7 @@ def test_the_cover_letter(base: str, tmp_path: Path) -> None:
     assert "wait for page faults" in series.subjects(mails)[7] and "truncation leaves" in text
     assert "private copies" in series.subjects(mails)[8]
     assert "only PMD tables" in series.subjects(mails)[9] and "pages of 1 GiB" in text
+    assert "without i_mmap_rwsem" in series.subjects(mails)[10] and "a memory error" in text
     mails += [mail for _name, mail in testseries.patches(base)]
     for number, subject in enumerate(series.subjects(mails), 1):
         assert re.search(rf"(?m)^ +{number}\. {re.escape(subject)}$", text), subject
