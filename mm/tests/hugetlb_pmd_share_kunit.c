@@ -344,12 +344,8 @@ static void want_share_flags(struct kunit *test)
 
 static void want_share_userfaultfd(struct kunit *test)
 {
-	/*
-	 * What userfaultfd keeps in the entries is of one process alone. Ranges
-	 * of each mode can be poisoned.
-	 */
+	/* What userfaultfd keeps in the entries is of one process alone. */
 	static const vm_flags_t flags[] = {
-		VM_UFFD_MISSING,
 		VM_UFFD_WP,
 		VM_UFFD_MINOR,
 #ifdef VM_UFFD_RWP
@@ -370,6 +366,10 @@ static void want_share_userfaultfd(struct kunit *test)
 				       "VMA flag %#lx",
 				       (unsigned long)flags[i]);
 	}
+
+	/* A page is missing for all; UFFDIO_POISON unshares by itself. */
+	make_vma(&vma, SHARED | VM_UFFD_MISSING, AT(4, 0), AT(5, 0));
+	KUNIT_EXPECT_TRUE(test, want_pmd_share(&vma, AT(4, 5)));
 }
 
 /* The page of the file at an address, in the units of vm_pgoff. */

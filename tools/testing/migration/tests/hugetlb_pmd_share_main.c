@@ -89,8 +89,7 @@ static void vm_flags_init(struct vm_area_struct *vma, vm_flags_t flags)
 #endif
 #define VMA_UFFD_WP		VM_UFFD_WP
 #define VMA_UFFD_MINOR		VM_UFFD_MINOR
-#define VMA_UFFD_MISSING	VM_UFFD_MISSING
-#define mk_vma_flags_from_masks(a, b, c, d)	((a) | (b) | (c) | (d))
+#define mk_vma_flags_from_masks(a, b, c)	((a) | (b) | (c))
 #define vma_test_any_mask(vma, flags)		((vma)->vm_flags & (flags))
 #define vma_start_pgoff(vma)			((vma)->vm_pgoff)
 

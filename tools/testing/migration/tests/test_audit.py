@@ -235,6 +235,11 @@ TAKEN_OUT = [
     ("hugetlb-punch-poison", "6.1 and series", INODE, ENDS, f"\ti_mmap_lock_write(mapping);\n{ENDS}"),
     ("hugetlb-truncate-fault", "6.12 and series", INODE,
      "if (!locked && (end || (vma->vm_flags & VM_MAYSHARE)))", "if (!locked)"),
+    ("pmd-share-uffd-poison", "7.3 and series", HUGETLB,
+     "if (spte && has_poison_marker(svma, saddr, spte))", "if (spte && !svma)"),
+    *(("pmd-share-uffd-poison", f"{base} and series", HUGETLB,
+       "dst_pte = hugetlb_own_pte(dst_vma, dst_addr);", "hugetlb_vma_assert_locked(dst_vma);")
+      for base in ("6.12", "7.3")),
     ("pmd-share-split", "7.3", VMA, "hugetlb_split(vma, addr);", "vma_assert_write_locked(vma);"),
     ("pmd-share-split", "6.12", VMA, "\tvma_prepare(&vp);\n\n\t/*\n\t * Get rid",
      "\thugetlb_split(vma, addr);\n\tvma_prepare(&vp);\n\n\t/*\n\t * Get rid"),
@@ -407,19 +412,6 @@ def test_what_another_architecture_has_to_protect_does_not_count(
     # Its pte_accessible() is that of x86 for the rules, and arm64 has one, too.
     pending = "hugetlb-mprotect-pending"
     assert {status(tree, pending, row) for row in arch.names()} == {look(tree, pending).status}
-
-
-@pytest.mark.parametrize("base", ["6.12", "7.3"])
-def test_half_a_protection_is_none(base: str, debians: Callable[[str], Path],
-                                   tmp_path: Path) -> None:
-    """Who is registered does not share, and who joins a table looks for poison: both are needed."""
-    patch = next((REPO / "queue" / base).glob("*-that-userfaultfd-po.patch"))
-    _log, *halves = re.split(r"(?m)^(?=diff --git )", patch.read_text(encoding="utf-8"))
-    assert len(halves) == 2
-    for half, lacks in zip(halves, ("huge_pmd_share", "uffd_disable_huge_pmd_share")):
-        found = look(changed(debians(base), tmp_path / lacks, half), "pmd-share-uffd-poison")
-        assert found.status == audit.VULNERABLE
-        assert [place.split()[1] for place in found.places] == [lacks]
 
 
 def often(edits: list[Row]) -> list[object]:

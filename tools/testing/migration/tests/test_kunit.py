@@ -44,14 +44,7 @@ def functions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     for patch in variant.series(request.param):
         apply(fixed, *(f"--include={name}" for name in paths), patch)
     texts = {name: (fixed / name).read_text(encoding="utf-8") for name in paths}
-    found = "".join(function(name, texts[path]) for name, path in FUNCTIONS.items())
-    # The modes that one of them names all at once.
-    modes = re.search(r"\b__VMA?_UFFD_FLAGS\b", found)
-    assert modes
-    macro = re.search(rf"(?m)^#define {modes[0]} (?:.*\\\n)*.*\n",
-                      texts[FUNCTIONS["uffd_disable_huge_pmd_share"]])
-    assert macro
-    return macro[0] + found
+    return "".join(function(name, texts[path]) for name, path in FUNCTIONS.items())
 
 
 @pytest.fixture
@@ -150,7 +143,8 @@ def test_each_part_is_needed(mutable: str, part: str, instead: str, tmp_path: Pa
     # uffd_disable_huge_pmd_share()
     (r"\bVMA?_UFFD_WP\b", "0"),
     (r"\bVMA?_UFFD_MINOR\b", "0"),
-    (r"\bVMA?_UFFD_MISSING\b", "0"),
+    (r"(?<=uffd_disable_huge_pmd_share\(struct vm_area_struct \*vma\)\n\{\n)",
+     "if (vma->vm_flags & VM_UFFD_MISSING) return true;\n"),
     # range_in_vma(), in 7.3 with range_is_subset()
     (r"(?<=\()vma && |(?s:if \(!vma\).*?;)", ""),
     (r"(?<=start) <= (?=(inner_)?start)", " < "),
