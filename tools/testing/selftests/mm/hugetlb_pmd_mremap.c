@@ -523,7 +523,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
 #define BACK_SECONDS	20
 #define BACK_MET	20	/* pages that were left alone are enough */
 #define NR_FAILING	50	/* no call allocates as many pages */
-#define NR_DELAYS	64	/* of who shares, until it touches a page */
+#define NR_DELAYS	61	/* of who shares, until it touches a page */
 #define DELAY_NS	8000	/* and how much longer each of them is */
 
 struct back {
@@ -562,11 +562,17 @@ static long own_pages(void)
 	return kib < 0 ? -1 : kib / (long)(pmd_size() >> 10);
 }
 
-/* The last one is at the end of the PUD: it is moved to the second table. */
+/*
+ * The first one at the end of the PUD is moved to the second table. The others
+ * are spread over the PUD, and the one that comes next is the last to be moved
+ * back.
+ */
 static uint64_t *back_word(char *addr, int i)
 {
-	return (uint64_t *)(addr + (i < NR_PAGES - 1 ? i * pmd_size() :
-				    pud_size() - pmd_size()));
+	size_t pages = pud_size() / pmd_size();
+	const size_t at[NR_PAGES] = { pages - 1, pages - 2, pages / 2, 0 };
+
+	return (uint64_t *)(addr + at[i] * pmd_size());
 }
 
 /* Returns 0 or the error number of mremap(2), with allocation @nth failing. */
@@ -640,6 +646,8 @@ static __noreturn void join_main(FIXTURE_DATA(hugetlb_pmd_mremap_back) * self)
 	struct back *back = self->back;
 	unsigned int turn;
 	unsigned long start;
+	long faults;
+	int i;
 
 	for (turn = 0;; turn += 2) {
 		if (map_at(addr, pud_size(), self->fd) == MAP_FAILED)
@@ -654,7 +662,9 @@ static __noreturn void join_main(FIXTURE_DATA(hugetlb_pmd_mremap_back) * self)
 		while (cycles_clock() - start <
 		       turn / 2 % NR_DELAYS * DELAY_NS)
 			;
-		if (touch_pages(addr, NR_PAGES - 1) == 1)
+		for (i = 1, faults = 0; i < NR_PAGES; i++)
+			faults += touch_pages((char *)back_word(addr, i), 1);
+		if (faults == 1)
 			count_up(&back->joined, 1);
 		unmap_pud(addr);
 	}
