@@ -108,6 +108,7 @@ def test_what_it_knows_of_a_selftest_is_what_that_does(name: str) -> None:
     assert ('"hugepages-64kB/enabled"' in source) == ("huge_64k" in known.settings)
     assert ('debug/vm_unmapped/"' in source) == ("vm_unmapped" in known.settings)
     assert ("FAILSLAB_GFP" in source) == ("failslab" in known.settings)
+    assert ("/debug/fail_page_alloc/" in source) == ("fail_page_alloc" in known.settings)
     asks = re.search(r'env_long\("HUGETLB_PMD_MIGRATE_OFFLINE"', source) is not None
     assert asks == bool(known.offline)
     assert ("churn_lacks(" in source) == bool(known.dangerous or known.leaves_out)

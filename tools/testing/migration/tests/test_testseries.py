@@ -253,6 +253,7 @@ def test_its_options_are_read_as_all_are(tmp_path: Path) -> None:
 # What tests ask for and mm's config does not, and why.
 NOT_IN_CONFIG = {
     "BLK_DEV_LOOP": "the changelog says so", "FAILSLAB": "the changelog says so",
+    "FAIL_PAGE_ALLOC": "the changelog says so",
     "KVM": "the changelog says so",
     "FAULT_INJECTION_DEBUG_FS": "goes with it", "CROSS_MEMORY_ATTACH": "the default",
     "SCHED_DEBUG": "the default, and gone since 6.15", "DEBUG_VM_UNMAPPED": "another series",

@@ -13,23 +13,47 @@
  *	shared_down	shared		the same, below the old one
  *	shared_part	shared		the same; the old one is longer, and
  *					what is before it stays
+ *	private		own		covers a PUD, but is private: comes back
  *	whole_pud	own		covers a PUD
  *	shared_target	own		covers a PUD, and another process has a
  *					table with the same pages
  *	down		own		covers a PUD, below the old one
  *	part		own		covers a PUD; the old one is longer, and
  *					what is before it stays
+ *	two_puds	own		covers two PUDs
  *	busy		own		covers a PUD, and another process writes
  *					to the pages all the time
- *	faults		own		the same, and the other one maps the
- *					file anew each time, so that it faults
- *					on each page
+ *	two_busy	own		the same, with two PUDs
+ *	faults		own		as busy, and the other one maps the file
+ *					anew each time, so that it faults on
+ *					each page
  *
  * The process that moves stores a word in each page before, and looks for all
- * of them after. What it stores then must be seen by another one that has the
- * file mapped, and by a new mapping. The test itself maps nothing before: if
+ * of them after. But in a shared mapping it would find them in the file, if
+ * nothing had been moved. So it asks pagemap first, and touches nothing before:
+ * the same page frames have to be at the new address, and none at the old one.
+ * Of a shared table nothing is moved: they are there once they are touched.
+ *
+ * What it stores then must be seen by another process that has the file mapped,
+ * and by a new mapping, or by neither if its own is private. At the end as many
+ * huge pages must be free as before. The test itself maps nothing until then: if
  * the lock of the file is never released, a process that maps the file cannot
  * exit, either.
+ *
+ * The last test is about mremap() without memory for the second table that it
+ * needs. It moves back what it has moved, and does not hold i_mmap_rwsem all the
+ * time. Meanwhile another process can come to share the old table:
+ *
+ *	mremap()			another process
+ *	  moves a page to the new table
+ *	  no memory for the next table
+ *					shares the old table, maps the page
+ *	  moves the page back, where
+ *	  there is an entry now
+ *
+ * If it overwrites the entry, the page is counted as mapped once too often, and
+ * stays in use for good. If it leaves the entry alone, its own is unmapped, and
+ * it has a huge page less: /proc/self/status tells how often that has happened.
  *
  * Environment:
  *	HUGETLB_PMD_CHURN=1		run it at all: on a kernel that has the
@@ -38,11 +62,13 @@
  */
 #include "kselftest_harness.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <numa.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -53,9 +79,11 @@
 
 #define NR_PAGES	4
 #define NR_LEFT		2	/* pages that stay where a part is moved */
+#define NR_PUDS		9	/* old at 0, new at 3, other at 6 */
 #define BUSY_WORD	8	/* of a page, for who writes meanwhile */
 #define STUCK_MS	10000
 #define BUSY_TRIES	500	/* of 10 ms, until a write falls into a move */
+#define LATE_MS		2000	/* for pages that are freed later */
 
 struct control {
 	unsigned int go;		/* to the one that moves */
@@ -63,6 +91,9 @@ struct control {
 	unsigned int looked;		/* 1 and 2: set by the other one */
 	int error;			/* of a call that failed */
 	long faults;			/* of it, to touch the pages */
+	int in_place;			/* pages there before any is touched */
+	int same;			/* pages there after that */
+	int stale;			/* pages at the old address */
 	int bad_page;			/* -1 for none */
 	uint64_t found;
 	int other_bad_page;		/* what the other one found */
@@ -75,9 +106,11 @@ struct control {
 FIXTURE(hugetlb_pmd_mremap)
 {
 	struct control *control;
-	char *area;		/* PUDs: old at 0, new at 2, other at 4 */
+	char *area;
 	struct crew mover, other;
 	int fd;
+	long used;			/* huge pages, before */
+	bool pool_was_shared;
 	bool stuck;
 };
 
@@ -90,6 +123,8 @@ FIXTURE_VARIANT(hugetlb_pmd_mremap)
 	bool part;
 	bool busy;
 	bool faults;
+	bool private;
+	bool two;			/* PUDs */
 };
 
 /* First those that come back on any kernel: after the others it is too late. */
@@ -101,6 +136,8 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_down) {
 	.shared_source = true, .down = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_part) {
 	.shared_source = true, .part = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, private) {
+	.private = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, whole_pud) {};
 FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_target) {
 	.shared_target = true };
@@ -108,14 +145,35 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, down) {
 	.down = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, part) {
 	.part = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, two_puds) {
+	.two = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, busy) {
 	.shared_target = true, .busy = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, two_busy) {
+	.shared_target = true, .busy = true, .two = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, faults) {
 	.shared_target = true, .busy = true, .faults = true };
 
-static uint64_t *word_of(char *addr, int page)
+/* Of what is moved. */
+static size_t size_of(const FIXTURE_VARIANT(hugetlb_pmd_mremap) * variant)
 {
-	return (uint64_t *)(addr + page * pmd_size());
+	return (variant->two ? 2 : 1) * pud_size();
+}
+
+/* The word of page @i of NR_PAGES. Of two PUDs each has half of the pages. */
+static uint64_t *word_of(const FIXTURE_VARIANT(hugetlb_pmd_mremap) * variant,
+			 char *addr, int i)
+{
+	if (variant->two && i >= NR_PAGES / 2) {
+		addr += pud_size();
+		i -= NR_PAGES / 2;
+	}
+	return (uint64_t *)(addr + i * pmd_size());
+}
+
+static uint64_t word_at(const uint64_t *word)
+{
+	return __atomic_load_n(word, __ATOMIC_RELAXED);
 }
 
 static char *map_at(char *addr, size_t size, int fd)
@@ -124,10 +182,57 @@ static char *map_at(char *addr, size_t size, int fd)
 		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0);
 }
 
-static bool move_to(char *to, char *from)
+static char *map_private(char *addr, size_t size, int fd)
 {
-	return mremap(from, pud_size(), pud_size(),
-		      MREMAP_MAYMOVE | MREMAP_FIXED, to) == to;
+	return mmap(addr, size, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0);
+}
+
+/* Keep @size bytes there from being used by anything else. */
+static bool reserve_again(char *addr, size_t size)
+{
+	return mmap(addr, size, PROT_NONE,
+		    MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		    -1, 0) == addr;
+}
+
+static bool move_to(char *to, char *from, size_t size)
+{
+	return mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to) ==
+	       to;
+}
+
+/* Huge pages in use on all nodes. */
+static long pages_used(void)
+{
+	long used = 0;
+	int node;
+
+	for (node = 0; node <= numa_max_node(); node++)
+		used += pool_used(node);
+	return used;
+}
+
+/*
+ * How many more are in use than before, and stay so. Where somebody else has
+ * huge pages too, nothing can be told: 0.
+ */
+static long pages_lost(long before, bool pool_was_shared)
+{
+	unsigned long start = cycles_clock();
+	long lost;
+
+	do {
+		lost = pages_used() - before;
+		if (lost <= 0)
+			return 0;
+		if (pool_was_shared || pool_is_shared()) {
+			ksft_print_msg("others have huge pages: none can be called lost\n");
+			return 0;
+		}
+		usleep(10 * 1000);
+	} while (ms_since(start) < LATE_MS);
+	return lost;
 }
 
 static __noreturn void mover_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
@@ -137,44 +242,63 @@ static __noreturn void mover_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
 	struct control *control = self->control;
 	int i, left = variant->part ? NR_LEFT : 0;
 	int tries = variant->busy ? BUSY_TRIES : 1;
-	unsigned long before;
+	size_t size = size_of(variant), all = left * pmd_size() + size;
+	uint64_t *from[NR_PAGES], *words[NR_PAGES];
 	char *old = self->area, *new = self->area;
-	uint64_t *words[NR_PAGES];
+	int64_t pfns[NR_PAGES];
+	unsigned long before;
 
-	*(variant->down ? &old : &new) += 2 * pud_size();
+	*(variant->down ? &old : &new) += 3 * pud_size();
 	/* What covers no PUD has a table of its own. */
 	if (!variant->shared_source)
 		old += pmd_size();
 	new += variant->beside * pmd_size();
-	if (map_at(old, left * pmd_size() + pud_size(), self->fd) == MAP_FAILED)
+	if ((variant->private ? map_private(old, all, self->fd) :
+				map_at(old, all, self->fd)) == MAP_FAILED)
 		crew_give_up(&control->error, errno);
-	control->faults = touch_pages(old, NR_PAGES);
+	control->faults = touch_pages(old, variant->two ? 1 : NR_PAGES);
 	for (i = 0; i < NR_PAGES; i++) {
-		__atomic_store_n(word_of(old, i), 100 + i, __ATOMIC_RELAXED);
-		words[i] = i < left ? word_of(old, i) : word_of(new, i - left);
+		from[i] = word_of(variant, old, i);
+		words[i] = i < left ? from[i] : word_of(variant, new, i - left);
+		__atomic_store_n(from[i], 100 + i, __ATOMIC_RELAXED);
 	}
 
 	for (;;) {
+		for (i = 0; i < NR_PAGES; i++) {
+			/* Others may have had its table: it was not moved. */
+			word_at(from[i]);
+			pfns[i] = page_pfn(0, from[i]);
+			if (pfns[i] < 0)
+				crew_give_up(&control->error, -pfns[i]);
+		}
 		before = __atomic_load_n(&control->writes, __ATOMIC_RELAXED);
-		if (!move_to(new, old + left * pmd_size()))
+		if (!move_to(new, old + left * pmd_size(), size))
 			crew_give_up(&control->error, errno);
 		control->meanwhile = __atomic_load_n(&control->writes,
 						     __ATOMIC_RELAXED) - before;
-		if (control->meanwhile || !--tries)
+		control->in_place = 0;
+		for (i = 0; i < NR_PAGES; i++) {
+			control->in_place += page_pfn(0, words[i]) == pfns[i];
+			control->stale += i >= left &&
+					  page_pfn(0, from[i]) >= 0;
+		}
+		if (control->meanwhile || !--tries ||
+		    control->in_place != NR_PAGES)
 			break;
-		/* Where it covers no PUD it comes back on any kernel. */
-		if (!move_to(old, new))
+		if (!move_to(old, new, size))
 			crew_give_up(&control->error, errno);
 		usleep(10000);
 	}
 
 	for (i = 0; i < NR_PAGES && control->bad_page < 0; i++) {
-		control->found = __atomic_load_n(words[i], __ATOMIC_RELAXED);
+		control->found = word_at(words[i]);
 		if (control->found != 100u + i)
 			control->bad_page = i;
 	}
-	for (i = 0; i < NR_PAGES; i++)
+	for (i = 0; i < NR_PAGES; i++) {
 		__atomic_store_n(words[i], 200 + i, __ATOMIC_RELAXED);
+		control->same += page_pfn(0, words[i]) == pfns[i];
+	}
 	set_and_wake(&control->moved, 1);
 	_exit(0);
 }
@@ -183,7 +307,8 @@ static __noreturn void mover_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
  * Store to all pages until they are moved, and look for what was stored: with
  * @fd in a new mapping each time.
  */
-static void write_meanwhile(struct control *control, char *addr, int fd)
+static void write_meanwhile(const FIXTURE_VARIANT(hugetlb_pmd_mremap) * variant,
+			    struct control *control, char *addr, int fd)
 {
 	uint64_t *word, n = 0;
 	int i;
@@ -191,15 +316,23 @@ static void write_meanwhile(struct control *control, char *addr, int fd)
 	while (!__atomic_load_n(&control->moved, __ATOMIC_ACQUIRE)) {
 		n++;
 		for (i = 0; i < NR_PAGES; i++) {
-			word = word_of(addr, i) + BUSY_WORD;
-			if (__atomic_load_n(word, __ATOMIC_RELAXED) != n - 1)
+			word = word_of(variant, addr, i) + BUSY_WORD;
+			if (word_at(word) != n - 1)
 				count_up(&control->lost, 1);
 			__atomic_store_n(word, n, __ATOMIC_RELAXED);
 		}
 		count_up(&control->writes, NR_PAGES);
-		if (fd >= 0 && map_at(addr, pud_size(), fd) == MAP_FAILED)
+		if (fd >= 0 &&
+		    map_at(addr, size_of(variant), fd) == MAP_FAILED)
 			crew_give_up(&control->error, errno);
 	}
+}
+
+/* What others find in page @i when it has been moved and stored to. */
+static uint64_t seen_after(const FIXTURE_VARIANT(hugetlb_pmd_mremap) * variant,
+			   int i)
+{
+	return (variant->private ? 1 : 200) + i;
 }
 
 static __noreturn void other_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
@@ -207,35 +340,53 @@ static __noreturn void other_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
 				  variant)
 {
 	struct control *control = self->control;
-	char *addr = self->area + 4 * pud_size();
+	char *addr = self->area + 6 * pud_size();
 	int i;
 
-	/* It covers a PUD only if its table is to be shared. */
+	/* At an offset that no other mapping has, it shares no table. */
 	if (!variant->shared_source && !variant->shared_target)
-		addr += pmd_size();
-	if (map_at(addr, pud_size(), self->fd) == MAP_FAILED)
+		addr += 2 * pmd_size();
+	if (map_at(addr, size_of(variant), self->fd) == MAP_FAILED)
 		crew_give_up(&control->error, errno);
 	for (i = 0; i < NR_PAGES; i++)
-		__atomic_store_n(word_of(addr, i), 1 + i, __ATOMIC_RELAXED);
+		__atomic_store_n(word_of(variant, addr, i), 1 + i,
+				 __ATOMIC_RELAXED);
 	set_and_wake(&control->looked, 1);
 
 	if (variant->busy)
-		write_meanwhile(control, addr,
+		write_meanwhile(variant, control, addr,
 				variant->faults ? self->fd : -1);
 	wait_for_change(&control->moved, 0);
 	for (i = 0; i < NR_PAGES && control->other_bad_page < 0; i++) {
-		control->other_found = __atomic_load_n(word_of(addr, i),
-						       __ATOMIC_RELAXED);
-		if (control->other_found != 200u + i)
+		control->other_found = word_at(word_of(variant, addr, i));
+		if (control->other_found != seen_after(variant, i))
 			control->other_bad_page = i;
 	}
 	set_and_wake(&control->looked, 2);
 	_exit(0);
 }
 
+/* Whether this kernel moves huge pages, and says where they are. */
+static const char *mremap_lacks(char *area, int fd)
+{
+	char *own = map_at(area, pmd_size(), fd), *moved;
+	const char *why = NULL;
+
+	if (own == MAP_FAILED)
+		return "cannot map the file";
+	touch_pages(own, 1);
+	moved = mremap(own, pmd_size(), pmd_size(),
+		       MREMAP_MAYMOVE | MREMAP_FIXED, area + pud_size());
+	if (moved == MAP_FAILED)
+		why = "no mremap of huge pages on this kernel (since 5.16)";
+	else if (touch_pages(moved, 1) < 0 || page_pfn(0, moved) < 0)
+		why = "no page frames in pagemap: needs CAP_SYS_ADMIN";
+	reserve_again(area, 2 * pud_size());
+	return why;
+}
+
 FIXTURE_SETUP(hugetlb_pmd_mremap)
 {
-	char *own, *other;
 	int nodes[2];
 	const char *why;
 	long faults;
@@ -252,33 +403,27 @@ FIXTURE_SETUP(hugetlb_pmd_mremap)
 	why = nodes_lack(nodes, 1, sched_getcpu()) ?:
 	      guard_lacks() ?:
 	      pool_lacks(nodes, 1, 2 * NR_PAGES) ?:
-	      file_lacks(&self->fd, pud_size()) ?:
-	      area_lacks(&self->area, 6);
+	      file_lacks(&self->fd, size_of(variant)) ?:
+	      area_lacks(&self->area, NR_PUDS);
 	if (why)
 		SKIP(return, "%s", why);
 	self->control = share_memory(sizeof(*self->control));
 	ASSERT_NE(NULL, self->control);
 	self->control->bad_page = -1;
 	self->control->other_bad_page = -1;
+	self->pool_was_shared = pool_is_shared();
+	self->used = pages_used();
 
 	/* Before the test maps the file: a child would inherit it. */
-	own = map_at(self->area, pmd_size(), self->fd);
-	ASSERT_NE(MAP_FAILED, own);
-	other = mremap(own, pmd_size(), pmd_size(),
-		       MREMAP_MAYMOVE | MREMAP_FIXED,
-		       self->area + pud_size());
-	if (other == MAP_FAILED)
-		SKIP(return,
-		     "no mremap of huge pages on this kernel (since 5.16)");
-	ASSERT_EQ(self->area, mmap(self->area, 6 * pud_size(), PROT_NONE,
-				   MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS |
-				   MAP_NORESERVE, -1, 0));
+	why = mremap_lacks(self->area, self->fd);
+	if (why)
+		SKIP(return, "%s", why);
 	/* To share a table is what does not come back. */
 	faults = faults_to_share(self->fd, self->area, PROT_READ | PROT_WRITE,
 				 0, NR_PAGES);
 	ASSERT_LT(0, faults)
 		TH_LOG("cannot map the file: %s", strerror(-faults));
-	if (!variant->beside && faults != 1)
+	if (!variant->beside && !variant->private && faults != 1)
 		SKIP(return, "%s", not_shared(faults, NR_PAGES));
 
 	pid = crew_fork(&self->mover);
@@ -310,8 +455,11 @@ FIXTURE_TEARDOWN(hugetlb_pmd_mremap)
 TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
 {
 	struct control *control = self->control;
-	char *view;
-	bool control_only = variant->beside || variant->shared_source;
+	char *view = self->area + pmd_size();
+	size_t size = size_of(variant);
+	bool control_only = variant->beside || variant->shared_source ||
+			    variant->private;
+	long lost;
 	int i;
 
 	ASSERT_TRUE(wait_a_while(&control->looked, 0, STUCK_MS))
@@ -322,7 +470,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
 		       control_only ? "yes" : "no");
 	printf(" calls=1 failed_calls=0 migrations=1 lost_migrations=%d",
 	       self->stuck);
-	printf(" faults=%ld writes=%lu\n", control->faults, control->meanwhile);
+	printf(" faults=%ld writes=%lu in_place=%d\n", control->faults,
+	       control->meanwhile, control->in_place);
 	/* Whoever asks the file for more now waits as well. */
 	ASSERT_FALSE(self->stuck)
 		TH_LOG("mremap() did not come back in %d ms", STUCK_MS);
@@ -332,6 +481,15 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
 	if (variant->shared_source && control->faults != 1)
 		SKIP(return, "%s", not_shared(control->faults, NR_PAGES));
 
+	if (!variant->shared_source)
+		EXPECT_EQ(NR_PAGES, control->in_place)
+			TH_LOG("only %d of %d pages are where they were moved to",
+			       control->in_place, NR_PAGES);
+	EXPECT_EQ(0, control->stale)
+		TH_LOG("%d pages are at the old address", control->stale);
+	EXPECT_EQ(NR_PAGES, control->same)
+		TH_LOG("%d of %d pages are others than before",
+		       NR_PAGES - control->same, NR_PAGES);
 	EXPECT_EQ(-1, control->bad_page)
 		TH_LOG("page %d holds %llu where it was moved to",
 		       control->bad_page, (unsigned long long)control->found);
@@ -343,13 +501,303 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
 		TH_LOG("page %d holds %llu where another one maps it",
 		       control->other_bad_page,
 		       (unsigned long long)control->other_found);
-	view = self->area + pud_size() + pmd_size();
-	ASSERT_NE(MAP_FAILED, map_at(view, NR_PAGES * pmd_size(), self->fd));
+	ASSERT_NE(MAP_FAILED, map_at(view, size, self->fd));
 	for (i = 0; i < NR_PAGES; i++)
-		EXPECT_EQ(200u + i, __atomic_load_n(word_of(view, i),
-						    __ATOMIC_RELAXED));
+		EXPECT_EQ(seen_after(variant, i),
+			  word_at(word_of(variant, view, i)));
+
+	ASSERT_TRUE(crew_wait(&self->other, STUCK_MS));
+	ASSERT_EQ(0, munmap(view, size));
+	close(self->fd);
+	self->fd = -1;
+	lost = pages_lost(self->used, self->pool_was_shared);
+	EXPECT_EQ(0, lost)
+		TH_LOG("%ld huge pages are in use for good", lost);
 	if (variant->busy && !control->meanwhile && __test_passed(_metadata))
 		SKIP(return, "inconclusive: nobody wrote meanwhile");
+}
+
+/* mremap(2) without memory for the second table. */
+
+#define FAIL_PAGE_ALLOC	"/sys/kernel/debug/fail_page_alloc/"
+#define BACK_SECONDS	20
+#define BACK_MET	20	/* pages that were left alone are enough */
+#define NR_FAILING	50	/* no call allocates as many pages */
+#define NR_DELAYS	61	/* of who shares, until it touches a page */
+#define DELAY_NS	8000	/* and how much longer each of them is */
+
+struct back {
+	unsigned int turn;	/* odd: to touch the pages while they move */
+	unsigned int stop;
+	unsigned int stopped;
+	int error;		/* of a call that failed otherwise */
+	unsigned long calls;
+	unsigned long refused;	/* for want of memory */
+	unsigned long joined;	/* turns that took one fault for all pages */
+	unsigned long left;	/* pages that were not moved back */
+	unsigned long bad;	/* words that were not there any more */
+};
+
+FIXTURE(hugetlb_pmd_mremap_back)
+{
+	struct back *back;
+	char *area;
+	struct crew crew;
+	int fd;
+	long used;
+	bool pool_was_shared;
+};
+
+/* Huge pages that this process has mapped, as the kernel counts them. */
+static long own_pages(void)
+{
+	FILE *file = fopen("/proc/self/status", "re");
+	char line[128];
+	long kib = -1;
+
+	while (file && kib < 0 && fgets(line, sizeof(line), file))
+		sscanf(line, "HugetlbPages: %ld", &kib);
+	if (file)
+		fclose(file);
+	return kib < 0 ? -1 : kib / (long)(pmd_size() >> 10);
+}
+
+/*
+ * The first one at the end of the PUD is moved to the second table. The others
+ * are spread over the PUD, and the one that comes next is the last to be moved
+ * back.
+ */
+static uint64_t *back_word(char *addr, int i)
+{
+	size_t pages = pud_size() / pmd_size();
+	const size_t at[NR_PAGES] = { pages - 1, pages - 2, pages / 2, 0 };
+
+	return (uint64_t *)(addr + at[i] * pmd_size());
+}
+
+/* Returns 0 or the error number of mremap(2), with allocation @nth failing. */
+static int move_and_fail(struct back *back, int file, char *to, char *from,
+			 int nth, bool *injected)
+{
+	char text[16];
+	int ret, len = snprintf(text, sizeof(text), "%d", nth);
+
+	if (pwrite(file, text, len, 0) != len)
+		crew_give_up(&back->error, errno);
+	ret = move_to(to, from, pud_size()) ? 0 : errno;
+	len = pread(file, text, sizeof(text) - 1, 0);
+	if (len <= 0 || pwrite(file, "0", 1, 0) != 1)
+		crew_give_up(&back->error, errno);
+	text[len] = '\0';
+	*injected = !strtol(text, NULL, 10);
+	return ret;
+}
+
+/*
+ * Move a mapping that covers a PUD to where it covers none and needs two tables,
+ * with its first allocation failing, then the second and so on, until the call
+ * makes no more of them.
+ */
+static __noreturn void back_main(FIXTURE_DATA(hugetlb_pmd_mremap_back) * self)
+{
+	int i, ret, nth = 1, file = open("/proc/thread-self/fail-nth", O_RDWR);
+	char *old = self->area, *new = old + 3 * pud_size() + pmd_size();
+	struct back *back = self->back;
+	unsigned int turn = 0;
+	long before, after;
+	bool injected;
+
+	if (file < 0 || map_at(old, pud_size(), self->fd) == MAP_FAILED)
+		crew_give_up(&back->error, errno);
+	while (!__atomic_load_n(&back->stop, __ATOMIC_ACQUIRE)) {
+		/* The other one has no table now: these come into its own. */
+		for (i = 0; i < NR_PAGES; i++)
+			__atomic_store_n(back_word(old, i), turn,
+					 __ATOMIC_RELAXED);
+		before = own_pages();
+		set_and_wake(&back->turn, turn + 1);
+		ret = move_and_fail(back, file, new, old, nth, &injected);
+		after = own_pages();
+		count_up(&back->calls, 1);
+		if (ret && (ret != ENOMEM || !injected))
+			crew_give_up(&back->error, ret);
+		if (ret)
+			count_up(&back->refused, 1);
+		if (ret && after < before)
+			count_up(&back->left, before - after);
+		/* Not by mremap(): that comes back on fixed kernels only. */
+		if (!reserve_again(new, pud_size()) ||
+		    (!ret && map_at(old, pud_size(), self->fd) == MAP_FAILED))
+			crew_give_up(&back->error, errno);
+		for (i = 0; i < NR_PAGES; i++)
+			if (word_at(back_word(old, i)) != turn)
+				count_up(&back->bad, 1);
+		nth = injected && nth < NR_FAILING ? nth + 1 : 1;
+		turn = wait_for_change(&back->turn, turn + 1);
+	}
+	__atomic_store_n(&back->stopped, 1, __ATOMIC_RELEASE);
+	_exit(0);
+}
+
+/* Touch the pages in each turn, and a little later each time. */
+static __noreturn void join_main(FIXTURE_DATA(hugetlb_pmd_mremap_back) * self)
+{
+	char *addr = self->area + 6 * pud_size();
+	struct back *back = self->back;
+	unsigned int turn;
+	unsigned long start;
+	long faults;
+	int i;
+
+	for (turn = 0;; turn += 2) {
+		if (map_at(addr, pud_size(), self->fd) == MAP_FAILED)
+			crew_give_up(&back->error, errno);
+		if (turn)
+			set_and_wake(&back->turn, turn);
+		/* To be woken takes longer than to move the pages. */
+		while (__atomic_load_n(&back->turn, __ATOMIC_ACQUIRE) == turn)
+			if (__atomic_load_n(&back->stopped, __ATOMIC_ACQUIRE))
+				_exit(0);
+		start = cycles_clock();
+		while (cycles_clock() - start <
+		       turn / 2 % NR_DELAYS * DELAY_NS)
+			;
+		for (i = 1, faults = 0; i < NR_PAGES; i++)
+			faults += touch_pages((char *)back_word(addr, i), 1);
+		if (faults == 1)
+			count_up(&back->joined, 1);
+		unmap_pud(addr);
+	}
+}
+
+/* Have page allocations fail that may sleep, and each size; not in the log. */
+static const char *failing_lacks(void)
+{
+	static const char * const set[][2] = {
+		{ FAIL_PAGE_ALLOC "ignore-gfp-wait", "N" },
+		{ FAIL_PAGE_ALLOC "min-order", "0" },
+		{ FAIL_PAGE_ALLOC "verbose", "0" },
+	};
+	static char why[160];
+	char old[32];
+	size_t i;
+	int ret;
+
+	for (i = 0; i < ARRAY_SIZE(set); i++) {
+		ret = file_read(set[i][0], old, sizeof(old));
+		if (!ret)
+			ret = guard_undo(set[i][0], old);
+		if (!ret)
+			ret = file_write(set[i][0], set[i][1]);
+		if (!ret)
+			continue;
+		snprintf(why, sizeof(why),
+			 "cannot set %s: %s: needs debugfs (lockdown=none), %s and %s",
+			 set[i][0], strerror(-ret), "CONFIG_FAIL_PAGE_ALLOC",
+			 "CONFIG_FAULT_INJECTION_DEBUG_FS");
+		return why;
+	}
+	return NULL;
+}
+
+FIXTURE_SETUP(hugetlb_pmd_mremap_back)
+{
+	const char *why;
+	int i, nodes[2];
+	long faults;
+	pid_t pid;
+
+	self->fd = -1;
+	if (geteuid())
+		SKIP(return, "needs root, to have allocations fail");
+	why = churn_lacks("may leave huge pages in use for good");
+	if (why)
+		SKIP(return, "%s", why);
+	if (guard_left())
+		SKIP(return, "a process of an earlier test is stuck in the kernel");
+	if (access("/proc/thread-self/fail-nth", W_OK))
+		SKIP(return, "no /proc/thread-self/fail-nth: needs %s",
+		     "CONFIG_FAIL_PAGE_ALLOC");
+	why = nodes_lack(nodes, 1, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      failing_lacks() ?:
+	      pool_lacks(nodes, 1, 2 * NR_PAGES) ?:
+	      file_lacks(&self->fd, pud_size()) ?:
+	      area_lacks(&self->area, NR_PUDS);
+	if (why)
+		SKIP(return, "%s", why);
+	self->back = share_memory(sizeof(*self->back));
+	ASSERT_NE(NULL, self->back);
+	self->pool_was_shared = pool_is_shared();
+	self->used = pages_used();
+	why = mremap_lacks(self->area, self->fd);
+	if (why)
+		SKIP(return, "%s", why);
+	faults = faults_to_share(self->fd, self->area, PROT_READ | PROT_WRITE,
+				 0, NR_PAGES);
+	ASSERT_LT(0, faults)
+		TH_LOG("cannot map the file: %s", strerror(-faults));
+	if (faults != 1)
+		SKIP(return, "%s", not_shared(faults, NR_PAGES));
+
+	for (i = 0; i < 2; i++) {
+		pid = crew_fork(&self->crew);
+		ASSERT_GE(pid, 0);
+		if (pid)
+			continue;
+		if (i)
+			join_main(self);
+		back_main(self);
+	}
+}
+
+FIXTURE_TEARDOWN(hugetlb_pmd_mremap_back)
+{
+	const char *why = crew_end(&self->crew, self->fd, STUCK_MS);
+
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
+}
+
+TEST_F_TIMEOUT(hugetlb_pmd_mremap_back, leaves_others, 120)
+{
+	unsigned long start = cycles_clock();
+	struct back *back = self->back;
+	bool gone, died = false;
+	long lost;
+
+	while (!died && ms_since(start) < BACK_SECONDS * 1000 &&
+	       counted(&back->left) < BACK_MET) {
+		usleep(10 * 1000);
+		died = crew_ended(&self->crew);
+	}
+	__atomic_store_n(&back->stop, 1, __ATOMIC_RELEASE);
+	gone = crew_wait(&self->crew, STUCK_MS);
+	if (gone) {
+		close(self->fd);
+		self->fd = -1;
+	}
+	lost = gone ? pages_lost(self->used, self->pool_was_shared) : 0;
+
+	ksft_print_msg("hugetlb_pmd_mremap: control=no");
+	printf(" calls=%lu failed_calls=%lu migrations=%lu lost_migrations=%ld",
+	       back->calls, back->refused, back->refused, lost);
+	printf(" joined=%lu left=%lu\n", back->joined, back->left);
+	ASSERT_EQ(0, back->error)
+		TH_LOG("a call failed: %s", strerror(back->error));
+	ASSERT_TRUE(gone)
+		TH_LOG("a process does not end");
+	ASSERT_FALSE(died || crew_failed(&self->crew))
+		TH_LOG("a process died");
+	EXPECT_EQ(0, lost)
+		TH_LOG("%ld huge pages are in use for good", lost);
+	EXPECT_EQ(0, back->bad)
+		TH_LOG("%lu words were not there after the call", back->bad);
+	/* Not after a failure: a skip would take its place. */
+	if (!back->left && __test_passed(_metadata))
+		SKIP(return,
+		     "inconclusive: no entry of another one was met in %lu calls, %lu without memory",
+		     back->calls, back->refused);
 }
 
 TEST_HARNESS_MAIN

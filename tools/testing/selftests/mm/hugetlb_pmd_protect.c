@@ -35,9 +35,18 @@
  * of the mapping and in the entries. The others then have mappings with a key that
  * does not let them write, and must not find entries without it.
  *
+ * In two variants the process that changes has more than that one mapping of a
+ * PUD. In store_part it maps two PUDs, and changes the first. In store_two it has
+ * a second mapping of the same PUD, which shares the table with the first. There
+ * it looks at both after the change: the first must deny what was taken away, and
+ * the second allow it.
+ *
  * Before that, the number of page faults that it takes to touch pages which
  * another process has mapped in the same way shows whether tables are shared.
- * If they are not, nothing is tested, and the test is skipped.
+ * If they are not, nothing is tested, and the test is skipped. The same number
+ * tells of each later mapping whether it has joined a table: tries count only
+ * where one fault was enough for all pages, and of store_two only changes where
+ * it was so for the second mapping.
  *
  * Environment:
  *	HUGETLB_PMD_PROTECT_SECONDS=n	how long a variant runs
@@ -72,8 +81,12 @@
 struct control {
 	unsigned int stop;
 	unsigned long changes;
-	unsigned long tries;
+	unsigned long given_up;	/* of these, with a table that others had */
+	unsigned long tries;	/* in mappings that have joined a table */
+	unsigned long alone;	/* in others */
 	unsigned long allowed;	/* tries that did not end in SIGSEGV */
+	unsigned long own;	/* of these, of the one that changes */
+	unsigned long denied;	/* stores to what was not changed that did */
 	unsigned long reads;
 	int error;		/* of a call that failed */
 };
@@ -90,6 +103,8 @@ FIXTURE_VARIANT(hugetlb_pmd_protect)
 	int more;	/* than PROT_READ, and what is taken away and tried */
 	bool user;	/* no privilege */
 	bool key;	/* a protection key takes it away */
+	bool part;	/* of two PUDs that are mapped, the first changes */
+	bool two;	/* mappings of the PUD, of which one changes */
 	bool control;	/* nothing is taken away: the mapping never had it */
 };
 
@@ -101,6 +116,10 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_protect, execute) {
 	.more = PROT_EXEC };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_protect, store_key) {
 	.more = PROT_WRITE, .key = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_protect, store_part) {
+	.more = PROT_WRITE, .part = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_protect, store_two) {
+	.more = PROT_WRITE, .two = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_protect, control_store) {
 	.more = PROT_WRITE, .control = true };
 
@@ -116,7 +135,7 @@ static const unsigned char returns[] = { };
 #endif
 
 static struct control *shared;
-static char *where;		/* a PUD of address space */
+static char *where;		/* PUDs of address space */
 static sigjmp_buf denied;
 static int key = -1;		/* that denies writing, or none */
 
@@ -130,11 +149,16 @@ static __noreturn void give_up(int error)
 	crew_give_up(&shared->error, error);
 }
 
+static void map_at(char *addr, int puds, int fd, int prot)
+{
+	if (mmap(addr, puds * pud_size(), prot,
+		 MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) != addr)
+		give_up(errno);
+}
+
 static void map(int fd, int prot)
 {
-	if (mmap(where, pud_size(), prot,
-		 MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) != where)
-		give_up(errno);
+	map_at(where, 1, fd, prot);
 }
 
 /* As it is mapped by those who may only read it. */
@@ -155,33 +179,10 @@ static int take_away(void)
 	return mprotect(where, pud_size(), PROT_READ);
 }
 
-static void read_pages(void)
+/* Returns whether that took one page fault: there was a table to join. */
+static bool read_pages(void)
 {
-	int i;
-
-	for (i = 0; i < NR_PAGES; i++)
-		__atomic_load_n(where + i * pmd_size(), __ATOMIC_RELAXED);
-}
-
-static __noreturn void change_main(int fd, int more, bool control)
-{
-	int i;
-
-	while (!stopped()) {
-		if (control)
-			map_to_read(fd);
-		else
-			map(fd, PROT_READ | more);
-		read_pages();
-		for (i = 0; i < NR_PAGES && more == PROT_WRITE && !control; i++)
-			__atomic_store_n(where + i * pmd_size() + PAGE_WORD, 1,
-					 __ATOMIC_RELAXED);
-		if (take_away())
-			give_up(errno);
-		unmap_pud(where);
-		count_up(&shared->changes, 1);
-	}
-	_exit(0);
+	return touch_pages(where, NR_PAGES) == 1;
 }
 
 static void on_segv(int sig)
@@ -205,19 +206,82 @@ static bool may(int more, char *page)
 	return true;
 }
 
+/*
+ * After the first of two mappings has changed: that one denies, and the second
+ * still allows.
+ */
+static void look_at_both(char *second)
+{
+	int i;
+
+	for (i = 0; i < NR_PAGES; i++) {
+		if (may(PROT_WRITE, where + i * pmd_size())) {
+			count_up(&shared->allowed, 1);
+			count_up(&shared->own, 1);
+		}
+		if (!may(PROT_WRITE, second + i * pmd_size()))
+			count_up(&shared->denied, 1);
+	}
+}
+
+static __noreturn void change_main(int fd,
+				   const FIXTURE_VARIANT(hugetlb_pmd_protect) *
+				   variant)
+{
+	struct sigaction act = { .sa_handler = on_segv };
+	int i, puds = variant->part ? 2 : 1, more = variant->more;
+	char *second = where + 2 * pud_size();
+	bool counts;
+
+	if (variant->two)
+		sigaction(SIGSEGV, &act, NULL);
+	while (!stopped()) {
+		counts = true;
+		if (variant->control)
+			map_to_read(fd);
+		else
+			map_at(where, puds, fd, PROT_READ | more);
+		read_pages();
+		for (i = 0; i < NR_PAGES && more == PROT_WRITE &&
+		     !variant->control; i++)
+			__atomic_store_n(where + i * pmd_size() + PAGE_WORD, 1,
+					 __ATOMIC_RELAXED);
+		if (variant->two) {
+			map_at(second, 1, fd, PROT_READ | more);
+			counts = touch_pages(second, NR_PAGES) == 1;
+		}
+		if (take_away())
+			give_up(errno);
+		/* It has lost the table if others have it. */
+		if (touch_pages(where, NR_PAGES))
+			count_up(&shared->given_up, 1);
+		if (variant->two) {
+			look_at_both(second);
+			unmap_pud(second);
+		}
+		unmap_pud(where);
+		if (variant->part)
+			unmap_pud(where + pud_size());
+		if (counts)
+			count_up(&shared->changes, 1);
+	}
+	_exit(0);
+}
+
 static __noreturn void try_main(int fd, int more)
 {
 	struct sigaction act = { .sa_handler = on_segv };
+	unsigned long *tries;
 	int i;
 
 	sigaction(SIGSEGV, &act, NULL);
 	while (!stopped()) {
 		map_to_read(fd);
-		read_pages();
+		tries = read_pages() ? &shared->tries : &shared->alone;
 		for (i = 0; i < NR_PAGES; i++) {
 			if (may(more, where + i * pmd_size()))
 				count_up(&shared->allowed, 1);
-			count_up(&shared->tries, 1);
+			count_up(tries, 1);
 		}
 		unmap_pud(where);
 	}
@@ -262,7 +326,7 @@ static __noreturn void child(FIXTURE_DATA(hugetlb_pmd_protect) * self,
 	if (key >= 0 && pkey_alloc(0, PKEY_DISABLE_WRITE) != key)
 		give_up(ENOSPC);
 	if (!nr)
-		change_main(self->fd, variant->more, variant->control);
+		change_main(self->fd, variant);
 	if (nr <= NR_TRYING)
 		try_main(self->fd, variant->more);
 	read_main(self->fd);
@@ -296,7 +360,7 @@ FIXTURE_SETUP(hugetlb_pmd_protect)
 	if (why)
 		SKIP(return, "%s", why);
 	ASSERT_TRUE(fill(self->fd));
-	why = area_lacks(&where, 1);
+	why = area_lacks(&where, 3);
 	if (why)
 		SKIP(return, "%s", why);
 
@@ -361,7 +425,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_protect, denies, 500)
 		       variant->control ? "yes" : "no");
 	printf(" calls=%lu failed_calls=%d migrations=%lu lost_migrations=%lu",
 	       control->changes, !!control->error, tries, allowed);
-	printf(" reads=%lu\n", control->reads);
+	printf(" reads=%lu alone=%lu given_up=%lu\n", control->reads,
+	       control->alone, control->given_up);
 	ASSERT_TRUE(gone)
 		TH_LOG("a process does not end");
 	ASSERT_EQ(0, control->error)
@@ -374,10 +439,16 @@ TEST_F_TIMEOUT(hugetlb_pmd_protect, denies, 500)
 		TH_LOG("%lu of %lu tries to %s a mapping that denies it succeeded",
 		       allowed, tries, variant->more == PROT_EXEC ?
 		       "execute from" : "write to");
-	if (!allowed && few(control))
+	EXPECT_EQ(0, control->own)
+		TH_LOG("%lu of these in the mapping that had changed",
+		       control->own);
+	EXPECT_EQ(0, control->denied)
+		TH_LOG("%lu stores to a mapping that had not changed failed",
+		       control->denied);
+	if (!allowed && !control->denied && few(control))
 		SKIP(return,
-		     "inconclusive: %lu changes of protection, %lu tries",
-		     control->changes, tries);
+		     "inconclusive: %lu changes of protection, %lu tries with a table of others, %lu without",
+		     control->changes, tries, control->alone);
 }
 
 TEST_HARNESS_MAIN

@@ -23,7 +23,17 @@
  * a private mapping. A thread of it reads the last page, and others write to the
  * other pages and give them back, so that its lock is busy. No one may be stuck,
  * and whoever reads the last page must find what was written there, or nothing,
- * or get SIGBUS while the file is short.
+ * or get SIGBUS while the file is short. Two variants have more processes beside
+ * these: a second one like it; one that forks with a private and with a shared
+ * mapping, whose children read the last page, while it has its private pages
+ * copied; and one that keeps the lock of a shared mapping busy, as in
+ *
+ * hugetlb_punch_wait, a control. Where the lock is that of a shared mapping, it
+ * is right to wait for it, and this shows that a hole comes to that. Whoever
+ * reads /proc/<pid>/smaps_rollup has the page tables of a mapping walked with its
+ * lock held, long if the mapping is. The process that punches sleeps for nothing
+ * else, for nobody else has its file: so its voluntary context switches in the
+ * system call count the waits. There must be none without the walks.
  *
  * Environment:
  *	HUGETLB_PMD_CHURN=1		run it at all: a kernel that has the
@@ -32,6 +42,7 @@
  */
 #include "kselftest_harness.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <numa.h>
@@ -42,6 +53,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "migrate_util.h"
 #include "vm_util.h"
@@ -54,6 +69,10 @@
 #define ENOUGH		50	/* fewer punches or reads are no evidence */
 #define STUCK_MS	20000
 #define MAGIC		0x70756e6368ull	/* "punch" */
+#define NR_WALKERS	2
+#define WALK_PUDS	8	/* of a mapping that takes long to walk */
+#define ALONE		200	/* holes that nobody may make wait */
+#define WAITS		50	/* are enough */
 
 struct control {
 	unsigned int stop;
@@ -63,8 +82,31 @@ struct control {
 	unsigned long writes;
 	unsigned long strange;	/* what was read and never written */
 	unsigned long sigbus;	/* reads beyond the end of the file */
+	unsigned long forks;
+	unsigned long walks;	/* of a shared mapping, with its lock held */
+	unsigned int walk;	/* they may begin */
+	unsigned long alone;	/* holes that waited before */
+	unsigned long waits;	/* and since */
 	int error;		/* of a call that failed */
 };
+
+/* First: after the other it may be too late. */
+FIXTURE(hugetlb_punch_wait)
+{
+	struct control *control;
+	struct crew crew;
+	int fd;
+};
+
+FIXTURE_VARIANT(hugetlb_punch_wait)
+{
+	bool truncate;
+};
+
+FIXTURE_VARIANT_ADD(hugetlb_punch_wait, hole) {
+	.truncate = false };
+FIXTURE_VARIANT_ADD(hugetlb_punch_wait, truncate) {
+	.truncate = true };
 
 FIXTURE(hugetlb_punch_private)
 {
@@ -77,12 +119,17 @@ FIXTURE(hugetlb_punch_private)
 FIXTURE_VARIANT(hugetlb_punch_private)
 {
 	bool truncate;
+	bool more;	/* processes */
 };
 
 FIXTURE_VARIANT_ADD(hugetlb_punch_private, hole) {
 	.truncate = false };
 FIXTURE_VARIANT_ADD(hugetlb_punch_private, truncate) {
 	.truncate = true };
+FIXTURE_VARIANT_ADD(hugetlb_punch_private, hole_more) {
+	.more = true };
+FIXTURE_VARIANT_ADD(hugetlb_punch_private, truncate_more) {
+	.truncate = true, .more = true };
 
 static struct control *shared;
 static char *mapping;		/* of the process that runs */
@@ -205,6 +252,199 @@ static __noreturn void private_main(int fd, bool truncate)
 	_exit(0);
 }
 
+/*
+ * Fork in a loop. The child reads the last page, and this one stores to a page
+ * that both have, which copies it.
+ */
+static __noreturn void fork_main(int fd)
+{
+	struct sigaction act = { .sa_handler = on_sigbus };
+	char *maps[2];
+	uint64_t found;
+	int i, status;
+	pid_t pid;
+
+	for (i = 0; i < 2; i++) {
+		maps[i] = mmap(NULL, NR_PAGES * pmd_size(),
+			       PROT_READ | PROT_WRITE, MAP_NORESERVE |
+			       (i ? MAP_SHARED : MAP_PRIVATE), fd, 0);
+		if (maps[i] == MAP_FAILED)
+			give_up(errno);
+	}
+	while (!stopped()) {
+		__atomic_store_n(maps[0], 1, __ATOMIC_RELAXED);
+		pid = fork();
+		if (pid < 0)
+			give_up(errno);
+		if (!pid) {
+			sigaction(SIGBUS, &act, NULL);
+			for (i = 0; i < 2; i++) {
+				mapping = maps[i];
+				if (read_last(&found) && found && found != MAGIC)
+					count_up(&shared->strange, 1);
+			}
+			_exit(0);
+		}
+		__atomic_store_n(maps[0], 2, __ATOMIC_RELAXED);
+		if (waitpid(pid, &status, 0) != pid || status)
+			give_up(ECHILD);
+		/* Of its own the last page would not go with the hole. */
+		if (madvise(maps[0], NR_PAGES * pmd_size(), MADV_DONTNEED))
+			give_up(errno);
+		count_up(&shared->forks, 1);
+	}
+	_exit(0);
+}
+
+/* Have the page tables of the process that punches walked. */
+static __noreturn void walk_main(pid_t pid)
+{
+	char path[48], buf[4096];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
+	wait_for_change(&shared->walk, 0);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		give_up(errno);
+	while (!stopped()) {
+		/* It may have ended just before this one is to. */
+		if (pread(fd, buf, sizeof(buf), 0) <= 0)
+			break;
+		count_up(&shared->walks, 1);
+	}
+	_exit(0);
+}
+
+static long sleeps(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_nvcsw;
+}
+
+/* Fill the last page and take it, and say if that had to wait. */
+static bool take_and_wait(int fd, bool truncate)
+{
+	long before;
+
+	__atomic_store_n((uint64_t *)(mapping + LAST * pmd_size()), MAGIC,
+			 __ATOMIC_RELEASE);
+	before = sleeps();
+	if (!take_page(fd, truncate))
+		give_up(errno);
+	count_up(&shared->punches, 1);
+	return sleeps() != before;
+}
+
+static __noreturn void wait_main(int fd, bool truncate)
+{
+	int i;
+
+	mapping = mmap(NULL, WALK_PUDS * pud_size(), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (mapping == MAP_FAILED)
+		give_up(errno);
+	/* The first one finds more to do. */
+	take_and_wait(fd, truncate);
+	for (i = 0; i < ALONE; i++)
+		count_up(&shared->alone, take_and_wait(fd, truncate));
+	set_and_wake(&shared->walk, 1);
+	while (!stopped())
+		count_up(&shared->waits, take_and_wait(fd, truncate));
+	_exit(0);
+}
+
+/* Since 6.3 walks take the lock: walk_hugetlb_range(). */
+static bool walks_lock(void)
+{
+	struct utsname name;
+	int major, minor;
+
+	return uname(&name) ||
+	       sscanf(name.release, "%d.%d", &major, &minor) != 2 ||
+	       major > 6 || (major == 6 && minor >= 3);
+}
+
+FIXTURE_SETUP(hugetlb_punch_wait)
+{
+	int i, nodes[2];
+	const char *why;
+	pid_t pid;
+
+	self->fd = -1;
+	if (geteuid())
+		SKIP(return, "needs root, for the huge page pool");
+	if (!walks_lock())
+		SKIP(return, "page table walks take no lock on this kernel (since 6.3)");
+	/* Where the others run, and not without them. */
+	why = churn_lacks("goes with tests that may crash a kernel") ?:
+	      nodes_lack(nodes, 1, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 1, 3 * NR_PAGES + SPARE) ?:
+	      file_lacks(&self->fd, WALK_PUDS * pud_size());
+	if (why)
+		SKIP(return, "%s", why);
+	shared = share_memory(sizeof(*shared));
+	ASSERT_NE(NULL, shared);
+	self->control = shared;
+	for (i = 0; i < 1 + NR_WALKERS; i++) {
+		pid = crew_fork(&self->crew);
+		ASSERT_GE(pid, 0);
+		if (pid)
+			continue;
+		if (i)
+			walk_main(self->crew.pids[0]);
+		wait_main(self->fd, variant->truncate);
+	}
+}
+
+FIXTURE_TEARDOWN(hugetlb_punch_wait)
+{
+	const char *why = crew_end(&self->crew, self->fd, STUCK_MS);
+
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
+}
+
+TEST_F_TIMEOUT(hugetlb_punch_wait, is_reached, 120)
+{
+	struct control *control = self->control;
+	unsigned long start = cycles_clock();
+	bool gone, ended = false;
+
+	while (!ended && ms_since(start) < SECONDS * 1000 &&
+	       counted(&control->waits) < WAITS) {
+		usleep(10 * 1000);
+		ended = crew_ended(&self->crew);
+	}
+	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	/* Those who still wait for the walks to begin. */
+	set_and_wake(&control->walk, 1);
+	gone = crew_wait(&self->crew, STUCK_MS);
+
+	ksft_print_msg("hugetlb_punch_private: control=yes");
+	printf(" calls=%lu failed_calls=0 migrations=%lu lost_migrations=0",
+	       control->punches, control->punches);
+	printf(" waits=%lu alone=%lu walks=%lu\n", control->waits,
+	       control->alone, control->walks);
+	ASSERT_EQ(0, control->error)
+		TH_LOG("a call failed: %s", strerror(control->error));
+	ASSERT_TRUE(gone)
+		TH_LOG("a process does not end");
+	ASSERT_FALSE(ended || crew_failed(&self->crew))
+		TH_LOG("a process died");
+	if (control->alone)
+		SKIP(return,
+		     "inconclusive: %lu of %d holes waited for something else",
+		     control->alone, ALONE);
+	if (!control->waits)
+		SKIP(return,
+		     "inconclusive: none of %lu holes waited, in %lu walks",
+		     control->punches, control->walks);
+}
+
 FIXTURE_SETUP(hugetlb_punch_private)
 {
 	int i, nodes[2];
@@ -218,7 +458,7 @@ FIXTURE_SETUP(hugetlb_punch_private)
 	why = churn_lacks("may crash a kernel that has the defect") ?:
 	      nodes_lack(nodes, 1, sched_getcpu()) ?:
 	      guard_lacks() ?:
-	      pool_lacks(nodes, 1, 2 * NR_PAGES + SPARE) ?:
+	      pool_lacks(nodes, 1, 3 * NR_PAGES + SPARE) ?:
 	      file_lacks(&self->fd, NR_PAGES * pmd_size());
 	if (why)
 		SKIP(return, "%s", why);
@@ -234,11 +474,16 @@ FIXTURE_SETUP(hugetlb_punch_private)
 	shared = share_memory(sizeof(*shared));
 	ASSERT_NE(NULL, shared);
 	self->control = shared;
-	for (i = 0; i < 2; i++) {
+	shared->walk = 1;
+	for (i = 0; i < (variant->more ? 5 : 2); i++) {
 		pid = crew_fork(&self->crew);
 		ASSERT_GE(pid, 0);
 		if (pid)
 			continue;
+		if (i == 4)
+			walk_main(self->crew.pids[0]);
+		if (i == 3)
+			fork_main(self->fd);
 		if (i)
 			private_main(self->fd, variant->truncate);
 		punch_main(self->fd, variant->truncate);
@@ -292,8 +537,9 @@ TEST_F_TIMEOUT(hugetlb_punch_private, comes_back, 120)
 	ksft_print_msg("hugetlb_punch_private: control=no");
 	printf(" calls=%lu failed_calls=0 migrations=%lu lost_migrations=%d",
 	       control->punches, control->punches, self->stuck);
-	printf(" reads=%lu found=%lu writes=%lu sigbus=%lu\n", control->reads,
+	printf(" reads=%lu found=%lu writes=%lu sigbus=%lu", control->reads,
 	       control->found, control->writes, control->sigbus);
+	printf(" forks=%lu walks=%lu\n", control->forks, control->walks);
 	ASSERT_FALSE(self->stuck)
 		TH_LOG("stuck: %lu holes, %lu reads, %lu writes, first no more %s",
 		       control->punches, control->reads, control->writes,
@@ -314,6 +560,10 @@ TEST_F_TIMEOUT(hugetlb_punch_private, comes_back, 120)
 		SKIP(return,
 		     "inconclusive: %lu holes, %lu reads of what was there before, %lu writes",
 		     control->punches, control->found, control->writes);
+	if (!control->strange && variant->more &&
+	    (control->forks < ENOUGH || control->walks < ENOUGH))
+		SKIP(return, "inconclusive: %lu forks, %lu walks",
+		     control->forks, control->walks);
 }
 
 TEST_HARNESS_MAIN

@@ -25,6 +25,8 @@ OFFLINE, DANGEROUS = str(_VARIABLES["offline"]), str(_VARIABLES["dangerous"])
 # By the name that host.toml has for it, the file that says it, and what it is.
 SETTINGS = {
     "numa_balancing": ("proc/sys/kernel/numa_balancing", "NUMA balancing, and how it scans"),
+    "fail_page_alloc": ("sys/kernel/debug/fail_page_alloc/ignore-gfp-wait",
+                        "which allocations of pages can fail"),
     "failslab": ("sys/kernel/debug/failslab/ignore-gfp-wait", "which allocations can fail"),
     "transparent_hugepage": ("sys/kernel/mm/transparent_hugepage/enabled",
                              "transparent huge pages: madvise where they are off"),
