@@ -39,6 +39,14 @@
 #define WALK		BY_MAPCOUNT
 #endif
 
+/* How a walk that flushes knows whether there is anybody beside the process it is at. */
+#define NEVER		0	/* it does not ask: it looks at all others */
+#define BEFORE_LOCK	1	/* the process maps the page: then there may be */
+#define UNDER_LOCK	2	/* the count of the table; and walks again to have them told */
+#ifndef ASKS
+#define ASKS		NEVER
+#endif
+
 /* How that walk, and a hole punch, hold i_mmap_rwsem. */
 #define READ		0
 #define WRITE		1	/* waits for it */
@@ -84,8 +92,8 @@
 #define READ_ONLY	0	/* process 0: mprotect(PROT_READ); the last is so always */
 #endif
 #ifndef NEWCOMER
-#define NEWCOMER	0	/* the last process has no table yet, as after fork() */
-#endif
+#define NEWCOMER	0	/* 1: the last process has no table yet, as after fork() */
+#endif				/* 2: the first, which a walk comes to before all others */
 
 /* How they do it. */
 #ifndef PART_FLUSHES_ALL
@@ -372,15 +380,6 @@ inline find_table()
 	};
 	if
 	:: t != NONE ->
-#if JOINS_LOCKED
-		lock_table(t);
-		atomic {
-			printf("%d: huge_pmd_share() joins table %d\n", _pid, t);
-			count[t]++;
-			pud[me] = t;
-			unlock_table(t)
-		}
-#else
 		/* get_page() on a table that somebody may have freed meanwhile */
 		atomic {
 			printf("%d: huge_pmd_share() counts itself in at table %d\n", _pid, t);
@@ -388,8 +387,17 @@ inline find_table()
 			count[t]++;
 			joining[t]++
 		};
-		atomic { pud[me] = t; joining[t]-- }
+#if JOINS_LOCKED
+		lock_table(t);
 #endif
+		atomic {
+			printf("%d: huge_pmd_share() joins table %d\n", _pid, t);
+			pud[me] = t;
+			joining[t]--;
+#if JOINS_LOCKED
+			unlock_table(t)
+#endif
+		}
 	:: else ->
 		atomic {
 			t = 0;
@@ -851,6 +859,54 @@ inline unmap_one()
 #endif
 }
 
+#if WALK == BY_FLUSHING && ASKS != NEVER
+/*
+ * Process i - 1 as the walk meets it. The notifiers of that process sleep before it
+ * looks up the table, and those of the others between two walks.
+ */
+inline visit()
+{
+#if ASKS == BEFORE_LOCK
+	atomic {
+		told = t != NONE;
+		if
+		:: told -> told = entry[t].at[me] == OLD
+		:: else
+		fi;
+		if
+		:: !told -> printf("%d: process %d does not map the page\n", _pid, i - 1)
+		:: else
+		fi
+	};
+#endif
+	do
+	:: t = (mapped[i - 1] -> pud[i - 1] : NONE);
+		if
+		:: t == NONE -> break
+		:: else
+		fi;
+		lock_table(t);
+		if
+		:: entry[t].at[me] != OLD -> unlock_table(t); break
+#if ASKS == UNDER_LOCK
+		:: entry[t].at[me] == OLD && !told && count[t] > 0 ->
+			told = true;
+			printf("%d: table %d is shared\n", _pid, t);
+			unlock_table(t)
+#endif
+		:: entry[t].at[me] == OLD && (ASKS != UNDER_LOCK || told || count[t] == 0) ->
+			take_entry();
+			unlock_table(t);
+			if
+			:: told -> flush_sharers()
+			:: else -> flush_one((i - 1))
+			fi;
+			break
+		fi
+	od;
+	told = false
+}
+#else
 /* Process i - 1 as the walk meets it. Sets failed where it has to give up. */
 inline visit()
 {
@@ -879,6 +935,7 @@ inline visit()
 #endif
 	fi
 }
+#endif
 
 /* remove_migration_ptes(): to is where the page is now. */
 inline put_back(to)
@@ -909,6 +966,9 @@ proctype migration(byte me)
 {
 	byte i, j, k, t = NONE, users;
 	bool failed;
+#if ASKS != NEVER
+	bool told;
+#endif
 
 again:
 	failed = false;
@@ -990,7 +1050,11 @@ init {
 			i++
 		:: else -> break
 		od;
-#if NEWCOMER || READ_ONLY
+#if NEWCOMER == 2
+		pud[0] = NONE;
+		count[0]--;
+#endif
+#if NEWCOMER == 1 || READ_ONLY
 		pud[N - 1] = NONE;
 		count[0]--;
 #endif

@@ -26,7 +26,7 @@ RUNS = [run for scheme in SCHEMES for run in scheme.runs]
 SMALL = {("released-4", "LOST_WRITE"), ("unshare-5.4", "COUNT"), ("unshare-write-lock", "NOT_MINE"),
          ("unshare-write-lock", "USED"), ("released-5.10", "SPLIT"), ("released-5.10", "GUP"),
          ("released-6.12", "DEADLOCK"), ("released-6.12", "STARVED"),
-         ("flush-4", "STARVED"), ("flush-6.12", "STARVED")}
+         ("flush-4", "STARVED"), ("flush-6.12", "STARVED"), ("flush-asks-early", "LOST_WRITE")}
 CLEAN = {"UNMAP=1", "PUNCH=1"}
 
 

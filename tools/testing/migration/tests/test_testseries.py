@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from conftest import FULL, LATER, debian_files, make, taken
+from conftest import FULL, LATER, OF_FLUSH, debian_files, make, taken
 from trees import git, repository
 
 from lab import arch, defect
@@ -124,7 +124,8 @@ def test_each_file_for_a_kernel_is_added_once() -> None:
     for base in BASES:
         assert sorted(path for patch in testseries.files(base)
                       for path in testseries.adds(patch)) == \
-            [path for path in here if Path(path).stem not in LATER and path not in apart]
+            [path for path in here
+             if Path(path).stem not in (*LATER, *OF_FLUSH) and path not in apart]
 
 
 @pytest.mark.parametrize("name", LATER)

@@ -82,7 +82,8 @@ p << flush.p;
 fn << flush.fn;
 @@
 name, fn = str(p[0].current_element), str(fn)
-if fn in ("flush_tlb_page", "flush_tlb_range", "flush_hugetlb_tlb_range"):
+if fn in ("flush_tlb_page", "flush_tlb_range", "flush_hugetlb_tlb_range",
+          "tlb_flush_pmd_range"):
     flushes.add(name)
 calls.setdefault(name, {})[fn] = "%s:%s" % (p[0].file, p[0].line)
 
