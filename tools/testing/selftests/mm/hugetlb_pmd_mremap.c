@@ -40,20 +40,25 @@
  * the lock of the file is never released, a process that maps the file cannot
  * exit, either.
  *
- * The last test is about mremap() without memory for the second table that it
- * needs. It moves back what it has moved, and does not hold i_mmap_rwsem all the
- * time. Meanwhile another process can come to share the old table:
+ * The last test is about mremap() without memory for one of the two tables that
+ * it needs. It has to fail with nothing moved. If it moves entries before it has
+ * both tables, it has to move them back, but it does not hold i_mmap_rwsem all
+ * the time, and another process can come to share the old table:
  *
  *	mremap()			another process
- *	  moves a page to the new table
- *	  no memory for the next table
- *					shares the old table, maps the page
- *	  moves the page back, where
- *	  there is an entry now
+ *	  moves pages to one table
+ *	  has no memory for the other
+ *					shares the old table, maps the pages
+ *	  moves the pages back, where
+ *	  there are entries now
  *
- * If it overwrites the entry, the page is counted as mapped once too often, and
+ * If it overwrites an entry, the page is counted as mapped once too often, and
  * stays in use for good. If it leaves the entry alone, its own is unmapped, and
- * it has a huge page less: /proc/self/status tells how often that has happened.
+ * it has a huge page less: /proc/self/status tells.
+ *
+ *			the other process
+ *	apart		has a table of its own, always
+ *	joins		comes to share the old table
  *
  * Environment:
  *	HUGETLB_PMD_CHURN=1		run it at all: on a kernel that has the
@@ -82,7 +87,7 @@
 #define NR_PUDS		9	/* old at 0, new at 3, other at 6 */
 #define BUSY_WORD	8	/* of a page, for who writes meanwhile */
 #define STUCK_MS	10000
-#define BUSY_TRIES	500	/* of 10 ms, until a write falls into a move */
+#define BUSY_MS		(STUCK_MS / 4)	/* until a write falls into a move */
 #define LATE_MS		2000	/* for pages that are freed later */
 
 struct control {
@@ -241,12 +246,12 @@ static __noreturn void mover_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
 {
 	struct control *control = self->control;
 	int i, left = variant->part ? NR_LEFT : 0;
-	int tries = variant->busy ? BUSY_TRIES : 1;
 	size_t size = size_of(variant), all = left * pmd_size() + size;
 	uint64_t *from[NR_PAGES], *words[NR_PAGES];
 	char *old = self->area, *new = self->area;
 	int64_t pfns[NR_PAGES];
 	unsigned long before;
+	uint64_t start;
 
 	*(variant->down ? &old : &new) += 3 * pud_size();
 	/* What covers no PUD has a table of its own. */
@@ -263,6 +268,7 @@ static __noreturn void mover_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
 		__atomic_store_n(from[i], 100 + i, __ATOMIC_RELAXED);
 	}
 
+	start = cycles_clock();
 	for (;;) {
 		for (i = 0; i < NR_PAGES; i++) {
 			/* Others may have had its table: it was not moved. */
@@ -282,7 +288,8 @@ static __noreturn void mover_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
 			control->stale += i >= left &&
 					  page_pfn(0, from[i]) >= 0;
 		}
-		if (control->meanwhile || !--tries ||
+		if (!variant->busy || control->meanwhile ||
+		    ms_since(start) >= BUSY_MS ||
 		    control->in_place != NR_PAGES)
 			break;
 		if (!move_to(old, new, size))
@@ -517,25 +524,32 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
 		SKIP(return, "inconclusive: nobody wrote meanwhile");
 }
 
-/* mremap(2) without memory for the second table. */
+/* mremap(2) without memory for one of two tables. */
 
 #define FAIL_PAGE_ALLOC	"/sys/kernel/debug/fail_page_alloc/"
-#define BACK_SECONDS	20
-#define BACK_MET	20	/* pages that were left alone are enough */
+#define BACK_MS		4000	/* at least, */
+#define BACK_MAX_MS	20000	/* and at most, */
+#define BACK_FEW	20	/* until there were so many of each kind */
 #define NR_FAILING	50	/* no call allocates as many pages */
 #define NR_DELAYS	61	/* of who shares, until it touches a page */
 #define DELAY_NS	8000	/* and how much longer each of them is */
 
 struct back {
-	unsigned int turn;	/* odd: to touch the pages while they move */
+	unsigned int turn;	/* odd: to touch the pages during the call */
+	unsigned int called;	/* the same turn: it has come back */
 	unsigned int stop;
 	unsigned int stopped;
+	bool no_memory;		/* that call, */
+	int64_t pfns[NR_PAGES];	/* and where the pages were before */
 	int error;		/* of a call that failed otherwise */
 	unsigned long calls;
 	unsigned long refused;	/* for want of memory */
-	unsigned long joined;	/* turns that took one fault for all pages */
-	unsigned long left;	/* pages that were not moved back */
+	unsigned long second;	/* of the refused, not by the first allocation */
+	unsigned long joined;	/* of the refused, with the old table shared */
+	unsigned long unmapped;	/* pages, by calls that failed */
+	unsigned long moved;	/* pages not in their place after these */
 	unsigned long bad;	/* words that were not there any more */
+	unsigned long lost;	/* pages that the other one had mapped */
 };
 
 FIXTURE(hugetlb_pmd_mremap_back)
@@ -548,24 +562,37 @@ FIXTURE(hugetlb_pmd_mremap_back)
 	bool pool_was_shared;
 };
 
-/* Huge pages that this process has mapped, as the kernel counts them. */
+FIXTURE_VARIANT(hugetlb_pmd_mremap_back)
+{
+	bool joins;
+};
+
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap_back, apart) {};
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap_back, joins) {
+	.joins = true };
+
+/*
+ * Huge pages that this process has mapped, as the kernel counts them: fewer than
+ * none where it has unmapped what others had mapped in a table that it shared.
+ */
 static long own_pages(void)
 {
 	FILE *file = fopen("/proc/self/status", "re");
+	unsigned long kib = 0;
 	char line[128];
-	long kib = -1;
 
-	while (file && kib < 0 && fgets(line, sizeof(line), file))
-		sscanf(line, "HugetlbPages: %ld", &kib);
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "HugetlbPages: %lu", &kib) == 1)
+			break;
 	if (file)
 		fclose(file);
-	return kib < 0 ? -1 : kib / (long)(pmd_size() >> 10);
+	return (long)kib / (long)(pmd_size() >> 10);
 }
 
 /*
- * The first one at the end of the PUD is moved to the second table. The others
- * are spread over the PUD, and the one that comes next is the last to be moved
- * back.
+ * At the new address the first one, at the end of the PUD, needs another table
+ * than the others. These are spread over the PUD, and the one that comes next is
+ * the last to be moved back, if any is.
  */
 static uint64_t *back_word(char *addr, int i)
 {
@@ -593,15 +620,28 @@ static int move_and_fail(struct back *back, int file, char *to, char *from,
 	return ret;
 }
 
+/* How many pages are not where they were before the call that failed. */
+static int not_in_place(const struct back *back, char *new, char *old)
+{
+	int i, nr = 0;
+
+	for (i = 0; i < NR_PAGES; i++)
+		nr += page_pfn(0, back_word(old, i)) != back->pfns[i] ||
+		      page_pfn(0, back_word(new, i)) >= 0;
+	return nr;
+}
+
 /*
  * Move a mapping that covers a PUD to where it covers none and needs two tables,
  * with its first allocation failing, then the second and so on, until the call
- * makes no more of them.
+ * makes no more of them. The tables are freed only when both of the PUDs that
+ * they are for have been unmapped from end to end.
  */
 static __noreturn void back_main(FIXTURE_DATA(hugetlb_pmd_mremap_back) * self)
 {
 	int i, ret, nth = 1, file = open("/proc/thread-self/fail-nth", O_RDWR);
-	char *old = self->area, *new = old + 3 * pud_size() + pmd_size();
+	char *old = self->area, *puds = old + 3 * pud_size();
+	char *new = puds + pmd_size();
 	struct back *back = self->back;
 	unsigned int turn = 0;
 	long before, after;
@@ -611,26 +651,35 @@ static __noreturn void back_main(FIXTURE_DATA(hugetlb_pmd_mremap_back) * self)
 		crew_give_up(&back->error, errno);
 	while (!__atomic_load_n(&back->stop, __ATOMIC_ACQUIRE)) {
 		/* The other one has no table now: these come into its own. */
-		for (i = 0; i < NR_PAGES; i++)
-			__atomic_store_n(back_word(old, i), turn,
+		for (i = 0; i < NR_PAGES; i++) {
+			__atomic_store_n(back_word(old, i), turn + 1,
 					 __ATOMIC_RELAXED);
+			back->pfns[i] = page_pfn(0, back_word(old, i));
+			if (back->pfns[i] < 0)
+				crew_give_up(&back->error, -back->pfns[i]);
+		}
 		before = own_pages();
 		set_and_wake(&back->turn, turn + 1);
 		ret = move_and_fail(back, file, new, old, nth, &injected);
 		after = own_pages();
-		count_up(&back->calls, 1);
 		if (ret && (ret != ENOMEM || !injected))
 			crew_give_up(&back->error, ret);
-		if (ret)
+		count_up(&back->calls, 1);
+		if (ret) {
 			count_up(&back->refused, 1);
-		if (ret && after < before)
-			count_up(&back->left, before - after);
+			count_up(&back->second, nth > 1);
+			if (after < before)
+				count_up(&back->unmapped, before - after);
+			count_up(&back->moved, not_in_place(back, new, old));
+		}
+		back->no_memory = ret;
+		set_and_wake(&back->called, turn + 1);
 		/* Not by mremap(): that comes back on fixed kernels only. */
-		if (!reserve_again(new, pud_size()) ||
+		if (!reserve_again(puds, 2 * pud_size()) ||
 		    (!ret && map_at(old, pud_size(), self->fd) == MAP_FAILED))
 			crew_give_up(&back->error, errno);
 		for (i = 0; i < NR_PAGES; i++)
-			if (word_at(back_word(old, i)) != turn)
+			if (word_at(back_word(old, i)) != turn + 1)
 				count_up(&back->bad, 1);
 		nth = injected && nth < NR_FAILING ? nth + 1 : 1;
 		turn = wait_for_change(&back->turn, turn + 1);
@@ -639,13 +688,17 @@ static __noreturn void back_main(FIXTURE_DATA(hugetlb_pmd_mremap_back) * self)
 	_exit(0);
 }
 
-/* Touch the pages in each turn, and a little later each time. */
-static __noreturn void join_main(FIXTURE_DATA(hugetlb_pmd_mremap_back) * self)
+/*
+ * Touch the pages in each turn, and a little later each time. They have to stay
+ * mapped, and to be those of the one that moves.
+ */
+static __noreturn void join_main(FIXTURE_DATA(hugetlb_pmd_mremap_back) * self,
+				 bool joins)
 {
-	char *addr = self->area + 6 * pud_size();
+	char *addr = self->area + 6 * pud_size() + (joins ? 0 : pmd_size());
 	struct back *back = self->back;
 	unsigned int turn;
-	unsigned long start;
+	uint64_t start;
 	long faults;
 	int i;
 
@@ -664,8 +717,15 @@ static __noreturn void join_main(FIXTURE_DATA(hugetlb_pmd_mremap_back) * self)
 			;
 		for (i = 1, faults = 0; i < NR_PAGES; i++)
 			faults += touch_pages((char *)back_word(addr, i), 1);
-		if (faults == 1)
+		wait_for_change(&back->called, turn ? turn - 1 : 0);
+		if (back->no_memory && faults == 1)
 			count_up(&back->joined, 1);
+		for (i = 1; i < NR_PAGES; i++)
+			if (page_pfn(0, back_word(addr, i)) != back->pfns[i])
+				count_up(&back->lost, 1);
+		for (i = 0; i < NR_PAGES; i++)
+			if (word_at(back_word(addr, i)) != turn + 1)
+				count_up(&back->bad, 1);
 		unmap_pud(addr);
 	}
 }
@@ -746,7 +806,7 @@ FIXTURE_SETUP(hugetlb_pmd_mremap_back)
 		if (pid)
 			continue;
 		if (i)
-			join_main(self);
+			join_main(self, variant->joins);
 		back_main(self);
 	}
 }
@@ -759,18 +819,21 @@ FIXTURE_TEARDOWN(hugetlb_pmd_mremap_back)
 		TH_LOG("%s", why);
 }
 
-TEST_F_TIMEOUT(hugetlb_pmd_mremap_back, leaves_others, 120)
+TEST_F_TIMEOUT(hugetlb_pmd_mremap_back, moves_nothing, 120)
 {
-	unsigned long start = cycles_clock();
 	struct back *back = self->back;
-	bool gone, died = false;
+	uint64_t start = cycles_clock();
+	bool gone, enough, died = false;
 	long lost;
 
-	while (!died && ms_since(start) < BACK_SECONDS * 1000 &&
-	       counted(&back->left) < BACK_MET) {
+	do {
 		usleep(10 * 1000);
 		died = crew_ended(&self->crew);
-	}
+		enough = counted(&back->second) >= BACK_FEW &&
+			 (counted(&back->joined) >= BACK_FEW ||
+			  !variant->joins);
+	} while (!died &&
+		 ms_since(start) < (enough ? BACK_MS : BACK_MAX_MS));
 	__atomic_store_n(&back->stop, 1, __ATOMIC_RELEASE);
 	gone = crew_wait(&self->crew, STUCK_MS);
 	if (gone) {
@@ -779,10 +842,12 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap_back, leaves_others, 120)
 	}
 	lost = gone ? pages_lost(self->used, self->pool_was_shared) : 0;
 
-	ksft_print_msg("hugetlb_pmd_mremap: control=no");
+	ksft_print_msg("hugetlb_pmd_mremap: control=%s",
+		       variant->joins ? "no" : "yes");
 	printf(" calls=%lu failed_calls=%lu migrations=%lu lost_migrations=%ld",
 	       back->calls, back->refused, back->refused, lost);
-	printf(" joined=%lu left=%lu\n", back->joined, back->left);
+	printf(" second=%lu joined=%lu unmapped=%lu\n", back->second,
+	       back->joined, back->unmapped);
 	ASSERT_EQ(0, back->error)
 		TH_LOG("a call failed: %s", strerror(back->error));
 	ASSERT_TRUE(gone)
@@ -791,13 +856,22 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap_back, leaves_others, 120)
 		TH_LOG("a process died");
 	EXPECT_EQ(0, lost)
 		TH_LOG("%ld huge pages are in use for good", lost);
+	EXPECT_EQ(0, back->moved)
+		TH_LOG("%lu pages were not in their place after a call that failed",
+		       back->moved);
+	EXPECT_EQ(0, back->unmapped)
+		TH_LOG("%lu pages were unmapped by a call that failed",
+		       back->unmapped);
+	EXPECT_EQ(0, back->lost)
+		TH_LOG("%lu pages of another process were not there after the call",
+		       back->lost);
 	EXPECT_EQ(0, back->bad)
 		TH_LOG("%lu words were not there after the call", back->bad);
 	/* Not after a failure: a skip would take its place. */
-	if (!back->left && __test_passed(_metadata))
+	if (!enough && __test_passed(_metadata))
 		SKIP(return,
-		     "inconclusive: no entry of another one was met in %lu calls, %lu without memory",
-		     back->calls, back->refused);
+		     "inconclusive: of %lu calls %lu had no memory for the second table; %lu times another one shared the old table",
+		     back->calls, back->second, back->joined);
 }
 
 TEST_HARNESS_MAIN

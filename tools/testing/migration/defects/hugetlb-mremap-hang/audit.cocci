@@ -53,7 +53,7 @@ print("NEEDS %s %s:%s" % (fn, p[0].file, p[0].line))
 
 @own@
 identifier fn = {move_hugetlb_page_tables};
-identifier alloc = {hugetlb_own_pmd, pmd_alloc};
+identifier alloc = {hugetlb_own_pmds, hugetlb_own_pmd, pmd_alloc};
 position p;
 @@
 fn(...)
