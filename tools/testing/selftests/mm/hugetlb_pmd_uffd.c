@@ -19,6 +19,8 @@
  *				to be told that the pages are missing
  *	poison_both		the same, and B poisons pages, too, which A must not
  *				see
+ *	poison_first		the same as poison_registered; A has touched nothing
+ *				before, so that it joins the table to poison
  *	poison_later		C, which maps the file when A has exited; B has
  *				kept the table
  *	poison_at_once		the same, and C touches no other page before
@@ -29,6 +31,8 @@
  *	poison_left_wp		the same as poison_left; A was registered for write
  *				protection as well
  *	poison_left_minor	the same; A was registered for minor faults
+ *	poison_moved		the same; mremap(2) has moved the mapping, and it is
+ *				not registered any more for that
  *	control_*		the same, with tables of their own
  *
  * What is poisoned is in two tables: the first and the last page of each, and
@@ -41,7 +45,11 @@
  * And it has to stay shared until something is poisoned, if A has registered for
  * missing pages alone: when B has touched a page, A must have it without a fault
  * of its own, which is in /proc/PID/pagemap of A. A kernel that lets nobody share
- * who is registered passes all else. A page that is mapped cannot be poisoned.
+ * who is registered passes all else.
+ *
+ * A page that is mapped cannot be poisoned: neither one that is in the shared table,
+ * and be it B's, nor one that A has touched since it has left that table. But what
+ * was in that table is not mapped in A any more, and can be.
  *
  * A last test poisons while others join: two threads of A poison a page each,
  * again and again, and C maps the file, reads these pages and unmaps it.
@@ -102,8 +110,8 @@ struct uffdio_poison {
 enum who { A, B, C, NR_PROCS };
 
 /* What a process is asked to do; each at most once. */
-enum step { NOTHING, MAP, MAP_ONLY, REGISTER, TOUCH, REFUSED, POISON,
-	    UNREGISTER, CLOSE, LOOK_AT_A, LOOK_AT_B };
+enum step { NOTHING, MAP, MAP_ONLY, REGISTER, TOUCH, REFUSED, POISON, LEFT,
+	    UNREGISTER, CLOSE, MOVE, LOOK_AT_A, LOOK_AT_B };
 
 struct proc {
 	uint32_t asked;
@@ -112,6 +120,8 @@ struct proc {
 	long faults[NR_PUDS];	/* to touch the pages at first */
 	uint32_t missing;	/* faults that it was told of */
 	int refused;		/* error of a page that is mapped */
+	int touched;		/* of one that is again, in a table of its own */
+	int left;		/* of one that was, in the table that was left */
 	/* LOOK_AT_A, LOOK_AT_B: at what that has poisoned */
 	int nr_missing;		/* of which it was told */
 	int nr_sigbus;
@@ -132,9 +142,11 @@ FIXTURE_VARIANT(hugetlb_pmd_uffd)
 	enum who looks;
 	bool registered;	/* B is as well */
 	bool both;		/* B poisons as well */
+	bool first;		/* A touches nothing before */
 	bool at_once;		/* C touches nothing before */
 	bool left;		/* A is not registered any more, B has exited */
 	bool closed;		/* by close(2) */
+	bool moved;		/* by mremap(2) */
 	uint64_t mode;		/* of A, 0 for missing pages */
 	uint64_t needs;		/* what the kernel has to have for that */
 	bool own_tables;
@@ -149,6 +161,8 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_uffd, poison_both) {
 	.looks = B, .registered = true, .both = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_uffd, poison_later) {
 	.looks = C };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_uffd, poison_first) {
+	.looks = B, .registered = true, .first = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_uffd, poison_at_once) {
 	.looks = C, .at_once = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_uffd, poison_left) {
@@ -161,6 +175,14 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_uffd, poison_left_wp) {
 	.needs = UFFD_FEATURE_WP_HUGETLBFS_SHMEM };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_uffd, poison_left_minor) {
 	.looks = C, .left = true, .mode = UFFDIO_REGISTER_MODE_MINOR,
+	.needs = UFFD_FEATURE_MINOR_HUGETLBFS };
+/*
+ * In this mode mremap() looks for no table to share, and comes back on any kernel:
+ * see hugetlb_pmd_mremap.c.
+ */
+FIXTURE_VARIANT_ADD(hugetlb_pmd_uffd, poison_moved) {
+	.looks = C, .left = true, .moved = true,
+	.mode = UFFDIO_REGISTER_MODE_MINOR,
 	.needs = UFFD_FEATURE_MINOR_HUGETLBFS };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_uffd, poison_root) {
 	.looks = B, .root = true };
@@ -328,6 +350,25 @@ static void poison(enum who who)
 		give_up(error ?: EUCLEAN);
 }
 
+/* Poison pages that were mapped in the table that was left: one is again. */
+static void poison_mapped(void)
+{
+	touch_pages(page_at(FIRST + 1), 1);
+	me->touched = poison_pages(FIRST + 1, 1);
+	me->left = poison_pages(PROBE, 1);
+}
+
+/* Beyond what a mapping with a table of its own takes. */
+static void move(char *area)
+{
+	char *to = area + (NR_PUDS + 1) * pud_size();
+	size_t size = NR_PUDS * pud_size();
+
+	if (mremap(addr, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to) != to)
+		give_up(errno);
+	addr = to;
+}
+
 static void unregister(void)
 {
 	struct uffdio_range range = range_of(0, NR_PUDS * pages_per_pud());
@@ -415,11 +456,17 @@ static __noreturn void proc_main(struct proc *procs, enum who who, int fd,
 		case POISON:
 			poison(who);
 			break;
+		case LEFT:
+			poison_mapped();
+			break;
 		case UNREGISTER:
 			unregister();
 			break;
 		case CLOSE:
 			close(uffd);
+			break;
+		case MOVE:
+			move(area);
 			break;
 		case LOOK_AT_A:
 			look(A);
@@ -480,7 +527,7 @@ static const char *uffd_lacks(uint64_t needs, int *file, char **area)
 	       guard_lacks() ?:
 	       pool_lacks(nodes, 1, NR_ALL) ?:
 	       file_lacks(file, NR_PUDS * pud_size()) ?:
-	       area_lacks(area, NR_PUDS + 1);
+	       area_lacks(area, 2 * NR_PUDS + 1);
 }
 
 FIXTURE_SETUP(hugetlb_pmd_uffd)
@@ -524,7 +571,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_uffd, poisons_its_own, 180)
 	int i, lost, nr, pages[NR_POISONED];
 	bool stays;	/* the table that was shared is */
 
-	ASSERT_TRUE(ask(procs, A, MAP));
+	/* B shares a table, with A or with C, and A can share that. */
+	ASSERT_TRUE(ask(procs, variant->first ? C : A, MAP));
 	ASSERT_TRUE(ask(procs, B, MAP));
 	for (i = 0; i < NR_PUDS; i++) {
 		if (!variant->own_tables && procs[B].faults[i] != 1)
@@ -534,20 +582,26 @@ TEST_F_TIMEOUT(hugetlb_pmd_uffd, poisons_its_own, 180)
 			ASSERT_EQ(NR_PAGES, procs[B].faults[i]);
 	}
 
+	if (variant->first)
+		ASSERT_TRUE(ask(procs, A, MAP_ONLY));
 	if (variant->registered)
 		ASSERT_TRUE(ask(procs, B, REGISTER));
 	ASSERT_TRUE(ask(procs, A, REGISTER));
 	ASSERT_TRUE(ask(procs, B, TOUCH));
+	/* To ask is to join, for who has touched nothing; of the first PUD. */
+	if (!variant->mode)
+		ASSERT_TRUE(ask(procs, A, REFUSED));
 	/* A has not touched it. That is the kernel's word, not A's. */
 	stays = page_pfn(self->crew.pids[A],
 			 self->area + PROBE * pmd_size()) >= 0;
-	if (!variant->mode)
-		ASSERT_TRUE(ask(procs, A, REFUSED));
 	ASSERT_TRUE(ask(procs, A, POISON));
+	if (!variant->mode)
+		ASSERT_TRUE(ask(procs, A, LEFT));
 	if (variant->both)
 		ASSERT_TRUE(ask(procs, B, POISON));
 	if (variant->left) {
-		ASSERT_TRUE(ask(procs, A, variant->closed ? CLOSE : UNREGISTER));
+		ASSERT_TRUE(ask(procs, A, variant->moved ? MOVE :
+				variant->closed ? CLOSE : UNREGISTER));
 		ASSERT_TRUE(crew_kill_one(&self->crew, B, STUCK_MS));
 	}
 	if (exits)
@@ -566,8 +620,9 @@ TEST_F_TIMEOUT(hugetlb_pmd_uffd, poisons_its_own, 180)
 		       variant->own_tables ? "yes" : "no");
 	printf(" calls=1 failed_calls=0 migrations=%d lost_migrations=%d", nr,
 	       lost);
-	printf(" faults=%ld sigbus=%d missing=%d stays_shared=%d\n",
-	       other->faults[0], other->nr_sigbus, other->nr_missing, stays);
+	printf(" faults=%ld sigbus=%d missing=%d stays_shared=%d left=%d\n",
+	       other->faults[0], other->nr_sigbus, other->nr_missing, stays,
+	       variant->mode ? -1 : procs[A].left);
 	if (procs[A].done == LOOK_AT_A)
 		EXPECT_EQ(nr, procs[A].nr_sigbus)
 			TH_LOG("the process that poisoned the pages can read them");
@@ -585,10 +640,17 @@ TEST_F_TIMEOUT(hugetlb_pmd_uffd, poisons_its_own, 180)
 	if (!variant->own_tables && !variant->mode)
 		EXPECT_TRUE(stays)
 			TH_LOG("who registers for missing pages shares no more");
-	if (!variant->mode)
+	if (!variant->mode) {
 		EXPECT_EQ(EEXIST, procs[A].refused)
 			TH_LOG("a page that is mapped was poisoned, or: %s",
 			       strerror(procs[A].refused));
+		EXPECT_EQ(EEXIST, procs[A].touched)
+			TH_LOG("a page that A has touched again was poisoned, or: %s",
+			       strerror(procs[A].touched));
+		EXPECT_EQ(0, procs[A].left)
+			TH_LOG("A has not left the table: a page that B has there: %s",
+			       strerror(procs[A].left));
+	}
 	if (!variant->both)
 		return;
 

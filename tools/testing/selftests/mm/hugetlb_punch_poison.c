@@ -230,6 +230,16 @@ static __noreturn void hold_main(int fd)
 	_exit(0);
 }
 
+/*
+ * Where vm.memory_failure_early_kill is set, an error ends all who map the page,
+ * whether they have touched it or not. Not for those who call this.
+ */
+static void stay_alive(void)
+{
+	if (prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_LATE, 0, 0))
+		give_up(errno);
+}
+
 static void sigbus(int sig)
 {
 	/* From 6.9 on, who poisons a page of his own is told so by SIGBUS. */
@@ -265,7 +275,11 @@ static __noreturn void poison_main(int fd, int page)
 	}
 	begun = counted(&shared->begun);
 	ended = counted(&shared->ended);
-	/* One that had not ended by now meets the error, or one that comes. */
+	/*
+	 * One that had not ended by now meets the error, or one that comes. That
+	 * is all that can be seen from here: with one CPU, it may be one that was
+	 * preempted with no lock held, and then it has met nothing.
+	 */
 	shared->met_one = ended < begun;
 	shared->pfn = pfn;
 	__atomic_store_n(&shared->poisoner, getpid(), __ATOMIC_RELEASE);
@@ -372,11 +386,13 @@ FIXTURE_SETUP(hugetlb_punch_poison)
 		ASSERT_GE(pid, 0);
 		if (pid)
 			continue;
+		/* Who poisons stays as anybody is, and so do his children. */
+		if (i == 1)
+			error_main(self->fd);
+		stay_alive();
 		if (!i)
 			punch_main(variant->other_file ? self->other : self->fd,
 				   variant);
-		if (i == 1)
-			error_main(self->fd);
 		hold_main(self->fd);
 	}
 }
