@@ -362,7 +362,7 @@ OF_RUN = _Run()
 NO_TREES = "name a folder with TREES="
 # Selftests of what series.flush does: they fail without it, so no kernel gets them yet.
 LATER = ("hugetlb_pmd_busy",)
-# Of what series.flush could get wrong: it passes without, too.
+# Of what series.flush could get wrong: it has nothing to say of a kernel without.
 OF_FLUSH = ("hugetlb_pmd_join",)
 # Of what is sent by itself, queue/unmapped.
 APART = ("hugetlb_pmd_unmapped",)

@@ -84,6 +84,7 @@ THERE: dict[str, tuple[set[str], ...]] = {
     "punch-not-flushed": ({"unmap_shared_entry"}, NOWHERE, NOWHERE, NOWHERE),
     "range-beyond-vma": (ADJUST, ADJUST, ADJUST, ADJUST),
     "seed-loop": (ADJUST, ADJUST, ADJUST, ADJUST),
+    "sharers-asked-early": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),   # as hole-zeroed-under-file-lock
     "sharers-not-flushed": ({"hugetlb_sharers_flush"}, NOWHERE, NOWHERE, NOWHERE),
     "sharers-not-told": ({"hugetlb_sharers_notify"}, NOWHERE, NOWHERE, NOWHERE),
     "start-without-end": (NOWHERE, UNMAP, MIGRATE, MIGRATE),
@@ -167,6 +168,19 @@ def test_a_rule_for_another_form(base: str, tmp_path: Path) -> None:
     text = (source.tree / one.files[0]).read_text().partition("static long hugetlbfs_punch_hole")[2]
     assert text.index("i_mmap_lock_write(mapping)") < text.index("hugetlbfs_zero_partial_page(h")
     assert text.partition("static long hugetlbfs_fallocate")[0].count("i_mmap_lock_write(") == 1
+    # Before the notifiers are called, and not with the table's lock held.
+    early = mutant.load("sharers-asked-early")
+    assert mutants.make(source, fixed_of(source), early) is None
+    made = mutants.make(source, flushing, early)
+    assert functions_of(made) == MIGRATE and made
+    put(source, made)
+    text = (source.tree / early.files[0]).read_text().partition("static bool try_to_migrate_one")[2]
+    order = [text.index(f"{call}(") for call in (
+        "hugetlb_vma_pmd_shared", "mmu_notifier_invalidate_range_start", "hugetlb_sharers_notify",
+        "page_vma_mapped_walk", "hugetlb_sharers_flush")]
+    assert order == sorted(order)
+    walk = text[order[3]:order[4]]
+    assert "hugetlb_vma_pmd_shared(" not in walk and "if (false)" in walk
 
 
 # Each rule is run by itself, 30 of them a base, which takes a minute on a slow machine.

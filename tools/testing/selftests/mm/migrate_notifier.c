@@ -29,13 +29,15 @@ void notifier_tell(const struct check *c)
 	for (i = 0; i < c->events->nr; i++) {
 		const struct test_mmu_notifier_event *e = &c->events->at[i];
 
-		printf("#   %llu: %-5s 0x%llx-0x%llx by %u, %s%s%s%s%s\n",
+		printf("#   %llu: %-5s 0x%llx-0x%llx by %u, %s%s%s%s%s%s\n",
 		       (unsigned long long)e->nr, kinds[e->kind & 3],
 		       (unsigned long long)e->start,
 		       (unsigned long long)e->end, e->task,
 		       e->watched <= 4 ? states[e->watched] : "?",
 		       e->flags & TEST_MMU_NOTIFIER_ATOMIC ?
 		       ", atomic" : "",
+		       e->flags & TEST_MMU_NOTIFIER_BLOCKABLE ?
+		       ", may block" : "",
 		       e->flags & TEST_MMU_NOTIFIER_BY_END ?
 		       ", by end" : "",
 		       e->flags & TEST_MMU_NOTIFIER_STAMPED ?
@@ -90,10 +92,16 @@ void notifier_check_pairs(struct verdict *verdict, const struct check *c)
 		const struct test_mmu_notifier_event *e = &list->at[i];
 
 		if (e->kind == TEST_MMU_NOTIFIER_RANGE_START) {
+			int end = end_of(list, i);
+
 			starts++;
-			if (end_of(list, i) < 0)
+			if (end < 0)
 				complain(verdict, c, "pairs",
 					 "a start without its end");
+			else if (e->flags & ~list->at[end].flags &
+				 TEST_MMU_NOTIFIER_BLOCKABLE)
+				complain(verdict, c, "pairs",
+					 "a start that may block, and an end that may not");
 		}
 		ends += e->kind == TEST_MMU_NOTIFIER_RANGE_END;
 		if (e->kind != TEST_MMU_NOTIFIER_INVALIDATE &&

@@ -6,7 +6,9 @@
  *
  * The rules, for each sharer
  *
- *	pairs	Each start has its end, by the same thread, and they nest.
+ *	pairs	Each start has its end, by the same thread, and they nest. If
+ *		the start may block, so may the end: a notifier could wait in
+ *		the one for what it lets go of in the other.
  *	atomic	None of these is called with a spinlock held: they may sleep.
  *	told	There is such a pair around the moment at which the page went. (One
  *		page alone may go without.)
