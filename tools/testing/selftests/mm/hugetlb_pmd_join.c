@@ -58,7 +58,7 @@
 #define MAX_ROUNDS	600	/* until enough have met a join */
 #define ENOUGH		5	/* fewer moves that met a join are no evidence */
 #define DEVICES		200	/* each is one notifier more to be called */
-#define EVENTS		4096	/* of all rounds, in the record that is read */
+#define EVENTS		65536	/* of all rounds, in the record that is read */
 #define FEW_EVENTS	256	/* in each of the others */
 #define WRITES		2000	/* before the call, and after it */
 #define NO_EVENT	0	/* of this kind there is none */
