@@ -209,6 +209,7 @@ TEST_F_TIMEOUT(hugetlb_mremap_large, all, 120)
 	int pages = 0, there = 0, stayed = 0, wrong = 0;
 	size_t offset, len = variant->gib * GIB;
 	int64_t pfns[MAX_PAGES];
+	uint64_t val;
 	char *moved;
 
 	ASSERT_TRUE(map_at(from, len, self->fd))
@@ -242,9 +243,10 @@ TEST_F_TIMEOUT(hugetlb_mremap_large, all, 120)
 		moved = failed ? from : to;
 		for (i = 0; i < nr; i++) {
 			offset = offset_of(variant, i);
-			wrong += load(moved + offset) != 100 + i;
+			val = 100 + i;
+			wrong += load(moved + offset) != val;
 			wrong += variant->shared &&
-				 in_file(self->fd, offset) != 100 + i;
+				 in_file(self->fd, offset) != val;
 		}
 		to = from;
 		from = moved;
