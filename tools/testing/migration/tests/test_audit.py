@@ -106,43 +106,43 @@ COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-sha
            "pmd-share-busy", "pmd-share-arm64-flush", "pmd-share-uffd-poison",
            "pmd-share-no-lock", "hugetlb-punch-fault", "hugetlb-cow-fault",
            "hugetlb-truncate-fault", "hugetlb-fork-sizes", "hugetlb-punch-poison",
-           "hugetlb-mremap-astray")
+           "hugetlb-mremap-astray", "hugetlb-mremap-large")
 READ = {
-    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - -",
-    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - -",
-    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - -",
-    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - -",
-    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - -",
-    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - -",
+    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - -",
+    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - -",
+    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - -",
+    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
+    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - -",
+    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
     # It has what came with upstream's fix, as 4.19 and 5.4 do; so has 4.14.325.
-    "4.9.337":            "p - p p V p V V V V V p V V V p V V V - - V - - - - - - - - - -",
-    "4.9.337 and queue":  "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - -",
-    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - -",
-    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - -",
-    "4.14.325":           "p - p p V p p V V V V p V V V p V p V - - V - - - - - - - - - -",
-    "4.14.325 and queue": "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - -",
-    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - -",
-    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - -",
-    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - - - - - - - - - -",
-    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - -",
-    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - - - - - - - - - -",
-    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - -",
+    "4.9.337":            "p - p p V p V V V V V p V V V p V V V - - V - - - - - - - - - - -",
+    "4.9.337 and queue":  "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
+    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - -",
+    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
+    "4.14.325":           "p - p p V p p V V V V p V V V p V p V - - V - - - - - - - - - - -",
+    "4.14.325 and queue": "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
+    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - -",
+    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
+    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - - - - - - - - - - -",
+    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
+    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - - - - - - - - - - -",
+    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
-    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p - - V V - - - -",
-    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p - - p p - - - -",
-    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V p - - V V - - - -",
-    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V p - - p p - - - -",
-    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p - V - V V - V p",
-    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p - p - p p - p p",
+    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p - - V V - - - - -",
+    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p - - p p - - - - -",
+    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V p - - V V - - - - -",
+    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V p - - p p - - - - -",
+    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p - V - V V - V p V",
+    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p - p - p p - p p p",
     # Since 6.6.72 nothing is shared there.  The queue brings it back.
-    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - - - - V V - V V",
-    "6.6 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p",
-    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p",
-    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p",
-    "6.18":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V V",
-    "6.18 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p",
-    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p",
-    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p",
+    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - - - - V V - V V V",
+    "6.6 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p",
+    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V",
+    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p",
+    "6.18":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V V V",
+    "6.18 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p",
+    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V",
+    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 
@@ -222,6 +222,7 @@ BEGINS = "\t/* If range starts before first full page, zero partial page. */\n"
 ENDS = "\t/* If range extends beyond last full page, zero partial page. */\n"
 SKIPS = "if (%s) {\n\t\t\told_addr %s;\n\t\t\tnew_addr %s;"
 STEPS, MASKS = ["+= offset_to_last_entry"] * 2, ["|= last_addr_mask"] * 2
+MOVES = "%s move_hugetlb_page_tables("
 JOINED = "huge_pmd_unshare(&tlb, vma, old_addr, src_pte)"
 # The defect, Debian's tree that is protected, a file of it, and what is changed there.  Where no
 # release is protected, the tree has a series of its queue applied.
@@ -250,6 +251,8 @@ TAKEN_OUT = [
     # One of the two goes too far.
     ("hugetlb-mremap-astray", "6.12", HUGETLB, SKIPS % (JOINED, *STEPS),
      SKIPS % (JOINED, STEPS[0], "+= last_addr_mask")),
+    *(("hugetlb-mremap-large", f"{base} and series", HUGETLB, MOVES % "unsigned long", MOVES % kind)
+      for base, kind in (("7.3", "int"), ("6.12", "unsigned int"), ("6.1", "int"))),
     ("pmd-share-split", "7.3", VMA, "hugetlb_split(vma, addr);", "vma_assert_write_locked(vma);"),
     ("pmd-share-split", "6.12", VMA, "\tvma_prepare(&vp);\n\n\t/*\n\t * Get rid",
      "\thugetlb_split(vma, addr);\n\tvma_prepare(&vp);\n\n\t/*\n\t * Get rid"),
@@ -316,6 +319,8 @@ PUT_IN = [
     # As it was, and the new address is made of the old one.
     ("hugetlb-mremap-astray", "6.12", HUGETLB, SKIPS % ("!src_pte", *STEPS),
      SKIPS % ("!src_pte", MASKS[0], "= old_addr + delta")),
+    ("hugetlb-mremap-large", "7.3", HUGETLB, MOVES % "\nint", MOVES % "\nlong"),
+    ("hugetlb-mremap-large", "6.1", HUGETLB, MOVES % "\nint", MOVES % "\nsize_t"),
     ("pmd-share-move-pages", "6.12", MIGRATE, "if (folio_likely_mapped_shared(folio) &&",
      "if ((folio_likely_mapped_shared(folio) || hugetlb_pmd_shared(ptep)) &&"),
     ("pmd-share-move-pages", "7.3", MIGRATE, "if (folio_maybe_mapped_shared(folio) &&",
