@@ -40,7 +40,7 @@
  * the lock of the file is never released, a process that maps the file cannot
  * exit, either.
  *
- * The last test is about mremap() without memory for one of the two tables that
+ * Another test is about mremap() without memory for one of the two tables that
  * it needs. It has to fail with nothing moved. If it moves entries before it has
  * both tables, it has to move them back, but it does not hold i_mmap_rwsem all
  * the time, and another process can come to share the old table:
@@ -52,18 +52,22 @@
  *	  moves the pages back, where
  *	  there are entries now
  *
- * If it overwrites an entry, the page is counted as mapped once too often, and
- * stays in use for good. If it leaves the entry alone, its own is unmapped, and
- * it has a huge page less: /proc/self/status tells.
+ * If it overwrites an entry, the page is counted as mapped once too often, for
+ * good: /proc/kpagecount tells. If it leaves the entry alone, its own is
+ * unmapped, and it has a huge page less: /proc/self/status tells.
  *
  *			the other process
  *	apart		has a table of its own, always
  *	joins		comes to share the old table
  *
+ * The new mapping covers no PUD, so this comes back on any kernel, and is the
+ * first. All of it counts as a control: it cannot show that mremap() waits.
+ *
  * Environment:
  *	HUGETLB_PMD_CHURN=1		run it at all: on a kernel that has the
  *					defect a process is left that nothing
- *					can end
+ *					can end, and another that is not to be
+ *					ended
  */
 #include "kselftest_harness.h"
 
@@ -83,11 +87,8 @@
 #include "vm_util.h"
 
 #define NR_PAGES	4
-#define NR_LEFT		2	/* pages that stay where a part is moved */
 #define NR_PUDS		9	/* old at 0, new at 3, other at 6 */
-#define BUSY_WORD	8	/* of a page, for who writes meanwhile */
 #define STUCK_MS	10000
-#define BUSY_MS		(STUCK_MS / 4)	/* until a write falls into a move */
 #define LATE_MS		2000	/* for pages that are freed later */
 
 static uint64_t word_at(const uint64_t *word)
@@ -170,6 +171,7 @@ static const char *mremap_lacks(char *area, int fd)
 /* mremap(2) without memory for one of two tables. */
 
 #define FAIL_PAGE_ALLOC	"/sys/kernel/debug/fail_page_alloc/"
+#define FAIL_USERCOPY	"/sys/kernel/debug/fail_usercopy"
 #define BACK_MS		4000	/* at least, */
 #define BACK_MAX_MS	20000	/* and at most, */
 #define BACK_FEW	20	/* until there were so many of each kind */
@@ -187,7 +189,8 @@ struct back {
 	int error;		/* of a call that failed otherwise */
 	unsigned long calls;
 	unsigned long refused;	/* for want of memory */
-	unsigned long second;	/* of the refused, not by the first allocation */
+	/* Of the refused, not by the first allocation: a table's, or a slab's. */
+	unsigned long later;
 	unsigned long joined;	/* of the refused, with the old table shared */
 	unsigned long unmapped;	/* pages, by calls that failed */
 	unsigned long moved;	/* pages not in their place after these */
@@ -310,7 +313,7 @@ static __noreturn void back_main(FIXTURE_DATA(hugetlb_pmd_mremap_back) * self)
 		count_up(&back->calls, 1);
 		if (ret) {
 			count_up(&back->refused, 1);
-			count_up(&back->second, nth > 1);
+			count_up(&back->later, nth > 1);
 			if (after < before)
 				count_up(&back->unmapped, before - after);
 			count_up(&back->moved, not_in_place(back, new, old));
@@ -373,10 +376,65 @@ static __noreturn void join_main(FIXTURE_DATA(hugetlb_pmd_mremap_back) * self,
 	}
 }
 
-/* Have page allocations fail that may sleep, and each size; not in the log. */
+/* How often the kernel counts a page as mapped; 0 where it does not say. */
+static uint64_t times_mapped(int64_t pfn)
+{
+	int fd = open("/proc/kpagecount", O_RDONLY | O_CLOEXEC);
+	uint64_t times = 0;
+
+	if (fd < 0)
+		return 0;
+	if (pread(fd, &times, sizeof(times), pfn * sizeof(times)) !=
+	    sizeof(times))
+		times = 0;
+	close(fd);
+	return times;
+}
+
+/* How many of the pages count as mapped, when nobody maps the file any more. */
+static int still_mapped(const struct back *back)
+{
+	uint64_t start = cycles_clock();
+	int i, nr;
+
+	do {
+		for (i = 0, nr = 0; i < NR_PAGES; i++)
+			nr += back->pfns[i] > 0 && times_mapped(back->pfns[i]);
+		if (!nr)
+			return 0;
+		usleep(10 * 1000);
+	} while (ms_since(start) < LATE_MS);
+	return nr;
+}
+
+/*
+ * A page that counts as mapped cannot be taken out of its file: with
+ * CONFIG_DEBUG_VM the kernel dies of that, with a lock held that faults on other
+ * files need. So have a process that keeps the file, and nothing else: neither
+ * the guardian nor who reads what the test prints waits for it.
+ */
+static void keep_open(int keep)
+{
+	int fd;
+
+	if (fork())
+		return;
+	setsid();
+	for (fd = 0; fd < getdtablesize(); fd++)
+		if (fd != keep)
+			close(fd);
+	for (;;)
+		pause();
+}
+
+/*
+ * Have page allocations fail that may sleep, and each size; not in the log. Each
+ * one that fails counts "times" down, also by fail-nth, unless there is no limit.
+ */
 static const char *failing_lacks(void)
 {
 	static const char * const set[][2] = {
+		{ FAIL_PAGE_ALLOC "times", "-1" },
 		{ FAIL_PAGE_ALLOC "ignore-gfp-wait", "N" },
 		{ FAIL_PAGE_ALLOC "min-order", "0" },
 		{ FAIL_PAGE_ALLOC "verbose", "0" },
@@ -386,6 +444,12 @@ static const char *failing_lacks(void)
 	size_t i;
 	int ret;
 
+	/* Otherwise allocations of everybody would fail, more than before. */
+	if (file_read_long(FAIL_PAGE_ALLOC "probability") > 0)
+		return "others have page allocations fail: " FAIL_PAGE_ALLOC "probability is not 0";
+	/* What is left of fail-nth would fail the read of fail-nth itself. */
+	if (!access(FAIL_USERCOPY, F_OK))
+		return "fail-nth counts copies to user space, too: " FAIL_USERCOPY " is there";
 	for (i = 0; i < ARRAY_SIZE(set); i++) {
 		ret = file_read(set[i][0], old, sizeof(old));
 		if (!ret)
@@ -467,12 +531,13 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap_back, moves_nothing, 120)
 	struct back *back = self->back;
 	uint64_t start = cycles_clock();
 	bool gone, enough, died = false;
-	long lost;
+	long lost = 0;
+	int mapped = 0;
 
 	do {
 		usleep(10 * 1000);
 		died = crew_ended(&self->crew);
-		enough = counted(&back->second) >= BACK_FEW &&
+		enough = counted(&back->later) >= BACK_FEW &&
 			 (counted(&back->joined) >= BACK_FEW ||
 			  !variant->joins);
 	} while (!died &&
@@ -480,23 +545,30 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap_back, moves_nothing, 120)
 	__atomic_store_n(&back->stop, 1, __ATOMIC_RELEASE);
 	gone = crew_wait(&self->crew, STUCK_MS);
 	if (gone) {
+		mapped = still_mapped(back);
+		if (mapped)
+			keep_open(self->fd);
 		close(self->fd);
 		self->fd = -1;
+		if (!mapped)
+			lost = pages_lost(self->used, self->pool_was_shared);
 	}
-	lost = gone ? pages_lost(self->used, self->pool_was_shared) : 0;
 
-	ksft_print_msg("hugetlb_pmd_mremap: control=%s",
-		       variant->joins ? "no" : "yes");
-	printf(" calls=%lu failed_calls=%lu migrations=%lu lost_migrations=%ld",
-	       back->calls, back->refused, back->refused, lost);
-	printf(" second=%lu joined=%lu unmapped=%lu\n", back->second,
-	       back->joined, back->unmapped);
+	/* None of these calls could wait for itself. */
+	ksft_print_msg("hugetlb_pmd_mremap: control=yes");
+	printf(" calls=%lu failed_calls=%lu migrations=%lu lost_migrations=0",
+	       back->calls, back->refused, back->refused);
+	printf(" later=%lu joined=%lu unmapped=%lu mapped=%d lost_pages=%ld\n",
+	       back->later, back->joined, back->unmapped, mapped, lost);
 	ASSERT_EQ(0, back->error)
 		TH_LOG("a call failed: %s", strerror(back->error));
 	ASSERT_TRUE(gone)
 		TH_LOG("a process does not end");
 	ASSERT_FALSE(died || crew_failed(&self->crew))
 		TH_LOG("a process died");
+	EXPECT_EQ(0, mapped)
+		TH_LOG("%d pages count as mapped, by nobody: a process keeps their file for good",
+		       mapped);
 	EXPECT_EQ(0, lost)
 		TH_LOG("%ld huge pages are in use for good", lost);
 	EXPECT_EQ(0, back->moved)
@@ -513,11 +585,15 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap_back, moves_nothing, 120)
 	/* Not after a failure: a skip would take its place. */
 	if (!enough && __test_passed(_metadata))
 		SKIP(return,
-		     "inconclusive: of %lu calls %lu had no memory for the second table; %lu times another one shared the old table",
-		     back->calls, back->second, back->joined);
+		     "inconclusive: of %lu calls %lu failed at a later allocation than the first; %lu times another one shared the old table",
+		     back->calls, back->later, back->joined);
 }
 
 /* mremap(2) to where it covers a PUD. */
+
+#define NR_LEFT		2	/* pages that stay where a part is moved */
+#define BUSY_WORD	8	/* of a page, for who writes meanwhile */
+#define BUSY_MS		(STUCK_MS / 4)	/* until a write falls into a move */
 
 struct control {
 	unsigned int go;		/* to the one that moves */
