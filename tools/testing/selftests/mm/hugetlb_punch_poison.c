@@ -31,8 +31,11 @@
  *	whole		begins in it, and has the page after as a whole
  *
  * After each error all of the page is punched out of the file, and the poison is
- * taken back. The test itself has the file not mapped: if the lock of the file is
- * never released, a process that maps it cannot exit, either.
+ * taken back. Where that cannot be, for some pages, the test ends while there are
+ * huge pages left, and fails. It tries once more at the end.
+ *
+ * The test itself has the file not mapped: if the lock of the file is never
+ * released, a process that maps it cannot exit, either.
  *
  * Environment:
  *	HUGETLB_PMD_CHURN=1		run it at all: on a kernel that has the
@@ -64,6 +67,7 @@
 #define MAX_SECONDS	40	/* until there are so many, on a busy machine */
 #define STUCK_MS	10000
 #define UNPOISON_TRIES	100	/* of 1 ms, until nobody has a reference */
+#define KEPT_MAX	3	/* pages whose poison stays: fewer than SPARE */
 
 #define REFUSED		2	/* exit status of who cannot poison */
 
@@ -78,6 +82,7 @@ struct control {
 	unsigned long errors;	/* that were handled */
 	unsigned long met;	/* of them, those that a hole met */
 	unsigned long kept;	/* of them, those whose poison is still there */
+	int64_t kept_pfns[KEPT_MAX];
 	pid_t poisoner;		/* in madvise(), or 0 */
 	int64_t pfn;		/* that is poisoned, or 0 */
 	bool met_one;		/* by the last error */
@@ -337,9 +342,13 @@ static __noreturn void error_main(int fd)
 			count_up(&shared->errors, 1);
 			if (shared->met_one)
 				count_up(&shared->met, 1);
-			if (!take_back(fd, page))
+			if (!take_back(fd, page)) {
+				shared->kept_pfns[shared->kept] = shared->pfn;
 				count_up(&shared->kept, 1);
+			}
 			shared->pfn = 0;
+			if (shared->kept == KEPT_MAX)
+				break;
 		}
 		page = page == 1 ? 3 : 1;
 	}
@@ -397,6 +406,23 @@ FIXTURE_SETUP(hugetlb_punch_poison)
 	}
 }
 
+/* Once more, now that nobody has the file: a page that stays poisoned is lost. */
+static void take_back_kept(const struct control *control)
+{
+	unsigned long i;
+	int ret;
+
+	if (control->pfn)
+		pfn_unpoison(control->pfn);
+	for (i = 0; i < control->kept; i++) {
+		ret = pfn_unpoison(control->kept_pfns[i]);
+		if (ret)
+			ksft_print_msg("page frame %#llx stays poisoned: %s\n",
+				       (unsigned long long)control->kept_pfns[i],
+				       strerror(-ret));
+	}
+}
+
 FIXTURE_TEARDOWN(hugetlb_punch_poison)
 {
 	const char *why;
@@ -409,8 +435,8 @@ FIXTURE_TEARDOWN(hugetlb_punch_poison)
 	if (self->other >= 0)
 		close(self->other);
 	/* Who is stuck has a lock that this needs as well. */
-	if (!self->stuck && self->control && self->control->pfn)
-		pfn_unpoison(self->control->pfn);
+	if (!self->stuck && self->control)
+		take_back_kept(self->control);
 	/* The guardian must not wait for those who are stuck. */
 	why = guard_end(!self->stuck);
 	EXPECT_EQ(NULL, why)
@@ -466,10 +492,17 @@ TEST_F_TIMEOUT(hugetlb_punch_poison, comes_back, 120)
 		     strerror(control->refused));
 	ASSERT_EQ(0, control->error)
 		TH_LOG("a call failed: %s", strerror(control->error));
-	ASSERT_FALSE(ended)
+	EXPECT_EQ(0, control->kept)
+		TH_LOG("%lu of %lu pages could not be taken back, and stay poisoned",
+		       control->kept, control->errors);
+	/* Who poisons has ended by itself when there were too many of these. */
+	ASSERT_FALSE(ended && control->kept < KEPT_MAX)
 		TH_LOG("a process died");
 	ASSERT_EQ(0, crew_failed(&self->crew))
 		TH_LOG("a process died");
+	/* Not after a failure: a skip would take its place. */
+	if (!__test_passed(_metadata))
+		return;
 	if (control->met < ENOUGH_MET || control->held < ENOUGH_MET)
 		SKIP(return, "inconclusive: %lu of %lu errors met by %lu holes",
 		     control->met, control->errors, control->ended);
