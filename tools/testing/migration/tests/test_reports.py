@@ -331,6 +331,7 @@ def test_a_series_has_its_reports(tmp_path: Path) -> None:
     written = series.write("6.1", tmp_path)
     assert [path.name for path in written.reports] == [
         "report-hugetlb-cow-fault.txt", "report-hugetlb-mremap-hang.txt",
+        "report-hugetlb-mremap-large.txt",
         "report-hugetlb-punch-poison.txt", "report-hugetlb-punch-private.txt",
         "report-hugetlb-truncate-fault.txt",
         "report-pmd-share-move-pages.txt", "report-pmd-share-no-lock.txt",
