@@ -636,7 +636,7 @@ class Machine:
         programs = selftest.Built({name: folder for name in selftest.names()}, "6.12.1", folder)
         for place, name, stand_in in (
                 (trial, "find_source", lambda *_: self.source), (Trial, "boot", boot),
-                (variant, "plan", lambda *_: (AS_IT_IS, AS_IT_IS)), (mutants, "make", self.make),
+                (variant, "plan", lambda *_, **_how: (AS_IT_IS, AS_IT_IS)), (mutants, "make", self.make),
                 (build, "kernel", self.kernel), (qemu, "boot", self.boot),
                 (qemu, "choose_accel", lambda *_: "tcg"), (qemu, "version", lambda _: "QEMU 7.2"),
                 (selftest, "build", lambda *_, **_more: programs),
