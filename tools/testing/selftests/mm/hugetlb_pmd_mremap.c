@@ -60,8 +60,9 @@
  *	apart		has a table of its own, always
  *	joins		comes to share the old table
  *
- * The new mapping covers no PUD, so this comes back on any kernel, and is the
- * first. All of it counts as a control: it cannot show that mremap() waits.
+ * The new mapping covers no PUD, so this comes back on any kernel. It is the last,
+ * as pages that stay mapped are missing then. So it is not run where a process is
+ * stuck already: -v joins runs it alone.
  *
  * Environment:
  *	HUGETLB_PMD_CHURN=1		run it at all: on a kernel that has the
@@ -166,6 +167,369 @@ static const char *mremap_lacks(char *area, int fd)
 		why = "no page frames in pagemap: needs CAP_SYS_ADMIN";
 	reserve_again(area, 2 * pud_size());
 	return why;
+}
+
+/* mremap(2) to where it covers a PUD. */
+
+#define NR_LEFT		2	/* pages that stay where a part is moved */
+#define BUSY_WORD	8	/* of a page, for who writes meanwhile */
+#define BUSY_MS		(STUCK_MS / 4)	/* until a write falls into a move */
+
+struct control {
+	unsigned int go;		/* to the one that moves */
+	unsigned int moved;		/* set by it */
+	unsigned int looked;		/* 1 and 2: set by the other one */
+	int error;			/* of a call that failed */
+	long faults;			/* of it, to touch the pages */
+	int in_place;			/* pages there before any is touched */
+	int same;			/* pages there after that */
+	int stale;			/* pages at the old address */
+	int bad_page;			/* -1 for none */
+	uint64_t found;
+	int other_bad_page;		/* what the other one found */
+	uint64_t other_found;
+	unsigned long writes;		/* of it */
+	unsigned long meanwhile;	/* of these, during the last move */
+	unsigned long lost;		/* of these */
+};
+
+FIXTURE(hugetlb_pmd_mremap)
+{
+	struct control *control;
+	char *area;
+	struct crew mover, other;
+	int fd;
+	long used;			/* huge pages, before */
+	bool pool_was_shared;
+	bool stuck;
+};
+
+FIXTURE_VARIANT(hugetlb_pmd_mremap)
+{
+	size_t beside;			/* huge pages that the new one is off */
+	bool shared_source;
+	bool shared_target;
+	bool down;
+	bool part;
+	bool busy;
+	bool faults;
+	bool private;
+	bool two;			/* PUDs */
+};
+
+/* First those that come back on any kernel: after the others it is too late. */
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, beside) {
+	.beside = 1 };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_source) {
+	.shared_source = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_down) {
+	.shared_source = true, .down = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_part) {
+	.shared_source = true, .part = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, private) {
+	.private = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, whole_pud) {};
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_target) {
+	.shared_target = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, down) {
+	.down = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, part) {
+	.part = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, two_puds) {
+	.two = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, busy) {
+	.shared_target = true, .busy = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, two_busy) {
+	.shared_target = true, .busy = true, .two = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, faults) {
+	.shared_target = true, .busy = true, .faults = true };
+
+/* Of what is moved. */
+static size_t size_of(const FIXTURE_VARIANT(hugetlb_pmd_mremap) * variant)
+{
+	return (variant->two ? 2 : 1) * pud_size();
+}
+
+/* The word of page @i of NR_PAGES. Of two PUDs each has half of the pages. */
+static uint64_t *word_of(const FIXTURE_VARIANT(hugetlb_pmd_mremap) * variant,
+			 char *addr, int i)
+{
+	if (variant->two && i >= NR_PAGES / 2) {
+		addr += pud_size();
+		i -= NR_PAGES / 2;
+	}
+	return (uint64_t *)(addr + i * pmd_size());
+}
+
+static char *map_private(char *addr, size_t size, int fd)
+{
+	return mmap(addr, size, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0);
+}
+
+static __noreturn void mover_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
+				  const FIXTURE_VARIANT(hugetlb_pmd_mremap) *
+				  variant)
+{
+	struct control *control = self->control;
+	int i, left = variant->part ? NR_LEFT : 0;
+	size_t size = size_of(variant), all = left * pmd_size() + size;
+	uint64_t *from[NR_PAGES], *words[NR_PAGES];
+	char *old = self->area, *new = self->area;
+	int64_t pfns[NR_PAGES];
+	unsigned long before;
+	uint64_t start;
+
+	*(variant->down ? &old : &new) += 3 * pud_size();
+	/* What covers no PUD has a table of its own. */
+	if (!variant->shared_source)
+		old += pmd_size();
+	new += variant->beside * pmd_size();
+	if ((variant->private ? map_private(old, all, self->fd) :
+				map_at(old, all, self->fd)) == MAP_FAILED)
+		crew_give_up(&control->error, errno);
+	control->faults = touch_pages(old, variant->two ? 1 : NR_PAGES);
+	for (i = 0; i < NR_PAGES; i++) {
+		from[i] = word_of(variant, old, i);
+		words[i] = i < left ? from[i] : word_of(variant, new, i - left);
+		__atomic_store_n(from[i], 100 + i, __ATOMIC_RELAXED);
+	}
+
+	start = cycles_clock();
+	for (;;) {
+		for (i = 0; i < NR_PAGES; i++) {
+			/* Others may have had its table: it was not moved. */
+			word_at(from[i]);
+			pfns[i] = page_pfn(0, from[i]);
+			if (pfns[i] < 0)
+				crew_give_up(&control->error, -pfns[i]);
+		}
+		before = __atomic_load_n(&control->writes, __ATOMIC_RELAXED);
+		if (!move_to(new, old + left * pmd_size(), size))
+			crew_give_up(&control->error, errno);
+		control->meanwhile = __atomic_load_n(&control->writes,
+						     __ATOMIC_RELAXED) - before;
+		control->in_place = 0;
+		for (i = 0; i < NR_PAGES; i++) {
+			control->in_place += page_pfn(0, words[i]) == pfns[i];
+			control->stale += i >= left &&
+					  page_pfn(0, from[i]) >= 0;
+		}
+		if (!variant->busy || control->meanwhile ||
+		    ms_since(start) >= BUSY_MS ||
+		    control->in_place != NR_PAGES)
+			break;
+		if (!move_to(old, new, size))
+			crew_give_up(&control->error, errno);
+		usleep(10000);
+	}
+
+	for (i = 0; i < NR_PAGES && control->bad_page < 0; i++) {
+		control->found = word_at(words[i]);
+		if (control->found != 100u + i)
+			control->bad_page = i;
+	}
+	for (i = 0; i < NR_PAGES; i++) {
+		__atomic_store_n(words[i], 200 + i, __ATOMIC_RELAXED);
+		control->same += page_pfn(0, words[i]) == pfns[i];
+	}
+	set_and_wake(&control->moved, 1);
+	_exit(0);
+}
+
+/*
+ * Store to all pages until they are moved, and look for what was stored: with
+ * @fd in a new mapping each time.
+ */
+static void write_meanwhile(const FIXTURE_VARIANT(hugetlb_pmd_mremap) * variant,
+			    struct control *control, char *addr, int fd)
+{
+	uint64_t *word, n = 0;
+	int i;
+
+	while (!__atomic_load_n(&control->moved, __ATOMIC_ACQUIRE)) {
+		n++;
+		for (i = 0; i < NR_PAGES; i++) {
+			word = word_of(variant, addr, i) + BUSY_WORD;
+			if (word_at(word) != n - 1)
+				count_up(&control->lost, 1);
+			__atomic_store_n(word, n, __ATOMIC_RELAXED);
+		}
+		count_up(&control->writes, NR_PAGES);
+		if (fd >= 0 &&
+		    map_at(addr, size_of(variant), fd) == MAP_FAILED)
+			crew_give_up(&control->error, errno);
+	}
+}
+
+/* What others find in page @i when it has been moved and stored to. */
+static uint64_t seen_after(const FIXTURE_VARIANT(hugetlb_pmd_mremap) * variant,
+			   int i)
+{
+	return (variant->private ? 1 : 200) + i;
+}
+
+static __noreturn void other_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
+				  const FIXTURE_VARIANT(hugetlb_pmd_mremap) *
+				  variant)
+{
+	struct control *control = self->control;
+	char *addr = self->area + 6 * pud_size();
+	int i;
+
+	/* At an offset that no other mapping has, it shares no table. */
+	if (!variant->shared_source && !variant->shared_target)
+		addr += 2 * pmd_size();
+	if (map_at(addr, size_of(variant), self->fd) == MAP_FAILED)
+		crew_give_up(&control->error, errno);
+	for (i = 0; i < NR_PAGES; i++)
+		__atomic_store_n(word_of(variant, addr, i), 1 + i,
+				 __ATOMIC_RELAXED);
+	set_and_wake(&control->looked, 1);
+
+	if (variant->busy)
+		write_meanwhile(variant, control, addr,
+				variant->faults ? self->fd : -1);
+	wait_for_change(&control->moved, 0);
+	for (i = 0; i < NR_PAGES && control->other_bad_page < 0; i++) {
+		control->other_found = word_at(word_of(variant, addr, i));
+		if (control->other_found != seen_after(variant, i))
+			control->other_bad_page = i;
+	}
+	set_and_wake(&control->looked, 2);
+	_exit(0);
+}
+
+FIXTURE_SETUP(hugetlb_pmd_mremap)
+{
+	int nodes[2];
+	const char *why;
+	long faults;
+	pid_t pid;
+
+	self->fd = -1;
+	if (geteuid())
+		SKIP(return, "needs root, for the huge page pool");
+	why = churn_lacks("may leave a process that nothing can end");
+	if (why)
+		SKIP(return, "%s", why);
+	if (guard_left())
+		SKIP(return, "a process of an earlier test is stuck in the kernel");
+	why = nodes_lack(nodes, 1, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 1, 2 * NR_PAGES) ?:
+	      file_lacks(&self->fd, size_of(variant)) ?:
+	      area_lacks(&self->area, NR_PUDS);
+	if (why)
+		SKIP(return, "%s", why);
+	self->control = share_memory(sizeof(*self->control));
+	ASSERT_NE(NULL, self->control);
+	self->control->bad_page = -1;
+	self->control->other_bad_page = -1;
+	self->pool_was_shared = pool_is_shared();
+	self->used = pages_used();
+
+	/* Before the test maps the file: a child would inherit it. */
+	why = mremap_lacks(self->area, self->fd);
+	if (why)
+		SKIP(return, "%s", why);
+	/* To share a table is what does not come back. */
+	faults = faults_to_share(self->fd, self->area, PROT_READ | PROT_WRITE,
+				 0, NR_PAGES);
+	ASSERT_LT(0, faults)
+		TH_LOG("cannot map the file: %s", strerror(-faults));
+	if (!variant->beside && !variant->private && faults != 1)
+		SKIP(return, "%s", not_shared(faults, NR_PAGES));
+
+	pid = crew_fork(&self->mover);
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		wait_for_change(&self->control->go, 0);
+		mover_main(self, variant);
+	}
+	pid = crew_fork(&self->other);
+	ASSERT_GE(pid, 0);
+	if (!pid)
+		other_main(self, variant);
+}
+
+FIXTURE_TEARDOWN(hugetlb_pmd_mremap)
+{
+	bool gone = !self->stuck && crew_kill(&self->mover, STUCK_MS) &&
+		    crew_kill(&self->other, STUCK_MS);
+	const char *why;
+
+	/* Whoever is stuck has the lock of the file: leave that alone, too. */
+	if (gone && self->fd >= 0)
+		close(self->fd);
+	why = guard_end(gone);
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
+}
+
+TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
+{
+	struct control *control = self->control;
+	char *view = self->area + pmd_size();
+	size_t size = size_of(variant);
+	bool control_only = variant->beside || variant->shared_source ||
+			    variant->private;
+	long lost;
+	int i;
+
+	ASSERT_TRUE(wait_a_while(&control->looked, 0, STUCK_MS))
+		TH_LOG("a call failed: %s", strerror(control->error));
+	set_and_wake(&control->go, 1);
+	self->stuck = !crew_wait(&self->mover, STUCK_MS);
+	ksft_print_msg("hugetlb_pmd_mremap: control=%s",
+		       control_only ? "yes" : "no");
+	printf(" calls=1 failed_calls=0 migrations=1 lost_migrations=%d",
+	       self->stuck);
+	printf(" faults=%ld writes=%lu in_place=%d\n", control->faults,
+	       control->meanwhile, control->in_place);
+	/* Whoever asks the file for more now waits as well. */
+	ASSERT_FALSE(self->stuck)
+		TH_LOG("mremap() did not come back in %d ms", STUCK_MS);
+	ASSERT_EQ(0, control->error)
+		TH_LOG("a call failed: %s", strerror(control->error));
+	ASSERT_EQ(0, self->mover.status[0]);
+	if (variant->shared_source && control->faults != 1)
+		SKIP(return, "%s", not_shared(control->faults, NR_PAGES));
+
+	if (!variant->shared_source)
+		EXPECT_EQ(NR_PAGES, control->in_place)
+			TH_LOG("only %d of %d pages are where they were moved to",
+			       control->in_place, NR_PAGES);
+	EXPECT_EQ(0, control->stale)
+		TH_LOG("%d pages are at the old address", control->stale);
+	EXPECT_EQ(NR_PAGES, control->same)
+		TH_LOG("%d of %d pages are others than before",
+		       NR_PAGES - control->same, NR_PAGES);
+	EXPECT_EQ(-1, control->bad_page)
+		TH_LOG("page %d holds %llu where it was moved to",
+		       control->bad_page, (unsigned long long)control->found);
+	ASSERT_TRUE(wait_a_while(&control->looked, 1, STUCK_MS));
+	EXPECT_EQ(0, control->lost)
+		TH_LOG("%lu of %lu writes of another one were lost",
+		       control->lost, control->writes);
+	EXPECT_EQ(-1, control->other_bad_page)
+		TH_LOG("page %d holds %llu where another one maps it",
+		       control->other_bad_page,
+		       (unsigned long long)control->other_found);
+	ASSERT_NE(MAP_FAILED, map_at(view, size, self->fd));
+	for (i = 0; i < NR_PAGES; i++)
+		EXPECT_EQ(seen_after(variant, i),
+			  word_at(word_of(variant, view, i)));
+
+	ASSERT_TRUE(crew_wait(&self->other, STUCK_MS));
+	ASSERT_EQ(0, munmap(view, size));
+	close(self->fd);
+	self->fd = -1;
+	lost = pages_lost(self->used, self->pool_was_shared);
+	EXPECT_EQ(0, lost)
+		TH_LOG("%ld huge pages are in use for good", lost);
+	if (variant->busy && !control->meanwhile && __test_passed(_metadata))
+		SKIP(return, "inconclusive: nobody wrote meanwhile");
 }
 
 /* mremap(2) without memory for one of two tables. */
@@ -589,369 +953,6 @@ TEST_F_TIMEOUT(hugetlb_pmd_mremap_back, moves_nothing, 120)
 		SKIP(return,
 		     "inconclusive: of %lu calls %lu failed at a later allocation than the first; %lu times another one shared the old table",
 		     back->calls, back->later, back->joined);
-}
-
-/* mremap(2) to where it covers a PUD. */
-
-#define NR_LEFT		2	/* pages that stay where a part is moved */
-#define BUSY_WORD	8	/* of a page, for who writes meanwhile */
-#define BUSY_MS		(STUCK_MS / 4)	/* until a write falls into a move */
-
-struct control {
-	unsigned int go;		/* to the one that moves */
-	unsigned int moved;		/* set by it */
-	unsigned int looked;		/* 1 and 2: set by the other one */
-	int error;			/* of a call that failed */
-	long faults;			/* of it, to touch the pages */
-	int in_place;			/* pages there before any is touched */
-	int same;			/* pages there after that */
-	int stale;			/* pages at the old address */
-	int bad_page;			/* -1 for none */
-	uint64_t found;
-	int other_bad_page;		/* what the other one found */
-	uint64_t other_found;
-	unsigned long writes;		/* of it */
-	unsigned long meanwhile;	/* of these, during the last move */
-	unsigned long lost;		/* of these */
-};
-
-FIXTURE(hugetlb_pmd_mremap)
-{
-	struct control *control;
-	char *area;
-	struct crew mover, other;
-	int fd;
-	long used;			/* huge pages, before */
-	bool pool_was_shared;
-	bool stuck;
-};
-
-FIXTURE_VARIANT(hugetlb_pmd_mremap)
-{
-	size_t beside;			/* huge pages that the new one is off */
-	bool shared_source;
-	bool shared_target;
-	bool down;
-	bool part;
-	bool busy;
-	bool faults;
-	bool private;
-	bool two;			/* PUDs */
-};
-
-/* First those that come back on any kernel: after the others it is too late. */
-FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, beside) {
-	.beside = 1 };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_source) {
-	.shared_source = true };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_down) {
-	.shared_source = true, .down = true };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_part) {
-	.shared_source = true, .part = true };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, private) {
-	.private = true };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, whole_pud) {};
-FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, shared_target) {
-	.shared_target = true };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, down) {
-	.down = true };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, part) {
-	.part = true };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, two_puds) {
-	.two = true };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, busy) {
-	.shared_target = true, .busy = true };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, two_busy) {
-	.shared_target = true, .busy = true, .two = true };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_mremap, faults) {
-	.shared_target = true, .busy = true, .faults = true };
-
-/* Of what is moved. */
-static size_t size_of(const FIXTURE_VARIANT(hugetlb_pmd_mremap) * variant)
-{
-	return (variant->two ? 2 : 1) * pud_size();
-}
-
-/* The word of page @i of NR_PAGES. Of two PUDs each has half of the pages. */
-static uint64_t *word_of(const FIXTURE_VARIANT(hugetlb_pmd_mremap) * variant,
-			 char *addr, int i)
-{
-	if (variant->two && i >= NR_PAGES / 2) {
-		addr += pud_size();
-		i -= NR_PAGES / 2;
-	}
-	return (uint64_t *)(addr + i * pmd_size());
-}
-
-static char *map_private(char *addr, size_t size, int fd)
-{
-	return mmap(addr, size, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, 0);
-}
-
-static __noreturn void mover_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
-				  const FIXTURE_VARIANT(hugetlb_pmd_mremap) *
-				  variant)
-{
-	struct control *control = self->control;
-	int i, left = variant->part ? NR_LEFT : 0;
-	size_t size = size_of(variant), all = left * pmd_size() + size;
-	uint64_t *from[NR_PAGES], *words[NR_PAGES];
-	char *old = self->area, *new = self->area;
-	int64_t pfns[NR_PAGES];
-	unsigned long before;
-	uint64_t start;
-
-	*(variant->down ? &old : &new) += 3 * pud_size();
-	/* What covers no PUD has a table of its own. */
-	if (!variant->shared_source)
-		old += pmd_size();
-	new += variant->beside * pmd_size();
-	if ((variant->private ? map_private(old, all, self->fd) :
-				map_at(old, all, self->fd)) == MAP_FAILED)
-		crew_give_up(&control->error, errno);
-	control->faults = touch_pages(old, variant->two ? 1 : NR_PAGES);
-	for (i = 0; i < NR_PAGES; i++) {
-		from[i] = word_of(variant, old, i);
-		words[i] = i < left ? from[i] : word_of(variant, new, i - left);
-		__atomic_store_n(from[i], 100 + i, __ATOMIC_RELAXED);
-	}
-
-	start = cycles_clock();
-	for (;;) {
-		for (i = 0; i < NR_PAGES; i++) {
-			/* Others may have had its table: it was not moved. */
-			word_at(from[i]);
-			pfns[i] = page_pfn(0, from[i]);
-			if (pfns[i] < 0)
-				crew_give_up(&control->error, -pfns[i]);
-		}
-		before = __atomic_load_n(&control->writes, __ATOMIC_RELAXED);
-		if (!move_to(new, old + left * pmd_size(), size))
-			crew_give_up(&control->error, errno);
-		control->meanwhile = __atomic_load_n(&control->writes,
-						     __ATOMIC_RELAXED) - before;
-		control->in_place = 0;
-		for (i = 0; i < NR_PAGES; i++) {
-			control->in_place += page_pfn(0, words[i]) == pfns[i];
-			control->stale += i >= left &&
-					  page_pfn(0, from[i]) >= 0;
-		}
-		if (!variant->busy || control->meanwhile ||
-		    ms_since(start) >= BUSY_MS ||
-		    control->in_place != NR_PAGES)
-			break;
-		if (!move_to(old, new, size))
-			crew_give_up(&control->error, errno);
-		usleep(10000);
-	}
-
-	for (i = 0; i < NR_PAGES && control->bad_page < 0; i++) {
-		control->found = word_at(words[i]);
-		if (control->found != 100u + i)
-			control->bad_page = i;
-	}
-	for (i = 0; i < NR_PAGES; i++) {
-		__atomic_store_n(words[i], 200 + i, __ATOMIC_RELAXED);
-		control->same += page_pfn(0, words[i]) == pfns[i];
-	}
-	set_and_wake(&control->moved, 1);
-	_exit(0);
-}
-
-/*
- * Store to all pages until they are moved, and look for what was stored: with
- * @fd in a new mapping each time.
- */
-static void write_meanwhile(const FIXTURE_VARIANT(hugetlb_pmd_mremap) * variant,
-			    struct control *control, char *addr, int fd)
-{
-	uint64_t *word, n = 0;
-	int i;
-
-	while (!__atomic_load_n(&control->moved, __ATOMIC_ACQUIRE)) {
-		n++;
-		for (i = 0; i < NR_PAGES; i++) {
-			word = word_of(variant, addr, i) + BUSY_WORD;
-			if (word_at(word) != n - 1)
-				count_up(&control->lost, 1);
-			__atomic_store_n(word, n, __ATOMIC_RELAXED);
-		}
-		count_up(&control->writes, NR_PAGES);
-		if (fd >= 0 &&
-		    map_at(addr, size_of(variant), fd) == MAP_FAILED)
-			crew_give_up(&control->error, errno);
-	}
-}
-
-/* What others find in page @i when it has been moved and stored to. */
-static uint64_t seen_after(const FIXTURE_VARIANT(hugetlb_pmd_mremap) * variant,
-			   int i)
-{
-	return (variant->private ? 1 : 200) + i;
-}
-
-static __noreturn void other_main(FIXTURE_DATA(hugetlb_pmd_mremap) * self,
-				  const FIXTURE_VARIANT(hugetlb_pmd_mremap) *
-				  variant)
-{
-	struct control *control = self->control;
-	char *addr = self->area + 6 * pud_size();
-	int i;
-
-	/* At an offset that no other mapping has, it shares no table. */
-	if (!variant->shared_source && !variant->shared_target)
-		addr += 2 * pmd_size();
-	if (map_at(addr, size_of(variant), self->fd) == MAP_FAILED)
-		crew_give_up(&control->error, errno);
-	for (i = 0; i < NR_PAGES; i++)
-		__atomic_store_n(word_of(variant, addr, i), 1 + i,
-				 __ATOMIC_RELAXED);
-	set_and_wake(&control->looked, 1);
-
-	if (variant->busy)
-		write_meanwhile(variant, control, addr,
-				variant->faults ? self->fd : -1);
-	wait_for_change(&control->moved, 0);
-	for (i = 0; i < NR_PAGES && control->other_bad_page < 0; i++) {
-		control->other_found = word_at(word_of(variant, addr, i));
-		if (control->other_found != seen_after(variant, i))
-			control->other_bad_page = i;
-	}
-	set_and_wake(&control->looked, 2);
-	_exit(0);
-}
-
-FIXTURE_SETUP(hugetlb_pmd_mremap)
-{
-	int nodes[2];
-	const char *why;
-	long faults;
-	pid_t pid;
-
-	self->fd = -1;
-	if (geteuid())
-		SKIP(return, "needs root, for the huge page pool");
-	why = churn_lacks("may leave a process that nothing can end");
-	if (why)
-		SKIP(return, "%s", why);
-	if (guard_left())
-		SKIP(return, "a process of an earlier test is stuck in the kernel");
-	why = nodes_lack(nodes, 1, sched_getcpu()) ?:
-	      guard_lacks() ?:
-	      pool_lacks(nodes, 1, 2 * NR_PAGES) ?:
-	      file_lacks(&self->fd, size_of(variant)) ?:
-	      area_lacks(&self->area, NR_PUDS);
-	if (why)
-		SKIP(return, "%s", why);
-	self->control = share_memory(sizeof(*self->control));
-	ASSERT_NE(NULL, self->control);
-	self->control->bad_page = -1;
-	self->control->other_bad_page = -1;
-	self->pool_was_shared = pool_is_shared();
-	self->used = pages_used();
-
-	/* Before the test maps the file: a child would inherit it. */
-	why = mremap_lacks(self->area, self->fd);
-	if (why)
-		SKIP(return, "%s", why);
-	/* To share a table is what does not come back. */
-	faults = faults_to_share(self->fd, self->area, PROT_READ | PROT_WRITE,
-				 0, NR_PAGES);
-	ASSERT_LT(0, faults)
-		TH_LOG("cannot map the file: %s", strerror(-faults));
-	if (!variant->beside && !variant->private && faults != 1)
-		SKIP(return, "%s", not_shared(faults, NR_PAGES));
-
-	pid = crew_fork(&self->mover);
-	ASSERT_GE(pid, 0);
-	if (!pid) {
-		wait_for_change(&self->control->go, 0);
-		mover_main(self, variant);
-	}
-	pid = crew_fork(&self->other);
-	ASSERT_GE(pid, 0);
-	if (!pid)
-		other_main(self, variant);
-}
-
-FIXTURE_TEARDOWN(hugetlb_pmd_mremap)
-{
-	bool gone = !self->stuck && crew_kill(&self->mover, STUCK_MS) &&
-		    crew_kill(&self->other, STUCK_MS);
-	const char *why;
-
-	/* Whoever is stuck has the lock of the file: leave that alone, too. */
-	if (gone && self->fd >= 0)
-		close(self->fd);
-	why = guard_end(gone);
-	EXPECT_EQ(NULL, why)
-		TH_LOG("%s", why);
-}
-
-TEST_F_TIMEOUT(hugetlb_pmd_mremap, comes_back, 120)
-{
-	struct control *control = self->control;
-	char *view = self->area + pmd_size();
-	size_t size = size_of(variant);
-	bool control_only = variant->beside || variant->shared_source ||
-			    variant->private;
-	long lost;
-	int i;
-
-	ASSERT_TRUE(wait_a_while(&control->looked, 0, STUCK_MS))
-		TH_LOG("a call failed: %s", strerror(control->error));
-	set_and_wake(&control->go, 1);
-	self->stuck = !crew_wait(&self->mover, STUCK_MS);
-	ksft_print_msg("hugetlb_pmd_mremap: control=%s",
-		       control_only ? "yes" : "no");
-	printf(" calls=1 failed_calls=0 migrations=1 lost_migrations=%d",
-	       self->stuck);
-	printf(" faults=%ld writes=%lu in_place=%d\n", control->faults,
-	       control->meanwhile, control->in_place);
-	/* Whoever asks the file for more now waits as well. */
-	ASSERT_FALSE(self->stuck)
-		TH_LOG("mremap() did not come back in %d ms", STUCK_MS);
-	ASSERT_EQ(0, control->error)
-		TH_LOG("a call failed: %s", strerror(control->error));
-	ASSERT_EQ(0, self->mover.status[0]);
-	if (variant->shared_source && control->faults != 1)
-		SKIP(return, "%s", not_shared(control->faults, NR_PAGES));
-
-	if (!variant->shared_source)
-		EXPECT_EQ(NR_PAGES, control->in_place)
-			TH_LOG("only %d of %d pages are where they were moved to",
-			       control->in_place, NR_PAGES);
-	EXPECT_EQ(0, control->stale)
-		TH_LOG("%d pages are at the old address", control->stale);
-	EXPECT_EQ(NR_PAGES, control->same)
-		TH_LOG("%d of %d pages are others than before",
-		       NR_PAGES - control->same, NR_PAGES);
-	EXPECT_EQ(-1, control->bad_page)
-		TH_LOG("page %d holds %llu where it was moved to",
-		       control->bad_page, (unsigned long long)control->found);
-	ASSERT_TRUE(wait_a_while(&control->looked, 1, STUCK_MS));
-	EXPECT_EQ(0, control->lost)
-		TH_LOG("%lu of %lu writes of another one were lost",
-		       control->lost, control->writes);
-	EXPECT_EQ(-1, control->other_bad_page)
-		TH_LOG("page %d holds %llu where another one maps it",
-		       control->other_bad_page,
-		       (unsigned long long)control->other_found);
-	ASSERT_NE(MAP_FAILED, map_at(view, size, self->fd));
-	for (i = 0; i < NR_PAGES; i++)
-		EXPECT_EQ(seen_after(variant, i),
-			  word_at(word_of(variant, view, i)));
-
-	ASSERT_TRUE(crew_wait(&self->other, STUCK_MS));
-	ASSERT_EQ(0, munmap(view, size));
-	close(self->fd);
-	self->fd = -1;
-	lost = pages_lost(self->used, self->pool_was_shared);
-	EXPECT_EQ(0, lost)
-		TH_LOG("%ld huge pages are in use for good", lost);
-	if (variant->busy && !control->meanwhile && __test_passed(_metadata))
-		SKIP(return, "inconclusive: nobody wrote meanwhile");
 }
 
 TEST_HARNESS_MAIN
