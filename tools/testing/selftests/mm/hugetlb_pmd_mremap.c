@@ -773,7 +773,7 @@ static int still_mapped(const struct back *back)
 
 /*
  * A page that counts as mapped cannot be taken out of its file: with
- * CONFIG_DEBUG_VM the kernel dies of that, with a lock held that faults on other
+ * checks of mm the kernel dies of that, with a lock held that faults on other
  * files need. So have a process that keeps the file, and nothing else: neither
  * the guardian nor who reads what the test prints waits for it.
  */
