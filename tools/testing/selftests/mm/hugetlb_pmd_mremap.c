@@ -772,10 +772,10 @@ static int still_mapped(const struct back *back)
 }
 
 /*
- * A page that counts as mapped cannot be taken out of its file: with
- * checks of mm the kernel dies of that, with a lock held that faults on other
- * files need. So have a process that keeps the file, and nothing else: neither
- * the guardian nor who reads what the test prints waits for it.
+ * A page that counts as mapped cannot be taken out of its file: a kernel for
+ * debugging dies of that, with a lock held that faults on other files need. So
+ * have a process that keeps the file, and nothing else: neither the guardian nor
+ * who reads what the test prints waits for it.
  */
 static void keep_open(int keep)
 {

@@ -27,13 +27,18 @@ def load(path: Path, symbols: Path | None = None) -> Image:
     from the image.  LabError, of one line, for everything that is no kernel that can be read.
     """
     what = str(path)
+    data, version, read = b"", "", None
     with _opened(path) as file:
         # Of an ELF file not all is needed.
         if _is_elf(file):
-            return _image(what, elf.read(file, what), b"", "", symbols)
-        data, version = container.kernel(_all(file, path), what)
-    return _image(what, None if container.is_raw(data) else elf.read(io.BytesIO(data), what), data,
-                  version, symbols)
+            read = elf.read(file, what)
+        else:
+            data = _all(file, path)
+    if read is None:
+        # Not above: who cannot unpack it has read it.
+        data, version = container.kernel(data, what)
+        read = None if container.is_raw(data) else elf.read(io.BytesIO(data), what)
+    return _image(what, read, data, version, symbols)
 
 
 def _image(what: str, file: elf.Elf | None, data: bytes, version: str, symbols: Path | None

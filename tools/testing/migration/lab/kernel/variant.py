@@ -3,9 +3,10 @@
 
 A tree that has the protection is the fixed one as it is, and the defect's revert.cocci takes the
 protection out of it.  A tree that never had it is the vulnerable one as it is, and the patches of
-queue/<base> put it in.  Where a defect is to be seen alone, the vulnerable tree has the patches before
-its own, and the fixed one its own as well: what comes later in the queue is no part of the proof.  Where a tree shares no PMD table and its queue has it share them again, both are made from the
-queue.  A race that is too narrow to be met in each boot is made wider in both, by the defect's
+queue/<base> put it in.  Where a defect is to be seen alone, the vulnerable tree has the patches
+before its own, and the fixed one its own as well: what comes later in the queue is no part of the
+proof.  Where a tree shares no PMD table and its queue has it share them again, both are made from
+the queue.  A race that is too narrow to be met in each boot is made wider in both, by the defect's
 amplifier.cocci.
 """
 
