@@ -10,7 +10,6 @@ import shlex
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from lab.errors import LabError
 from lab.guest import ltp, qemu, selftest
 from lab.host import preflight
 from lab.kernel import source, testseries
-from lab.paths import INSTALLED, REPO, replace
+from lab.paths import INSTALLED, REPO, replace, scratch_dir
 from lab.progress import Progress, spent
 from lab.tell import audited, docs, record, report, rst, text
 from lab.tell.audited import Audited
@@ -201,7 +200,7 @@ def _shell(args: argparse.Namespace, progress: Progress) -> int:
         made.defect.guest)
     progress.note(f"the {name} kernel {made.source.version}, {made.accel.upper()}; "
                   "Ctrl-A X ends it")
-    with tempfile.TemporaryDirectory(prefix="lab-shell-") as folder:
+    with scratch_dir("lab-shell-") as folder:
         os.chdir(folder)
         # In the foreground of the terminal, and Ctrl-C is the guest's.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)

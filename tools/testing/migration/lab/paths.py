@@ -5,8 +5,10 @@ import contextlib
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -104,6 +106,30 @@ def have(folder: Path, names: Iterable[str]) -> bool:
 
 
 @contextlib.contextmanager
+def scratch_dir(prefix: str, parent: Path | None = None) -> Iterator[Path]:
+    """A new folder, in `parent` or where TMPDIR says, that is gone when the block ends.
+
+    Its name is known before it is made: tempfile leaves the folder behind where Ctrl-C comes
+    between the two.
+    """
+    new = Path(parent or tempfile.gettempdir()) / f"{prefix}{secrets.token_hex(8)}"
+    try:
+        new.mkdir(mode=0o700)
+        yield new
+    finally:
+        remove(new)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder in which a process that has been told to end may still make a file."""
+    for _attempt in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
+            return
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
 def atomic_dir(dest: Path, holds: Iterable[str] = ()) -> Iterator[Path]:
     """A new folder that becomes `dest` only if the block ends without an exception.
 
@@ -117,20 +143,16 @@ def atomic_dir(dest: Path, holds: Iterable[str] = ()) -> Iterator[Path]:
     prefix = f".new-{dest.name}-"
     for stale in dest.parent.glob(prefix + "*"):
         shutil.rmtree(stale, ignore_errors=True)
-    new = Path(tempfile.mkdtemp(prefix=prefix, dir=dest.parent))
-    try:
+    with scratch_dir(prefix, dest.parent) as new:
         yield new
         for name in holds:
             if not have(new, (name,)):
                 raise LabError(f"{dest / name} should have been made, and is "
                                f"{'empty' if (new / name).exists() else 'not there'}")
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    new.chmod(0o755)
-    if dest.exists():
-        shutil.rmtree(dest)
-    new.rename(dest)
+        new.chmod(0o755)
+        if dest.exists():
+            shutil.rmtree(dest)
+        new.rename(dest)
 
 
 def copy(path: Path, dest: Path) -> None:

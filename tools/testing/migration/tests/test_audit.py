@@ -432,6 +432,9 @@ def test_what_another_architecture_has_to_protect_does_not_count(
     assert {status(tree, pending, row) for row in arch.names()} == {look(tree, pending).status}
 
 
+MESS = "if (vma) {{{ ) (;\n\t"
+
+
 def often(edits: list[Row]) -> list[object]:
     """One of each defect; the others with FULL=1."""
     one_of = {row[0]: row for row in edits}
@@ -445,8 +448,12 @@ def test_a_mess_is_unknown(name: str, base: str, file: str, old: str, new: str,
                            protected: Protected, tmp_path: Path) -> None:
     whole = protected.tree(base)
     for state, text in (("protected", old), ("taken out", new)):
-        tree = edited(whole, tmp_path / state, file, old,
-                      f"if (vma) {{{{{{ ) (;\n\t{text}")
+        tree = edited(whole, tmp_path / state, file, old, text if old.endswith("(") else MESS + text)
+        if old.endswith("("):
+            # The head of a function: before it the mess would be no part of it.
+            path = tree / file
+            before, head, rest = path.read_text(encoding="utf-8").partition(text)
+            path.write_text(before + head + rest.replace("{\n", "{\n" + MESS, 1), encoding="utf-8")
         found = look(tree, name)
         if protected.status(base, name) == audit.NOT_AFFECTED:
             # It has to do without a function, and a mess hides no function's name.

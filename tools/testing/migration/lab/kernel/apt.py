@@ -24,7 +24,7 @@ from lab import deps
 from lab.arch import Arch
 from lab.base import Base
 from lab.errors import LabError, NoSource
-from lab.paths import cache_dir, disk_full, is_full, locked, need_space
+from lab.paths import cache_dir, disk_full, is_full, locked, need_space, scratch_dir
 from lab.progress import Progress
 
 USR_SRC = Path("/usr/src")
@@ -255,11 +255,8 @@ def _scratch(folder: Path) -> Iterator[Path]:
     """A folder for one download; what a killed run left of its own is removed first."""
     for stale in folder.glob(".download-*"):
         shutil.rmtree(stale, ignore_errors=True)
-    new = Path(tempfile.mkdtemp(prefix=".download-", dir=folder))
-    try:
+    with scratch_dir(".download-", folder) as new:
         yield new
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def _watched(command: list[str], folder: Path, size: int, progress: Progress) -> str:

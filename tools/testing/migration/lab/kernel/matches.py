@@ -17,7 +17,6 @@ import hashlib
 import heapq
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.kernel import cut, spatch
+from lab.paths import scratch_dir
 
 _HEAD = re.compile(r"@([^@].*)@\s*")
 _NAME = re.compile(r"(\w+)(.*)")
@@ -239,15 +239,15 @@ def _matches(tree: Path, name: str, audits: Mapping[Path, _Audit | None]
 
 def _lines(tree: Path, name: str, rules: _Together) -> list[str]:
     """What the rules print of a file, or of what is left of it."""
-    with tempfile.TemporaryDirectory(prefix="audit-") as folder:
-        rule, rest = Path(folder, "together.cocci"), Path(folder, name)
+    with scratch_dir("lab-audit-") as folder:
+        rule, rest = folder / "together.cocci", folder / name
         rule.write_text(rules.text, encoding="utf-8")
         if rules.names is None:
             return spatch.find(rule, tree, [name])
         text = (tree / name).read_text(encoding="utf-8", errors="surrogateescape")
         rest.parent.mkdir(parents=True)
         rest.write_text(cut.cut(text, rules.names), encoding="utf-8", errors="surrogateescape")
-        return spatch.find(rule, Path(folder), [name])
+        return spatch.find(rule, folder, [name])
 
 
 def _replay(audit: _Audit, wanted: Wanted, found: Sequence[list[list[list[Any]]]]) -> list[str]:

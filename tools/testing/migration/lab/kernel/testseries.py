@@ -49,7 +49,6 @@ import hashlib
 import re
 import stat
 import subprocess
-import tempfile
 from pathlib import Path, PurePosixPath
 
 from lab import base as bases, defect, fragment
@@ -57,7 +56,7 @@ from lab.arch import Arch
 from lab.errors import LabError
 from lab.kernel import kconfig, variant
 from lab.kernel.source import Source
-from lab.paths import REPO
+from lab.paths import REPO, scratch_dir
 
 ROOM = REPO / "queue" / "tests"
 COVER = ROOM / "cover-letter"
@@ -169,8 +168,8 @@ def count(diff: str, *how: str) -> str:
 
 def _diff(source: Source, room: Path, fixes: bool) -> str:
     base = source.base.name
-    with tempfile.TemporaryDirectory(prefix="lab-tests-") as folder:
-        home = Path(folder, "tests")
+    with scratch_dir("lab-tests-") as folder:
+        home = folder / "tests"
         home.mkdir()
         paths = variant.series(base) if fixes else []
         for name, text in patches(base, room):

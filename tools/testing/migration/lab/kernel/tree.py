@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.paths import atomic_dir, disk_full, is_full, locked
+from lab.paths import atomic_dir, disk_full, is_full, locked, scratch_dir
 from lab.progress import Progress
 
 PRISTINE = "refs/pristine"
@@ -151,8 +151,8 @@ class Tree:
     @contextlib.contextmanager
     def scratch(self, state: str) -> Iterator["Scratch"]:
         """A state to make another of."""
-        with tempfile.TemporaryDirectory(prefix="lab-tree-") as folder:
-            yield Scratch(self, state, Path(folder).resolve())
+        with scratch_dir("lab-tree-") as folder:
+            yield Scratch(self, state, folder.resolve())
 
     def names(self, state: str, among: Iterable[Path]) -> list[str]:
         """The files of a state that are in the folders `among`, or are one of them."""

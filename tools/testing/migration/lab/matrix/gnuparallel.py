@@ -6,12 +6,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from lab import minder
 from lab.errors import LabError
+from lab.paths import scratch_dir
 
 # Without questions, and so that a host that is gone is found to be gone.
 SSH = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=15",
@@ -55,8 +55,8 @@ def minded(words: Sequence[str], cwd: Path, errors: Path, home: Path
 def on_all(logins: Sequence[str], script: str, limit: int = ANSWER
            ) -> tuple[dict[str, str], dict[str, str]]:
     """Run a script on all hosts at once; what each said, and what came as errors."""
-    with tempfile.TemporaryDirectory(prefix="lab-matrix-") as folder:
-        file = Path(folder, "hosts")
+    with scratch_dir("lab-matrix-") as folder:
+        file = folder / "hosts"
         file.write_text("".join(f"{login}\n" for login in logins), encoding="utf-8")
         done = subprocess.run(
             [*_COMMAND, "--nonall", "--tag", "-j0", "--timeout", str(limit), "--sshloginfile",

@@ -32,7 +32,7 @@ from lab.matrix import gnuparallel, job
 from lab.matrix.hosts import Host
 from lab.matrix.live import Table
 from lab.matrix.plan import Kind, Work
-from lab.paths import REPO
+from lab.paths import REPO, remove
 
 _START = Path(__file__).with_name("start.sh")
 # Where files go on a host, from the folder that one logs in to.
@@ -133,11 +133,7 @@ def _clean(made: Run) -> None:
                 if errors.get(login):
                     made.table.note(f"{made.used[login].shown} cannot be reached: ~/{there} may be "
                                     "left there")
-        for _try in range(50):
-            shutil.rmtree(made.folder, ignore_errors=True)
-            if not made.folder.exists():
-                break
-            threading.Event().wait(0.1)
+        remove(made.folder)
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -4,13 +4,12 @@
 import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from lab.arch import Arch
 from lab.errors import LabError
 from lab.pack import manual, stage
-from lab.paths import new_log
+from lab.paths import new_log, scratch_dir
 
 _SPEC = """\
 Name: {name}
@@ -52,8 +51,8 @@ def make(top: Path, release: stage.Release, arch: Arch, requires: tuple[str, ...
     text = (manual.PAGES / "description").read_text(encoding="utf-8").strip()
     summary, _blank, rest = text.partition("\n\n")
     log = new_log("rpmbuild")
-    with tempfile.TemporaryDirectory(prefix="lab-rpm-") as work:
-        spec = Path(work) / f"{stage.NAME}.spec"
+    with scratch_dir("lab-rpm-") as work:
+        spec = work / f"{stage.NAME}.spec"
         spec.write_text(_SPEC.format(
             name=stage.NAME, version=release.version, summary=summary, text=rest, top=top,
             requires="".join(f"Requires: {one}\n" for one in requires),
@@ -66,9 +65,9 @@ def make(top: Path, release: stage.Release, arch: Arch, requires: tuple[str, ...
             # Its macros in the home folder are the user's own matter, not the package's.
             done = subprocess.run(words, stdout=output, stderr=subprocess.STDOUT, check=False,
                                   stdin=subprocess.DEVNULL,
-                                  env={**os.environ, "LC_ALL": "C", "HOME": work,
+                                  env={**os.environ, "LC_ALL": "C", "HOME": str(work),
                                        "SOURCE_DATE_EPOCH": str(release.time)})
-        made = sorted(Path(work).glob("RPMS/*/*.rpm"))
+        made = sorted(work.glob("RPMS/*/*.rpm"))
         if done.returncode != 0 or len(made) != 1:
             said = log.read_text(encoding="utf-8", errors="replace").splitlines()
             raise LabError(

@@ -8,20 +8,19 @@ to a test host runs
 """
 
 import tarfile
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from lab.arch import Arch
 from lab.pack import stage
-from lab.paths import copy
+from lab.paths import copy, scratch_dir
 
 
 def make(laid_out: Mapping[Arch, Path], release: stage.Release, folder: Path) -> Path:
     """Pack the selftests, laid out for run_kselftest.sh, into an archive in `folder`."""
     name = f"{stage.NAME}-selftests-{release.version}"
-    with tempfile.TemporaryDirectory(prefix="lab-tar-") as work:
-        top = Path(work) / name
+    with scratch_dir("lab-tar-") as work:
+        top = work / name
         for arch, home in laid_out.items():
             stage.put_selftests(top / arch.machine_name, arch, home)
 
@@ -32,7 +31,7 @@ def make(laid_out: Mapping[Arch, Path], release: stage.Release, folder: Path) ->
             member.mtime = release.time
             member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
             return member
-        packed = Path(work) / "tar"
+        packed = work / "tar"
         with tarfile.open(packed, "w:xz") as archive:
             # In the order of their names: add() sorts what is in a folder.
             archive.add(top, name, filter=plain)

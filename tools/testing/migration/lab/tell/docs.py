@@ -7,11 +7,10 @@ are options here.
 
 import re
 import subprocess
-import tempfile
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.paths import REPO, have, new_log
+from lab.paths import REPO, have, new_log, scratch_dir
 from lab.progress import Progress
 from lab.tell import record, rst
 
@@ -31,8 +30,8 @@ def build(out: Path, progress: Progress, documentation: Path = DOCUMENTATION,
     out = out.expanduser().resolve()
     log = new_log("docs")
     progress.step("rendering the documents")
-    with tempfile.TemporaryDirectory(prefix="lab-docs-") as folder:
-        top, doctrees = Path(folder, "Documentation"), Path(folder, "doctrees")
+    with scratch_dir("lab-docs-") as folder:
+        top, doctrees = folder / "Documentation", folder / "doctrees"
         texts = {f"{path.relative_to(documentation).with_suffix('')}": path.read_text("utf-8")
                  for path in documentation.rglob("*.rst")} | rst.pages(records)
         for name, text in ({"index": _index(sorted(texts))} | texts).items():

@@ -24,7 +24,6 @@ All of it goes to the letter, and what is of a patch also below the `---` of tha
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from pathlib import Path
 from lab.errors import LabError
 from lab.guest import ltp
 from lab.kernel import testseries, variant
+from lab.paths import scratch_dir
 from lab.verbs import series
 
 FIXES, ALL, STABLE = "fixes", "all", "stable"
@@ -201,8 +201,7 @@ def _patch_id(mail: str) -> str:
 
 def _recipients(on: Ground, before: Sequence[str], mails: Sequence[tuple[str, str]]) -> list[str]:
     """Options of git send-email, as the tree's MAINTAINERS says with what the patches add to it."""
-    with tempfile.TemporaryDirectory(prefix="lab-mail-") as folder:
-        work = Path(folder)
+    with scratch_dir("lab-mail-") as work:
         file = work / "MAINTAINERS"
         file.write_bytes((on.tree / "MAINTAINERS").read_bytes())
         for text in [*before, *(text for _name, text in mails)]:

@@ -17,13 +17,13 @@ import resource
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab import steps
 from lab.errors import LabError
+from lab.paths import scratch_dir
 from lab.progress import Progress
 from lab.scheme import DEADLOCK, MODEL, STARVED, Run, Scheme
 
@@ -63,8 +63,7 @@ def check(run: Run) -> Outcome:
     live = run.bug == STARVED
     # Breadth first takes the memory of all that is as near.
     shortest = run.found and not live and run.bug != DEADLOCK and not run.long
-    folder = Path(tempfile.mkdtemp(prefix="lab-model-"))
-    try:
+    with scratch_dir("lab-model-") as folder:
         # Beside the model: spin takes the name of what it reads for its own files.
         shutil.copy(MODEL, folder / "model.pml")
         _call(folder, "spin", "-a", *parameters, "model.pml")
@@ -95,8 +94,6 @@ def check(run: Run) -> Outcome:
         return Outcome(run, found, "not completed" not in said and "too small" not in said,
                        int(float(states[1])), float(mib[1]) if mib else 0, seconds,
                        float(factor[1]) if factor else 0, story)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _cpu() -> float:

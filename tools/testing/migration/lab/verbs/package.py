@@ -8,14 +8,13 @@ And one archive with the selftests of several architectures, for who copies them
 import datetime
 import os
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from lab.arch import Arch
 from lab.errors import LabError
 from lab.pack import deb, rpm, stage, tar
-from lab.paths import REPO, copy
+from lab.paths import REPO, copy, scratch_dir
 from lab.progress import Progress
 from lab.verbs import kselftest
 
@@ -36,16 +35,16 @@ def make(arches: Sequence[Arch], folder: Path, progress: Progress, harness: Path
     progress.step(f"packing {release.version}")
     made = []
     for arch in arches:
-        with tempfile.TemporaryDirectory(prefix="lab-package-") as work:
-            top = Path(work) / "top"
+        with scratch_dir("lab-package-") as work:
+            top = work / "top"
             top.mkdir()
             stage.lay_out(top, release, arch, laid_out[arch])
             new = []
             if rpm in forms:
-                new.append(rpm.make(top, release, arch, _RPM_REQUIRES, Path(work)))
+                new.append(rpm.make(top, release, arch, _RPM_REQUIRES, work))
             if deb in forms:
                 # Last: it adds files of its own to the tree.
-                new.insert(0, deb.make(top, release, arch, DEB_DEPENDS, Path(work)))
+                new.insert(0, deb.make(top, release, arch, DEB_DEPENDS, work))
             for path in new:
                 copy(path, folder / path.name)
                 made.append(folder / path.name)
