@@ -50,6 +50,12 @@ quoted = '$(subst ','\'',$(1))'
 words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
 	$(filter command,$(firstword $(origin $(name)))),,?)=$($(name)))))
 
+# What else may stand after make: what the lab, its tests and the selftests have from the environment.
+ELSE := PYTHON FAST LAB_CACHE XDG_CACHE_HOME TMPDIR HOME PATH LANG LC_ALL SHELL KERNELCI KIRK NODE_MODULES \
+	SPARSE_SRC SOURCE_DATE_EPOCH HUGETLB_% MIGRATE_% THP_% EXEC_TEMP_STACK_%
+strange := $(filter-out $(VARIABLES) $(ELSE),$(foreach name,$(.VARIABLES),$(if \
+	$(filter command,$(firstword $(origin $(name)))),$(name))))
+
 .PHONY: help prove matrix mutants bench model audit shell selftests kselftest hosttest series report record docs package list install check clean
 
 help:
@@ -102,13 +108,18 @@ help:
 	@echo 'A verb takes the variables that mean something to it. In full, with defaults and examples:'
 	@echo '  tools/testing/migration/migration.py VERB --help'
 
-prove matrix mutants bench model audit shell selftests kselftest hosttest series report record docs package list install:
+# A word with a typo in it is not to start what takes hours, or changes the machine.
+.PHONY: known
+known:
+	@$(if $(strange),echo 'error: $(firstword $(strange))=: there is no such variable; `make` lists them' >&2; exit 2,:)
+
+prove matrix mutants bench model audit shell selftests kselftest hosttest series report record docs package list install: known
 	@$(LAB) $@ $(words)
 
-check:
+check: known
 	@$(if $(filter-out 0 1,$(FULL) $(FAST)),echo 'error: FULL= and FAST=: 0 or 1 is wanted' >&2; exit 2,:)
 	@$(LAB) install --check $(if $(ARCH),$(call quoted,ARCH=$(ARCH)))
 	@CHECK_ARCH='$(ARCH)' FULL='$(FULL)' FAST='$(FAST)' TREES='$(TREES)' $(PYTHON) -B -m pytest -n 2 --durations=20 --durations-min=15 tools/testing/migration/tests
 
-clean:
+clean: known
 	rm -rf out

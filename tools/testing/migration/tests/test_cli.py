@@ -110,6 +110,31 @@ def test_the_makefile_has_the_verbs_and_the_variables_of_the_lab() -> None:
         == options.variables() | {"FULL", "FAST", "TREES"}
 
 
+@pytest.mark.parametrize("words", [
+    ("kselftest", "HELP=1"), ("prove", "DEFFECT=pmd-share-flush"), ("list", "boots=3"),
+    ("check", "FUL=1"), ("clean", "HELP=1"),
+])
+def test_a_variable_that_nobody_knows_stops_a_verb(words: tuple[str, str]) -> None:
+    """As root, kselftest with HELP=1 would have run the tests on the host."""
+    done = make(*words)
+    name = words[1].partition("=")[0]
+    assert done.returncode != 0 and done.stdout == ""
+    assert [line for line in done.stderr.splitlines() if not line.startswith("make")] == [
+        f"error: {name}=: there is no such variable; `make` lists them"]
+
+
+def test_what_the_environment_of_a_verb_takes_can_stand_after_make_too() -> None:
+    """Every variable that a selftest reads is one."""
+    tests = REPO / "tools" / "testing" / "selftests" / "mm"
+    names = {name for path in tests.glob("*.[ch]") for name in re.findall(
+        r'(?:getenv|env_\w+)\("([A-Z_]+)"', path.read_text())}
+    assert len(names) > 15
+    # The guest's init sets the last two.
+    for name in (*sorted(names - {"VIRTIO_MEM_ID", "VIRTIO_MEM_QMP"}), "LAB_CACHE", "TMPDIR"):
+        done = make("list", f"{name}=/tmp")
+        assert done.returncode == 0 and done.stderr == "", name
+
+
 def test_help_is_two_screens_at_most() -> None:
     lines = make("help").stdout.splitlines()
     assert len(lines) <= 48 and max(map(len, lines)) <= 100
