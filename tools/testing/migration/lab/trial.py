@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab.arch import Arch
 from lab.base import load as load_base
-from lab.defect import Defect
+from lab.defect import Defect, Machine
 from lab.errors import LabError
 from lab.guest import initramfs, ltp, qemu, selftest
 from lab.judge import klog, ktap, ltp as ltp_judge, verdict
@@ -32,6 +32,12 @@ LAST_WORDS = 20.0
 
 # Whether a boot has shown all that it is asked for, from its results and complaints so far.
 Enough = Callable[[ktap.Transcript, list[klog.Complaint]], bool]
+
+
+def with_room(machine: Machine, debug: bool) -> Machine:
+    """The machine, with the memory that a debug kernel takes."""
+    more = DEBUG_MIB if debug else 0
+    return dataclasses.replace(machine, nodes=(machine.nodes[0] + more, machine.nodes[1] + more))
 
 
 @dataclass(frozen=True)
@@ -92,10 +98,8 @@ class Trial:
     def guest(self, tests: tuple[str, ...]) -> qemu.Guest:
         """The guest that boots run in, with arguments for its selftests; its files are named as
         from the folder of a boot."""
-        machine, debug = self.defect.guest, self.wanted.debug
-        if debug:
-            machine = dataclasses.replace(machine, nodes=(machine.nodes[0] + DEBUG_MIB,
-                                                          machine.nodes[1] + DEBUG_MIB))
+        debug = self.wanted.debug
+        machine = with_room(self.defect.guest, debug)
         env = [*machine.env, *(["LTP_COLORIZE_OUTPUT=n"] if self.wanted.ltp else []), *([f"VIRTIO_MEM_QMP=/dev/{self.arch.third_console}"]
                                if machine.virtio_mem else [])]
         programs = self.wanted.programs()

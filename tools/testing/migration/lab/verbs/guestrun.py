@@ -55,6 +55,7 @@ def run(wanted: Wanted, name: str, names: tuple[str, ...], arch: Arch,
     if texts:
         machine = dataclasses.replace(machine, nodes=(max(machine.nodes[0], SCRIPT_NODE),
                                                       max(machine.nodes[1], SCRIPT_NODE)))
+    machine = trial.with_room(machine, wanted.debug)
     # A word of the command line has no blanks: the arguments go one way, what takes them another.
     takers = kselftest.arguments(names, arguments)
     words = [f"lab.kselftest={','.join(kselftest.chosen(names))}",
