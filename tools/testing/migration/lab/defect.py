@@ -52,7 +52,9 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
     [revert]
     files             a list: files that the rule is run on, those that a tree has
     places            a list: functions that it must change, each that exists once
-    removes           the function whose call goes, once a place; "a|b" as above
+    removes           what goes, the function that is called or a variable, once a place; "a|b" as
+                      above
+    times             how often it goes a place; 1 by default
 
     [amplifier]
     files, places     as above
@@ -139,6 +141,7 @@ class Revert:
     files: tuple[str, ...]
     places: tuple[str, ...]
     removes: str
+    times: int = 1
 
 
 @dataclass(frozen=True)

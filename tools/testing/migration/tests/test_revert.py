@@ -281,6 +281,43 @@ def test_whether_a_page_may_be_moved_is_told_by_the_map_count(tmp_path: Path, na
     assert re.search(r"map(count|ped_shared)\((page|folio)\)", made)
 
 
+MOVES = """\
+int move_hugetlb_page_tables(struct vm_area_struct *vma, unsigned long old_addr,
+			     unsigned long new_addr)
+{
+	for (; old_addr < old_end; old_addr += sz, new_addr += sz) {
+		const unsigned long offset_to_last_entry =
+			(old_addr | last_addr_mask) - old_addr;
+
+		if (!src_pte) {
+			old_addr += offset_to_last_entry;
+			new_addr += offset_to_last_entry;
+			continue;
+		}
+		if (huge_pmd_unshare(&tlb, vma, old_addr, src_pte)) {
+			old_addr += offset_to_last_entry;
+			new_addr += offset_to_last_entry;
+			continue;
+		}
+	}
+	return 0;
+}
+"""
+
+
+def test_a_variable_may_go_more_than_once_a_place(tmp_path: Path) -> None:
+    source, astray = source_with(tmp_path, ""), defect.load("hugetlb-mremap-astray")
+    path = source.tree / "mm/hugetlb.c"
+    path.write_text(MOVES)
+    vulnerable, _fixed = variant.plan(taken(source), astray)
+    assert [place.split()[1] for place in vulnerable.places] == ["move_hugetlb_page_tables"] * 2
+    assert len(re.findall(r"(?m)^\+\s+new_addr \|= last_addr_mask;$", vulnerable.diff)) == 2
+    # One of the two goes elsewhere.
+    path.write_text(MOVES.replace("new_addr += offset", "new_addr += other_offset", 1))
+    with pytest.raises(LabError, match="move_hugetlb_page_tables: 1 instead of 2"):
+        variant.plan(taken(source), astray)
+
+
 # do_huge_pmd_numa_page() from 4.20 to 5.12, and since.
 FAULT = """\
 vm_fault_t do_huge_pmd_numa_page(struct vm_fault *vmf, pmd_t pmd)

@@ -269,7 +269,7 @@ def _reverted(source: Source, defect: Defect, before: str = ""
 
     changed: dict[str, list[str]] = {}
     labels: dict[str, list[str]] = {}
-    call = re.compile(rf"\b({'|'.join(map(re.escape, rule.removes.split('|')))})\s*\(")
+    call = re.compile(rf"\b({'|'.join(map(re.escape, rule.removes.split('|')))})\b")
     for place in made.places:
         gone = list(enumerate(place.removed, place.line))
         # Not one a change: a diff may show two places that are close as one.
@@ -283,13 +283,14 @@ def _reverted(source: Source, defect: Defect, before: str = ""
         else:
             raise LabError(f"{defect.name}/revert.cocci changes {place.path}:{place.line} "
                            f"({place.function}) of {source.version}, and that is no "
-                           f"{rule.removes}(): a kernel made so proves nothing; the rule needs "
+                           f"{rule.removes}: a kernel made so proves nothing; the rule needs "
                            "a look")
 
     wanted = made.wanted(rule.places)
-    wrong = [f"{name}: {len(changed.get(name, []))} instead of {int(wanted.get(name, False))}"
+    times = {name: rule.times * there for name, there in wanted.items()}
+    wrong = [f"{name}: {len(changed.get(name, []))} instead of {times.get(name, 0)}"
              for name in sorted(wanted.keys() | changed.keys() | labels.keys())
-             if len(changed.get(name, [])) != wanted.get(name, False)
+             if len(changed.get(name, [])) != times.get(name, 0)
              or name in labels and name not in changed]
     if wrong:
         raise LabError(f"{defect.name}/revert.cocci changes other places of {source.version} "
