@@ -39,8 +39,9 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
                       for complaints in a vulnerable kernel's log
     fatal             a list of such, too: those after which the kernel need not come to its end,
                       and whatever else it says comes of it
-    turns             a list, where it is fatal: variants of which a boot of the vulnerable kernel
-                      runs one, in turn, beside `variants`, which it does not die of
+    turns             a list, where a kernel dies or gets stuck of the first: variants of which a
+                      boot of the vulnerable kernel runs one, in turn, beside `variants`, which it
+                      does not die of
     harm              what a migration did that shows the defect; "lost writes" by default
     counts            what the selftests count as migrations, in their own word; "migrations" by
                       default
@@ -330,9 +331,9 @@ def _check(path: Path, one: Defect) -> None:
         if machine not in arches.names() or not why:
             raise LabError(f"{path}: [show] hidden: {line} is not ARCH: why, with ARCH one of "
                            f"{', '.join(arches.names())}")
-    if show.turns and not show.fatal:
-        raise LabError(f"{path}: [show] turns are for a kernel that dies of its first test: fatal "
-                       "says how, or all tests can run in each boot")
+    if show.turns and not show.fatal and not show.symptoms:
+        raise LabError(f"{path}: [show] turns are for a kernel that dies or gets stuck of its first "
+                       "test: fatal or symptoms say how, or all tests can run in each boot")
     if sum(map(bool, (one.queue.before_own, one.queue.without, one.queue.form))) > 1:
         raise LabError(f"{path}: [queue] must have one of before_own, without and form")
     if one.queue.form and not re.fullmatch(r"series\.\w+", one.queue.form):

@@ -405,6 +405,9 @@ def test_turns_are_for_what_is_fatal(folder: Path) -> None:
     loaded = defect.load("astray")
     assert loaded.show.turns == ("a", "b")
     assert (loaded.arguments(), loaded.arguments("b")) == ((), ("-v", "b"))
+    # It may get stuck instead.
+    path.write_text(shown(turns=["a", "b"], symptoms=["blocked for"]))
+    assert defect.load("astray").arguments("b") == ("-v", "b")
     # Beside variants that are not: those are run in each boot.
     path.write_text(shown(variants=["one", "c"], turns=["a", "b"], fatal=["BUG"]))
     loaded = defect.load("astray")
