@@ -3,14 +3,16 @@
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from conftest import make
 
 from lab import arch, base, deps, fragment
 from lab.defect import Machine
 from lab.errors import LabError
-from lab.guest import qemu
+from lab.guest import qemu, selftest
 from lab.judge import summary
 from lab.kernel import kconfig
 from lab.paths import HOME
@@ -147,3 +149,15 @@ def test_what_goes_without_saying_is_not_said() -> None:
     assert [arch.tag(row.name) for row in (arch.load("x86_64"), arch.load("arm64"))] == ["", "-arm64"]
     assert summary.special("x86_64", False) == []
     assert summary.special("arm64", True) == ["arm64", "DEBUG=1"]
+
+
+@pytest.mark.parametrize("name", [row for row in arch.names() if not arch.load(row).native])
+def test_the_selftests_build_for_others(tree612: Path, name: str, tmp_path: Path) -> None:
+    """riscv64, for one, has no exchange of a byte, and gcc makes a call of it."""
+    compiler = arch.load(name).compiler
+    if not shutil.which(compiler):
+        pytest.skip(f"{compiler} is not here")
+    done = make("selftests", f"HARNESS={tree612}", f"ARCH={name}", f"DEST={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in tmp_path.iterdir() if os.access(path, os.X_OK)} \
+        >= set(selftest.names())

@@ -128,12 +128,13 @@ static __noreturn void punch_main(int fd, bool with_madvise)
 
 static __noreturn void write_main(int fd, int nr)
 {
-	char *word, *addr = map_file(fd);
+	char *addr = map_file(fd);
 	int page = nr % NR_PAGES;
+	unsigned int *word;
 
 	while (!stopped()) {
 		/* Faults if the page was taken from the file since. */
-		word = addr + page * pmd_size() + 64 * (nr + 1);
+		word = (void *)(addr + page * pmd_size() + 64 * (nr + 1));
 		if (!__atomic_exchange_n(word, 1, __ATOMIC_RELAXED))
 			count_up(&shared->fills[page], 1);
 		count_up(&shared->writes, 1);
