@@ -356,6 +356,8 @@ def _mail(name: str, part: str, out: Path, tree: Path | None) -> int:
         print(f"  git send-email {to}{folder}/*.patch")
         for mail in made.reports:
             print(f"  before that, read {mail}")
+        if part in mailing.parts(name):
+            print(mailing.to_apply(made.patches, tree.resolve() if tree else None), end="")
     if not on and part == ltp.NAME:
         print("For base-commit, name a tree of LTP with LTP=.")
     elif not on and part != mailing.STABLE:
@@ -390,15 +392,16 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
         return _series_ltp(args, out)
     if args.ltp and options.LTP.name not in args.found:
         raise LabError("LTP= goes with SERIES=ltp")
+    alone = args.part == mailing.FIXES
     if args.kernel:
         tree = source.from_tree(args.kernel.expanduser(), args.base or None, progress,
-                                lambda name: series.files(name, args.form))
+                                lambda name: series.files(name, args.form, alone))
         name = tree.base.name
-    if name in testseries.names() and not args.form:
+    if name in testseries.names() and not args.form and not alone:
         deps.ensure(progress, deps.SERIES)
     if args.kernel:
         progress.step(f"applying the series for {tree.base.name} to a copy of {tree.version}")
-        series.check(tree, args.form)
+        series.check(tree, args.form, alone)
         progress.done("every patch applies")
     if not name and args.part != mailing.STABLE:
         raise LabError("name a base with BASE=, or a tree that the series is for with KERNEL=")

@@ -16,7 +16,7 @@ from lab.errors import LabError
 from lab.kernel import testseries, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
-from lab.verbs import series
+from lab.verbs import mailing, series
 
 BASES = sorted(path.parent.name for path in variant.QUEUE.glob("*.*/series"))
 
@@ -53,8 +53,8 @@ def test_every_queue_can_be_written(base: str, tmp_path: Path) -> None:
         assert parts(body(written))[::2] == parts(body(text))[::2]
         counted = testseries.summary(parts(written)[2])
         assert parts(written)[1] == f"---\n{counted}\n"
-    # Patches that have nothing to do with each other have no cover letter.
-    assert (made.cover is None) == (base in ("2.6.34", "5.10", "5.15", "6.1", "6.6", "6.18"))
+    # A patch that is alone has no cover letter.
+    assert (made.cover is None) == (base == "2.6.34")
     if made.cover is None:
         return
     cover = made.cover.read_text(encoding="utf-8")
@@ -87,11 +87,14 @@ def test_it_is_the_same_from_anywhere(folder: str, tmp_path: Path,
 # Those with queue/cover-letter, which is about this patch.
 FLUSH = "mm-hugetlb-flush-all-who-share-a-PMD-table-when-a-pa"
 LETTERS = ["4.4", "4.9", "4.9.337", "4.14", "4.14.325", "4.18", "4.19", "5.4"]
+# Those for which it only tells of the bugs.
+SHORT = ["5.10", "5.15", "6.1", "6.6", "6.12", "6.18"]
 
 
 def letter(base: str, folder: Path) -> str:
     """The cover letter of a queue, on one line."""
-    cover = series.write(base, folder).cover
+    [made] = mailing.write(base, folder, "fixes")
+    cover = made.cover
     assert cover
     return " ".join(cover.read_text(encoding="utf-8").split())
 
@@ -101,7 +104,8 @@ def test_what_a_letter_asks_for_is_in_some_queue() -> None:
     asked = set(re.findall(r"(?m)^#if (?:before )?(.+)$|\{before (.+?)\}", text))
     names = {name for pair in asked for name in pair if name}
     there = {path.name for base in LETTERS for path in (variant.QUEUE / base).glob("series.*")}
-    there |= {path.name[5:-len(".patch")] for base in LETTERS for path in variant.series(base)}
+    there |= {path.name[5:-len(".patch")] for base in LETTERS + SHORT
+              for path in variant.series(base)}
     assert len(names) > 2 and names <= there
 
 
@@ -140,6 +144,23 @@ def test_a_letter_says_what_is_so(base: str, tmp_path: Path) -> None:
     assert "MPOL_MF_MOVE does not move pages of shared tables" in text
 
 
+@pytest.mark.parametrize("base", SHORT)
+def test_a_short_letter_says_what_is_so(base: str, tmp_path: Path) -> None:
+    text = letter(base, tmp_path)
+    assert f"hugetlb: fixes for {base} " in text and "stay shared" not in text
+    names = [path.name[5:-len(".patch")] for path in variant.series(base)]
+    for name, said in {
+            "mm-hugetlb-unshare-page-tables-with-the-lock-of-the-m": "table of a VMA that is split",
+            "hugetlb-let-a-write-fault-on-a-shared-mapping-write": "A write fault after mprotect()",
+            "fs-Kconfig-let-hugetlb-mappings-share-PMD-tables-aga": "no tables are shared",
+            "hugetlb-a-VMA-that-is-split-needs-its-lock": "left without its lock",
+            "hugetlb-do-not-lock-the-page-of-the-file-to-copy-anot": "DEFECT=hugetlb-cow-fault",
+            "hugetlb-look-at-the-size-of-a-file-before-its-pages": "Truncation leaves pages",
+            "hugetlb-mremap-must-not-wait-for-its-own-lock": "mremap() may wait for itself",
+    }.items():
+        assert (said in text) == (name in names), name
+
+
 @pytest.mark.parametrize("before, said", [
     (0, ""), (1, "patch is"), (2, "two patches are"), (5, "five patches are"),
     (12, "twelve patches are"), (13, "13 patches are"),
@@ -173,13 +194,13 @@ def test_a_letter_that_asks_for_what_is_not_there(tmp_path: Path, monkeypatch: p
         series.write("4.14", tmp_path / "out")
 
 
-@pytest.mark.parametrize("base", LETTERS)
+@pytest.mark.parametrize("base", LETTERS + SHORT)
 def test_a_letter_names_what_can_be_proved(base: str, tmp_path: Path) -> None:
     """Each `make prove` in it compares the queue with something else."""
     tree = taken(Source(load(base), base, {}, "k", released_tree(base)), tmp_path / "work", PARTS)
     commands = re.findall(rf"make prove KERNEL=/path/to/{base}(?: DEFECT=(\S+))?",
                           letter(base, tmp_path))
-    assert len(commands) > 2
+    assert len(commands) > 2 and len(commands) == len(set(commands))
     for name in commands:
         fixed = variant.plan(tree, defect.load(name or "pmd-share-migrate"))[1]
         assert fixed.how.startswith(f"queue/{base} ("), name
@@ -321,6 +342,22 @@ def test_the_front_door_of_a_tree(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "every patch applies" in done.stdout and " am -s" in done.stdout
     assert not [*(tmp_path / "cache").rglob("other.c"), *(tmp_path / "cache").rglob("user-*")]
+
+
+@pytest.mark.parametrize("base", ["2.6.34", "4.14", "5.10", "6.12", "7.3"])
+def test_the_fixes_alone(base: str, tmp_path: Path) -> None:
+    """As the README has it: of no file that only the tests change, and no test is applied."""
+    copy = tmp_path / "linux"
+    some(released_tree(base), copy, ["Makefile", *series.files(base, alone=True)])
+    done = make("series", f"KERNEL={copy}", f"BASE={base}", "SERIES=fixes", f"O={tmp_path}/s",
+                LAB_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert "every patch applies" in done.stdout
+    mails = sorted((tmp_path / "s").glob("0*.patch"))
+    assert len(mails) == len(variant.series(base)) + (base != "2.6.34")
+    # They are for git am, which wants a tree of git's.
+    assert f"git am -s {tmp_path}/s/" in done.stdout and f"cd {copy} && git init" in done.stdout
+    assert ("before that, read" in done.stdout) == bool(series.reports(base))
 
 
 @pytest.mark.parametrize("words, reason", [

@@ -111,11 +111,13 @@ def _patches(base: str, form: str) -> tuple[list[tuple[str, str]], bool]:
     return [(path.name, path.read_text(encoding="utf-8")) for path in queue] + added, bool(added)
 
 
-def files(base: str, form: str = "") -> list[str]:
+def files(base: str, form: str = "", alone: bool = False) -> list[str]:
     """The files of a kernel tree that `check` looks at, for a base that may have no series."""
     if base not in (unmapped.names() if form == unmapped.FORM else queues()):
         return []
-    return sorted({name for _name, text in _patches(base, form)[0]
+    patches = [(path.name, path.read_text(encoding="utf-8")) for path in variant.series(base)] \
+        if alone else _patches(base, form)[0]
+    return sorted({name for _name, text in patches
                    for name in re.findall(r"(?m)^(?:---|\+\+\+) [ab]/(.+)$", text)})
 
 
@@ -193,8 +195,11 @@ def reports(base: str) -> dict[str, str]:
     return found
 
 
-def check(source: Source, form: str = "") -> None:
-    """LabError where a patch for the source's base does not apply to it: which, where, and why."""
+def check(source: Source, form: str = "", alone: bool = False) -> None:
+    """LabError where a patch for the source's base does not apply to it: which, where, and why.
+
+    `alone` is without those that add the tests.
+    """
     name = source.base.name
     if form == unmapped.FORM:
         if not unmapped.there(name):
@@ -203,7 +208,7 @@ def check(source: Source, form: str = "") -> None:
         testseries.check(source, unmapped.ROOM, fixes=False)
     elif form:
         variant.queue_diff(source, variant.series(name, f"series.{form}"))
-    elif name in testseries.names():
+    elif name in testseries.names() and not alone:
         testseries.check(source)
     elif patches := variant.series(name):
         variant.queue_diff(source, patches)
