@@ -340,7 +340,7 @@ def test_a_series_has_its_reports(tmp_path: Path) -> None:
         assert path.read_text(encoding="utf-8") == report(path.stem.removeprefix("report-"))
     # git am and git send-email take all that is *.patch.
     assert not set(written.reports) & set(tmp_path.glob("*.patch"))
-    for path in written.patches:
+    for path in tmp_path.glob("*.patch"):
         path.unlink()
     with pytest.raises(LabError, match="holds report-hugetlb-cow-fault.txt already"):
         series.write("6.1", tmp_path)
