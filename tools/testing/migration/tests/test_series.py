@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import PARTS, make, refused, taken
+from conftest import PARTS, debian_files, make, refused, taken
 from test_queue import released_tree
 from trees import apply, git, some
 
@@ -344,11 +344,12 @@ def test_the_front_door_of_a_tree(tmp_path: Path) -> None:
     assert not [*(tmp_path / "cache").rglob("other.c"), *(tmp_path / "cache").rglob("user-*")]
 
 
-@pytest.mark.parametrize("base", ["2.6.34", "4.14", "5.10", "6.12", "7.3"])
+@pytest.mark.parametrize("base", ["2.6.34", "4.14", "4.19", "5.15", "6.12", "6.18", "7.3"])
 def test_the_fixes_alone(base: str, tmp_path: Path) -> None:
     """As the README has it: of no file that only the tests change, and no test is applied."""
     copy = tmp_path / "linux"
-    some(released_tree(base), copy, ["Makefile", *series.files(base, alone=True)])
+    tree = debian_files(base) if load(base).package else released_tree(base)
+    some(tree, copy, ["Makefile", *series.files(base, alone=True)])
     done = make("series", f"KERNEL={copy}", f"BASE={base}", "SERIES=fixes", f"O={tmp_path}/s",
                 LAB_CACHE=str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
