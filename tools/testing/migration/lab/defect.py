@@ -23,8 +23,9 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
     gone              the first version that has neither the defect nor what protected from it, as its
                       code has gone; empty by default
     brought           "sha subject" of the commit that brought it, instead of upstream and fixed
-                      where nobody has fixed it yet.  A patch of a queue mends it if it says so in
-                      its Fixes: line
+                      where nobody has fixed it yet; or instead of upstream alone, where nobody
+                      here knows which commit the fix was.  A patch of a queue mends it if it says
+                      so in its Fixes: line
     patches           a list: the subjects of the patches of queues that mend it.  Goes with brought,
                       where its commit brought other defects as well, or not all of this one
     shares_tables     true where only a kernel that shares PMD tables can have it; false by default
@@ -307,10 +308,11 @@ def _check(path: Path, one: Defect) -> None:
     show = one.show
     if one.gone and not re.fullmatch(r"\d+\.\d+(\.\d+)?", one.gone):
         raise LabError(f"{path}: gone must be a version, such as 5.13")
-    if (bool(one.upstream), bool(one.fixed), bool(one.brought)) not in (
-            (True, True, False), (False, False, True)):
+    if (bool(one.upstream), bool(one.brought)) not in ((True, False), (False, True)) \
+            or one.upstream and not one.fixed:
         raise LabError(f"{path}: it must have upstream and fixed or, where nobody has fixed it "
-                       "yet, brought and neither of them")
+                       "yet, brought and neither of them; brought and fixed where it is not known "
+                       "which commit the fix was")
     if one.patches and not one.brought:
         raise LabError(f"{path}: patches goes with brought: a commit of mainline is named in a "
                        "patch")
