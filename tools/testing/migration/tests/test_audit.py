@@ -106,43 +106,43 @@ COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-sha
            "pmd-share-busy", "pmd-share-arm64-flush", "pmd-share-uffd-poison",
            "pmd-share-no-lock", "hugetlb-punch-fault", "hugetlb-cow-fault",
            "hugetlb-truncate-fault", "hugetlb-fork-sizes", "hugetlb-punch-poison",
-           "hugetlb-mremap-astray", "hugetlb-mremap-large")
+           "hugetlb-mremap-astray", "hugetlb-mremap-large", "hugetlb-mremap-private")
 READ = {
-    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - -",
-    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - -",
-    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - -",
-    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
-    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - -",
-    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
+    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - - -",
+    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - - -",
+    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - - -",
+    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - -",
+    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - - -",
+    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - -",
     # It has what came with upstream's fix, as 4.19 and 5.4 do; so has 4.14.325.
-    "4.9.337":            "p - p p V p V V V V V p V V V p V V V - - V - - - - - - - - - - -",
-    "4.9.337 and queue":  "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
-    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - -",
-    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
-    "4.14.325":           "p - p p V p p V V V V p V V V p V p V - - V - - - - - - - - - - -",
-    "4.14.325 and queue": "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
-    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - -",
-    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
-    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - - - - - - - - - - -",
-    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
-    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - - - - - - - - - - -",
-    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - -",
+    "4.9.337":            "p - p p V p V V V V V p V V V p V V V - - V - - - - - - - - - - - -",
+    "4.9.337 and queue":  "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - -",
+    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - - -",
+    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - -",
+    "4.14.325":           "p - p p V p p V V V V p V V V p V p V - - V - - - - - - - - - - - -",
+    "4.14.325 and queue": "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - -",
+    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - - -",
+    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - -",
+    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - - - - - - - - - - - -",
+    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - -",
+    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - - - - - - - - - - - -",
+    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - -",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
-    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p - - V V - - - - -",
-    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p - - p p - - - - -",
-    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V p - - V V - - - - -",
-    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V p - - p p - - - - -",
-    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p - V - V V - V p V",
-    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p - p - p p - p p p",
+    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p - - V V - - - - - -",
+    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p - - p p - - - - - -",
+    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V p - - V V - - - - - -",
+    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V p - - p p - - - - - -",
+    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p - V - V V - V p V V",
+    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p - p - p p - p p p p",
     # Since 6.6.72 nothing is shared there.  The queue brings it back.
-    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - - - - V V - V V V",
-    "6.6 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p",
-    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V",
-    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p",
-    "6.18":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V V V",
-    "6.18 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p",
-    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V",
-    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p",
+    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - - - - V V - V V V V",
+    "6.6 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p",
+    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V V",
+    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p",
+    "6.18":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V V V V",
+    "6.18 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p",
+    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V p",
+    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 
@@ -190,6 +190,7 @@ def test_another_release(release: str, base: str, tmp_path: Path) -> None:
 
 
 MMAP, VMA, HUGETLB, RMAP = "mm/mmap.c", "mm/vma.c", "mm/hugetlb.c", "mm/rmap.c"
+MREMAP = "mm/mremap.c"
 TLB, HEADER, POLICY = "include/asm-generic/tlb.h", "include/linux/hugetlb.h", "mm/mempolicy.c"
 MIGRATE, INODE, GATHER = "mm/migrate.c", "fs/hugetlbfs/inode.c", "mm/mmu_gather.c"
 ARM64 = "arch/arm64/include/asm/tlb.h"
@@ -209,6 +210,8 @@ LAST = f"bool last_level = !{EITHER};"
 MPROTECT, FAILURE = "mm/mprotect.c", "mm/memory-failure.c"
 IN_HUGETLB = "hugetlb_change_protection(vma, start, end, &newflags,"
 LOCKED = "i_mmap_lock_write(vma->vm_file->f_mapping);\n"
+UNLOCKED = LOCKED.replace("_lock_", "_unlock_")
+TAKES = "clear_vma_resv_huge_pages(vma);\n"
 ALLOC = "GFP_KERNEL | __GFP_NOFAIL);\n\tkref_init(&vma_lock->refs);"
 TRY_LOCK = ("\nstruct address_space *hugetlb_folio_mapping_lock_write(struct folio *folio)\n{\n"
             "\treturn NULL;\n}\n\n")
@@ -253,6 +256,12 @@ TAKEN_OUT = [
      SKIPS % (JOINED, STEPS[0], "+= last_addr_mask")),
     *(("hugetlb-mremap-large", f"{base} and series", HUGETLB, MOVES % "unsigned long", MOVES % kind)
       for base, kind in (("7.3", "int"), ("6.12", "unsigned int"), ("6.1", "int"))),
+    ("hugetlb-mremap-private", "7.3", HUGETLB, f"{LOCKED}\t{TAKES}", TAKES),
+    # It is released too early, and not held for writing.
+    ("hugetlb-mremap-private", "7.3", HUGETLB, f"\t{TAKES}\t{UNLOCKED}", f"\t{UNLOCKED}\t{TAKES}"),
+    ("hugetlb-mremap-private", "6.12 and series", MREMAP, f"{LOCKED}\t\t{TAKES}",
+     f"{LOCKED.replace('write', 'read')}\t\t{TAKES}"),
+    ("hugetlb-mremap-private", "6.1 and series", MREMAP, f"{LOCKED}\t\t{TAKES}", TAKES),
     ("pmd-share-split", "7.3", VMA, "hugetlb_split(vma, addr);", "vma_assert_write_locked(vma);"),
     ("pmd-share-split", "6.12", VMA, "\tvma_prepare(&vp);\n\n\t/*\n\t * Get rid",
      "\thugetlb_split(vma, addr);\n\tvma_prepare(&vp);\n\n\t/*\n\t * Get rid"),
@@ -320,6 +329,8 @@ PUT_IN = [
     ("hugetlb-mremap-astray", "6.12", HUGETLB, SKIPS % ("!src_pte", *STEPS),
      SKIPS % ("!src_pte", MASKS[0], "= old_addr + delta")),
     ("hugetlb-mremap-large", "7.3", HUGETLB, MOVES % "\nint", MOVES % "\nlong"),
+    ("hugetlb-mremap-private", "6.12", MREMAP, f"{{\n\t\t{TAKES}",
+     f"{{\n\t\t{LOCKED}\t\t{TAKES}\t\t{UNLOCKED}"),
     ("hugetlb-mremap-large", "6.1", HUGETLB, MOVES % "\nint", MOVES % "\nsize_t"),
     ("pmd-share-move-pages", "6.12", MIGRATE, "if (folio_likely_mapped_shared(folio) &&",
      "if ((folio_likely_mapped_shared(folio) || hugetlb_pmd_shared(ptep)) &&"),

@@ -129,10 +129,11 @@ def test_the_isolation_of_thps_is_proved(tmp_path: Path) -> None:
     pytest.param("hugetlb-fork-sizes", marks=FULL),
     pytest.param("hugetlb-punch-poison", marks=FULL),
     pytest.param("hugetlb-mremap-hang", marks=FULL),
+    pytest.param("hugetlb-mremap-private", marks=FULL),
     pytest.param("hugetlb-punch-private", marks=FULL),
     pytest.param("hugetlb-truncate-fault", marks=FULL),
     pytest.param("pmd-share-protect", marks=FULL)])
-def test_what_nobody_has_fixed_is_proved(defect: str, tmp_path: Path) -> None:
+def test_what_6_12_has_is_proved(defect: str, tmp_path: Path) -> None:
     """6.12 as it is released has it, and with its queue it has not."""
     status, report = run_prove(tmp_path / "out", f"DEFECT={defect}")
     assert report["verdict"] == "PROVED" and status == 0, report["why"]
