@@ -33,7 +33,8 @@
  *
  * The first three have no lock in a reservation map, or nobody who takes it, and
  * come back on any kernel. They are run first, as processes that are stuck stay.
- * Nobody but these uses what they wait for, so no other process has to wait.
+ * Who is stuck in a fault holds a lock of the page that others may need, also for
+ * another file. So no test is run after that.
  *
  * Environment:
  *	HUGETLB_PMD_CHURN=1		run it at all: on a kernel that has the
