@@ -79,6 +79,15 @@
 #ifndef PUNCH
 #define PUNCH		0	/* a hole where page 0 is */
 #endif
+#ifndef PUNCH_PART
+#define PUNCH_PART	0	/* of page 0, which is zeroed: 1; 2: with i_mmap_rwsem held */
+#endif
+#ifndef TRUNCATE
+#define TRUNCATE	0	/* the file ends before page 1 then */
+#endif
+#ifndef POISON
+#define POISON		0	/* a memory error in page 0 */
+#endif
 #ifndef GUP
 #define GUP		0	/* looks a page up without a lock, IRQs off */
 #endif
@@ -120,6 +129,21 @@
 #ifndef PUNCH_UNSHARES
 #define PUNCH_UNSHARES		1	/* or clears the entry and flushes all sharers */
 #endif
+#ifndef PUNCH_KEEPS_PAGE
+#define PUNCH_KEEPS_PAGE	0	/* locked while it waits for i_mmap_rwsem: 5.10 */
+#endif
+#ifndef PUNCH_MAPPED_FIRST	/* asks that, and locks the page then: up to 5.4.299 */
+#define PUNCH_MAPPED_FIRST	0
+#endif
+#ifndef PUT_BACK_LOCKED		/* the walk's lock is held until entries are back */
+#define PUT_BACK_LOCKED		(WALK_LOCK == TRY_WRITE)
+#endif
+#ifndef FAULT_ASKS_SIZE
+#define FAULT_ASKS_SIZE		1	/* first, with the fault mutex; 0: if there is no page */
+#endif
+#ifndef TRUNCATE_WAITS
+#define TRUNCATE_WAITS		1	/* for faults that have seen the old size */
+#endif
 #ifndef RETRIES
 #define RETRIES			0	/* a migration that gave up is tried again, for ever */
 #endif
@@ -133,6 +157,9 @@
 #endif
 #ifndef FLUSH_BEFORE_ENTRY
 #define FLUSH_BEFORE_ENTRY	0	/* flushes, and then takes the entry out */
+#endif
+#ifndef UNSHARE_UNMAPS
+#define UNSHARE_UNMAPS	0	/* to unshare a table takes from the page's map count */
 #endif
 #ifndef UNSHARE_DROPS
 #define UNSHARE_DROPS	1	/* references of the table that unsharing gives up */
@@ -160,6 +187,8 @@
 #define BUG_DEADLOCK	9	/* spin finds it: not all come to their end */
 #define BUG_STARVED	10	/* spin finds it: migration is tried for ever */
 #define BUG_PROTECT	11	/* a store through a read-only mapping */
+#define BUG_TRUNCATED	12	/* a page is in the file, past its end */
+#define BUG_REMAINS	13	/* a migration entry is left, or a map count is wrong */
 
 #ifndef LOOK_FOR
 #define LOOK_FOR	BUG_LOST_WRITE
@@ -206,6 +235,13 @@ byte mapcount[PAGES];		/* entries that map the page */
 byte where[PAGES];		/* OLD or NEW: what the page cache says */
 bool copied[PAGES];		/* the copy has begun */
 bool gone[PAGES];		/* no page of the file any more */
+#if TRUNCATE
+bool absent[PAGES];		/* the file has no such page yet, or no more */
+bool cut, cut_done;		/* i_size is before page 1; and all is removed */
+#define ABSENT(p)	absent[p]
+#else
+#define ABSENT(p)	false
+#endif
 byte joining[N];		/* who has counted himself in, and not joined yet */
 #if SPLIT_FAR
 bool lockless[N];		/* of each process: its VMA has no lock */
@@ -228,16 +264,18 @@ bool hushed;			/* another bug than LOOK_FOR came first */
 
 /* ---- locks ------------------------------------------------------------------- */
 
-byte i_mmap_readers;
+byte i_mmap_readers, i_mmap_queued;
 bool i_mmap_writer;
-bool page_locked[PAGES];	/* and the fault mutex of the page */
+bool inode_locked;
+bool mutex_locked[PAGES];	/* the fault mutex of the page */
+bool page_locked[PAGES];
 bool table_locked[N];
 byte vma_readers[N];
 bool vma_writer[N];
 
 inline i_mmap_lock_read()
 {
-	atomic { !hushed && !i_mmap_writer -> i_mmap_readers++ }
+	atomic { !hushed && !i_mmap_writer && i_mmap_queued == 0 -> i_mmap_readers++ }
 }
 
 inline i_mmap_unlock_read()
@@ -247,13 +285,24 @@ inline i_mmap_unlock_read()
 
 inline i_mmap_lock_write()
 {
+	i_mmap_queued++;
 	atomic { !hushed && !i_mmap_writer && i_mmap_readers == 0 ->
-		 i_mmap_writer = true }
+		 i_mmap_writer = true; i_mmap_queued-- }
 }
 
 inline i_mmap_unlock_write()
 {
 	i_mmap_writer = false
+}
+
+inline lock_mutex(p)
+{
+	atomic { !hushed && !mutex_locked[p] -> mutex_locked[p] = true }
+}
+
+inline unlock_mutex(p)
+{
+	mutex_locked[p] = false
 }
 
 inline lock_page(p)
@@ -347,7 +396,7 @@ inline free_table(i, t)
 		printf("%d: frees table %d\n", _pid, t);
 		pud[i] = NONE;
 		count_users(t);
-		CHECK(BUG_FREED, users == 0);
+		CHECK(BUG_FREED, users == 0 && in_use[t]);
 		users = 0;
 		in_use[t] = false;
 		t = NONE
@@ -419,32 +468,41 @@ inline find_table()
 #endif
 }
 
-/* hugetlb_fault() on page p. Sets dead where there is no such page. */
-inline fault(p)
+/* hugetlb_no_page(), with the fault mutex. Sets dead where there is no such page. */
+inline no_page(p)
 {
-	vma_lock_read(me);
-#if FAULT_HOLDS == I_MMAP
-	i_mmap_lock_read();
+#if TRUNCATE
+	atomic {
+		if
+		:: absent[p] && cut && p == 1 -> dead = true
+		:: else
+		fi
+	};
+	/* Here it gets a page and clears it. */
+	atomic {
+		if
+		:: absent[p] && !dead ->
+			printf("%d: hugetlb_no_page() adds page %d to the file\n", _pid, p);
+			CHECK(BUG_TRUNCATED, !(p == 1 && cut_done));
+			absent[p] = false
+		:: else
+		fi
+	};
 #endif
-	t = pud[me];
 	if
-	:: t == NONE -> find_table()
-	:: else -> printf("%d: hugetlb_fault() looks up table %d\n", _pid, t)
-	fi;
-	/* From here on the pointer into the table is not looked up again. */
-	if
-	:: entry[t].at[p] == EMPTY ->
+	:: dead
+	:: else ->
 		lock_page(p);
 		if
-		:: gone[p] -> dead = true	/* SIGBUS */
+		:: gone[p] || ABSENT(p) -> dead = true	/* SIGBUS */
 		:: else ->
 			lock_table(t);
 			atomic {
 				printf("%d: hugetlb_fault() maps page %d in table %d\n",
 				       _pid, p, t);
-				CHECK(BUG_NOT_MINE, pud[me] == t);
 				if
 				:: entry[t].at[p] == EMPTY ->
+					CHECK(BUG_NOT_MINE, pud[me] == t);
 					entry[t].at[p] = where[p];
 #if READ_ONLY
 					entry_ro[t].at[p] = read_only[me];
@@ -456,13 +514,51 @@ inline fault(p)
 			}
 		fi;
 		unlock_page(p)
+	fi
+}
+
+/* hugetlb_fault() on page p. */
+inline fault(p)
+{
+#if FAULT_HOLDS == VMA_LOCK
+	lock_mutex(p);
+#if TRUNCATE && FAULT_ASKS_SIZE
+	dead = cut && p == 1;
+#endif
+	if
+	:: dead
+	:: else ->
+#endif
+	vma_lock_read(me);
+#if FAULT_HOLDS == I_MMAP
+	i_mmap_lock_read();
+#endif
+	t = pud[me];
+	if
+	:: t == NONE -> find_table()
+	:: else -> printf("%d: hugetlb_fault() looks up table %d\n", _pid, t)
+	fi;
+#if FAULT_HOLDS != VMA_LOCK
+	lock_mutex(p);
+#endif
+	/* From here on the pointer into the table is not looked up again. */
+	if
+	:: entry[t].at[p] == EMPTY -> no_page(p)
 	:: else
 	fi;
 #if FAULT_HOLDS == I_MMAP
-	i_mmap_unlock_read();
+	atomic { unlock_mutex(p); i_mmap_unlock_read() };
 #endif
 	vma_unlock_read(me);
-	t = NONE;
+	t = NONE
+#if FAULT_HOLDS == VMA_LOCK
+	fi;
+#else
+	;
+#endif
+#if FAULT_HOLDS != I_MMAP
+	unlock_mutex(p);
+#endif
 	/* A migration entry is waited for. */
 	!hushed && (pud[me] == NONE || entry[pud[me]].at[p] != MOVING)
 }
@@ -495,7 +591,7 @@ inline store(p)
 		:: else -> printf("%d: writes to the new page %d\n", _pid, p)
 		fi;
 		CHECK(BUG_LOST_WRITE, !(tlb[me].at[p] == OLD && copied[p]));
-		CHECK(BUG_PUNCHED, !gone[p]);
+		CHECK(BUG_PUNCHED, !gone[p] && !ABSENT(p));
 		break
 	   }
 	:: atomic {
@@ -570,67 +666,157 @@ inline clear_own(p)
 	fi
 }
 
-/* remove_inode_hugepages(), of page 0 */
-inline punch()
+/* unmap_hugepage_range() of page p in process i, whose table t was looked up. */
+inline zap(i, p)
 {
-	skip;
-punch_again:
-	i_mmap_lock_write();
-	lock_page(0);
+	lock_table(t);
+#if PUNCH_UNSHARES
+	if
+	:: count[t] > 0 -> huge_pmd_unshare(i, t)
+	:: else -> clear_entry(p)
+	fi;
+#if PUNCH_FLUSHES
+	flush_all(i);
+#endif
+#else
+	clear_entry(p);
+#if PUNCH_FLUSHES
 	do
-	:: atomic { j < N && !shared && mapped[j] && pud[j] != NONE -> t = pud[j]; j++ };
+	:: atomic { k < N && mapped[k] && pud[k] == t -> tlb[k].at[p] = EMPTY; k++ }
+	:: atomic { k < N && !(mapped[k] && pud[k] == t) -> k++ }
+	:: atomic { k == N -> k = 0; break }
+	od;
+#endif
+#endif
+	unlock_table(t)
+}
+
+#define MAPS(i, p)	(mapped[i] && pud[i] != NONE &&		\
+			 (entry[pud[i]].at[p] == OLD || entry[pud[i]].at[p] == NEW))
+
+/*
+ * hugetlb_vmdelete_list(), or hugetlb_unmap_file_folio(), of page p. What waits for a
+ * VMA lock has the page locked, and the fault mutex: see mm/rmap.c.
+ */
+inline unmap_file(p, waits)
+{
+	i_mmap_lock_write();
+	do
+	:: atomic { j < N && MAPS(j, p) -> t = pud[j]; j++ };
 #if FAULT_HOLDS == VMA_LOCK
-		/* Whoever waits for the page holds it, so it can only be tried for. */
 		atomic {
+			shared = vma_lock_taken((j - 1));
 			if
-			:: vma_lock_taken((j - 1)) -> shared = true
-			:: else -> vma_writer[j - 1] = true
+			:: !shared -> vma_writer[j - 1] = true
+			:: else
 			fi
 		};
 		if
-		:: shared
-		:: else ->
-#endif
-		lock_table(t);
-#if PUNCH_UNSHARES
-		if
-		:: count[t] > 0 -> huge_pmd_unshare((j - 1), t)
-		:: else -> clear_entry(0)
-		fi;
-#if PUNCH_FLUSHES
-		flush_all((j - 1));
-#endif
-#else
-		clear_entry(0);
-#if PUNCH_FLUSHES
-		do
-		:: atomic { k < N && mapped[k] && pud[k] == t -> tlb[k].at[0] = EMPTY; k++ }
-		:: atomic { k < N && !(mapped[k] && pud[k] == t) -> k++ }
-		:: atomic { k == N -> k = 0; break }
-		od;
-#endif
-#endif
-		unlock_table(t)
-#if FAULT_HOLDS == VMA_LOCK
-		; vma_unlock_write((j - 1))
+		:: shared && waits ->
+			printf("%d: hugetlb_unmap_file_folio() waits for the VMA lock of process %d\n",
+			       _pid, j - 1);
+			i_mmap_unlock_write();
+			vma_lock_write((j - 1));
+			i_mmap_lock_write();
+			if
+			:: MAPS(j - 1, p) -> t = pud[j - 1]; zap((j - 1), p)
+			:: else
+			fi;
+			atomic { vma_unlock_write((j - 1)); j = 0 }
+		:: shared && !waits
+		:: !shared -> zap((j - 1), p); vma_unlock_write((j - 1))
 		fi
+#else
+		zap((j - 1), p)
 #endif
-	:: atomic { j < N && !shared && !(mapped[j] && pud[j] != NONE) -> j++ }
-	:: atomic { j == N || shared -> j = 0; t = NONE; break }
-	od;
+	:: atomic { j < N && !MAPS(j, p) -> j++ }
+	:: atomic { j == N -> j = 0; t = NONE; shared = false; i_mmap_unlock_write(); break }
+	od
+}
+
+inline lock_inode()
+{
+	atomic { !hushed && !inode_locked -> inode_locked = true }
+}
+
+/* remove_inode_hugepages(), of page p, with the inode's lock */
+inline remove_page(p)
+{
+	lock_mutex(p);
+#if FAULT_HOLDS == NOTHING
+#if !PUNCH_MAPPED_FIRST
+	lock_page(p);
+#endif
 	if
-	:: shared ->
-		atomic { shared = false; i_mmap_unlock_write(); unlock_page(0) };
-		goto punch_again
-	:: else ->
-		atomic {
-			printf("%d: the page of the hole goes\n", _pid);
-			CHECK(BUG_PUNCHED, mapcount[0] == 0);
-			gone[0] = true;
-			unlock_page(0);
-			i_mmap_unlock_write()
-		}
+	:: mapcount[p] > 0 -> unmap_file(p, false)
+	:: else
 	fi
+#if PUNCH_MAPPED_FIRST
+	; lock_page(p)
+#endif
+#elif FAULT_HOLDS == I_MMAP
+	lock_page(p);
+	do
+	:: mapcount[p] == 0 -> break
+	:: else ->
+		/* A fault takes the mutex with i_mmap_rwsem held. */
+#if !PUNCH_KEEPS_PAGE
+		unlock_page(p);
+#endif
+		unlock_mutex(p);
+		i_mmap_lock_write();
+		lock_mutex(p);
+		do
+		:: atomic { j < N && MAPS(j, p) -> t = pud[j]; j++ };
+			zap((j - 1), p)
+		:: atomic { j < N && !MAPS(j, p) -> j++ }
+		:: atomic { j == N -> j = 0; t = NONE; i_mmap_unlock_write(); break }
+		od
+#if !PUNCH_KEEPS_PAGE
+		; lock_page(p)
+#endif
+	od
+#else
+	lock_page(p);
+	if
+	:: mapcount[p] > 0 -> unmap_file(p, true)
+	:: else
+	fi
+#endif
+	;
+	atomic {
+		printf("%d: page %d goes from the file\n", _pid, p);
+		CHECK(BUG_PUNCHED, mapcount[p] == 0);
+#if TRUNCATE
+		absent[p] = true;
+#endif
+#if PUNCH
+		gone[p] = p == 0;
+#endif
+		unlock_page(p);
+		unlock_mutex(p)
+	}
+}
+
+/* hugetlb_vmtruncate(), to where page 1 begins */
+inline truncate()
+{
+	printf("%d: hugetlb_vmtruncate() sets i_size\n", _pid);
+	cut = true;
+#if TRUNCATE_WAITS
+	lock_mutex(1);
+	unlock_mutex(1);
+#endif
+	unmap_file(1, false);
+	if
+	:: !absent[1] -> remove_page(1)
+	:: else
+	fi;
+	atomic {
+		printf("%d: hugetlb_vmtruncate() is done\n", _pid);
+		cut_done = true;
+		CHECK(BUG_TRUNCATED, absent[1])
+	}
 }
 
 proctype process(byte me)
@@ -758,7 +944,36 @@ proctype process(byte me)
 #endif
 #if PUNCH
 	:: atomic { !hushed && !dead && left > 0 && !gone[0] -> left--; shared = false };
-		punch()
+		lock_inode();
+		if
+		:: !gone[0] -> remove_page(0)
+		:: else
+		fi;
+		inode_locked = false
+#endif
+#if PUNCH_PART
+	:: atomic { !hushed && !dead && left > 0 -> left-- };
+		lock_inode();
+#if PUNCH_PART == 2
+		i_mmap_lock_write();
+		printf("%d: hugetlbfs_punch_hole() has i_mmap_rwsem\n", _pid);
+#endif
+		lock_page(0);
+		printf("%d: hugetlbfs_zero_partial_page() has page 0 locked\n", _pid);
+		unlock_page(0);
+#if PUNCH_PART == 2
+		i_mmap_unlock_write();
+#endif
+		inode_locked = false
+#endif
+#if TRUNCATE
+	:: atomic { !hushed && !dead && left > 0 -> left--; shared = false };
+		lock_inode();
+		if
+		:: !cut -> truncate()
+		:: else
+		fi;
+		inode_locked = false
 #endif
 #if UNMAP
 	:: atomic { !hushed && !dead && left > 0 -> left = 0; dead = true };
@@ -836,6 +1051,9 @@ inline unmap_one()
 	if
 	:: count[t] > 0 ->
 		huge_pmd_unshare((i - 1), t);
+#if UNSHARE_UNMAPS
+		mapcount[me]--;
+#endif
 #if NO_FLUSH
 		skip
 #elif UNSHARE_FLUSHES_ALL
@@ -895,12 +1113,18 @@ inline visit()
 			unlock_table(t)
 #endif
 		:: entry[t].at[me] == OLD && (ASKS != UNDER_LOCK || told || count[t] == 0) ->
+#if !FLUSH_BEFORE_ENTRY
 			take_entry();
 			unlock_table(t);
+#endif
 			if
 			:: told -> flush_sharers()
 			:: else -> flush_one((i - 1))
 			fi;
+#if FLUSH_BEFORE_ENTRY
+			take_entry();
+			unlock_table(t);
+#endif
 			break
 		fi
 	od;
@@ -940,7 +1164,9 @@ inline visit()
 /* remove_migration_ptes(): to is where the page is now. */
 inline put_back(to)
 {
+#if !PUT_BACK_LOCKED
 	i_mmap_lock_read();
+#endif
 	do
 	:: atomic { i < N -> t = (mapped[i] -> pud[i] : NONE); i++ };
 		if
@@ -957,9 +1183,32 @@ inline put_back(to)
 				unlock_table(t)
 			}
 		fi
+#if PUT_BACK_LOCKED
+	:: atomic { i == N -> i = 0; t = NONE; walk_unlock(); break }
+#else
 	:: atomic { i == N -> i = 0; t = NONE; i_mmap_unlock_read(); break }
+#endif
 	od
 }
+
+#if POISON
+/* memory_failure() of page 0: who maps it is looked for with the page locked. */
+proctype poison()
+{
+	lock_page(0);
+	printf("%d: memory_failure() has page 0 locked\n", _pid);
+	i_mmap_lock_read();
+	printf("%d: collect_procs_file() has i_mmap_rwsem\n", _pid);
+	i_mmap_unlock_read();
+	unlock_page(0)
+}
+#endif
+
+/*
+ * A walk ends where nobody maps the page any more. Only one that believes a wrong map
+ * count ends too early.
+ */
+#define WALK_ENDS	(WALK == BY_MAPCOUNT || UNSHARE_UNMAPS)
 
 /* It moves page me, once. */
 proctype migration(byte me)
@@ -984,7 +1233,7 @@ again:
 	walk_lock();
 #endif
 	if
-	:: failed || gone[me] ->
+	:: failed || gone[me] || ABSENT(me) ->
 		if
 		:: !failed -> walk_unlock()
 		:: else
@@ -992,12 +1241,16 @@ again:
 	:: else ->
 		i = 0;
 		do
-		:: atomic { i < N && !failed && !(WALK == BY_MAPCOUNT && mapcount[me] == 0) ->
+		:: atomic { i < N && !failed && !(WALK_ENDS && mapcount[me] == 0) ->
 			    t = (mapped[i] -> pud[i] : NONE);
 			    printf("%d: looks at process %d, whose table is %d\n", _pid, i, t);
 			    i++ };
 			visit()
+#if PUT_BACK_LOCKED
+		:: atomic { else -> i = 0; t = NONE; break }
+#else
 		:: atomic { else -> i = 0; t = NONE; walk_unlock(); break }
+#endif
 		od;
 		if
 		:: mapcount[me] == 0 ->
@@ -1028,7 +1281,7 @@ accept_starved:
 }
 
 init {
-	byte i;
+	byte i, t, k, users, mapped_by[PAGES];
 
 	d_step {
 		in_use[0] = true;
@@ -1065,6 +1318,9 @@ init {
 		if
 		:: true
 		:: entry[0].at[1] = EMPTY; mapcount[1] = 0
+#if TRUNCATE
+		:: entry[0].at[1] = EMPTY; mapcount[1] = 0; absent[1] = true
+#endif
 		fi;
 		do
 		:: i < N -> run process(i); i++
@@ -1074,6 +1330,29 @@ init {
 		do
 		:: i < WALKERS -> i++; run migration(PAGES - i)
 		:: else -> break
-		od
+		od;
+#if POISON
+		run poison();
+#endif
+		i = 0
+	};
+#if !RETRIES
+	/* What must be so when all have come to their end. */
+	atomic {
+		_nr_pr == 1 ->
+		do
+		:: i < N ->
+			count_users(i);
+			CHECK(BUG_COUNT, !in_use[i] || users == 0 || users == count[i] + 1);
+			for (t : 0 .. PAGES - 1) {
+				CHECK(BUG_REMAINS, !in_use[i] || entry[i].at[t] != MOVING);
+				mapped_by[t] = mapped_by[t] + (in_use[i] &&
+					(entry[i].at[t] == OLD || entry[i].at[t] == NEW) -> 1 : 0)
+			};
+			i++
+		:: else -> break
+		od;
+		CHECK(BUG_REMAINS, mapped_by[0] == mapcount[0] && mapped_by[1] == mapcount[1])
 	}
+#endif
 }
