@@ -47,7 +47,7 @@
 #define ASKS		NEVER
 #endif
 
-/* How that walk, and a hole punch, hold i_mmap_rwsem. */
+/* How that walk holds i_mmap_rwsem. */
 #define READ		0
 #define WRITE		1	/* waits for it */
 #define TRY_WRITE	2	/* gives up where somebody has it */
@@ -83,7 +83,7 @@
 #define PUNCH_PART	0	/* of page 0, which is zeroed: 1; 2: with i_mmap_rwsem held */
 #endif
 #ifndef TRUNCATE
-#define TRUNCATE	0	/* the file ends before page 1 then */
+#define TRUNCATE	0	/* the file ends before page 1 then; with VMA_LOCK only */
 #endif
 #ifndef POISON
 #define POISON		0	/* a memory error in page 0 */
@@ -132,10 +132,11 @@
 #ifndef PUNCH_KEEPS_PAGE
 #define PUNCH_KEEPS_PAGE	0	/* locked while it waits for i_mmap_rwsem: 5.10 */
 #endif
-#ifndef PUNCH_MAPPED_FIRST	/* asks that, and locks the page then: up to 5.4.299 */
-#define PUNCH_MAPPED_FIRST	0
+#ifndef PUNCH_MAPPED_FIRST
+#define PUNCH_MAPPED_FIRST	0	/* asks that, and locks the page then: up to 5.4.299 */
 #endif
-#ifndef PUT_BACK_LOCKED		/* the walk's lock is held until entries are back */
+/* The walk's lock is held until entries are back. */
+#ifndef PUT_BACK_LOCKED
 #define PUT_BACK_LOCKED		(WALK_LOCK == TRY_WRITE)
 #endif
 #ifndef FAULT_ASKS_SIZE
@@ -492,6 +493,7 @@ inline no_page(p)
 	if
 	:: dead
 	:: else ->
+		printf("%d: hugetlb_no_page() locks page %d\n", _pid, p);
 		lock_page(p);
 		if
 		:: gone[p] || ABSENT(p) -> dead = true	/* SIGBUS */
@@ -756,6 +758,7 @@ inline remove_page(p)
 #endif
 #elif FAULT_HOLDS == I_MMAP
 	lock_page(p);
+	printf("%d: remove_inode_hugepages() has page %d locked\n", _pid, p);
 	do
 	:: mapcount[p] == 0 -> break
 	:: else ->
@@ -778,6 +781,7 @@ inline remove_page(p)
 	od
 #else
 	lock_page(p);
+	printf("%d: remove_inode_single_folio() has page %d locked\n", _pid, p);
 	if
 	:: mapcount[p] > 0 -> unmap_file(p, true)
 	:: else

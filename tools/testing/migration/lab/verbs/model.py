@@ -62,7 +62,7 @@ def check(run: Run) -> Outcome:
     parameters.append(f"-DLOOK_FOR={'BUG_' + run.bug if run.bug else '0'}")
     live = run.bug == STARVED
     # Breadth first takes the memory of all that is as near.
-    shortest = run.found and not live and run.bug != DEADLOCK and not run.long
+    shortest = run.found and not live and not run.long
     with scratch_dir("lab-model-") as folder:
         # Beside the model: spin takes the name of what it reads for its own files.
         shutil.copy(MODEL, folder / "model.pml")
