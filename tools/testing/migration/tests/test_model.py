@@ -21,12 +21,13 @@ from lab.verbs import model
 SCHEMES = scheme.load()
 STEPS = steps.load()
 RUNS = [run for scheme in SCHEMES for run in scheme.runs]
-# A bug each, by the scheme in which it takes the least, and both forms of the queue that leave
-# tables shared.
+# A bug each, by the scheme in which it takes the least, if no mutant has it, and both forms of the
+# queue that leave tables shared.
 SMALL = {("released-4", "LOST_WRITE"), ("unshare-5.4", "COUNT"), ("unshare-write-lock", "NOT_MINE"),
          ("unshare-write-lock", "USED"), ("released-5.10", "SPLIT"), ("released-5.10", "GUP"),
          ("released-6.12", "DEADLOCK"), ("released-6.12", "STARVED"),
-         ("flush-4", "STARVED"), ("flush-6.12", "STARVED"), ("flush-asks-early", "LOST_WRITE")}
+         ("flush-4", "STARVED"), ("flush-6.12", "STARVED"), ("flush-4", "PUNCHED"),
+         ("queue-5.10", "DEADLOCK")}
 CLEAN = {"UNMAP=1", "PUNCH=1"}
 
 
@@ -91,6 +92,23 @@ def test_the_story_names_who_does_what() -> None:
     assert len(taken) == 2
     assert {line.partition(":")[0] for line in taken} == {"migration of page 0",
                                                           "migration of page 1"}
+
+
+def test_the_story_names_who_is_there() -> None:
+    # init is 0, and what moves page 0 is the second migration.
+    said = "  1: a\n 2: a\n  3: b\n  4: b\n  5: c\nspin: trail ends\n"
+    assert model.story_of(said, 2, 2) == (
+        "process 0: a", "process 1: a", "migration of page 1: b", "migration of page 0: b",
+        "memory error: c")
+    assert model.story_of(said, 2, 0)[2] == "memory error: b"
+
+
+@pytest.mark.slow
+def test_a_deadlock_has_a_short_story() -> None:
+    run = next(run for run in RUNS if (run.scheme, run.bug) == ("queue-5.10", "DEADLOCK"))
+    story = model.check(run).story
+    assert "memory error: memory_failure() has page 0 locked" in story and len(story) < 6
+    assert "hugetlb_no_page() locks page 0" in story[-1]
 
 
 def test_what_was_not_searched_to_the_end_is_no_proof() -> None:

@@ -90,8 +90,8 @@ def check(run: Run) -> Outcome:
             # Its exit status is that of the assertion that failed.
             told = _call(folder, "spin", *parameters, "-k", "model.pml.trail", "model.pml",
                          bad=True)
-            story = _story(told, int(run.parameters.get("N", "2")),
-                           int(run.parameters.get("WALKERS", "1")))
+            story = story_of(told, int(run.parameters.get("N", "2")),
+                             int(run.parameters.get("WALKERS", "1")))
         return Outcome(run, found, "not completed" not in said and "too small" not in said,
                        int(float(states[1])), float(mib[1]) if mib else 0, seconds,
                        float(factor[1]) if factor else 0, story)
@@ -117,7 +117,7 @@ def _call(folder: Path, *words: str, bad: bool = False, cpu: int = 120) -> str:
     return done.stdout
 
 
-def _story(told: str, processes: int, walkers: int) -> tuple[str, ...]:
+def story_of(told: str, processes: int, walkers: int) -> tuple[str, ...]:
     """What each did on the way, in words: the model prints its number before each step."""
     lines: list[str] = []
     for line in told.splitlines():
