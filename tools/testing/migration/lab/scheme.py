@@ -108,7 +108,6 @@ def _scheme(path: Path, name: str, table: dict[str, Any], bugs: set[str], known:
     runs = [run(bug, True, extra) for bug, some in table.get("finds", {}).items()
             for extra in (some if isinstance(some, list) else [some])]
     runs += [run("", False, extra) for extra in table.get("clean", [])]
-    if table.get("moves"):
-        runs.append(run(STARVED, False, {}))
+    runs += [run(STARVED, False, extra) for extra in table.get("moves", [])]
     return Scheme(name, table["versions"], tuple(runs),
                   schema.tables(Claim, path, f"{name}.claims", table.get("claims", [])))

@@ -73,6 +73,9 @@
 #ifndef UNMAP_PART
 #define UNMAP_PART	0	/* of the PUD: the table has to be unshared */
 #endif
+#ifndef DONTNEED
+#define DONTNEED	0	/* takes page 0 out of its mapping, and has no BUDGET for it */
+#endif
 #ifndef SPLIT
 #define SPLIT		0	/* cuts its mapping in two, neither covers the PUD */
 #endif
@@ -860,6 +863,15 @@ proctype process(byte me)
 		tlb[me].at[0] = EMPTY;
 #endif
 		joinable[me] = false;
+		end_change()
+#endif
+#if DONTNEED
+	:: !hushed && !dead ->
+		begin_change();
+		printf("%d: madvise() takes page 0 out\n", _pid);
+		unshare_own();
+		clear_own(0);
+		flush_all(me);
 		end_change()
 #endif
 #if SPLIT

@@ -150,7 +150,7 @@ def test_states_that_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("text", "says"), [
     ("[x]\nversions = '1'\n", "x: missing or unknown: set"),
     ("[x]\nversions = '1'\nset = {}\nfound = {}\n", "x: missing or unknown: found"),
-    ("[x]\nversions = '1'\nset = {WALKS = '1'}\nmoves = true\n", "no parameter WALKS"),
+    ("[x]\nversions = '1'\nset = {WALKS = '1'}\nmoves = [{}]\n", "no parameter WALKS"),
     ("[x]\nversions = '1'\nset = {}\n[x.finds]\nLOSS = {}\n", "no bug LOSS"),
     ("[mutants.m]\nscheme = 'y'\nset = {}\nfinds = 'COUNT'\n", "there is no scheme y"),
     ("[x]\nversions = '1'\nset = {}\nclaims = {}\n", "[x.claims] must be a list of tables"),
@@ -252,7 +252,7 @@ def test_steps_are_those_of_the_model() -> None:
     # What a story names is in the list.
     said = set(re.findall(r"(\w+)\(\)", "".join(re.findall(r'printf\("(.+)"', text))))
     assert said - {place.parts()[2] for some in STEPS.places.values() for place in some} == \
-        {"mprotect", "munmap", "mremap", "get_user_pages_fast"}
+        {"madvise", "mprotect", "munmap", "mremap", "get_user_pages_fast"}
 
 
 def test_a_story_is_followed_by_places() -> None:
