@@ -6,8 +6,9 @@
                                         [--rst]
 
 The images are those of the lab's cache.  Each says which base it was made from and how: "as it is",
-by so many patches of a queue, or by a rule.  Patches are taken from the repository's history, as
-they were when the image was made.  A base that Debian has no source of is looked for in
+by so many patches of a queue, or by a rule.  Patches are taken from the repository's history.  For
+bases of Debian's they are those whose diff has the hash that the image has on record: an image that
+was made in another clone is left out.  For others they are those of when it was made.  A base that Debian has no source of is looked for in
 --trees: DIR/4.14 and so on.  With --debian, also images of Debian's packages in that folder,
 vmlinuz-6.1.0-56-amd64, with config-6.1.0-56-amd64 beside it, as debian_images.py fetches them:
 their source is the base as it is, if it is of that version.  With --pairs, also those of others:
@@ -45,7 +46,7 @@ from lab.binary import code, image, load, rules       # noqa: E402
 from lab.defect import Defect                         # noqa: E402
 from lab.errors import LabError, NoSource             # noqa: E402
 from lab.finding import NOT_AFFECTED, UNKNOWN         # noqa: E402
-from lab.kernel import apt, kconfig, spatch           # noqa: E402
+from lab.kernel import apt, kconfig, source, spatch, variant      # noqa: E402
 from lab.kernel.source import kernel_version          # noqa: E402
 from lab.paths import REPO, cache_dir                 # noqa: E402
 from lab.progress import Progress                     # noqa: E402
@@ -88,14 +89,14 @@ def history(base: str, when: float) -> list[str]:
     return before + after[::-1]
 
 
-def patches(how: str, when: float) -> tuple[str, list[str]] | None:
-    """The commit and the patches that make a variant; None where the history has none."""
+def patches(how: str, when: float) -> Iterator[list[str]]:
+    """The patches that may make a variant, the likeliest first."""
     how = how.split(", and amplifier.cocci")[0]     # it makes a race wider, and takes nothing away
     if how == "as it is":
-        return "", []
+        yield []
     match = _HOW.fullmatch(how)
     if not match:
-        return None
+        return
     base, name, said = match[1], match[2] or "series", match[3]
     part = re.fullmatch(r"patches 1 to (\d+)", said)
     count = re.fullmatch(r"(?:without (\d+) of its )?(\d+) patch(?:es)?", said)
@@ -106,11 +107,44 @@ def patches(how: str, when: float) -> tuple[str, list[str]] | None:
         elif not count or len(names) != int(count[2]):
             continue
         elif count[1] and (left := without(commit, names, int(count[1]))) is None:
-            return None
+            return
         elif count[1]:
             names = left or []
-        return commit, [git("show", f"{commit}:queue/{base}/{one}") for one in names]
-    return None
+        yield [git("show", f"{commit}:queue/{base}/{one}") for one in names]
+
+
+class Diffs:
+    """Finds the patches that an image was made with."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, source.Source] = {}
+        self._hashes: dict[tuple[str, ...], str] = {}
+
+    def of(self, said: dict[str, str], when: float) -> list[str]:
+        """Those of an image whose identity is `said`.  LabError where the history has none."""
+        told = bases.load(said["base"]).package is not None and "amplifier" not in said["how"]
+        for found in patches(said["how"], when):
+            if not found or not told or self._hash(said["base"], found) == said["diff_sha256"]:
+                return found
+        raise LabError("its patches are not in the history")
+
+    def _hash(self, base: str, texts: Sequence[str]) -> str:
+        """That of the diff that patches make; "" where they do not apply."""
+        key = (base, *texts)
+        if key not in self._hashes:
+            if base not in self._sources:
+                self._sources[base] = source.from_base(bases.load(base), Progress(sys.stderr))
+            with tempfile.TemporaryDirectory() as folder:
+                files = [Path(folder, f"{number:04}.patch") for number in range(len(texts))]
+                for file, text in zip(files, texts):
+                    file.write_text(text, encoding="utf-8")
+                try:
+                    diff = variant.queue_diff(self._sources[base], files)
+                except LabError:
+                    diff = ""
+            self._hashes[key] = diff and hashlib.sha256(
+                diff.encode("utf-8", "surrogateescape")).hexdigest()
+        return self._hashes[key]
 
 
 def without(commit: str, names: list[str], less: int) -> list[str] | None:
@@ -222,16 +256,14 @@ class Sources:
 
 def of_cache(sources: Sources) -> Iterator[Made]:
     """The images of the lab's cache.  What cannot be made again is said on stderr."""
-    seen = set()
+    seen, diffs = set(), Diffs()
     for file in sorted(cache_dir().glob("images/*/identity.json")):
         said = json.loads(file.read_text(encoding="utf-8"))
         what = f"{said['version']} {said['how']}"
         try:
             revert = reverted(said["how"], said["places"], sources.pristine(said["base"]))
-            found = ("", []) if revert else patches(said["how"], file.stat().st_mtime)
-            if found is None:
-                raise LabError("its patches are not in the history")
-            tree = sources.made(said["base"], found[1], revert)
+            found = [] if revert else diffs.of(said, file.stat().st_mtime)
+            tree = sources.made(said["base"], found, revert)
         except LabError as err:
             print(f"left out: {file.parent.name} {what}: {err}", file=sys.stderr)
             continue
@@ -356,9 +388,9 @@ def main() -> int:
         try:
             kernel = load.load(made.image)
             read = code.Code(kernel)
-            source = kernel_version(made.tree)
-            if made.debian and not re.search(rf"Debian {re.escape(source)}[-~+]", kernel.banner):
-                raise LabError(f"its source is at hand for {source} alone")
+            version = kernel_version(made.tree)
+            if made.debian and not re.search(rf"Debian {re.escape(version)}[-~+]", kernel.banner):
+                raise LabError(f"its source is at hand for {version} alone")
         except LabError as err:
             print(f"left out: {made.image}: {err}", file=sys.stderr)
             continue
