@@ -51,8 +51,9 @@ words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
 	$(filter command,$(firstword $(origin $(name)))),,?)=$($(name)))))
 
 # What else may stand after make: what the lab, its tests and the selftests have from the environment.
-ELSE := PYTHON FAST LAB_CACHE XDG_CACHE_HOME TMPDIR HOME PATH LANG LC_ALL SHELL KERNELCI KIRK NODE_MODULES \
-	SPARSE_SRC SOURCE_DATE_EPOCH HUGETLB_% MIGRATE_% THP_% EXEC_TEMP_STACK_%
+ELSE := PYTHON FAST LAB_CACHE XDG_CACHE_HOME TMPDIR HOME PATH LANG LANGUAGE LC_% TERM NO_COLOR SHELL \
+	KERNELCI KIRK NODE_MODULES SPARSE_SRC SOURCE_DATE_EPOCH PYTHON% PYTEST_% DEBIAN_FRONTEND %_proxy \
+	V HUGETLB_% MIGRATE_% THP_% EXEC_TEMP_STACK_%
 strange := $(filter-out $(VARIABLES) $(ELSE),$(foreach name,$(.VARIABLES),$(if \
 	$(filter command,$(firstword $(origin $(name)))),$(name))))
 

@@ -121,12 +121,16 @@ def scratch_dir(prefix: str, parent: Path | None = None) -> Iterator[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder in which a process that has been told to end may still make a file."""
+    """Remove a folder in which a process that has been told to end may still make a file.
+
+    OSError where that is not why it is still there after five seconds.
+    """
     for _attempt in range(50):
         shutil.rmtree(folder, ignore_errors=True)
         if not os.path.lexists(folder):
             return
         time.sleep(0.1)
+    shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

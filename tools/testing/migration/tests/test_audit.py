@@ -331,6 +331,9 @@ PUT_IN = [
     ("hugetlb-mremap-large", "7.3", HUGETLB, MOVES % "\nint", MOVES % "\nlong"),
     ("hugetlb-mremap-private", "6.12", MREMAP, f"{{\n\t\t{TAKES}",
      f"{{\n\t\t{LOCKED}\t\t{TAKES}\t\t{UNLOCKED}"),
+    # With the look at the VMA within the lock.
+    ("hugetlb-mremap-private", "6.1", MREMAP, f"if (is_vm_hugetlb_page(vma)) {{\n\t\t{TAKES}\t}}\n",
+     f"{LOCKED}\tif (is_vm_hugetlb_page(vma))\n\t\t{TAKES}\t{UNLOCKED}"),
     ("hugetlb-mremap-large", "6.1", HUGETLB, MOVES % "\nint", MOVES % "\nsize_t"),
     ("pmd-share-move-pages", "6.12", MIGRATE, "if (folio_likely_mapped_shared(folio) &&",
      "if ((folio_likely_mapped_shared(folio) || hugetlb_pmd_shared(ptep)) &&"),
@@ -485,6 +488,14 @@ def test_who_splits_a_vma_unshares_with_the_lock(base: str, debians: Callable[[s
     text = (tree / MMAP).read_text(encoding="utf-8").replace(both, "\t\t;\n", 1)
     (tree / MMAP).write_text(text, encoding="utf-8")
     assert look(tree, "pmd-share-split").status == audit.PROTECTED
+
+
+def test_each_function_that_takes_a_map_has_the_lock(debians: Callable[[str], Path],
+                                                     tmp_path: Path) -> None:
+    one = f"\t{TAKES}\t{UNLOCKED}}}\n"
+    other = f"\nvoid another(struct vm_area_struct *vma)\n{{\n\t{TAKES}}}\n"
+    tree = edited(debians("7.3"), tmp_path / "linux", HUGETLB, one, one + other)
+    assert look(tree, "hugetlb-mremap-private").status == audit.VULNERABLE
 
 
 def test_a_walk_from_where_the_range_starts_is_no_protection(tmp_path: Path) -> None:

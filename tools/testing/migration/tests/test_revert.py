@@ -210,6 +210,15 @@ def test_a_rule_that_matches_nothing_stops_the_run(tmp_path: Path) -> None:
         variant.plan(source, DEFECT)
 
 
+def test_a_comment_is_no_call(tmp_path: Path) -> None:
+    """Kernels from 4.19 to 5.15 have it within the branch that goes."""
+    begin = "pvmw.pte)) {\n"
+    assert V5_10.count(begin) == 1
+    made, _text = vulnerable_text(source_with(tmp_path, V5_10.replace(
+        begin, f"{begin}\t\t\t\t/* huge_pmd_unshare unmapped an entire PMD */\n")))
+    assert [place.split()[1] for place in made.places] == ["try_to_unmap_one"]
+
+
 @pytest.mark.parametrize(("text", "says"), [
     # One function of two is protected.
     (V5_10 + "\n" + without_branch(NEW % {"name": "try_to_migrate_one", "also": ""}),

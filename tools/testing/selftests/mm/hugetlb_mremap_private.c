@@ -19,8 +19,8 @@
  * Here two processes store to a private mapping each, and move it to and fro, while
  * two others take the pages from the file. All are ordinary users. No one may be
  * stuck. In a new page a word that was stored to the old one is missing: that shows
- * that the holes do come to these mappings. A move counts if a hole was under way
- * meanwhile.
+ * that the holes do come to these mappings. A move counts if a hole had begun, or
+ * began meanwhile, and was not over: with two who punch, that is most of them.
  *
  *			what takes the pages	from where to where
  *	other_file	holes in another file	between two PUDs

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 // EXISTS  private hugetlb mappings have a lock, and mremap() takes the map with the lock from one
-// NEEDS   where mremap() does so
+// NEEDS   a function that does so; two calls in one of them are one
 // HAS     i_mmap_rwsem of the file is held for writing there
 
 @there@
@@ -27,8 +27,8 @@ fn << takes.fn;
 @@
 # The name in its definition is no call.
 if str(p[0].current_element) != str(fn):
-    for kind in ("SEEN", "NEEDS"):
-        print("%s %s %s:%s" % (kind, fn, p[0].file, p[0].line))
+    print("SEEN %s %s:%s" % (fn, p[0].file, p[0].line))
+    print("NEEDS %s %s:%s" % (p[0].current_element, p[0].file, p[0].line))
 
 @held@
 identifier fn = {clear_vma_resv_huge_pages};
@@ -36,7 +36,11 @@ position p;
 @@
 i_mmap_lock_write(...);
 ... when != i_mmap_unlock_write(...)
+(
 fn@p(...);
+|
+if (...) fn@p(...);
+)
 ... when != i_mmap_lock_write(...)
 i_mmap_unlock_write(...);
 
@@ -44,4 +48,4 @@ i_mmap_unlock_write(...);
 p << held.p;
 fn << held.fn;
 @@
-print("HAS %s %s:%s" % (fn, p[0].file, p[0].line))
+print("HAS %s %s:%s" % (p[0].current_element, p[0].file, p[0].line))

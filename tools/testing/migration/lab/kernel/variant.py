@@ -269,7 +269,8 @@ def _reverted(source: Source, defect: Defect, before: str = ""
 
     changed: dict[str, list[str]] = {}
     labels: dict[str, list[str]] = {}
-    call = re.compile(rf"\b({'|'.join(map(re.escape, rule.removes.split('|')))})\b")
+    # In comments there is neither a call nor the end of a statement after it.
+    call = re.compile(rf"\b({'|'.join(map(re.escape, rule.removes.split('|')))})(?=\s*[(;])")
     for place in made.places:
         gone = list(enumerate(place.removed, place.line))
         # Not one a change: a diff may show two places that are close as one.

@@ -15,10 +15,10 @@ import contextlib
 import json
 import queue
 import re
+import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -74,15 +74,15 @@ class Run:
 @contextlib.contextmanager
 def run(out: Path, commit: str, table: Table) -> Iterator[Run]:
     """A folder to send jobs from; afterwards nothing of it is left, here or on a host."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".matrix-", dir=out))
-    except OSError as err:
-        raise LabError(f"cannot write to {out} ({err.strerror}): name another folder with OUT="
-                       ) from err
+    folder = out / f".matrix-{secrets.token_hex(8)}"
     made = Run(folder, commit, table)
     with _told_to_end():
         try:
+            try:
+                folder.mkdir(mode=0o700, parents=True)
+            except OSError as err:
+                raise LabError(f"cannot write to {out} ({err.strerror}): name another folder with "
+                               "OUT=") from err
             (folder / "units").mkdir()
             (folder / "results").mkdir()
             shutil.copyfile(_START, folder / "start.sh")
