@@ -111,11 +111,13 @@ def test_the_makefile_has_the_verbs_and_the_variables_of_the_lab() -> None:
 
 
 @pytest.mark.parametrize("words", [
-    ("kselftest", "HELP=1"), ("prove", "DEFFECT=pmd-share-flush"), ("list", "boots=3"),
-    ("check", "FUL=1"), ("clean", "HELP=1"),
+    ("list", "HELP=1"), ("list", "DEFFECT=pmd-share-flush"), ("list", "boots=3"),
 ])
 def test_a_variable_that_nobody_knows_stops_a_verb(words: tuple[str, str]) -> None:
-    """As root, kselftest with HELP=1 would have run the tests on the host."""
+    """As root, kselftest with HELP=1 would have run the tests on the host: not tried here."""
+    rules = re.findall(r"(?m)^([a-z ]+): known$", (REPO / "Makefile").read_text())
+    assert {name for rule in rules for name in rule.split()} \
+        == {"check", "clean", *(verb.name for verb in options.VERBS)}
     done = make(*words)
     name = words[1].partition("=")[0]
     assert done.returncode != 0 and done.stdout == ""
