@@ -103,7 +103,9 @@ struct uffdio_poison {
 #define NR_POISONED	6	/* at most, by one process */
 #define NR_ALL		(NR_PUDS * NR_PAGES + 1 + 2 * NR_POISONED)
 #define STUCK_MS	20000
-#define JOIN_MS		3000	/* how long others join meanwhile */
+#define JOIN_MS		3000	/* how long others join meanwhile, at least */
+#define JOIN_MAX_MS	30000	/* and at most, until there was ENOUGH */
+#define CLEAR_US	2000	/* how long there is no poison, at most */
 #define ENOUGH		20	/* fewer joins or poisoned pages are no evidence */
 #define MAGIC		0x636f70696564ull	/* what a missing page becomes */
 
@@ -686,6 +688,7 @@ FIXTURE(hugetlb_pmd_uffd_join)
 };
 
 static struct race *race;
+static pthread_barrier_t all_clear;
 
 static __noreturn void race_give_up(int error)
 {
@@ -703,18 +706,28 @@ static int page_of(long thread)
 	return thread ? pages_per_pud() - 1 : 0;
 }
 
-/* Poison a page, if the table is to be had, and take the poison back. */
+/*
+ * Poison a page, if the table is to be had, and take the poison back. Nobody joins
+ * a table with poison in it, and one of two threads has nearly always some there:
+ * every other time they wait until neither has, and for as long as a table may take
+ * to join, or less, so that it is poisoned at any step of that.
+ */
 static void *poison_again(void *arg)
 {
 	long thread = (long)arg;
 	int page = page_of(thread), error;
+	unsigned int seed = thread + 1, turn;
 	static __thread uint64_t value;
 
-	while (!stopped()) {
+	for (turn = 0; !stopped(); turn++) {
 		if (madvise(page_at(page), pmd_size(), MADV_DONTNEED))
 			race_give_up(errno);
 		/* So that there is something in the table for who joins it. */
 		touch_pages(page_at(FIRST + thread), 1);
+		if (turn % 2) {
+			pthread_barrier_wait(&all_clear);
+			usleep(rand_r(&seed) % CLEAR_US);
+		}
 		error = poison_pages(page, 1);
 		if (error == EEXIST) {
 			count_up(&race->refused, 1);
@@ -731,14 +744,16 @@ static void *poison_again(void *arg)
 
 static __noreturn void poison_main(void)
 {
-	pthread_t threads[NR_THREADS];
+	pthread_t thread;
 	long i;
 
+	pthread_barrier_init(&all_clear, NULL, NR_THREADS);
 	for (i = 0; i < NR_THREADS; i++)
-		if (pthread_create(&threads[i], NULL, poison_again, (void *)i))
+		if (pthread_create(&thread, NULL, poison_again, (void *)i))
 			race_give_up(EAGAIN);
-	for (i = 0; i < NR_THREADS; i++)
-		pthread_join(threads[i], NULL);
+	/* A thread may wait for one that has seen the end: not to be joined. */
+	while (!stopped())
+		usleep(10 * 1000);
 	_exit(0);
 }
 
@@ -793,6 +808,11 @@ static __noreturn void race_main(int fd, char *area, bool poisons)
 	join_main(fd, area);
 }
 
+static bool enough_joins(void)
+{
+	return __atomic_load_n(&race->joins, __ATOMIC_RELAXED) >= ENOUGH;
+}
+
 FIXTURE_SETUP(hugetlb_pmd_uffd_join)
 {
 	const char *why;
@@ -830,11 +850,13 @@ TEST_F_TIMEOUT(hugetlb_pmd_uffd_join, poisons_its_own, 120)
 {
 	uint64_t start = cycles_clock();
 	bool ended = false, back;
-	int lost;
+	int lost, ms = 0;
 
-	while (!ended && ms_since(start) < JOIN_MS) {
+	while (!ended && (ms < JOIN_MS ||
+			  (ms < JOIN_MAX_MS && !enough_joins()))) {
 		usleep(10 * 1000);
 		ended = crew_ended(&self->crew);
+		ms = ms_since(start);
 	}
 	set_and_wake(&race->stop, 1);
 	back = crew_wait(&self->crew, STUCK_MS);
