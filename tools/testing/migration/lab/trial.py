@@ -100,8 +100,8 @@ class Trial:
         from the folder of a boot."""
         debug = self.wanted.debug
         machine = with_room(self.defect.guest, debug)
-        env = [*machine.env, *(["LTP_COLORIZE_OUTPUT=n"] if self.wanted.ltp else []), *([f"VIRTIO_MEM_QMP=/dev/{self.arch.third_console}"]
-                               if machine.virtio_mem else [])]
+        env = [*machine.env, *(["LTP_COLORIZE_OUTPUT=n"] if self.wanted.ltp else []),
+               *([f"VIRTIO_MEM_QMP=/dev/{self.arch.third_console}"] if machine.virtio_mem else [])]
         programs = self.wanted.programs()
         if self.witness:
             programs += unmapped.selftests(self.source.base.name)

@@ -17,12 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import runs
 from conftest import outside_make, refused
 from programs import compiled
 
-from lab import arch, base, cli, deps
+from lab import arch, base, cli, deps, trial
 from lab.errors import LabError
-from lab.guest import initramfs, selftest
+from lab.guest import initramfs, qemu, selftest
 from lab.kernel import source as sources, testseries, variant
 from lab.kernel.source import Source
 from lab.paths import HOME, REPO
@@ -334,6 +335,48 @@ def test_a_guest_that_falls_silent_is_an_error() -> None:
     reader.more("TAP version 13\n1..2\n# ok 1 x\nok 1 selftests: mm: a\nok 2 selft")
     with pytest.raises(LabError, match="results of 1 of 2 programs"):
         reader.stream.check(0)
+
+
+# ---- the guest's memory --------------------------------------------------------------------
+
+
+def nodes_of(how: str, folder: Path, debug: bool, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """MiB of the nodes of the guest that a verb boots."""
+    monkeypatch.setattr(deps, "ensure", lambda *_args: None)
+    asked: list[qemu.Guest] = []
+
+    def show(guest: qemu.Guest, *_rest: object) -> list[str]:
+        asked.append(guest)
+        raise LabError("seen")
+
+    made = runs.trial(folder, "fixed", debug=debug)
+    monkeypatch.setattr(trial, "prepare", lambda *_args, **_words: [made])
+    monkeypatch.setattr(kselftest, "install", lambda *_args: folder)
+    monkeypatch.setattr(initramfs, "initramfs", lambda *_args, **_words: folder)
+    monkeypatch.setattr(qemu, "choose_accel", lambda *_args: "tcg")
+    for name in ("boot", "command"):
+        monkeypatch.setattr(qemu, name, show)
+    monkeypatch.chdir(folder)           # a shell goes elsewhere
+    words = [f"DEBUG={int(debug)}", "DEFECT=pmd-share-migrate", "BASE=6.12",
+             *([f"OUT={folder}/out"] if how == "kselftest" else [])]
+    if how == "prove":
+        with pytest.raises(LabError, match="seen"):
+            made.boot(folder / "fixed", 1, Progress())
+    else:
+        assert cli.main([how, *words]) != 0
+    [guest] = asked
+    return list(guest.machine.nodes)
+
+
+@pytest.mark.parametrize("how", ["prove", "kselftest", "shell"])
+def test_a_debug_kernel_has_the_memory_that_it_takes(
+        how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, debug = (tmp_path / name for name in ("usual", "debug"))
+    for folder in (usual, debug):
+        folder.mkdir()
+    before = nodes_of(how, usual, False, monkeypatch)
+    assert nodes_of(how, debug, True, monkeypatch) == [
+        node + trial.DEBUG_MIB for node in before]
 
 
 # ---- runs ----------------------------------------------------------------------------------
