@@ -1,0 +1,523 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Does a hole that is punched into a hugetlb file leave a page mapped while pages
+ * are migrated?
+ *
+ * fallocate(2) first unmaps all pages of a hole, and then takes them from the file,
+ * one by one. A page that was mapped again meanwhile is unmapped once more. If it
+ * is not locked when that is asked, a migration may have it, which unmaps it as
+ * well, cannot move it, and puts the entries back:
+ *
+ *	hole				migration
+ *					locks the page
+ *					unmaps it
+ *	finds it not mapped
+ *	waits for the lock of the page
+ *					puts the entries back
+ *	takes the page from the file
+ *
+ * Then a process has a page that the file has no more. Who comes next gets a new
+ * one, and neither sees what the other writes.
+ *
+ * Here some processes write to the pages of a file, another one moves these pages
+ * to and fro between two nodes, and another one punches holes. After each hole all
+ * stand still. The test maps the file anew, which gives it the pages that the file
+ * has, and stores a number to each. All others read it by the mappings that they
+ * had all the time. Who finds something else, and by /proc/PID/pagemap has another
+ * page there, has one that the file has no more.
+ *
+ * The time for that is short. So others hold i_mmap_rwsem most of the time: they
+ * change the protection of mappings of the same file, which no hole comes to. A
+ * migration waits for it to put its entries back, and a hole to unmap a page.
+ *
+ *	page 0 ... 5			6			...
+ *	written, moved, punched		of those who hold the lock
+ *
+ *	no_move		nobody moves a page: right on any kernel
+ *	move		two processes write
+ *	share		they share their page table
+ *	user		one writes, and all are ordinary users
+ *
+ * A hole counts if somebody was moving pages then and pages were written to
+ * meanwhile.
+ *
+ * Environment:
+ *	HUGETLB_PMD_CHURN=1		run it at all: a kernel that has the defect
+ *					may die of it (with CONFIG_DEBUG_VM); not
+ *					for machines that do work
+ */
+#include "kselftest_harness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <numa.h>
+#include <numaif.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "migrate_util.h"
+
+#define NR_PAGES	6
+#define MAX_USERS	2
+#define NR_HOLDERS	2	/* of i_mmap_rwsem */
+/* Of a node: all may be there, or on their way there, and as many stale. */
+#define NEEDED		(2 * NR_PAGES + 2)
+#define SECONDS		10
+#define MAX_SECONDS	40	/* until there is enough, on a busy machine */
+#define ENOUGH		50	/* fewer holes that count, or moves, are no evidence */
+#define ENOUGH_LOST	3	/* the kernel has a lot to say of each */
+#define STUCK_MS	15000
+#define STAMP		0x70756e6368000000ull	/* "punch" */
+
+/* What is done in a round, in this order. The word of the round is one of them. */
+enum { RUN, STILL, LOOK, PHASES };
+
+struct control {
+	uint32_t phase;		/* grows by 1; a round is PHASES of them */
+	unsigned int stop;
+	unsigned long acks;	/* who has done what the phase wants */
+	unsigned long holes;
+	bool met;		/* the last hole counts */
+	unsigned long passes[MAX_USERS];	/* over all pages */
+	unsigned long begun;	/* calls of move_pages() */
+	unsigned long ended;
+	unsigned long moves;	/* pages that were moved */
+	unsigned long held;	/* times that i_mmap_rwsem was taken */
+	uint64_t saw[MAX_USERS][NR_PAGES];
+	int error;		/* of a call that failed */
+};
+
+FIXTURE(hugetlb_punch_migrate)
+{
+	struct control *control;
+	struct crew crew;	/* those who write are the first */
+	char *area;
+	int fd;
+	int nodes[2];
+	bool stuck;
+};
+
+FIXTURE_VARIANT(hugetlb_punch_migrate)
+{
+	int users;
+	bool share;
+	bool user;
+	bool control;
+};
+
+FIXTURE_VARIANT_ADD(hugetlb_punch_migrate, no_move) {
+	.users = 2, .control = true };
+FIXTURE_VARIANT_ADD(hugetlb_punch_migrate, move) {
+	.users = 2 };
+FIXTURE_VARIANT_ADD(hugetlb_punch_migrate, share) {
+	.users = 2, .share = true };
+FIXTURE_VARIANT_ADD(hugetlb_punch_migrate, user) {
+	.users = 1, .user = true };
+
+static struct control *shared;
+
+static bool stopped(void)
+{
+	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
+}
+
+static uint32_t phase_now(void)
+{
+	return __atomic_load_n(&shared->phase, __ATOMIC_ACQUIRE);
+}
+
+static __noreturn void give_up(int error)
+{
+	crew_give_up(&shared->error, error);
+}
+
+static size_t size(void)
+{
+	return NR_PAGES * pmd_size();
+}
+
+/* setuid(2) makes it a process whose pages no other of this user may move. */
+static void be_nobody(void)
+{
+	int error = crew_nobody();
+
+	if (!error && prctl(PR_SET_DUMPABLE, 1))
+		error = errno;
+	if (error)
+		give_up(error);
+}
+
+/* The pages that holes are punched into; what covers no PUD shares no table. */
+static char *map_pages(int fd, char *addr)
+{
+	return mmap(addr, size(), PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_NORESERVE | (addr ? MAP_FIXED : 0), fd, 0);
+}
+
+static uint64_t *word_of(char *area, int page, int nr)
+{
+	return (uint64_t *)(area + page * pmd_size() + 64 * nr);
+}
+
+static __noreturn void write_main(int fd, char *area, int nr, bool share)
+{
+	uint32_t phase;
+	int i;
+
+	if (share) {
+		int error = map_pud(fd, area);
+
+		if (error)
+			give_up(error);
+	} else if (map_pages(fd, area) == MAP_FAILED) {
+		give_up(errno);
+	}
+	while (!stopped()) {
+		phase = phase_now();
+		if (phase % PHASES == RUN) {
+			/* Faults where a hole or a migration was. */
+			for (i = 0; i < NR_PAGES && phase_now() == phase; i++)
+				__atomic_store_n(word_of(area, i, nr + 1), phase,
+						 __ATOMIC_RELAXED);
+			if (i == NR_PAGES)
+				count_up(&shared->passes[nr], 1);
+			continue;
+		}
+		if (phase % PHASES == LOOK)
+			for (i = 0; i < NR_PAGES; i++)
+				shared->saw[nr][i] =
+					__atomic_load_n(word_of(area, i, 0),
+							__ATOMIC_ACQUIRE);
+		count_up(&shared->acks, 1);
+		wait_for_change(&shared->phase, phase);
+	}
+	_exit(0);
+}
+
+/* Each page that @pid has at @area to the node where it is not. */
+static void move_all(pid_t pid, char *area, const int *nodes, int flags)
+{
+	int was[NR_PAGES], target[NR_PAGES], status[NR_PAGES];
+	void *pages[NR_PAGES];
+	int i;
+
+	for (i = 0; i < NR_PAGES; i++) {
+		pages[i] = area + i * pmd_size();
+		was[i] = -ENOENT;
+		status[i] = -ENOENT;
+	}
+	if (move_pages(pid, NR_PAGES, pages, NULL, was, 0))
+		give_up(errno);
+	for (i = 0; i < NR_PAGES; i++)
+		target[i] = nodes[was[i] == nodes[0]];
+	count_up(&shared->begun, 1);
+	/* Where there is no page any more, that is no error. */
+	if (move_pages(pid, NR_PAGES, pages, target, status, flags) < 0 &&
+	    (errno == EPERM || errno == EINVAL || errno == ESRCH))
+		give_up(errno);
+	count_up(&shared->ended, 1);
+	/* Where a page is that was not moved, older kernels do not say. */
+	move_pages(pid, NR_PAGES, pages, NULL, status, 0);
+	for (i = 0; i < NR_PAGES; i++)
+		if (was[i] >= 0 && status[i] == target[i])
+			count_up(&shared->moves, 1);
+}
+
+static __noreturn void move_main(pid_t pid, char *area, const int *nodes,
+				 int flags)
+{
+	uint32_t phase;
+
+	while (!stopped()) {
+		phase = phase_now();
+		if (phase % PHASES == RUN) {
+			move_all(pid, area, nodes, flags);
+			continue;
+		}
+		if (phase % PHASES == STILL)
+			count_up(&shared->acks, 1);
+		wait_for_change(&shared->phase, phase);
+	}
+	_exit(0);
+}
+
+static unsigned long all_passes(int users)
+{
+	unsigned long passes = 0;
+	int i;
+
+	for (i = 0; i < users; i++)
+		passes += counted(&shared->passes[i]);
+	return passes;
+}
+
+/* Wait until each of them has written to all pages since now. */
+static void wait_for_passes(int users)
+{
+	unsigned long before[MAX_USERS];
+	int i;
+
+	for (i = 0; i < users; i++)
+		before[i] = counted(&shared->passes[i]);
+	for (i = 0; i < users; i++)
+		while (counted(&shared->passes[i]) < before[i] + 2 && !stopped())
+			sched_yield();
+}
+
+static __noreturn void punch_main(int fd, int users, bool moves)
+{
+	unsigned long begun, passes;
+	uint32_t phase;
+	bool moving;
+
+	while (!stopped()) {
+		phase = phase_now();
+		if (phase % PHASES != RUN) {
+			wait_for_change(&shared->phase, phase);
+			continue;
+		}
+		wait_for_passes(users);
+		while (moves && !stopped() &&
+		       counted(&shared->begun) == counted(&shared->ended))
+			sched_yield();
+		/* Not always at the same time after the call began. */
+		usleep(phase / PHASES % 8 * 250);
+
+		passes = all_passes(users);
+		begun = counted(&shared->begun);
+		moving = counted(&shared->ended) < begun;
+		if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+			      size()))
+			give_up(errno);
+		if (counted(&shared->begun) != begun)
+			moving = true;
+		shared->met = all_passes(users) != passes && moving == moves;
+		count_up(&shared->holes, 1);
+		if (!stopped())
+			wait_for_change(&shared->phase, phase);
+	}
+	_exit(0);
+}
+
+/*
+ * To change the protection of a mapping, i_mmap_rwsem is held while all of its page
+ * table is walked.
+ */
+static __noreturn void hold_main(int fd, char *area)
+{
+	size_t len = pud_size() - size();
+	char *addr;
+
+	addr = mmap(area + size(), len, PROT_READ,
+		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, size());
+	if (addr == MAP_FAILED)
+		give_up(errno);
+	/* The table is there from now on. */
+	__atomic_load_n(addr, __ATOMIC_RELAXED);
+	while (!stopped()) {
+		if (mprotect(addr, len, PROT_READ | PROT_WRITE) ||
+		    mprotect(addr, len, PROT_READ))
+			give_up(errno);
+		count_up(&shared->held, 2);
+	}
+	_exit(0);
+}
+
+/* In the order in which the crew is forked: who writes is first. */
+static __noreturn void member_main(FIXTURE_DATA(hugetlb_punch_migrate) * self,
+				   const FIXTURE_VARIANT(hugetlb_punch_migrate) *
+				   variant, int nr)
+{
+	int fd = self->fd;
+
+	if (variant->user)
+		be_nobody();
+	if (nr < variant->users)
+		write_main(fd, self->area, nr, variant->share);
+	nr -= variant->users;
+	if (!nr)
+		punch_main(fd, variant->users, !variant->control);
+	if (nr <= NR_HOLDERS)
+		hold_main(fd, self->area);
+	move_main(self->crew.pids[0], self->area, self->nodes,
+		  variant->user ? MPOL_MF_MOVE : MPOL_MF_MOVE_ALL);
+}
+
+FIXTURE_SETUP(hugetlb_punch_migrate)
+{
+	const char *why;
+	long faults;
+	pid_t pid;
+	int i, nr;
+
+	self->fd = -1;
+	if (geteuid())
+		SKIP(return, "needs root, to know where pages are");
+	why = churn_lacks("may crash a kernel that has the defect");
+	if (why)
+		SKIP(return, "%s", why);
+	if (guard_left())
+		SKIP(return, "processes of the test before are stuck");
+	why = nodes_lack(self->nodes, 2, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      pool_lacks(self->nodes, 2, NEEDED) ?:
+	      area_lacks(&self->area, 1) ?:
+	      file_lacks(&self->fd, pud_size());
+	if (why)
+		SKIP(return, "%s", why);
+	if (variant->share) {
+		faults = faults_to_share(self->fd, self->area,
+					 PROT_READ | PROT_WRITE, 0, NR_PAGES);
+		if (faults != 1)
+			SKIP(return, "%s", not_shared(faults, NR_PAGES));
+	}
+
+	shared = share_memory(sizeof(*shared));
+	ASSERT_NE(NULL, shared);
+	self->control = shared;
+	nr = variant->users + 1 + NR_HOLDERS + !variant->control;
+	for (i = 0; i < nr; i++) {
+		pid = crew_fork(&self->crew);
+		ASSERT_GE(pid, 0);
+		if (!pid)
+			member_main(self, variant, i);
+	}
+}
+
+FIXTURE_TEARDOWN(hugetlb_punch_migrate)
+{
+	const char *why;
+
+	/* Once somebody is stuck, no wait brings him back. */
+	if (!crew_kill(&self->crew, self->stuck ? 0 : STUCK_MS))
+		self->stuck = true;
+	if (self->fd >= 0)
+		close(self->fd);
+	if (self->area)
+		munmap(self->area, pud_size());
+	/* The guardian must not wait for those who are stuck. */
+	why = guard_end(!self->stuck);
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
+}
+
+/* Returns whether *@word comes so far before a process ends or too long. */
+static bool wait_until(struct crew *crew, const unsigned long *word,
+		       unsigned long want)
+{
+	uint64_t start = cycles_clock();
+
+	while (counted(word) < want) {
+		if (ms_since(start) > STUCK_MS || crew_ended(crew))
+			return false;
+		usleep(100);
+	}
+	return true;
+}
+
+static void next_phase(struct control *control)
+{
+	__atomic_store_n(&control->acks, 0, __ATOMIC_RELEASE);
+	set_and_wake(&control->phase, phase_now() + 1);
+}
+
+/* How many pages of those who write are other ones than @view has. */
+static int stale_pages(const struct control *control, const struct crew *crew,
+		       char *area, char *view, int users, uint64_t stamp,
+		       unsigned long *odd)
+{
+	int64_t theirs, ours;
+	int i, nr, stale = 0;
+
+	for (nr = 0; nr < users; nr++) {
+		for (i = 0; i < NR_PAGES; i++) {
+			if (control->saw[nr][i] == stamp + i)
+				continue;
+			theirs = page_pfn(crew->pids[nr], area + i * pmd_size());
+			ours = page_pfn(0, view + i * pmd_size());
+			if (theirs <= 0 || ours <= 0 || theirs == ours) {
+				/* That is something else. */
+				(*odd)++;
+				continue;
+			}
+			if (!stale++)
+				ksft_print_msg("page %d of process %d: frame %#llx, not %#llx\n",
+					       i, nr, (unsigned long long)theirs,
+					       (unsigned long long)ours);
+		}
+	}
+	return stale;
+}
+
+TEST_F_TIMEOUT(hugetlb_punch_migrate, is_gone, 120)
+{
+	unsigned long met = 0, lost = 0, stale = 0, odd = 0, rounds = 0;
+	struct control *control = self->control;
+	uint64_t start = cycles_clock(), stamp;
+	int i, pages, still;
+	bool alive = true;
+	char *view;
+
+	/* Those who hold the lock do not touch what is punched, and go on. */
+	still = variant->users + !variant->control;
+	while (lost < ENOUGH_LOST && ms_since(start) < MAX_SECONDS * 1000 &&
+	       (ms_since(start) < SECONDS * 1000 || met < ENOUGH ||
+		(!variant->control && counted(&control->moves) < ENOUGH))) {
+		alive = wait_until(&self->crew, &control->holes, rounds + 1);
+		if (!alive)
+			break;
+		rounds++;
+		next_phase(control);
+		alive = wait_until(&self->crew, &control->acks, still);
+		if (!alive)
+			break;
+
+		view = map_pages(self->fd, NULL);
+		ASSERT_NE(MAP_FAILED, view);
+		stamp = STAMP + rounds * NR_PAGES;
+		for (i = 0; i < NR_PAGES; i++)
+			__atomic_store_n(word_of(view, i, 0), stamp + i,
+					 __ATOMIC_RELEASE);
+		next_phase(control);
+		alive = wait_until(&self->crew, &control->acks, variant->users);
+		if (!alive) {
+			munmap(view, size());
+			break;
+		}
+		pages = stale_pages(control, &self->crew, self->area, view,
+				    variant->users, stamp, &odd);
+		munmap(view, size());
+		stale += pages;
+		lost += !!pages;
+		met += control->met || pages;
+		next_phase(control);
+	}
+	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	next_phase(control);
+	/* Who waits for one that has died with a lock held does not end. */
+	self->stuck = !crew_wait(&self->crew, STUCK_MS);
+
+	ksft_print_msg("hugetlb_punch_migrate: control=%s calls=%lu failed_calls=0",
+		       variant->control ? "yes" : "no", rounds);
+	printf(" migrations=%lu lost_migrations=%lu moves=%lu stale=%lu odd=%lu held=%lu\n",
+	       met, lost, control->moves, stale, odd, control->held);
+	ASSERT_EQ(0, lost)
+		TH_LOG("after %lu of %lu holes processes had pages that the file had no more: %lu",
+		       lost, rounds, stale);
+	ASSERT_EQ(0, control->error)
+		TH_LOG("a call failed: %s", strerror(control->error));
+	ASSERT_FALSE(!alive || self->stuck || crew_failed(&self->crew))
+		TH_LOG("a process died or is stuck, after %lu holes", rounds);
+	if (met < ENOUGH || !control->held ||
+	    (!variant->control && control->moves < ENOUGH))
+		SKIP(return,
+		     "inconclusive: %lu of %lu holes count, %lu pages were moved",
+		     met, rounds, control->moves);
+}
+
+TEST_HARNESS_MAIN
