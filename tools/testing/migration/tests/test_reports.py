@@ -26,7 +26,7 @@ WITHOUT: dict[str, str] = {
     "pmd-share-busy": "nothing is lost by it, and what fixes it is a series with a letter of its own",
 }
 # What is fixed upstream, by a commit that is known, has one where it is live in a kernel of today all the same.
-LIVE = {"pmd-share-mprotect", "pmd-share-split", "pmd-share-walkers"}
+LIVE = {"hugetlb-punch-migrate", "pmd-share-mprotect", "pmd-share-split", "pmd-share-walkers"}
 
 COLUMNS = 75
 LINES = 64
