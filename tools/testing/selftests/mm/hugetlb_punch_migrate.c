@@ -69,7 +69,7 @@
 #define NEEDED		(2 * NR_PAGES + 2)
 #define SECONDS		10
 #define MAX_SECONDS	40	/* until there is enough, on a busy machine */
-#define ENOUGH		50	/* fewer holes that count, or moves, are no evidence */
+#define ENOUGH		30	/* fewer holes that count, or moves, are no evidence */
 #define ENOUGH_LOST	3	/* the kernel has a lot to say of each */
 #define STUCK_MS	15000
 #define STAMP		0x70756e6368000000ull	/* "punch" */
@@ -83,7 +83,7 @@ struct control {
 	unsigned long acks;	/* who has done what the phase wants */
 	unsigned long holes;
 	bool met;		/* the last hole counts */
-	unsigned long passes[MAX_USERS];	/* over all pages */
+	unsigned long writes[MAX_USERS];
 	unsigned long begun;	/* calls of move_pages() */
 	unsigned long ended;
 	unsigned long moves;	/* pages that were moved */
@@ -181,11 +181,11 @@ static __noreturn void write_main(int fd, char *area, int nr, bool share)
 		phase = phase_now();
 		if (phase % PHASES == RUN) {
 			/* Faults where a hole or a migration was. */
-			for (i = 0; i < NR_PAGES && phase_now() == phase; i++)
+			for (i = 0; i < NR_PAGES && phase_now() == phase; i++) {
 				__atomic_store_n(word_of(area, i, nr + 1), phase,
 						 __ATOMIC_RELAXED);
-			if (i == NR_PAGES)
-				count_up(&shared->passes[nr], 1);
+				count_up(&shared->writes[nr], 1);
+			}
 			continue;
 		}
 		if (phase % PHASES == LOOK)
@@ -221,8 +221,6 @@ static void move_all(pid_t pid, char *area, const int *nodes, int flags)
 	    (errno == EPERM || errno == EINVAL || errno == ESRCH))
 		give_up(errno);
 	count_up(&shared->ended, 1);
-	/* Where a page is that was not moved, older kernels do not say. */
-	move_pages(pid, NR_PAGES, pages, NULL, status, 0);
 	for (i = 0; i < NR_PAGES; i++)
 		if (was[i] >= 0 && status[i] == target[i])
 			count_up(&shared->moves, 1);
@@ -234,7 +232,7 @@ static __noreturn void move_main(pid_t pid, char *area, const int *nodes,
 	uint32_t phase;
 
 	/* Before that it may be a process that this one may not ask about. */
-	while (!counted(&shared->passes[0]) && !stopped())
+	while (!counted(&shared->writes[0]) && !stopped())
 		sched_yield();
 	while (!stopped()) {
 		phase = phase_now();
@@ -255,32 +253,33 @@ static bool punch(int fd)
 			  size());
 }
 
-static unsigned long all_passes(int users)
+static unsigned long all_writes(int users)
 {
-	unsigned long passes = 0;
+	unsigned long writes = 0;
 	int i;
 
 	for (i = 0; i < users; i++)
-		passes += counted(&shared->passes[i]);
-	return passes;
+		writes += counted(&shared->writes[i]);
+	return writes;
 }
 
 /* Wait until each of them has written to all pages since now. */
-static void wait_for_passes(int users)
+static void wait_for_writes(int users)
 {
 	unsigned long before[MAX_USERS];
 	int i;
 
 	for (i = 0; i < users; i++)
-		before[i] = counted(&shared->passes[i]);
+		before[i] = counted(&shared->writes[i]);
 	for (i = 0; i < users; i++)
-		while (counted(&shared->passes[i]) < before[i] + 2 && !stopped())
+		while (counted(&shared->writes[i]) < before[i] + NR_PAGES &&
+		       !stopped())
 			sched_yield();
 }
 
 static __noreturn void punch_main(int fd, int users, bool moves)
 {
-	unsigned long begun, passes;
+	unsigned long begun, writes;
 	uint32_t phase;
 	bool moving;
 
@@ -290,21 +289,21 @@ static __noreturn void punch_main(int fd, int users, bool moves)
 			wait_for_change(&shared->phase, phase);
 			continue;
 		}
-		wait_for_passes(users);
+		wait_for_writes(users);
 		while (moves && !stopped() &&
 		       counted(&shared->begun) == counted(&shared->ended))
 			sched_yield();
 		/* Not always at the same time after the call began. */
 		usleep(phase / PHASES % 8 * 250);
 
-		passes = all_passes(users);
+		writes = all_writes(users);
 		begun = counted(&shared->begun);
 		moving = counted(&shared->ended) < begun;
 		if (!punch(fd))
 			give_up(errno);
 		if (counted(&shared->begun) != begun)
 			moving = true;
-		shared->met = all_passes(users) != passes && moving == moves;
+		shared->met = all_writes(users) != writes && moving == moves;
 		count_up(&shared->holes, 1);
 		if (!stopped())
 			wait_for_change(&shared->phase, phase);
