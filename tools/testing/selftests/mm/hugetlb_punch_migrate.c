@@ -199,6 +199,13 @@ static __noreturn void write_main(int fd, char *area, int nr, bool share)
 	_exit(0);
 }
 
+/* Nobody is there to be asked about any more when all are to end. */
+static void ask_failed(int error)
+{
+	if (!stopped())
+		give_up(error);
+}
+
 /* Each page that @pid has at @area to the node where it is not. */
 static void move_all(pid_t pid, char *area, const int *nodes, int flags)
 {
@@ -211,15 +218,17 @@ static void move_all(pid_t pid, char *area, const int *nodes, int flags)
 		was[i] = -ENOENT;
 		status[i] = -ENOENT;
 	}
-	if (move_pages(pid, NR_PAGES, pages, NULL, was, 0))
-		give_up(errno);
+	if (move_pages(pid, NR_PAGES, pages, NULL, was, 0)) {
+		ask_failed(errno);
+		return;
+	}
 	for (i = 0; i < NR_PAGES; i++)
 		target[i] = nodes[was[i] == nodes[0]];
 	count_up(&shared->begun, 1);
 	/* Where there is no page any more, that is no error. */
 	if (move_pages(pid, NR_PAGES, pages, target, status, flags) < 0 &&
 	    (errno == EPERM || errno == EINVAL || errno == ESRCH))
-		give_up(errno);
+		ask_failed(errno);
 	count_up(&shared->ended, 1);
 	for (i = 0; i < NR_PAGES; i++)
 		if (was[i] >= 0 && status[i] == target[i])
