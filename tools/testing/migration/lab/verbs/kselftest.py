@@ -46,6 +46,8 @@ class Stream:
     passed: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)   # with the reason
+    # What the plan does not count: it has one for a script, however many programs that runs.
+    _beyond: int = 0
     _reader: Reader = field(default_factory=lambda: Reader(COLLECTION))
 
     def line(self, text: str) -> str:
@@ -54,7 +56,8 @@ class Stream:
             return "KTAP version 1"
         result = self._reader.line(text)
         if result is None:
-            self.planned = self._reader.program.planned
+            if self._reader.program.planned is not None:
+                self.planned = self._reader.program.planned + self._beyond
             return text
         name = result.name.rpartition(" ")[2]
         if name == SCRIPT and result.within:
@@ -78,15 +81,19 @@ class Stream:
 
     def _script(self, result: Test) -> None:
         # It is skipped as a whole where one of its programs is.
-        self.planned = (self.planned or 0) + len(result.within) - 1
+        self._more(len(result.within) - 1)
         for one in result.within:
             # Not all of them print results of their own.
             self._take(one.name, one, idle=bool(one.within) and not _ran(one))
         # A time limit, for one.
         if result.outcome in ("fail", "error") and not any(
                 one.outcome in ("fail", "error") for one in result.within):
-            self.planned += 1
+            self._more(1)
             self.failed.append(SCRIPT)
+
+    def _more(self, count: int) -> None:
+        self._beyond += count
+        self.planned = (self.planned or 0) + count
 
     def check(self, status: int | None) -> None:
         """LabError where there is no result of some program."""
