@@ -1,0 +1,614 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Is a memory error in a page of a hugetlb file handled while others fault on it?
+ *
+ * From 5.7 to 6.0 a page fault has i_mmap_rwsem of the file, to read, when it waits
+ * for the lock of the page. Who handles a memory error has the page locked when he
+ * waits for i_mmap_rwsem to find the processes that are to be told. He only reads,
+ * too. But who maps or unmaps the file writes, and who comes after a writer that
+ * waits has to wait as well:
+ *
+ *	memory error		page fault		mmap(2)
+ *				takes i_mmap_rwsem
+ *	locks the page
+ *							waits for i_mmap_rwsem
+ *	waits for i_mmap_rwsem
+ *				waits for the page
+ *
+ * Here one process poisons pages by madvise(2), others map the page that is next,
+ * fault on it and unmap it, and one more maps and unmaps another page. The time
+ * between the two locks of an error is short. So one of those who fault has a
+ * private mapping, and stores to it: the page is locked, and i_mmap_rwsem and the
+ * mutex of the page's faults are held, while it is copied. When that is done, the
+ * error mostly waits for the page already, another fault for the mutex, with
+ * i_mmap_rwsem held, and somebody to write. No one may be stuck.
+ *
+ *	page 0		1		2
+ *			poisoned	poisoned, in turn
+ *
+ *	other_file	faults on another file: comes back on any kernel
+ *	other_page	faults on page 0: comes back on any kernel
+ *	shared		the others have shared mappings, and load
+ *	private		all have private mappings, and store
+ *	uffd		the others map the page by UFFDIO_CONTINUE, since 5.13
+ *
+ * After each error, when nobody faults on the page any more, it is punched out of
+ * the file, and the poison is taken back. Where that cannot be, for some pages, the
+ * test ends while there are huge pages left, and fails. It tries once more at the
+ * end.
+ *
+ * The test itself has the file not mapped: if the lock of the file is never
+ * released, a process that maps it cannot exit, either.
+ *
+ * Environment:
+ *	HUGETLB_PMD_CHURN=1		run it at all: on a kernel that has the
+ *					defect, processes stay that nothing can
+ *					end; not for machines that do work
+ *	HUGETLB_PMD_MIGRATE_OFFLINE=1	run it at all: poisons memory, which
+ *					only the lab's guest has to spare
+ */
+#include "kselftest_harness.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/userfaultfd.h>
+#include <numa.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "migrate_util.h"
+#include "vm_util.h"
+
+/* The headers may be older. */
+#ifndef UFFDIO_REGISTER_MODE_MINOR
+#define UFFDIO_REGISTER_MODE_MINOR	((__u64)1 << 2)
+#define UFFD_FEATURE_MINOR_HUGETLBFS	((__u64)1 << 9)
+struct uffdio_continue {
+	struct uffdio_range range;
+	__u64 mode;
+	__s64 mapped;
+};
+
+#define UFFDIO_CONTINUE	_IOWR(UFFDIO, 0x07, struct uffdio_continue)
+#endif
+
+#define KPAGEFLAGS	"/proc/kpageflags"
+#define KPF_HWPOISON	19
+
+#define NR_PAGES	3
+#define NR_FAULTERS	3	/* the first one always copies */
+#define SPARE		8	/* free pages: copies, and what is filled anew */
+#define ENOUGH_MET	20	/* fewer errors that met a fault are no evidence */
+#define MAX_SECONDS	40	/* until there are so many, on a busy machine */
+#define STUCK_MS	10000
+#define UNPOISON_TRIES	100	/* of 1 ms, until nobody has a reference */
+#define KEPT_MAX	3	/* pages whose poison stays: fewer than SPARE */
+#define NOWHERE		-1
+
+#define REFUSED		2	/* exit status of who cannot poison */
+
+enum fault { LOAD, STORE, CONTINUE };
+
+struct control {
+	unsigned int stop;
+	int page;		/* that is poisoned next */
+	int at[NR_FAULTERS];	/* the page that each has mapped, or NOWHERE */
+	unsigned long begun;	/* faults */
+	unsigned long ended;
+	unsigned long stores;	/* of them, to a private mapping: mostly copies */
+	unsigned long refused;	/* of them, those that found no page, or poison */
+	unsigned long mapped;	/* times that another page was mapped */
+	unsigned long errors;	/* that were handled */
+	unsigned long met;	/* of them, those that met a fault */
+	unsigned long kept;	/* of them, those whose poison is still there */
+	int64_t kept_pfns[KEPT_MAX];
+	pid_t poisoner;		/* in madvise(), or 0 */
+	int64_t pfn;		/* that is poisoned, or 0 */
+	bool met_one;		/* by the last error */
+	int no_poison;		/* errno of madvise() */
+	int error;		/* of another call that failed */
+};
+
+FIXTURE(hugetlb_fault_poison)
+{
+	struct control *control;
+	struct crew crew;
+	int fd;
+	int other;		/* a file that is faulted on instead */
+	bool stuck;
+};
+
+FIXTURE_VARIANT(hugetlb_fault_poison)
+{
+	enum fault fault;
+	bool other_file;
+	bool other_page;
+};
+
+/* First those that come back on any kernel: after the others it is too late. */
+FIXTURE_VARIANT_ADD(hugetlb_fault_poison, other_file) {
+	.fault = LOAD, .other_file = true };
+FIXTURE_VARIANT_ADD(hugetlb_fault_poison, other_page) {
+	.fault = LOAD, .other_page = true };
+FIXTURE_VARIANT_ADD(hugetlb_fault_poison, shared) {
+	.fault = LOAD };
+FIXTURE_VARIANT_ADD(hugetlb_fault_poison, private) {
+	.fault = STORE };
+FIXTURE_VARIANT_ADD(hugetlb_fault_poison, uffd) {
+	.fault = CONTINUE };
+
+static struct control *shared;
+static sigjmp_buf refused;
+static bool poisons;
+
+static bool stopped(void)
+{
+	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
+}
+
+static __noreturn void give_up(int error)
+{
+	crew_give_up(&shared->error, error);
+}
+
+static char *map_page(int fd, int page, int flags)
+{
+	return mmap(NULL, pmd_size(), PROT_READ | PROT_WRITE,
+		    flags | MAP_NORESERVE, fd, page * pmd_size());
+}
+
+/*
+ * Up to 5.19 who asks to take poison back is not told that it was not done. Returns
+ * an error number below zero where nobody can say.
+ */
+static int still_poisoned(int64_t pfn)
+{
+	int fd = open(KPAGEFLAGS, O_RDONLY);
+	uint64_t flags;
+	ssize_t got;
+
+	if (fd < 0)
+		return -errno;
+	got = pread(fd, &flags, sizeof(flags), pfn * sizeof(flags));
+	close(fd);
+	return got == sizeof(flags) ? (flags >> KPF_HWPOISON) & 1 : -EIO;
+}
+
+/* A userfaultfd for UFFDIO_CONTINUE, or an error number below zero. */
+static int open_uffd(void)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_MINOR_HUGETLBFS,
+	};
+	int error, fd = syscall(__NR_userfaultfd, O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (!ioctl(fd, UFFDIO_API, &api))
+		return fd;
+	error = errno;
+	close(fd);
+	return -error;
+}
+
+/*
+ * Where vm.memory_failure_early_kill is set, an error ends all who map the page,
+ * whether they have touched it or not. Not for those who call this.
+ */
+static void stay_alive(void)
+{
+	if (prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_LATE, 0, 0))
+		give_up(errno);
+}
+
+static void no_page(int sig)
+{
+	siglongjmp(refused, 1);
+}
+
+/*
+ * Returns whether there is a page. siglongjmp(3) may forget what is in registers,
+ * so nothing here is kept over it.
+ */
+static bool touch(char *addr, enum fault fault)
+{
+	if (sigsetjmp(refused, 1))
+		return false;
+	if (fault == STORE)
+		__atomic_store_n(addr, 1, __ATOMIC_RELAXED);
+	else
+		__atomic_load_n(addr, __ATOMIC_RELAXED);
+	return true;
+}
+
+static void register_page(int uffd, char *addr)
+{
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)addr, pmd_size() },
+		.mode = UFFDIO_REGISTER_MODE_MINOR,
+	};
+
+	if (ioctl(uffd, UFFDIO_REGISTER, &reg))
+		give_up(errno);
+}
+
+/* Returns whether there is a page, as above: a poisoned one is none. */
+static bool continue_page(int uffd, char *addr)
+{
+	struct uffdio_continue cont = {
+		.range = { (uintptr_t)addr, pmd_size() },
+	};
+
+	return !ioctl(uffd, UFFDIO_CONTINUE, &cont);
+}
+
+static void fault_once(int fd, int page, enum fault fault, int uffd)
+{
+	char *addr = map_page(fd, page, fault == STORE ? MAP_PRIVATE : MAP_SHARED);
+	bool found;
+
+	if (addr == MAP_FAILED)
+		give_up(errno);
+	if (fault == CONTINUE)
+		register_page(uffd, addr);
+	count_up(&shared->begun, 1);
+	found = fault == CONTINUE ? continue_page(uffd, addr) :
+		touch(addr, fault);
+	count_up(&shared->ended, 1);
+	if (found && fault == STORE)
+		count_up(&shared->stores, 1);
+	munmap(addr, pmd_size());
+	if (found)
+		return;
+	count_up(&shared->refused, 1);
+	/* The kernel may have a line in its log for each that finds poison. */
+	usleep(1000);
+}
+
+static __noreturn void fault_main(int fd, int nr,
+				  const FIXTURE_VARIANT(hugetlb_fault_poison) *
+				  variant)
+{
+	enum fault fault = nr ? variant->fault : STORE;
+	int page, uffd = -1;
+
+	signal(SIGBUS, no_page);
+	if (fault == CONTINUE) {
+		uffd = open_uffd();
+		if (uffd < 0)
+			give_up(-uffd);
+	}
+	while (!stopped()) {
+		page = __atomic_load_n(&shared->page, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&shared->at[nr], page, __ATOMIC_SEQ_CST);
+		/* Who takes the poison back may not have seen it in time. */
+		if (__atomic_load_n(&shared->page, __ATOMIC_SEQ_CST) == page)
+			fault_once(fd,
+				   variant->other_file || variant->other_page ?
+				   0 : page, fault, uffd);
+		__atomic_store_n(&shared->at[nr], NOWHERE, __ATOMIC_SEQ_CST);
+	}
+	_exit(0);
+}
+
+/* Each mmap(2) and munmap(2) takes i_mmap_rwsem to write. */
+static __noreturn void map_main(int fd)
+{
+	char *addr;
+
+	while (!stopped()) {
+		addr = map_page(fd, 0, MAP_SHARED);
+		if (addr == MAP_FAILED)
+			give_up(errno);
+		munmap(addr, pmd_size());
+		count_up(&shared->mapped, 1);
+	}
+	_exit(0);
+}
+
+static void sigbus(int sig)
+{
+	/* From 6.9 on, who poisons a page of his own is told so by SIGBUS. */
+	if (!poisons)
+		_exit(1);
+}
+
+/*
+ * Poison a page, in a process of its own: it may be killed for it. Nothing else
+ * kills it, so that the error was handled in any case.
+ */
+static __noreturn void poison_main(int fd, int page)
+{
+	char *addr = map_page(fd, page, MAP_SHARED);
+	unsigned long begun, ended;
+	int64_t pfn;
+	int ret;
+
+	if (addr == MAP_FAILED)
+		give_up(errno);
+	signal(SIGBUS, sigbus);
+	__atomic_store_n(addr, 1, __ATOMIC_RELAXED);
+	pfn = page_pfn(0, addr);
+	if (pfn <= 0)
+		give_up(-pfn);
+
+	/* Each may be at the page before, and one may be faster than others. */
+	begun = counted(&shared->begun);
+	while (counted(&shared->begun) < begun + 2 * NR_FAULTERS) {
+		if (stopped())
+			_exit(1);
+		usleep(100);
+	}
+	ended = counted(&shared->ended);
+	begun = counted(&shared->begun);
+	/*
+	 * One that had not ended by now meets the error, or one that comes. That
+	 * is all that can be seen from here: with one CPU, it may be one that was
+	 * preempted with no lock held, and then it has met nothing.
+	 */
+	shared->met_one = ended < begun;
+	shared->pfn = pfn;
+	__atomic_store_n(&shared->poisoner, getpid(), __ATOMIC_RELEASE);
+	poisons = true;
+	ret = madvise(addr, psize(), MADV_HWPOISON);
+	/* Busy: it is poisoned, but was not taken from who maps it, or is in use. */
+	if (ret && errno != EBUSY) {
+		shared->no_poison = errno;
+		shared->pfn = 0;
+		_exit(REFUSED);
+	}
+	if (counted(&shared->begun) != begun)
+		shared->met_one = true;
+	_exit(0);
+}
+
+/* Nobody faults on @page any more when this returns, if nobody has to stop. */
+static void leave(int page, int next)
+{
+	int i;
+
+	__atomic_store_n(&shared->page, next, __ATOMIC_SEQ_CST);
+	for (i = 0; i < NR_FAULTERS; i++)
+		while (__atomic_load_n(&shared->at[i], __ATOMIC_SEQ_CST) ==
+		       page && !stopped())
+			usleep(100);
+}
+
+/* Returns whether the page is as any other again. */
+static bool take_back(int fd, int page)
+{
+	int tries;
+
+	/* Not as long as the file has the page. */
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		      page * pmd_size(), pmd_size()))
+		give_up(errno);
+	for (tries = 0; tries < UNPOISON_TRIES; tries++) {
+		if (!pfn_unpoison(shared->pfn) && !still_poisoned(shared->pfn))
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+static __noreturn void error_main(int fd)
+{
+	int status, page = 1, next;
+	pid_t pid;
+
+	while (!stopped()) {
+		pid = fork();
+		if (pid < 0)
+			give_up(errno);
+		if (!pid) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			poison_main(fd, page);
+		}
+		if (waitpid(pid, &status, 0) != pid)
+			give_up(errno);
+		__atomic_store_n(&shared->poisoner, 0, __ATOMIC_RELEASE);
+		if (shared->error)
+			give_up(shared->error);
+		if (WIFEXITED(status) && WEXITSTATUS(status) == REFUSED)
+			break;
+		next = page == 1 ? 2 : 1;
+		leave(page, next);
+		/* Who sees it stop takes back what is poisoned. */
+		if (stopped())
+			break;
+		if (shared->pfn) {
+			count_up(&shared->errors, 1);
+			if (shared->met_one)
+				count_up(&shared->met, 1);
+			if (!take_back(fd, page)) {
+				shared->kept_pfns[shared->kept] = shared->pfn;
+				count_up(&shared->kept, 1);
+			}
+			shared->pfn = 0;
+			if (shared->kept == KEPT_MAX)
+				break;
+		}
+		page = next;
+	}
+	_exit(0);
+}
+
+FIXTURE_SETUP(hugetlb_fault_poison)
+{
+	int i, error, nodes[2];
+	const char *why;
+	pid_t pid;
+
+	self->fd = -1;
+	self->other = -1;
+	if (geteuid())
+		SKIP(return, "needs root, to poison memory");
+	why = churn_lacks("may hang a kernel that has the defect");
+	if (why)
+		SKIP(return, "%s", why);
+	if (!env_long("HUGETLB_PMD_MIGRATE_OFFLINE", 0))
+		SKIP(return, "poisons memory: HUGETLB_PMD_MIGRATE_OFFLINE=1 allows it");
+	if (guard_left())
+		SKIP(return, "processes of the test before are stuck");
+	why = unpoison_lacks() ?:
+	      nodes_lack(nodes, 1, sched_getcpu()) ?:
+	      guard_lacks() ?:
+	      pool_lacks(nodes, 1, NR_PAGES + 1 + SPARE) ?:
+	      file_lacks(&self->fd, NR_PAGES * pmd_size()) ?:
+	      file_lacks(&self->other, pmd_size());
+	if (why)
+		SKIP(return, "%s", why);
+	error = still_poisoned(0);
+	if (error < 0)
+		SKIP(return, "cannot read " KPAGEFLAGS ": %s", strerror(-error));
+	if (variant->fault == CONTINUE) {
+		error = open_uffd();
+		if (error < 0)
+			SKIP(return, "no UFFDIO_CONTINUE on this kernel (since 5.13): %s",
+			     strerror(-error));
+		close(error);
+	}
+	ASSERT_EQ(0, fallocate(self->fd, 0, 0, NR_PAGES * pmd_size()));
+	ASSERT_EQ(0, fallocate(self->other, 0, 0, pmd_size()));
+
+	shared = share_memory(sizeof(*shared));
+	ASSERT_NE(NULL, shared);
+	self->control = shared;
+	shared->page = 1;
+	for (i = 0; i < NR_FAULTERS; i++)
+		shared->at[i] = NOWHERE;
+	for (i = 0; i < NR_FAULTERS + 2; i++) {
+		int fd = variant->other_file ? self->other : self->fd;
+
+		pid = crew_fork(&self->crew);
+		ASSERT_GE(pid, 0);
+		if (pid)
+			continue;
+		/* Who poisons stays as anybody is, and so do his children. */
+		if (i == NR_FAULTERS + 1)
+			error_main(self->fd);
+		stay_alive();
+		if (i == NR_FAULTERS)
+			map_main(fd);
+		fault_main(fd, i, variant);
+	}
+}
+
+static void take_back_late(int64_t pfn)
+{
+	pfn_unpoison(pfn);
+	if (still_poisoned(pfn))
+		ksft_print_msg("page frame %#llx stays poisoned\n",
+			       (unsigned long long)pfn);
+}
+
+/* Once more, now that nobody has the file: a page that stays poisoned is lost. */
+static void take_back_kept(const struct control *control)
+{
+	unsigned long i;
+
+	if (control->pfn)
+		take_back_late(control->pfn);
+	for (i = 0; i < control->kept; i++)
+		take_back_late(control->kept_pfns[i]);
+}
+
+FIXTURE_TEARDOWN(hugetlb_fault_poison)
+{
+	const char *why;
+
+	/* Once somebody is stuck, no wait brings him back. */
+	if (!crew_kill(&self->crew, self->stuck ? 0 : STUCK_MS))
+		self->stuck = true;
+	if (self->fd >= 0)
+		close(self->fd);
+	if (self->other >= 0)
+		close(self->other);
+	/* Who is stuck has a lock that this needs as well. */
+	if (!self->stuck && self->control)
+		take_back_kept(self->control);
+	/* The guardian must not wait for those who are stuck. */
+	why = guard_end(!self->stuck);
+	EXPECT_EQ(NULL, why)
+		TH_LOG("%s", why);
+}
+
+static void tell_all(FIXTURE_DATA(hugetlb_fault_poison) * self)
+{
+	pid_t pid = __atomic_load_n(&self->control->poisoner, __ATOMIC_ACQUIRE);
+	int i;
+
+	if (pid)
+		tell_where(pid);
+	for (i = 0; i < self->crew.nr; i++)
+		if (self->crew.pids[i])
+			tell_where(self->crew.pids[i]);
+}
+
+TEST_F_TIMEOUT(hugetlb_fault_poison, comes_back, 120)
+{
+	struct control *control = self->control;
+	unsigned long start = cycles_clock(), since = start, last = 0, now;
+	bool ended = false;
+
+	while (!ended && ms_since(start) < MAX_SECONDS * 1000 &&
+	       ms_since(since) < STUCK_MS &&
+	       counted(&control->met) < ENOUGH_MET) {
+		usleep(10 * 1000);
+		now = counted(&control->errors);
+		if (now != last)
+			since = cycles_clock();
+		last = now;
+		ended = crew_ended(&self->crew);
+	}
+	/* Stuck is who does not end: no error for long may be a busy machine. */
+	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	self->stuck = !crew_wait(&self->crew, STUCK_MS);
+
+	/* The error that is stuck has met a fault. */
+	ksft_print_msg("hugetlb_fault_poison: control=%s calls=%lu failed_calls=0",
+		       variant->other_file || variant->other_page ? "yes" : "no",
+		       control->errors + self->stuck);
+	printf(" migrations=%lu lost_migrations=%d faults=%lu stores=%lu refused=%lu mapped=%lu kept=%lu\n",
+	       control->met + self->stuck, self->stuck, control->ended,
+	       control->stores, control->refused, control->mapped,
+	       control->kept);
+	if (self->stuck)
+		tell_all(self);
+	ASSERT_FALSE(self->stuck)
+		TH_LOG("stuck: no error handled since %ld ms, after %lu errors and %lu faults",
+		       ms_since(since), control->errors, control->ended);
+	if (control->no_poison)
+		SKIP(return, "MADV_HWPOISON does not work here: %s",
+		     strerror(control->no_poison));
+	ASSERT_EQ(0, control->error)
+		TH_LOG("a call failed: %s", strerror(control->error));
+	EXPECT_EQ(0, control->kept)
+		TH_LOG("%lu of %lu pages could not be taken back, and stay poisoned",
+		       control->kept, control->errors);
+	/* Who poisons has ended by itself when there were too many of these. */
+	ASSERT_FALSE(ended && control->kept < KEPT_MAX)
+		TH_LOG("a process died");
+	ASSERT_EQ(0, crew_failed(&self->crew))
+		TH_LOG("a process died");
+	/* Not after a failure: a skip would take its place. */
+	if (!__test_passed(_metadata))
+		return;
+	if (control->met < ENOUGH_MET || control->stores < ENOUGH_MET ||
+	    control->mapped < ENOUGH_MET)
+		SKIP(return, "inconclusive: %lu of %lu errors met by %lu faults, %lu stores, %lu mappings",
+		     control->met, control->errors, control->ended,
+		     control->stores, control->mapped);
+}
+
+TEST_HARNESS_MAIN
