@@ -46,6 +46,9 @@
  *					end; not for machines that do work
  *	HUGETLB_PMD_MIGRATE_OFFLINE=1	run it at all: poisons memory, which
  *					only the lab's guest has to spare
+ *	HUGETLB_FAULT_POISON_LEAVE=1	where the poison cannot be taken back,
+ *					leave it: up to 16 pages in each variant
+ *					are lost until the next boot
  */
 #include "kselftest_harness.h"
 
@@ -92,6 +95,8 @@ struct uffdio_continue {
 #define STUCK_MS	10000
 #define UNPOISON_TRIES	100	/* of 1 ms, until nobody has a reference */
 #define KEPT_MAX	3	/* pages whose poison stays: fewer than SPARE */
+#define LEFT_MAX	16	/* where it stays of all, and how many are enough */
+#define ENOUGH_LEFT	8
 #define NOWHERE		-1
 
 #define REFUSED		2	/* exit status of who cannot poison */
@@ -100,6 +105,8 @@ enum fault { LOAD, STORE, CONTINUE };
 
 struct control {
 	unsigned int stop;
+	bool leave;		/* the poison stays: nothing can take it back */
+	bool done;		/* no more pages to poison */
 	int page;		/* that is poisoned next */
 	int at[NR_FAULTERS];	/* the page that each has mapped, or NOWHERE */
 	unsigned long begun;	/* faults */
@@ -384,7 +391,7 @@ static void leave(int page, int next)
 			usleep(100);
 }
 
-/* Returns whether the page is as any other again. */
+/* Returns whether the page is as any other again, or is to be left. */
 static bool take_back(int fd, int page)
 {
 	int tries;
@@ -393,6 +400,8 @@ static bool take_back(int fd, int page)
 	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 		      page * pmd_size(), pmd_size()))
 		give_up(errno);
+	if (shared->leave)
+		return true;
 	for (tries = 0; tries < UNPOISON_TRIES; tries++) {
 		if (!pfn_unpoison(shared->pfn) && !still_poisoned(shared->pfn))
 			return true;
@@ -435,7 +444,9 @@ static __noreturn void error_main(int fd)
 				count_up(&shared->kept, 1);
 			}
 			shared->pfn = 0;
-			if (shared->kept == KEPT_MAX)
+			shared->done = shared->kept == KEPT_MAX ||
+				(shared->leave && shared->errors == LEFT_MAX);
+			if (shared->done)
 				break;
 		}
 		page = next;
@@ -447,6 +458,8 @@ FIXTURE_SETUP(hugetlb_fault_poison)
 {
 	int i, error, nodes[2];
 	const char *why;
+	bool leave;
+	long pages;
 	pid_t pid;
 
 	self->fd = -1;
@@ -460,17 +473,27 @@ FIXTURE_SETUP(hugetlb_fault_poison)
 		SKIP(return, "poisons memory: HUGETLB_PMD_MIGRATE_OFFLINE=1 allows it");
 	if (guard_left())
 		SKIP(return, "processes of the test before are stuck");
-	why = unpoison_lacks() ?:
-	      nodes_lack(nodes, 1, sched_getcpu()) ?:
-	      guard_lacks() ?:
-	      pool_lacks(nodes, 1, NR_PAGES + 1 + SPARE) ?:
-	      file_lacks(&self->fd, NR_PAGES * pmd_size()) ?:
-	      file_lacks(&self->other, pmd_size());
-	if (why)
-		SKIP(return, "%s", why);
+	why = unpoison_lacks();
+	leave = why && env_long("HUGETLB_FAULT_POISON_LEAVE", 0);
+	if (why && !leave)
+		SKIP(return, "%s, or HUGETLB_FAULT_POISON_LEAVE=1 to leave it",
+		     why);
 	error = still_poisoned(0);
 	if (error < 0)
 		SKIP(return, "cannot read " KPAGEFLAGS ": %s", strerror(-error));
+	why = nodes_lack(nodes, 1, sched_getcpu()) ?:
+	      guard_lacks();
+	if (why)
+		SKIP(return, "%s", why);
+	pages = NR_PAGES + 1 + SPARE + (leave ? LEFT_MAX : 0);
+	why = pool_lacks(nodes, 1, pages);
+	/* As many as were left before are got first, and are in use. */
+	if (why && leave)
+		why = pool_lacks(nodes, 1, pages);
+	why = why ?: file_lacks(&self->fd, NR_PAGES * pmd_size()) ?:
+	      file_lacks(&self->other, pmd_size());
+	if (why)
+		SKIP(return, "%s", why);
 	if (variant->fault == CONTINUE) {
 		error = open_uffd();
 		if (error < 0)
@@ -484,6 +507,7 @@ FIXTURE_SETUP(hugetlb_fault_poison)
 	shared = share_memory(sizeof(*shared));
 	ASSERT_NE(NULL, shared);
 	self->control = shared;
+	shared->leave = leave;
 	shared->page = 1;
 	for (i = 0; i < NR_FAULTERS; i++)
 		shared->at[i] = NOWHERE;
@@ -535,7 +559,7 @@ FIXTURE_TEARDOWN(hugetlb_fault_poison)
 	if (self->other >= 0)
 		close(self->other);
 	/* Who is stuck has a lock that this needs as well. */
-	if (!self->stuck && self->control)
+	if (!self->stuck && self->control && !self->control->leave)
 		take_back_kept(self->control);
 	/* The guardian must not wait for those who are stuck. */
 	why = guard_end(!self->stuck);
@@ -559,11 +583,12 @@ TEST_F_TIMEOUT(hugetlb_fault_poison, comes_back, 120)
 {
 	struct control *control = self->control;
 	unsigned long start = cycles_clock(), since = start, last = 0, now;
+	unsigned long enough = control->leave ? ENOUGH_LEFT : ENOUGH_MET;
 	bool ended = false;
 
 	while (!ended && ms_since(start) < MAX_SECONDS * 1000 &&
 	       ms_since(since) < STUCK_MS &&
-	       counted(&control->met) < ENOUGH_MET) {
+	       counted(&control->met) < enough) {
 		usleep(10 * 1000);
 		now = counted(&control->errors);
 		if (now != last)
@@ -579,10 +604,11 @@ TEST_F_TIMEOUT(hugetlb_fault_poison, comes_back, 120)
 	ksft_print_msg("hugetlb_fault_poison: control=%s calls=%lu failed_calls=0",
 		       variant->other_file || variant->other_page ? "yes" : "no",
 		       control->errors + self->stuck);
-	printf(" migrations=%lu lost_migrations=%d faults=%lu stores=%lu refused=%lu mapped=%lu kept=%lu\n",
+	printf(" migrations=%lu lost_migrations=%d faults=%lu stores=%lu",
 	       control->met + self->stuck, self->stuck, control->ended,
-	       control->stores, control->refused, control->mapped,
-	       control->kept);
+	       control->stores);
+	printf(" refused=%lu mapped=%lu kept=%lu\n", control->refused,
+	       control->mapped, control->kept);
 	if (self->stuck)
 		tell_all(self);
 	ASSERT_FALSE(self->stuck)
@@ -596,17 +622,16 @@ TEST_F_TIMEOUT(hugetlb_fault_poison, comes_back, 120)
 	EXPECT_EQ(0, control->kept)
 		TH_LOG("%lu of %lu pages could not be taken back, and stay poisoned",
 		       control->kept, control->errors);
-	/* Who poisons has ended by itself when there were too many of these. */
-	ASSERT_FALSE(ended && control->kept < KEPT_MAX)
+	ASSERT_FALSE(ended && !control->done)
 		TH_LOG("a process died");
 	ASSERT_EQ(0, crew_failed(&self->crew))
 		TH_LOG("a process died");
 	/* Not after a failure: a skip would take its place. */
 	if (!__test_passed(_metadata))
 		return;
-	if (control->met < ENOUGH_MET || control->stores < ENOUGH_MET ||
+	if (control->met < enough || control->stores < ENOUGH_MET ||
 	    control->mapped < ENOUGH_MET)
-		SKIP(return, "inconclusive: %lu of %lu errors met by %lu faults, %lu stores, %lu mappings",
+		SKIP(return, "inconclusive: %lu of %lu met by %lu faults; %lu stores, %lu maps",
 		     control->met, control->errors, control->ended,
 		     control->stores, control->mapped);
 }
