@@ -135,6 +135,9 @@
 #ifndef PUNCH_KEEPS_PAGE
 #define PUNCH_KEEPS_PAGE	0	/* locked while it waits for i_mmap_rwsem: 5.10 */
 #endif
+#ifndef POISON_FILE_FIRST
+#define POISON_FILE_FIRST	0	/* i_mmap_rwsem, to write, and then the page */
+#endif
 #ifndef PUNCH_MAPPED_FIRST
 #define PUNCH_MAPPED_FIRST	0	/* asks that, and locks the page then: up to 5.4.299 */
 #endif
@@ -1213,9 +1216,20 @@ proctype poison()
 {
 	lock_page(0);
 	printf("%d: memory_failure() has page 0 locked\n", _pid);
+#if POISON_FILE_FIRST
+	/* The page says which file it is of. */
+	unlock_page(0);
+	i_mmap_lock_write();
+	printf("%d: memory_failure() has i_mmap_rwsem\n", _pid);
+	lock_page(0);
+	unlock_page(0);
+	i_mmap_unlock_write();
+	lock_page(0);
+#else
 	i_mmap_lock_read();
 	printf("%d: collect_procs_file() has i_mmap_rwsem\n", _pid);
 	i_mmap_unlock_read();
+#endif
 	unlock_page(0)
 }
 #endif
