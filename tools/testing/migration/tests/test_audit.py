@@ -107,43 +107,43 @@ COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-sha
            "pmd-share-no-lock", "hugetlb-punch-fault", "hugetlb-cow-fault",
            "hugetlb-truncate-fault", "hugetlb-fork-sizes", "hugetlb-punch-poison",
            "hugetlb-mremap-astray", "hugetlb-mremap-large", "hugetlb-mremap-private",
-           "hugetlb-punch-migrate")
+           "hugetlb-punch-migrate", "hugetlb-fault-poison")
 READ = {
-    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - - - -",
-    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - - - -",
-    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - - - p",
-    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p",
-    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - - - V",
-    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p",
+    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - - - - -",
+    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - - - - -",
+    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - - - p -",
+    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
+    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - - - V -",
+    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
     # It has what came with upstream's fix, as 4.19 and 5.4 do; so has 4.14.325.
-    "4.9.337":            "p - p p V p V V V V V p V V V p V V V - - V - - - - - - - - - - - - V",
-    "4.9.337 and queue":  "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p",
-    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - - - V",
-    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p",
-    "4.14.325":           "p - p p V p p V V V V p V V V p V p V - - V - - - - - - - - - - - - V",
-    "4.14.325 and queue": "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p",
-    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - - - V",
-    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p",
-    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - - - - - - - - - - - - V",
-    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p",
-    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - - - - - - - - - - - - V",
-    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p",
+    "4.9.337":            "p - p p V p V V V V V p V V V p V V V - - V - - - - - - - - - - - - V -",
+    "4.9.337 and queue":  "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
+    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - - - V -",
+    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
+    "4.14.325":           "p - p p V p p V V V V p V V V p V p V - - V - - - - - - - - - - - - V -",
+    "4.14.325 and queue": "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
+    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - - - V -",
+    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
+    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - - - - - - - - - - - - V -",
+    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
+    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - - - - - - - - - - - - V -",
+    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
-    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p - - V V - - - - - - p",
-    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p - - p p - - - - - - p",
-    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V p - - V V - - - - - - p",
-    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V p - - p p - - - - - - p",
-    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p - V - V V - V p V V p",
-    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p - p - p p - p p p p p",
+    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p - - V V - - - - - - p V",
+    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p - - p p - - - - - - p p",
+    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V p - - V V - - - - - - p V",
+    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V p - - p p - - - - - - p p",
+    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p - V - V V - V p V V p -",
+    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p - p - p p - p p p p p -",
     # Since 6.6.72 nothing is shared there.  The queue brings it back.
-    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - - - - V V - V V V V p",
-    "6.6 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p",
-    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V V p",
-    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p",
-    "6.18":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V V V V p",
-    "6.18 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p",
-    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V p p",
-    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p",
+    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - - - - V V - V V V V p -",
+    "6.6 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p -",
+    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V V p -",
+    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p -",
+    "6.18":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V V V V p -",
+    "6.18 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p -",
+    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V p p -",
+    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p -",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 
@@ -236,6 +236,7 @@ ASKS, ASKS_5_10 = "if (unlikely(folio_mapped(folio)))", "if (unlikely(page_mappe
 SKIPS = "if (%s) {\n\t\t\told_addr %s;\n\t\t\tnew_addr %s;"
 STEPS, MASKS = ["+= offset_to_last_entry"] * 2, ["|= last_addr_mask"] * 2
 MOVES = "%s move_hugetlb_page_tables("
+UNLOCK_HEAD = "\tunlock_page(head);\n"
 JOINED = "huge_pmd_unshare(&tlb, vma, old_addr, src_pte)"
 # The defect, Debian's tree that is protected, a file of it, and what is changed there.  Where no
 # release is protected, the tree has a series of its queue applied.
@@ -254,6 +255,11 @@ TAKEN_OUT = [
     *(("hugetlb-punch-migrate", base, INODE, f"folio_lock(folio);\n\t{ASKS}", ASKS)
       for base in ("7.3", "6.12", "6.1")),
     ("hugetlb-punch-migrate", "5.10", INODE, f"lock_page(page);\n\t\t\t{ASKS_5_10}", ASKS_5_10),
+    # The lock is taken by nobody, or with the page locked.
+    *(("hugetlb-fault-poison", "5.10 and series", FAILURE, f"{UNLOCK_HEAD}\ti_mmap_lock_write(mapping);\n",
+       instead) for instead in (UNLOCK_HEAD, "\ti_mmap_lock_write(mapping);\n")),
+    ("hugetlb-fault-poison", "5.10 and series", FAILURE,
+     "\tif (!PageHuge(page))\n\t\ti_mmap_lock_read(mapping);", "\ti_mmap_lock_read(mapping);"),
     ("hugetlb-truncate-fault", "6.12 and series", INODE,
      "if (!locked && (end || (vma->vm_flags & VM_MAYSHARE)))", "if (!locked)"),
     ("pmd-share-uffd-poison", "7.3 and series", HUGETLB,

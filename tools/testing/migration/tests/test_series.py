@@ -157,6 +157,7 @@ def test_a_short_letter_says_what_is_so(base: str, tmp_path: Path) -> None:
             "hugetlb-do-not-lock-the-page-of-the-file-to-copy-anot": "DEFECT=hugetlb-cow-fault",
             "hugetlb-look-at-the-size-of-a-file-before-its-pages": "Truncation leaves pages",
             "hugetlb-mremap-must-not-wait-for-its-own-lock": "mremap() may wait for itself",
+            "mm-memory-failure-lock-a-huge-page-after-its-file": "DEFECT=hugetlb-fault-poison",
     }.items():
         assert (said in text) == (name in names), name
 

@@ -459,7 +459,6 @@ FIXTURE_SETUP(hugetlb_fault_poison)
 	int i, error, nodes[2];
 	const char *why;
 	bool leave;
-	long pages;
 	pid_t pid;
 
 	self->fd = -1;
@@ -485,11 +484,10 @@ FIXTURE_SETUP(hugetlb_fault_poison)
 	      guard_lacks();
 	if (why)
 		SKIP(return, "%s", why);
-	pages = NR_PAGES + 1 + SPARE + (leave ? LEFT_MAX : 0);
-	why = pool_lacks(nodes, 1, pages);
+	why = pool_lacks(nodes, 1, NR_PAGES + 1 + SPARE + LEFT_MAX);
 	/* As many as were left before are got first, and are in use. */
 	if (why && leave)
-		why = pool_lacks(nodes, 1, pages);
+		why = pool_lacks(nodes, 1, NR_PAGES + 1 + SPARE + LEFT_MAX);
 	why = why ?: file_lacks(&self->fd, NR_PAGES * pmd_size()) ?:
 	      file_lacks(&self->other, pmd_size());
 	if (why)
