@@ -215,6 +215,7 @@ def writers(programs: Path, what: str) -> tuple[int, list[str]]:
     ("keep", ["wrote 3", "lost 0 in 0 0 0", "then 0"]),
     ("small", ["wrote 3", "lost 0 in 0 0 0", "then 0"]),
     ("threads", ["wrote 3", "lost 0 in 0 0 0", "then 0"]),
+    ("begun", ["wrote 1"]),
     ("rest", ["wrote 2", "lost 0 in 0 0 0", "then 0"]),
     ("lose", ["wrote 3", "first: writer 2 page 1", "lost 1 in 0 1 0", "then 0"])])
 def test_writers_and_what_they_lose(programs: Path, what: str, said: list[str]) -> None:

@@ -6,6 +6,7 @@
  *	writers_main keep		stop them, and compare
  *	writers_main lose		put an old copy of one journal back
  *	writers_main rest		one of them is stopped during the call
+ *	writers_main begun		one had begun before, and ends
  *	writers_main threads		threads, and /proc/self/mem
  *	writers_main die		one of them is killed
  *	writers_main small		a page for each
@@ -64,6 +65,7 @@ int main(int argc, char **argv)
 	struct rlimit limit = { 110ul << 30, 110ul << 30 };
 	int cpus[] = { 0, 0 }, fd = -1, once = 0;
 	uint64_t then[MAX_WRITERS], old[JOURNAL_WORDS];
+	static struct writer each[NR];
 	long lost_in[NR_PAGES] = {}, lost;
 	bool threads;
 	char *view;
@@ -81,6 +83,14 @@ int main(int argc, char **argv)
 		setrlimit(RLIMIT_AS, &limit);
 		if (!writers_reserve(&w, NR))
 			printf("none: %s\n", strerror(errno));
+		return 0;
+	}
+	if (is("begun", argv)) {
+		w.each = each;
+		writers_note(&w, then);
+		each[0].now++;
+		each[1].now += 2;
+		printf("wrote %d\n", writers_wrote(&w, then));
 		return 0;
 	}
 	file = syscall(SYS_memfd_create, "file", 0);

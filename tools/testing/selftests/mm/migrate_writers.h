@@ -95,7 +95,10 @@ void writers_kill(struct writers *w);	/* the processes; frees what there is */
  */
 bool writers_order(struct writers *w, enum order what, int rests);
 
-/* How many have stored to all of their pages since writers_note(). */
+/*
+ * How many have stored to all of their pages since writers_note(): they have begun
+ * to after it, and have come to the end.
+ */
 void writers_note(const struct writers *w, uint64_t *then);
 int writers_wrote(const struct writers *w, const uint64_t *then);
 
