@@ -105,6 +105,38 @@ int main(void)
 }
 """
 
+# One process burns a CPU for two seconds and ends, or sleeps for ever.
+CREW = r"""
+#include <stdio.h>
+#include <unistd.h>
+#include "migrate_util.h"
+
+int main(int argc, char **argv)
+{
+	bool busy = argv[1][0] == 'b', late;
+	struct crew crew = {};
+	uint64_t start = cycles_clock();
+
+	if (!crew_fork(&crew)) {
+		while (!busy)
+			pause();
+		while (argv[1][1] || ms_since(start) < 2000)
+			;
+		_exit(0);
+	}
+	if (!crew_wait(&crew, 1000))
+		printf("left\n");
+	late = ms_since(start) >= 1500;
+	start = cycles_clock();
+	/* Whoever was waited for in vain is not waited for that long again. */
+	if (!crew_wait(&crew, 300))
+		printf("again %d\n", ms_since(start) >= 800);
+	printf("late %d\n", late);
+	crew_kill(&crew, 5000);
+	return 0;
+}
+"""
+
 # Page 0 is where it was, whoever asks for it to be moved.
 SUBPOOL = r"""
 #define main harness_main
@@ -502,6 +534,17 @@ def test_a_memory_block_comes_back_where_it_was(tree612: Path, tmp_path: Path, z
 
 def test_the_same_setting_takes_no_room(tree612: Path, tmp_path: Path) -> None:
     assert run(compiled(tree612, MANY, tmp_path / "many")).returncode == 0
+
+
+@pytest.mark.parametrize("what, said", [
+    ("busy", ["left", "again 0", "late 1"]), ("b", ["late 1"]),
+    ("sleeps", ["left", "again 0", "late 0"])])
+def test_who_is_runnable_has_more_time(tree612: Path, tmp_path: Path, what: str, said: list[str]
+                                       ) -> None:
+    """And where they are who have not ended is told once."""
+    lines = run(compiled(tree612, CREW, tmp_path / "crew"), what).stdout.splitlines()
+    assert [line for line in lines if not line.startswith("# ")] == said
+    assert sum("/stat: " in line for line in lines) == ("left" in said), lines
 
 
 # ---- other machines ----------------------------------------------------------------------------

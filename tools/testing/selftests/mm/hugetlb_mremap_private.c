@@ -319,20 +319,6 @@ FIXTURE_TEARDOWN(hugetlb_mremap_private)
 		TH_LOG("%s", why);
 }
 
-/* How many of a crew are stuck; for each, where. */
-static int tell_stuck(const struct crew *crew)
-{
-	int i, nr = 0;
-
-	for (i = 0; i < crew->nr; i++) {
-		if (!crew->pids[i])
-			continue;
-		tell_where(crew->pids[i]);
-		nr++;
-	}
-	return nr;
-}
-
 TEST_F_TIMEOUT(hugetlb_mremap_private, comes_back, 120)
 {
 	struct control *control = self->control;
@@ -359,10 +345,10 @@ TEST_F_TIMEOUT(hugetlb_mremap_private, comes_back, 120)
 	/* Stuck is who does not end: no move for long may be a busy machine. */
 	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
 	crew_wait(&self->movers, STUCK_MS);
-	movers = tell_stuck(&self->movers);
+	movers = self->movers.nr - crew_ended(&self->movers);
 	/* They have had that time as well. */
 	crew_wait(&self->takers, movers ? 1000 : STUCK_MS);
-	takers = tell_stuck(&self->takers);
+	takers = self->takers.nr - crew_ended(&self->takers);
 	self->stuck = movers || takers;
 
 	for (i = 0; i < NR_MOVERS; i++) {

@@ -38,6 +38,8 @@
 #define ENV_MAX		1000000
 #define NOBODY		65534
 #define SHARE_TRIES	3
+#define LOOK_MS		1000	/* for whether a process is runnable */
+#define PATIENCE	3	/* times as long is the wait for one that is */
 #define TAINT_DIE	0x80	/* a bit of /proc/sys/kernel/tainted */
 
 struct guard {
@@ -72,25 +74,40 @@ static struct {
 	bool left;	/* and processes that did not end */
 } *program_tests;
 
+/*
+ * What follows the name in /proc/<pid>/stat: the state, and numbers. NULL where
+ * there is no such process.
+ */
+static char *stat_of(pid_t pid, char *buf, size_t len)
+{
+	char path[32], *field;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (file_read(path, buf, len))
+		return NULL;
+	/* The name, which is in brackets, may have anything in it. */
+	field = strrchr(buf, ')');
+	return field && field[1] == ' ' ? field + 2 : NULL;
+}
+
 /* 0 where there is no such process, or it is dead and nobody has waited for it. */
 static unsigned long long start_of(pid_t pid)
 {
-	unsigned long long start = 0;
-	char path[32], buf[512], *field;
+	char buf[512], *field = stat_of(pid, buf, sizeof(buf));
 	int i;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	if (file_read(path, buf, sizeof(buf)))
+	if (!field || *field == 'Z' || *field == 'X')
 		return 0;
-	/* The name, which is in brackets, may have anything in it. */
-	field = strrchr(buf, ')');
-	if (!field || field[1] != ' ' || field[2] == 'Z' || field[2] == 'X')
-		return 0;
-	for (i = 2; field && i < 22; i++)
+	for (i = 3; field && i < 22; i++)
 		field = strchr(field + 1, ' ');
-	if (field)
-		start = strtoull(field, NULL, 10);
-	return start;
+	return field ? strtoull(field, NULL, 10) : 0;
+}
+
+static bool is_runnable(pid_t pid)
+{
+	char buf[512], *state = stat_of(pid, buf, sizeof(buf));
+
+	return state && *state == 'R';
 }
 
 static struct process this_process(void)
@@ -701,13 +718,54 @@ int crew_ended(struct crew *crew)
 	return nr;
 }
 
+static bool any_runnable(const struct crew *crew)
+{
+	int i;
+
+	for (i = 0; i < crew->nr; i++)
+		if (crew->pids[i] && is_runnable(crew->pids[i]))
+			return true;
+	return false;
+}
+
+/*
+ * Who is runnable may have had no CPU, and who waits for him is not stuck either.
+ * One look is not enough: a process that works may be asleep just then.
+ */
+static bool crew_is_slow(const struct crew *crew, uint64_t *seen, long passed,
+			 int ms)
+{
+	if (crew->waited || passed + LOOK_MS < ms || passed >= ms * PATIENCE)
+		return false;
+	if (any_runnable(crew))
+		*seen = cycles_clock();
+	return *seen && ms_since(*seen) < LOOK_MS;
+}
+
+static void crew_tell(struct crew *crew)
+{
+	int i;
+
+	/* No wait brings them back: the next is not to be as long. */
+	for (i = 0; i < crew->nr && !crew->waited; i++)
+		if (crew->pids[i])
+			tell_where(crew->pids[i]);
+	crew->waited = true;
+}
+
 bool crew_wait(struct crew *crew, int ms)
 {
-	uint64_t start = cycles_clock();
+	uint64_t start = cycles_clock(), seen = 0;
+	bool slow;
+	long passed;
 
 	while (crew_ended(crew) < crew->nr) {
-		if (ms_since(start) >= ms)
+		passed = ms_since(start);
+		slow = crew_is_slow(crew, &seen, passed, ms);
+		if (passed >= ms && !slow) {
+			crew_tell(crew);
 			return false;
+		}
 		usleep(10 * 1000);
 	}
 	return true;

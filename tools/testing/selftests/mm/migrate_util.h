@@ -99,6 +99,7 @@ struct crew {
 	pid_t pids[CREW_MAX];	/* 0 for one that has ended */
 	int status[CREW_MAX];	/* as wait(2) said, of one that has ended */
 	int nr;
+	bool waited;	/* in vain, and told where those are that are left */
 };
 
 pid_t crew_fork(struct crew *crew);
@@ -108,7 +109,9 @@ __noreturn void crew_give_up(int *word, int error);
 /*
  * How many have ended so far; whether all have, within @ms milliseconds; and
  * the same with those killed that are left. One that is stuck in the kernel
- * does not end. crew_kill_one() kills the one that was forked @nr others later
+ * does not end. As long as one is runnable, and may be waiting for a CPU, that
+ * takes up to three times as long. The first time that some are left, it is told
+ * where they are. crew_kill_one() kills the one that was forked @nr others later
  * than the first.
  */
 int crew_ended(struct crew *crew);
