@@ -105,6 +105,68 @@ int main(void)
 }
 """
 
+# A kernel that has no fsopen(2), if OLD is set, and one that is busy at first.
+MOUNTS = r"""
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "migrate_util.h"
+
+static int busy;
+
+long __real_syscall(long nr, ...);
+
+long __wrap_syscall(long nr, ...)
+{
+	long arg[5];
+	va_list list;
+	int i;
+
+	va_start(list, nr);
+	for (i = 0; i < 5; i++)
+		arg[i] = va_arg(list, long);
+	va_end(list);
+	errno = ENOSYS;
+	if (getenv("OLD") && nr >= 430 && nr <= 432)
+		return -1;
+	/* The one that makes it. */
+	errno = EBUSY;
+	if (nr == 431 && arg[1] == 6 && busy-- > 0)
+		return -1;
+	return __real_syscall(nr, arg[0], arg[1], arg[2], arg[3], arg[4]);
+}
+
+int main(int argc, char **argv)
+{
+	struct statfs buf = {};
+	int dir, file;
+
+	busy = argc > 3 ? atoi(argv[3]) : 0;
+	dir = mount_nowhere(argv[1], argc > 2 && *argv[2] ? argv[2] : NULL);
+	if (dir < 0) {
+		printf("%s\n", strerror(-dir));
+		return 0;
+	}
+	file = openat(dir, "f", O_RDWR | O_CREAT | O_EXCL, 0600);
+	if (file < 0 || write(file, "text", 4) != 4 || unlinkat(dir, "f", 0))
+		return 1;
+	close(dir);
+	fstatfs(file, &buf);
+	printf("%lx of %ld KiB\n", (long)buf.f_type,
+	       (long)(buf.f_blocks * buf.f_bsize >> 10));
+	fflush(stdout);
+	/* The file is there, and nothing else is. */
+	return system("cat /proc/self/mountinfo") != 0;
+}
+"""
+
 # One process burns a CPU for two seconds and ends, or sleeps for ever.
 CREW = r"""
 #include <stdio.h>
@@ -545,6 +607,31 @@ def test_who_is_runnable_has_more_time(tree612: Path, tmp_path: Path, what: str,
     lines = run(compiled(tree612, CREW, tmp_path / "crew"), what).stdout.splitlines()
     assert [line for line in lines if not line.startswith("# ")] == said
     assert sum("/stat: " in line for line in lines) == ("left" in said), lines
+
+
+CAN_MOUNT = subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True
+                           ).returncode == 0
+
+
+def mounted(text: str) -> list[str]:
+    return sorted(line.split(" - ")[1] for line in text.splitlines() if " - " in line)
+
+
+@pytest.mark.skipif(not CAN_MOUNT, reason="needs root, and to be let mount")
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("words, said", [
+    (("ramfs",), "858458f6 of 0 KiB"), (("tmpfs", "size=64k,mode=0700"), "1021994 of 64 KiB"),
+    (("tmpfs", "size=64k,", "3"), "1021994 of 64 KiB"), (("no_such_fs",), "No such device"),
+    (("tmpfs", "no_such_option"), "Invalid argument")])
+def test_a_mount_is_seen_by_nobody(tree612: Path, tmp_path: Path, words: tuple[str, ...],
+                                   said: str, old: bool) -> None:
+    """By no other process, and not by its own: whoever kills that leaves nothing behind."""
+    program = compiled(tree612, MOUNTS, tmp_path / "mounts", *wrapped("syscall"))
+    before = mounted(Path("/proc/self/mountinfo").read_text())
+    done = run(program, *words, **({"OLD": "1"} if old else {}))
+    assert done.returncode == 0 and done.stdout.splitlines()[0] == said, done.stdout
+    assert mounted(done.stdout) in ([], before)
+    assert mounted(Path("/proc/self/mountinfo").read_text()) == before
 
 
 # ---- other machines ----------------------------------------------------------------------------

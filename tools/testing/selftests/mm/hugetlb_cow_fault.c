@@ -191,7 +191,7 @@ FIXTURE_SETUP(hugetlb_cow_fault)
 	self->fd = hugetlbfs_open(NR_PAGES * pmd_size());
 	self->rest = hugetlbfs_open(0);
 	if (self->fd < 0 || self->rest < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
+		SKIP(return, "cannot mount hugetlbfs: %s",
 		     strerror(self->fd < 0 ? -self->fd : -self->rest));
 	if (fallocate(self->fd, 0, 0, NR_PAGES * pmd_size()) ||
 	    !take_rest(self->rest))

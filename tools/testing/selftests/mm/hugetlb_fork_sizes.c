@@ -33,7 +33,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -117,25 +116,6 @@ static const char *size_lacks(size_t size)
 	return why;
 }
 
-/* One that is mounted nowhere any more: a descriptor or -errno. */
-static int mount_ramfs(void)
-{
-	char dir[] = "/tmp/ramfs-XXXXXX";
-	int fd;
-
-	if (!mkdtemp(dir))
-		return -errno;
-	fd = mount("none", dir, "ramfs", 0, NULL) ? -errno : 0;
-	if (!fd) {
-		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		fd = fd < 0 ? -errno : fd;
-		/* The descriptor keeps it alive; a killed test leaves nothing. */
-		umount2(dir, MNT_DETACH);
-	}
-	rmdir(dir);
-	return fd;
-}
-
 FIXTURE_SETUP(hugetlb_fork_sizes)
 {
 	const char *why;
@@ -152,9 +132,9 @@ FIXTURE_SETUP(hugetlb_fork_sizes)
 	why = guard_lacks() ?: size_lacks(self->size);
 	if (why)
 		SKIP(return, "%s", why);
-	self->dir = mount_ramfs();
+	self->dir = mount_nowhere("ramfs", NULL);
 	if (self->dir < 0)
-		SKIP(return, "cannot mount ramfs in /tmp: %s",
+		SKIP(return, "cannot mount ramfs: %s",
 		     strerror(-self->dir));
 	self->chunk = malloc(1 << 20);
 	ASSERT_NE(NULL, self->chunk);

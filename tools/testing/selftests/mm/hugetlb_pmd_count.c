@@ -165,7 +165,7 @@ FIXTURE_SETUP(hugetlb_pmd_count)
 		 MOUNT_PAGES * pmd_size() >> 10);
 	self->dir = hugetlbfs_mount(options);
 	if (self->dir < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
+		SKIP(return, "cannot mount hugetlbfs: %s",
 		     strerror(-self->dir));
 	ASSERT_EQ(MOUNT_PAGES, hugetlbfs_free(self->dir));
 	self->fd = hugetlbfs_file(self->dir, pud_size());

@@ -131,7 +131,7 @@ FIXTURE_SETUP(hugetlb_subpool)
 		 MOUNT_PAGES * pmd_size() >> 10);
 	self->dir = hugetlbfs_mount(options);
 	if (self->dir < 0)
-		SKIP(return, "cannot mount hugetlbfs in /tmp: %s",
+		SKIP(return, "cannot mount hugetlbfs: %s",
 		     strerror(-self->dir));
 	ASSERT_EQ(MOUNT_PAGES, hugetlbfs_free(self->dir))
 		TH_LOG("a mount of %d pages has another number", MOUNT_PAGES);

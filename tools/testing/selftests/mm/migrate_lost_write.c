@@ -59,7 +59,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -346,24 +345,6 @@ static bool group_read(int dir, const char *name, char *line, size_t len)
 	return got > 0;
 }
 
-/* A cgroup file system that is mounted nowhere any more, or -errno. */
-static int group_mount(const char *type, const char *options)
-{
-	char dir[] = "/tmp/cgroup-XXXXXX";
-	int fd;
-
-	if (!mkdtemp(dir))
-		return -errno;
-	fd = mount("none", dir, type, 0, options) ? -errno : 0;
-	if (!fd) {
-		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		fd = fd < 0 ? -errno : fd;
-		umount2(dir, MNT_DETACH);
-	}
-	rmdir(dir);
-	return fd;
-}
-
 /* Whether cpuset is one of version 1. */
 static bool in_v1(void)
 {
@@ -416,7 +397,7 @@ static bool group_reaper(struct state *st, const char *name, const char *undo)
 		close(st->root);
 		usleep(10000);
 		if (in_v1())
-			st->root = group_mount("cgroup", "cpuset");
+			st->root = mount_nowhere("cgroup", "cpuset");
 	}
 	_exit(0);
 }
@@ -453,7 +434,7 @@ static const char *group_lacks(struct state *st, const char *controller,
 {
 	char line[256], change[16], undo[16] = "";
 
-	st->root = group_mount("cgroup2", NULL);
+	st->root = mount_nowhere("cgroup2", NULL);
 	if (st->root < 0)
 		return "needs CONFIG_CGROUPS";
 	group_read(st->root, "cgroup.controllers", line, sizeof(line));
@@ -484,7 +465,7 @@ static const char *cpuset_v1_lacks(struct state *st)
 	char cpus[256], nodes[256];
 	bool was = in_v1();
 
-	st->root = group_mount("cgroup", "cpuset");
+	st->root = mount_nowhere("cgroup", "cpuset");
 	if (st->root < 0)
 		return "needs CONFIG_CPUSETS_V1, in no use by cgroups of version 2";
 	if (!group_read(st->root, "cpuset.cpus", cpus, sizeof(cpus)) ||

@@ -226,7 +226,14 @@ long pool_used(int node);
 bool pool_is_shared(void);
 
 /*
- * A hugetlbfs with pages of pmd_size() that is mounted nowhere any more, and a
+ * A new mount of a file system that is nowhere: a descriptor of its root, or
+ * -errno. It goes with the last file that is open in it, so a test that is killed
+ * leaves nothing behind. @options as mount(8) has them behind -o, or NULL.
+ */
+int mount_nowhere(const char *type, const char *options);
+
+/*
+ * A hugetlbfs with pages of pmd_size() that is mounted nowhere, and a
  * file in it that has no name any more, @size bytes long. Both return a
  * descriptor or -errno. @options begins with a comma, or is empty.
  * hugetlbfs_open() does both, for who needs nothing but the file. file_lacks()
