@@ -362,6 +362,53 @@ int main(int argc, char **argv)
 }
 """
 
+# A machine of NODES nodes with memory, and all that rounds ask for there but a pool.
+NODES = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include "migrate_round.h"
+
+const char *__wrap_nodes_lack(int nodes[2], int wanted, int cpu)
+{
+	int found = atoi(getenv("NODES"));
+
+	nodes[0] = 5;
+	if (found > 1)
+		nodes[1] = 7;
+	return found >= wanted ? NULL : "too few nodes";
+}
+
+const char *__wrap_guard_lacks(void)
+{
+	return NULL;
+}
+
+const char *__wrap_pool_lacks(const int *nodes, int nr, long want)
+{
+	printf("pool of %d: %d %d\n", nr, nodes[0], nodes[1]);
+	return "no pool";
+}
+
+int main(void)
+{
+	struct round_setup setup = { .sharers = 2, .may_offline = true };
+	struct rounds st;
+	const char *why;
+	int i;
+
+	rounds_init(&st);
+	printf("%s\n", rounds_begin(&st, &setup));
+	for (i = MIGRATE_PAGES; i <= MBIND; i++) {
+		why = trigger_lacks(&st, i);
+		printf("%s\n", why ? why : "can be");
+	}
+	why = trigger_lacks(&st, BLOCK_OFFLINE);
+	printf("%s\n", why && strcmp(why, "too few nodes") ? "can be" : why ?
+	       why : "can be");
+	return 0;
+}
+"""
+
 # Migration that is none: pages are where they are said to be.  "lose" puts back what was there when
 # the call began, as a copy does that nobody else was told of.
 LOST = r"""
@@ -699,6 +746,19 @@ def test_no_segment_is_left_behind(tree612: Path, tmp_path: Path, fails: str, sa
         assert running.wait() == -signal.SIGKILL
         segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
         assert str(running.pid) not in [line.split()[4] for line in segments]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2,
+                    reason="needs root and two CPUs, as the test does")
+@pytest.mark.parametrize("nodes, said", [
+    ("0", ["too few nodes"]),
+    ("1", ["pool of 1: 5 5", "no pool", *["too few nodes"] * 3, "can be"]),
+    ("2", ["pool of 2: 5 7", "no pool", *["can be"] * 4])])
+def test_memory_can_go_offline_with_one_node(tree612: Path, tmp_path: Path, nodes: str,
+                                             said: list[str]) -> None:
+    program = compiled(tree612, NODES, tmp_path / "nodes", "-include", "string.h",
+                       *wrapped("nodes_lack guard_lacks pool_lacks"))
+    assert run(program, NODES=nodes).stdout.splitlines()[:len(said)] == said
 
 
 FAIL = 1

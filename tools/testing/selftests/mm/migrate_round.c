@@ -50,14 +50,36 @@ bool trigger_offlines(enum trigger trigger)
 	return trigger == SOFT_OFFLINE || trigger == BLOCK_OFFLINE;
 }
 
-const char *trigger_lacks(enum trigger trigger, bool may_offline)
+/* One node is enough where nobody says where to: another frame will do. */
+static int nr_nodes(const struct rounds *st)
 {
-	if (trigger_offlines(trigger) && !may_offline)
+	return st->nodes[0] == st->nodes[1] ? 1 : 2;
+}
+
+static const char *round_nodes_lack(int nodes[2], int cpu)
+{
+	const char *why;
+
+	if (!nodes_lack(nodes, 2, cpu))
+		return NULL;
+	why = nodes_lack(nodes, 1, cpu);
+	if (!why)
+		nodes[1] = nodes[0];
+	return why;
+}
+
+const char *trigger_lacks(const struct rounds *st, enum trigger trigger)
+{
+	int nodes[2];
+
+	if (trigger_offlines(trigger) && !st->setup.may_offline)
 		return "takes memory offline: HUGETLB_PMD_MIGRATE_OFFLINE=1 allows it";
 	if (trigger == SOFT_OFFLINE)
 		return unpoison_lacks();
 	if (trigger == BLOCK_OFFLINE && block_of_pfn(0) < 0)
 		return "no memory blocks: needs CONFIG_MEMORY_HOTREMOVE";
+	if (!trigger_offlines(trigger) && nr_nodes(st) < 2)
+		return nodes_lack(nodes, 2, st->cpus[0]);
 	return NULL;
 }
 
@@ -128,15 +150,15 @@ static int attach_segment(struct rounds *st)
  */
 static int open_segment(struct rounds *st)
 {
-	long half = pud_size() / pmd_size() / 2;
+	long each = pud_size() / pmd_size() / nr_nodes(st);
 	int i, error = attach_segment(st);
 
 	if (error == ENOMEM) {
-		st->spare += half;
+		st->spare += each;
 		/* Of a block only pages that nobody has reserved can go. */
 		if (st->setup.may_offline && block_bytes() > 0)
 			st->spare += block_bytes() / pmd_size();
-		for (i = 0; i < 2; i++)
+		for (i = 0; i < nr_nodes(st); i++)
 			pool_fill(st->nodes[i], st->spare);
 		error = attach_segment(st);
 	}
@@ -326,7 +348,7 @@ static void restore_memory(struct rounds *st, const struct place *from)
 	}
 	if (st->setup.trigger == BLOCK_OFFLINE)
 		block_online(block_of_pfn(from->pfn));
-	for (i = 0; i < 2; i++)
+	for (i = 0; i < nr_nodes(st); i++)
 		pool_fill(st->nodes[i], st->spare - ROUND_PAGES);
 }
 
@@ -433,7 +455,7 @@ const char *rounds_begin(struct rounds *st, const struct round_setup *setup)
 	st->nr_cpus = cpu_list(st->cpus, ARRAY_SIZE(st->cpus));
 	if (st->nr_cpus < 2)
 		return "needs two CPUs";
-	why = nodes_lack(st->nodes, 2, st->cpus[0]);
+	why = round_nodes_lack(st->nodes, st->cpus[0]);
 	if (why)
 		return why;
 
@@ -441,7 +463,7 @@ const char *rounds_begin(struct rounds *st, const struct round_setup *setup)
 	if (why)
 		return why;
 	st->spare = ROUND_SPARE + (setup->may_offline ? ROUND_FILLERS : 0);
-	why = pool_lacks(st->nodes, 2, st->spare);
+	why = pool_lacks(st->nodes, nr_nodes(st), st->spare);
 	if (why)
 		return why;
 

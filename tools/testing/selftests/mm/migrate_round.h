@@ -64,7 +64,7 @@ struct rounds {
 	struct round_setup setup;
 	int fd;
 	int shmid;
-	int nodes[2];		/* pages leave from, and go to */
+	int nodes[2];		/* pages leave from, and go to; may be one */
 	long spare;		/* free huge pages a node, to begin a round with */
 	int fillers;		/* pages of the file that only take up room */
 	struct tracepoint share, unshare;
@@ -105,9 +105,6 @@ extern const char * const trigger_name[];
 /* Whether a trigger takes memory away. */
 bool trigger_offlines(enum trigger trigger);
 
-/* Returns NULL, or a line that says why this trigger is not for this machine. */
-const char *trigger_lacks(enum trigger trigger, bool may_offline);
-
 /*
  * rounds_init() comes first. From there on rounds_end() may be called at any
  * time. Rounds are made on one CPU, and rounds_end() leaves that. Before
@@ -118,6 +115,12 @@ const char *trigger_lacks(enum trigger trigger, bool may_offline);
 void rounds_init(struct rounds *st);
 const char *rounds_begin(struct rounds *st, const struct round_setup *setup);
 void rounds_end(struct rounds *st);
+
+/*
+ * After rounds_begin(), which can do with one node: NULL, or a line that says why
+ * this trigger is not for this machine.
+ */
+const char *trigger_lacks(const struct rounds *st, enum trigger trigger);
 
 /* One of them. Sets @why to a line, if it does not return ROUND_DONE. */
 enum round_end round_run(struct rounds *st, struct round_result *r,
