@@ -69,6 +69,58 @@ int main(void)
 }
 """
 
+# Nobody reads from the pipe in place of the file, so nothing can be written to it.
+PINNED_BLOCK = FILES + r"""
+#include <errno.h>
+#include <sys/stat.h>
+
+static int alarms;
+
+static void on_alarm(int sig)
+{
+	alarms++;
+}
+
+int main(void)
+{
+	char path[512];
+	int error;
+
+	snprintf(path, sizeof(path), "%s/sys/devices/system/memory/memory7/state",
+		 getenv("FILES"));
+	unlink(path);
+	signal(SIGALRM, on_alarm);
+	alarm(60);
+	if (mkfifo(path, 0600) || guard_start())
+		return 1;
+	error = -block_offline(7);
+	printf("%s, %d alarms\n", strerror(error), alarms);
+	printf("%d left\n", alarm(0) > 30);
+	raise(SIGALRM);
+	printf("%d alarms\n", alarms);
+	unlink(path);
+	fflush(stdout);
+	guard_stop();
+	return 0;
+}
+"""
+
+EVENTS = r"""
+#include <stdio.h>
+#include "migrate_util.h"
+
+int main(void)
+{
+	long before = vm_event("pgfault");
+	void *page = share_memory(4096);
+
+	*(char *)page = 1;
+	printf("%d %ld %ld", vm_event("pgfault") > before && before > 0, vm_event("pgfaul"),
+	       vm_event("pgfaults"));
+	return 0;
+}
+"""
+
 MANY = r"""
 #include <stdio.h>
 #include "migrate_util.h"
@@ -639,6 +691,18 @@ def test_a_memory_block_comes_back_where_it_was(tree612: Path, tmp_path: Path, z
     assert run(program, FILES=str(tmp_path)).returncode == 0
     state = (tmp_path / "sys/devices/system/memory/memory7/state").read_text()
     assert state.startswith(wrote) and (wrote != "online" or state == wrote)
+
+
+def test_a_block_with_a_pinned_page_stays(tree612: Path, tmp_path: Path) -> None:
+    """The call ends, and the test's own alarm is as it was."""
+    machine(tmp_path, {"memory/memory7/state": "online\n"})
+    program = compiled(tree612, PINNED_BLOCK, tmp_path / "pinned", "-Wl,--wrap=open")
+    assert run(program, FILES=str(tmp_path)).stdout.splitlines() == [
+        "Interrupted system call, 0 alarms", "1 left", "1 alarms"]
+
+
+def test_an_event_is_found_by_its_whole_name(tree612: Path, tmp_path: Path) -> None:
+    assert run(compiled(tree612, EVENTS, tmp_path / "events")).stdout == "1 -1 -1"
 
 
 def test_the_same_setting_takes_no_room(tree612: Path, tmp_path: Path) -> None:

@@ -175,23 +175,6 @@ static bool wait_for(struct loop *loop, const sigset_t *sigchld, int *status)
 	return true;
 }
 
-/* A number of /proc/vmstat, or -1 if the kernel does not say. */
-static long vm_event(const char *name)
-{
-	char line[128], key[64];
-	long nr, found = -1;
-	FILE *f;
-
-	f = fopen("/proc/vmstat", "r");
-	while (f && found < 0 && fgets(line, sizeof(line), f))
-		if (sscanf(line, "%63s %ld", key, &nr) == 2 &&
-		    !strcmp(key, name))
-			found = nr;
-	if (f)
-		fclose(f);
-	return found;
-}
-
 /* Processes that were killed for want of memory; since 4.13. */
 static long oom_kills(void)
 {

@@ -202,17 +202,9 @@ static int exclude_others(FIXTURE_DATA(migrate_flush_pending) * self)
 /* Entries that walks have taken the access to since the kernel started. */
 static long taken_away(void)
 {
-	char line[128];
-	long nr = 0;
-	FILE *f;
+	long nr = vm_event("numa_pte_updates");
 
-	f = fopen("/proc/vmstat", "re");
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "numa_pte_updates %ld", &nr) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return nr;
+	return nr < 0 ? 0 : nr;
 }
 
 /*

@@ -21,6 +21,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
@@ -38,6 +39,7 @@
 #define ENV_MAX		1000000
 #define NOBODY		65534
 #define SHARE_TRIES	3
+#define OFFLINE_SECONDS	10	/* for one memory block */
 #define LOOK_MS		1000	/* for whether a process is runnable */
 #define PATIENCE	3	/* times as long is the wait for one that is */
 #define TAINT_DIE	0x80	/* a bit of /proc/sys/kernel/tainted */
@@ -242,6 +244,22 @@ long file_read_long(const char *path)
 		return ret;
 	val = strtol(buf, &end, 10);
 	return end == buf ? -EINVAL : val;
+}
+
+long vm_event(const char *name)
+{
+	char line[128], key[64];
+	long nr, found = -1;
+	FILE *file;
+
+	file = fopen("/proc/vmstat", "re");
+	while (file && found < 0 && fgets(line, sizeof(line), file))
+		if (sscanf(line, "%63s %ld", key, &nr) == 2 &&
+		    !strcmp(key, name))
+			found = nr;
+	if (file)
+		fclose(file);
+	return found;
 }
 
 /* A number from beside @pool, the path of a node's nr_hugepages. */
@@ -1511,14 +1529,34 @@ bool block_removable(long block)
 	return file_read_long(path) != 0;
 }
 
+static void on_alarm(int sig)
+{
+}
+
+/*
+ * The kernel tries again and again as long as a page is pinned that it cannot
+ * move, until a signal comes.
+ */
 int block_offline(long block)
 {
+	/* More than once: the first may come before the call has begun. */
+	const struct itimerval limit = { { 1, 0 }, { OFFLINE_SECONDS, 0 } };
+	/* No SA_RESTART. */
+	const struct sigaction handler = { .sa_handler = on_alarm };
+	struct sigaction old_handler;
+	struct itimerval old;
 	char path[64];
+	int ret;
 
 	block_file(path, sizeof(path), block);
 	if (!guard_has(path) && guard_undo(path, block_zone(path)))
 		return -ENOSPC;
-	return file_write(path, "offline");
+	sigaction(SIGALRM, &handler, &old_handler);
+	setitimer(ITIMER_REAL, &limit, &old);
+	ret = file_write(path, "offline");
+	setitimer(ITIMER_REAL, &old, NULL);
+	sigaction(SIGALRM, &old_handler, NULL);
+	return ret;
 }
 
 int block_online(long block)

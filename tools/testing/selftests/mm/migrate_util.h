@@ -62,6 +62,9 @@ int file_read(const char *path, char *buf, size_t len);
 int file_write(const char *path, const char *value);
 long file_read_long(const char *path);
 
+/* A number of /proc/vmstat, or -1 if the kernel does not say. */
+long vm_event(const char *name);
+
 /*
  * A number in the environment, or @otherwise. What is no number ends the test: it
  * fails. So does, for env_count(), a number below 1: nothing would be done, and
@@ -271,6 +274,7 @@ int64_t page_pfn(pid_t pid, void *addr);
 long block_bytes(void);
 long block_of_pfn(uint64_t pfn);
 bool block_removable(long block);	/* as far as the kernel can tell */
+/* -EINTR after some seconds, where a page is pinned. SIGALRM is not to be blocked. */
 int block_offline(long block);
 int block_online(long block);
 

@@ -500,17 +500,9 @@ static long move(struct __test_metadata *_metadata,
 /* Huge pages that NUMA balancing migrated since the kernel started. */
 static long numa_migrated(void)
 {
-	char line[128];
-	long nr = 0;
-	FILE *f;
+	long nr = vm_event("numa_pages_migrated");
 
-	f = fopen("/proc/vmstat", "r");
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "numa_pages_migrated %ld", &nr) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return nr / (long)(pmd_size() / psize());
+	return nr < 0 ? 0 : nr / (long)(pmd_size() / psize());
 }
 
 /* Huge pages that the VMA at @addr maps by PMDs, -1 if there is no VMA. */
