@@ -662,6 +662,18 @@ not yet
         testseries.patches("7.3", room)
 
 
+def test_a_file_for_many_versions_goes_to_ltp_as_it_is(room: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tests run on all of them."""
+    repo = room / "repo"
+    repo.mkdir()
+    monkeypatch.setattr(testseries, "REPO", repo)
+    (repo / "COPYING").write_text("#ifndef IN_TREE\nold\n#endif\n")
+    (room / ONE).write_text(MAIL.replace("Adds: COPYING\n", "Adds: LICENCE from COPYING\n"))
+    [(_name, mail)] = testseries.patches("7.3", room)
+    assert "+#ifndef IN_TREE\n+old\n+#endif\n" in mail
+
+
 def test_a_base_may_have_its_own(room: Path) -> None:
     (room / "6.12").mkdir()
     assert testseries.files("6.12", room) == testseries.files("7.3", room) == [room / ONE]

@@ -144,6 +144,7 @@ static int attach_segment(struct rounds *st)
 	return error;
 }
 
+#ifndef IN_TREE
 /*
  * Up to 5.17 shmat() reserves huge pages for all of a segment, whatever
  * shmget() was told. They are not used, but must be there. Returns 0 or -errno.
@@ -164,6 +165,7 @@ static int open_segment(struct rounds *st)
 	}
 	return -error;
 }
+#endif
 
 /* Returns NULL, or a line that says why there is none. */
 static const char *backing_lacks(struct rounds *st)
@@ -184,10 +186,14 @@ static const char *backing_lacks(struct rounds *st)
 		if (ret == -EINVAL)
 			return "no MFD_HUGETLB on this kernel (since 4.14)";
 	} else {
+#ifndef IN_TREE
 		ret = open_segment(st);
 		if (ret == -ENOMEM)
 			return say("shmat() reserves it all: needs %ld free huge pages a node",
 				   st->spare);
+#else
+		ret = -attach_segment(st);
+#endif
 		if (ret == -EINVAL || ret == -ENOSPC)
 			return say("needs a System V segment of %zu MiB: %s",
 				   pud_size() >> 20,
@@ -216,6 +222,7 @@ static char *own_addr(const struct rounds *st)
 	       (st->setup.layout == UNALIGNED ? pmd_size() : 0);
 }
 
+#ifndef IN_TREE
 static int move_page(void *addr, int node)
 {
 	int status;
@@ -246,6 +253,7 @@ static void leave_fixed_block(struct rounds *st, char *view, int page, int from,
 		move_page(addr, from);
 	}
 }
+#endif
 
 /*
  * Before the writers map the file: put @page on the first node, and all others on
@@ -273,8 +281,10 @@ static void place(struct rounds *st, int page)
 		nodes[i] = st->nodes[i != page && !st->setup.contended];
 	}
 	move_pages(0, ROUND_PAGES, pages, nodes, status, MPOL_MF_MOVE_ALL);
+#ifndef IN_TREE
 	if (st->setup.trigger == BLOCK_OFFLINE)
 		leave_fixed_block(st, view, page, st->nodes[0], st->nodes[1]);
+#endif
 	unmap_file(&st->memory, view);
 }
 
@@ -324,12 +334,14 @@ static int migrate(const struct rounds *st, int page, const struct place *from,
 			      MADV_SOFT_OFFLINE);
 		break;
 	case BLOCK_OFFLINE:
+#ifndef IN_TREE
 		/*
 		 * Moves nothing, but drains the lists of pages that are on
 		 * their way to the LRU: 4.18 warns of an unmovable page if it
 		 * finds one of those in the block.
 		 */
 		migrate_node(0, from->node, from->node);
+#endif
 		return block_offline(block_of_pfn(from->pfn));
 	}
 	/* Above 0: pages that stayed. The nodes tell which. */
@@ -341,11 +353,12 @@ static void restore_memory(struct rounds *st, const struct place *from)
 {
 	int i;
 
-	if (st->setup.trigger == SOFT_OFFLINE) {
+	if (st->setup.trigger == SOFT_OFFLINE)
 		pfn_unpoison(from->pfn);
-		/* Up to 4.12 it may stay in the pool, free and of no use. */
-		st->spare++;
-	}
+#ifndef IN_TREE
+	/* Up to 4.12 it may stay in the pool, free and of no use. */
+	st->spare += st->setup.trigger == SOFT_OFFLINE;
+#endif
 	if (st->setup.trigger == BLOCK_OFFLINE)
 		block_online(block_of_pfn(from->pfn));
 	for (i = 0; i < nr_nodes(st); i++)
@@ -462,7 +475,11 @@ const char *rounds_begin(struct rounds *st, const struct round_setup *setup)
 	why = guard_lacks();
 	if (why)
 		return why;
-	st->spare = ROUND_SPARE + (setup->may_offline ? ROUND_FILLERS : 0);
+	st->spare = ROUND_SPARE;
+#ifndef IN_TREE
+	if (setup->may_offline)
+		st->spare += ROUND_FILLERS;
+#endif
 	why = pool_lacks(st->nodes, nr_nodes(st), st->spare);
 	if (why)
 		return why;

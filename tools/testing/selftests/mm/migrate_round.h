@@ -30,7 +30,9 @@
 #include "migrate_writers.h"
 
 #define ROUND_PAGES		4	/* populated pages of the file */
+#ifndef IN_TREE
 #define ROUND_FILLERS		16
+#endif
 #define ROUND_SPARE		(2 * ROUND_PAGES + 2)	/* free huge pages a node */
 #define ROUND_MIN_MOVES		3	/* fewer are no evidence */
 
@@ -66,7 +68,9 @@ struct rounds {
 	int shmid;
 	int nodes[2];		/* pages leave from, and go to; may be one */
 	long spare;		/* free huge pages a node, to begin a round with */
+#ifndef IN_TREE
 	int fillers;		/* pages of the file that only take up room */
+#endif
 	struct tracepoint share, unshare;
 	int cpus[CPU_SETSIZE];	/* that the test may use */
 	int nr_cpus;

@@ -42,7 +42,7 @@ tools/testing/selftests/mm/, and no line is to be added.
 
 A file that is built into kernels of many versions, and has something for each, is added as one for
 a single version: without what is in `#ifndef IN_TREE`, and with what SINCE_6_6 and its like say of
-the base.
+the base.  One for LTP, which runs on all of them, keeps what it has for old ones.
 """
 
 import hashlib
@@ -235,7 +235,9 @@ def _whole(path: str, source: str, base: str) -> str:
         raise LabError(f"a patch of queue/tests adds {source}, and there is no such file") from err
     if not data.endswith(b"\n"):
         raise LabError(f"{source} does not end with a line feed")
-    data = _in_tree(source, data, base)
+    # What is at another path is in no kernel's tree, and may run on any.
+    if path == source:
+        data = _in_tree(source, data, base)
     blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()[:len(_ZERO)]
     lines = data.decode("utf-8").split("\n")[:-1]
     count = f"1,{len(lines)}" if len(lines) > 1 else "1"
