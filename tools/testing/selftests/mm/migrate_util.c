@@ -1271,7 +1271,7 @@ static int mount_options(int context, const char *options)
 	return 0;
 }
 
-/* A mount that has no place at all; -ENOSYS up to 5.1. */
+/* A mount that has no place at all. */
 static int mount_unattached(const char *type, const char *options)
 {
 	int context = syscall(__NR_fsopen, type, FSOPEN_CLOEXEC), at, fd, ret;
@@ -1322,11 +1322,11 @@ static int mount_main(void *arg)
 static int mount_elsewhere(const char *type, const char *options)
 {
 	struct mount want = { type, options, -EIO };
-	char stack[16384] __attribute__((aligned(16)));
+	long double stack[1024];	/* it is to be aligned */
 	pid_t pid;
 
-	pid = clone(mount_main, stack + sizeof(stack), CLONE_VM | CLONE_VFORK |
-		    CLONE_FILES | CLONE_NEWNS | SIGCHLD, &want);
+	pid = clone(mount_main, stack + ARRAY_SIZE(stack), CLONE_VM |
+		    CLONE_VFORK | CLONE_FILES | CLONE_NEWNS | SIGCHLD, &want);
 	if (pid < 0)
 		return -errno;
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
@@ -1340,6 +1340,9 @@ int mount_nowhere(const char *type, const char *options)
 
 	if (!options)
 		options = "";
+	/* Up to 5.1 there is nobody to look at the address. */
+	if (syscall(__NR_fsopen, NULL, 0) >= 0 || errno != EFAULT)
+		return mount_elsewhere(type, options);
 	/* One of cgroups is busy as long as the last such mount is on its way out. */
 	for (tries = 0; tries < 20; tries++) {
 		fd = mount_unattached(type, options);
@@ -1347,7 +1350,7 @@ int mount_nowhere(const char *type, const char *options)
 			break;
 		usleep(10 * 1000);
 	}
-	return fd == -ENOSYS ? mount_elsewhere(type, options) : fd;
+	return fd;
 }
 
 int hugetlbfs_mount(const char *options)
