@@ -1322,7 +1322,7 @@ static int mount_main(void *arg)
 static int mount_elsewhere(const char *type, const char *options)
 {
 	struct mount want = { type, options, -EIO };
-	long double stack[1024];	/* it is to be aligned */
+	max_align_t stack[512];
 	pid_t pid;
 
 	pid = clone(mount_main, stack + ARRAY_SIZE(stack), CLONE_VM |
