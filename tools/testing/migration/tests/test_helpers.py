@@ -461,6 +461,52 @@ int main(void)
 }
 """
 
+# Rounds that take 10 seconds each, and that come to nothing, in several ways.
+ROUNDS = r"""
+#define main harness_main
+#include "hugetlb_pmd_migrate.c"
+#undef main
+
+static long calls;
+
+long __wrap_ms_since(uint64_t start)
+{
+	return calls * atol(getenv("MS"));
+}
+
+enum round_end __wrap_round_run(struct rounds *st, struct round_result *r,
+				const char **why)
+{
+	const char *how = getenv("HOW");
+
+	calls = ++r->calls;
+	r->moves++;
+	r->moved_calls++;
+	r->hot_calls++;
+	r->hot_moved += !strcmp(how, "hot") && calls >= 6;
+	r->lost += !strcmp(how, "lost");
+	*why = "inconclusive: killed";
+	if (calls == 3 && (!strcmp(how, "killed") || !strcmp(how, "lost")))
+		return ROUND_STARVED;
+	return ROUND_DONE;
+}
+
+int main(int argc, char **argv)
+{
+	static struct __test_results results;
+	struct __test_metadata m = { .results = &results };
+	static struct state st;
+
+	rounds_init(&st.rounds);
+	st.rounds.nodes[1] = 1;
+	st.rounds.setup = (struct round_setup){ .sharers = 2 };
+	if (!strcmp(getenv("HOW"), "alone"))
+		st.rounds.setup.layout = ALONE;
+	run(&m, &st, MOVE_PAGES);
+	return m.exit_code;
+}
+"""
+
 # Migration that is none: pages are where they are said to be.  "lose" puts back what was there when
 # the call began, as a copy does that nobody else was told of.
 LOST = r"""
@@ -826,6 +872,21 @@ def test_memory_can_go_offline_with_one_node(tree612: Path, tmp_path: Path, node
 
 
 FAIL = 1
+
+
+@pytest.mark.parametrize("how, ms, calls, result", [
+    ("hot", 1, 6, PASS), ("rests", 1, 16, PASS), ("rests", 8000, 5, PASS), ("alone", 1, 3, PASS),
+    ("rests", 30000, 3, PASS), ("rests", 45000, 2, SKIP), ("killed", 1, 3, SKIP),
+    ("lost", 1, 3, FAIL)])
+def test_rounds_go_on_until_a_hot_page_moves(tree612: Path, tmp_path: Path, how: str, ms: int,
+                                             calls: int, result: int) -> None:
+    """If there is time: a test that takes too long would be a failure."""
+    program = compiled(tree612, ROUNDS, tmp_path / "rounds", *wrapped("ms_since round_run"))
+    done = run(program, HOW=how, MS=str(ms), HUGETLB_PMD_MIGRATE_CALLS="3")
+    assert done.returncode == result, done.stdout
+    assert (f" calls={calls} " in done.stdout) == (how != "killed"), done.stdout
+    assert ("with writers that rest" in done.stdout) == (how == "rests"), done.stdout
+
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2,

@@ -462,6 +462,7 @@ const char *rounds_begin(struct rounds *st, const struct round_setup *setup)
 		.shares_table = setup->layout == SHARED,
 	};
 	st->writers.mem = &st->memory;
+	st->oom_kills = vm_event("oom_kill");
 
 	if (geteuid())
 		return "needs root, for MPOL_MF_MOVE_ALL and page frame numbers";
@@ -591,8 +592,8 @@ static enum round_end prove_sharing(struct rounds *st,
  * migrate	sharer 0		|== the call ==|
  * stop, compare						 |--|
  */
-enum round_end round_run(struct rounds *st, struct round_result *r,
-			 const char **why)
+static enum round_end one_round(struct rounds *st, struct round_result *r,
+				const char **why)
 {
 	int page = r->calls % ROUND_PAGES, target, i;
 	const struct round_setup *setup = &st->setup;
@@ -671,4 +672,17 @@ enum round_end round_run(struct rounds *st, struct round_result *r,
 	if (trigger_offlines(setup->trigger))
 		restore_memory(st, &from[page]);
 	return ROUND_DONE;
+}
+
+enum round_end round_run(struct rounds *st, struct round_result *r,
+			 const char **why)
+{
+	enum round_end end = one_round(st, r, why);
+	long killed = vm_event("oom_kill") - st->oom_kills;
+
+	if (end != ROUND_BROKEN || killed <= 0)
+		return end;
+	*why = say("inconclusive: %ld processes killed for want of memory",
+		   killed);
+	return ROUND_STARVED;
 }

@@ -74,6 +74,7 @@ struct rounds {
 	struct tracepoint share, unshare;
 	int cpus[CPU_SETSIZE];	/* that the test may use */
 	int nr_cpus;
+	long oom_kills;		/* before all rounds; since 4.13 */
 	/* Set by the test: takes a line about a write that is lost. */
 	void (*tell)(const char *line);
 	/* NULL, or is told of each page that moved, before writes are made good. */
@@ -101,6 +102,7 @@ enum round_end {
 	ROUND_NOT_SHARED,	/* a table that should be */
 	ROUND_SHARED,		/* a table that must not be */
 	ROUND_BROKEN,		/* the test itself does not work */
+	ROUND_STARVED,		/* nor can it: the OOM killer was there */
 };
 
 extern const char * const backing_name[];
