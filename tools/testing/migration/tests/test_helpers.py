@@ -507,6 +507,34 @@ int main(int argc, char **argv)
 }
 """
 
+# A pool with pages that are free, and that nobody can have.
+LIMIT = FILES + r"""
+#include <errno.h>
+#include <sys/types.h>
+
+pid_t __wrap_fork(void)
+{
+	errno = EAGAIN;
+	return strcmp(getenv("HOW"), "fork") ? 4711 : -1;
+}
+
+pid_t __wrap_waitpid(pid_t pid, int *status, int flags)
+{
+	*status = strcmp(getenv("HOW"), "gives") ? 0x100 : 0;
+	return pid;
+}
+
+int main(void)
+{
+	const int nodes[] = { 0, 1 };
+	const char *why = pool_lacks(nodes, 2, 3);
+
+	printf("%s", why ? why : "nothing");
+	fflush(stdout);
+	_exit(0);
+}
+"""
+
 # Migration that is none: pages are where they are said to be.  "lose" puts back what was there when
 # the call began, as a copy does that nobody else was told of.
 LOST = r"""
@@ -869,6 +897,17 @@ def test_memory_can_go_offline_with_one_node(tree612: Path, tmp_path: Path, node
     program = compiled(tree612, NODES, tmp_path / "nodes", "-include", "string.h",
                        *wrapped("nodes_lack guard_lacks pool_lacks"))
     assert run(program, NODES=nodes).stdout.splitlines()[:len(said)] == said
+
+
+@pytest.mark.parametrize("how, lacks", [
+    ("gives", "nothing"), ("fork", "cannot fork a process: Resource temporarily unavailable"),
+    ("limit", "6 free huge pages, but this process cannot have them: a hugetlb cgroup's limit?")])
+def test_pages_that_a_cgroup_may_not_have_are_not_there(tree612: Path, tmp_path: Path, how: str,
+                                                        lacks: str) -> None:
+    machine(tmp_path, {f"node/node{node}/hugepages/hugepages-2048kB/free_hugepages": "500\n"
+                       for node in (0, 1)})
+    program = compiled(tree612, LIMIT, tmp_path / "limit", *wrapped("open fork waitpid"))
+    assert run(program, FILES=str(tmp_path), HOW=how).stdout == lacks
 
 
 FAIL = 1

@@ -1183,9 +1183,9 @@ static __noreturn void on_sigbus(int sig)
 /*
  * Whether this process can have @nr huge pages. Those that are free may be
  * reserved meanwhile, or more than its hugetlb cgroup may have: it learns that
- * when it touches them, by SIGBUS.
+ * when it touches them, by SIGBUS. Returns 0 or -errno, -ENOSPC if it cannot.
  */
-static bool pool_gives(long nr)
+static int pool_gives(long nr)
 {
 	size_t i, step = pmd_size(), len = nr * step;
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE |
@@ -1204,7 +1204,9 @@ static bool pool_gives(long nr)
 			addr[i] = 1;
 		_exit(0);
 	}
-	return pid > 0 && waitpid(pid, &status, 0) == pid && !status;
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -errno;
+	return status ? -ENOSPC : 0;
 }
 
 long pool_used(int node)
@@ -1223,7 +1225,7 @@ const char *pool_lacks(const int *nodes, int nr, long want)
 {
 	static char why[128];
 	long nr_free;
-	int i;
+	int i, error;
 
 	for (i = 0; i < nr; i++) {
 		nr_free = pool_fill(nodes[i], want);
@@ -1239,10 +1241,16 @@ const char *pool_lacks(const int *nodes, int nr, long want)
 				 nr_free, nodes[i], want);
 		return why;
 	}
-	if (!pool_gives(nr * want)) {
+	error = -pool_gives(nr * want);
+	if (error == ENOSPC) {
 		snprintf(why, sizeof(why),
 			 "%ld free huge pages, but this process cannot have them: a hugetlb cgroup's limit?",
 			 nr * want);
+		return why;
+	}
+	if (error) {
+		snprintf(why, sizeof(why), "cannot fork a process: %s",
+			 strerror(error));
 		return why;
 	}
 	return NULL;
