@@ -230,7 +230,7 @@ static __noreturn void move_main(int fd, struct mover *me, char *from, char *to,
 }
 
 /* Whether this kernel moves huge pages; nobody else has the file yet. */
-static const char *mremap_lacks(int fd, char *from, char *to)
+static const char *can_move_lacks(int fd, char *from, char *to)
 {
 	const char *why = NULL;
 	char *moved;
@@ -274,7 +274,7 @@ FIXTURE_SETUP(hugetlb_mremap_private)
 	if (pud_size() < 2 * size())
 		SKIP(return, "a PUD has no room for two mappings");
 	to = self->area + (variant->near ? size() : pud_size());
-	why = mremap_lacks(self->fd, self->area, to);
+	why = can_move_lacks(self->fd, self->area, to);
 	if (why)
 		SKIP(return, "%s", why);
 

@@ -1020,6 +1020,18 @@ const char *area_lacks(char **area, int nr)
 	return why;
 }
 
+const char *mremap_lacks(char *from, char *to)
+{
+	char *moved = mremap(from, pmd_size(), pmd_size(),
+			     MREMAP_MAYMOVE | MREMAP_FIXED, to);
+
+	if (moved == MAP_FAILED)
+		return "no mremap of huge pages on this kernel (since 5.16)";
+	touch_pages(moved, 1);
+	return page_pfn(0, moved) < 0 ?
+	       "no page frames in pagemap: needs CAP_SYS_ADMIN" : NULL;
+}
+
 static int map_pud_as(int fd, char *addr, int prot)
 {
 	return mmap(addr, pud_size(), prot,

@@ -183,6 +183,12 @@ char *reserve_puds(int nr);
 const char *area_lacks(char **area, int nr);
 
 /*
+ * Move the huge page that is mapped at @from to @to, by mremap(2), and ask where
+ * it is. Returns NULL, or a line that says why this kernel cannot do that.
+ */
+const char *mremap_lacks(char *from, char *to);
+
+/*
  * Map the first pud_size() bytes of a file there, shared and to be written to;
  * 0 or an error number. unmap_pud() unmaps it, and keeps the addresses from
  * being used by anything else.
