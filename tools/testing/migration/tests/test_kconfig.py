@@ -274,6 +274,16 @@ def test_the_outer_make_does_not_reach_the_kernels(fragments: Path, tree: Path, 
     assert "level=0 debug= flags=-fwrapv\n" in log.read_text()
 
 
+def test_a_tree_that_names_a_compiler_of_its_own_is_built_with_ours(
+        fragments: Path, tree: Path, tmp_path: Path) -> None:
+    makefile = tree / "Makefile"
+    makefile.write_text("ARCH = arm\nCROSS_COMPILE = /vendor/arm-\n" + makefile.read_text()
+                        + "\t@echo arch=$(ARCH) prefix=$(CROSS_COMPILE)\n")
+    log = tmp_path / "log"
+    configure(a_source(tree, a_base()), tmp_path / "obj", log)
+    assert "arch=x86 prefix=\n" in log.read_text()
+
+
 def test_a_make_that_fails_is_an_error_with_its_log(fragments: Path, tree: Path,
                                                     tmp_path: Path) -> None:
     (tree / "Makefile").write_text("tinyconfig:\n\tfalse\n")

@@ -205,10 +205,9 @@ def compiler_wrapper() -> Path:
 
 def make_command(source: Source, arch: Arch, obj: Path) -> list[str]:
     """The make that configures and the one that builds; the two must be the same to Kbuild."""
+    # The prefix is said even if it is empty: vendors' trees have one of their own in the Makefile.
     command = ["make", "-C", str(source.tree), f"O={obj}", f"ARCH={arch.kernel_arch}",
-               f"CC={compiler_wrapper()} {arch.compiler}"]
-    if arch.cross_compile:
-        command.append(f"CROSS_COMPILE={arch.cross_compile}")
+               f"CC={compiler_wrapper()} {arch.compiler}", f"CROSS_COMPILE={arch.cross_compile}"]
     if source.base.cflags:
         command.append(f"KCFLAGS={source.base.cflags}")
     return command
