@@ -39,13 +39,14 @@ FAST ?=
 ROUNDS ?=
 SCHEME ?=
 SERIES ?=
+UPSTREAM ?=
 PLAN ?=
 FORCE ?=
 
 # All of these go to each verb, which refuses what means nothing to it. What comes from the
 # environment is marked with `?`, and a verb that does not know it does without.
 VARIABLES := DEFECT BASE KERNEL ARCH IMAGE RUNNING SYMBOLS ACCEPT BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
-	     AUDIT HARNESS LTP FORM ROUNDS SCHEME FULL SERIES PLAN FORCE WITNESS KCONFIG HOSTS TREES
+	     AUDIT HARNESS LTP FORM ROUNDS SCHEME FULL SERIES UPSTREAM PLAN FORCE WITNESS KCONFIG HOSTS TREES
 quoted = '$(subst ','\'',$(1))'
 words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
 	$(filter command,$(firstword $(origin $(name)))),,?)=$($(name)))))
@@ -99,7 +100,7 @@ help:
 	@echo "  TESTS='-t name'              arguments for the selftest"
 	@echo '  VARIANT=fixed                of shell and kselftest: vulnerable, fixed, series'
 	@echo '  MUTANT=name  RESUME=1        of mutants: this one; continue. ROUNDS=3: of bench, boots of each'
-	@echo '  SERIES=all|stable|ltp        of series: what is mailed on its own, a folder each; or one name'
+	@echo '  SERIES=all|stable|ltp        of series: what is mailed on its own; UPSTREAM=DIR: with its text'
 	@echo '  SCHEME=flush-6.12  FULL=1    of model: this one; also what takes long'
 	@echo '  PLAN=1  FORCE=1              of hosttest, matrix: only say what; do it all the same'
 	@echo '  PLAN=json|check  HOSTS=FILE  of matrix: for a CI system; the machines, one a line'

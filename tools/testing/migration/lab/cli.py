@@ -25,7 +25,7 @@ from lab.progress import Progress, spent
 from lab.tell import audited, docs, record, report, rst, text
 from lab.tell.audited import Audited
 from lab.verbs import (audit, bench, guestrun, hosttest, kselftest, mailing, matrix, model, mutants,
-                       package, prove, series)
+                       package, prove, series, upstream)
 from lab.wanted import BOOTS, DEFECT, MATRIX_BOOTS, MUTANT_BOOTS, ROUNDS, SERIES, Wanted
 from lab.words import plural
 
@@ -345,10 +345,21 @@ def _kselftest_guest(args: argparse.Namespace, names: tuple[str, ...], progress:
                         lambda line: print(line, flush=True))
 
 
-def _mail(name: str, part: str, out: Path, tree: Path | None) -> int:
+def _without_upstream(made: Sequence[series.Series]) -> str:
+    """What the patches lack that are commits of mainline, as a line; "" where it is nothing."""
+    mails = [path.read_text(encoding="utf-8") for one in made for path in one.patches]
+    lack = sum(map(upstream.of_lab, mails))
+    return f"Not to be mailed yet: {lack} of the {plural(len(mails), 'patches')} are commits of " \
+           "mainline with the lab's author and text. Name a clone of mainline with UPSTREAM=.\n" \
+        if lack else ""
+
+
+def _mail(name: str, part: str, out: Path, tree: Path | None, clone: upstream.Clone | None = None
+          ) -> int:
     touched = ltp.touched() if part == ltp.NAME else ()
     on = mailing.ground(tree, touched) if tree else None
-    for made in mailing.write(name, out, part, on):
+    written = mailing.write(name, out, part, on, clone)
+    for made in written:
         folder = made.patches[0].parent
         print(f"{folder}: {plural(len(made.patches), 'patches')}")
         to = f"$(cat {folder}/{mailing.RECIPIENTS}) " if (folder / mailing.RECIPIENTS).exists() \
@@ -364,6 +375,7 @@ def _mail(name: str, part: str, out: Path, tree: Path | None) -> int:
         print("For recipients and base-commit, name a kernel tree that git keeps with KERNEL=.")
     elif on and not on.commit:
         print(f"Without base-commit: git does not keep {tree}.")
+    print(_without_upstream(written), end="")
     return 0
 
 
@@ -389,9 +401,12 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     if args.part == mailing.STABLE and (args.base or args.kernel):
         raise LabError("SERIES=stable is for all branches: leave BASE= and KERNEL= out")
     if args.part == ltp.NAME:
+        if args.upstream and options.UPSTREAM.name not in args.found:
+            raise LabError("UPSTREAM= goes with patches of a kernel: leave it out with SERIES=ltp")
         return _series_ltp(args, out)
     if args.ltp and options.LTP.name not in args.found:
         raise LabError("LTP= goes with SERIES=ltp")
+    clone = upstream.clone(args.upstream.expanduser()) if args.upstream else None
     alone = args.part == mailing.FIXES
     if args.kernel:
         tree = source.from_tree(args.kernel.expanduser(), args.base or None, progress,
@@ -406,8 +421,8 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     if not name and args.part != mailing.STABLE:
         raise LabError("name a base with BASE=, or a tree that the series is for with KERNEL=")
     if args.part:
-        return _mail(name, args.part, out, args.kernel and args.kernel.expanduser())
-    made = series.write(name, out, args.form)
+        return _mail(name, args.part, out, args.kernel and args.kernel.expanduser(), clone)
+    made = series.write(name, out, args.form, clone)
     for path in (made.cover, *made.patches, *made.reports):
         if path:
             print(path)
@@ -417,6 +432,7 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
         print(f"Before that, read:                {out}/report-*.txt\n"
               "They are mails, too. They say where they and the patches go, and what must not go "
               "to a list.")
+    print(_without_upstream([made]), end="")
     return 0
 
 

@@ -210,6 +210,11 @@ PART = Option(
     "what is mailed on its own: fixes, selftests, device, tracepoints, kunit or document; all of "
     "these, or the fixes of all stable branches (stable), a folder each; or ltp, the tests for LTP; "
     "default: all patches in one folder, to be applied. Example: --part selftests")
+UPSTREAM = Option(
+    "upstream", "UPSTREAM", "DIR",
+    "a clone of mainline, from which a patch that is one of its commits has author, date, changelog "
+    "and trailers, as a stable branch wants it; it is only read. Default: none, and these patches "
+    "have the lab's. Example: --upstream ~/linux", _path, None)
 OUT = Option(
     "out", "OUT", "DIR",
     "the folder of the results; default: out/ in the repository. Example: --out /tmp/out",
@@ -325,7 +330,7 @@ VERBS = (
                "none, and nothing is checked. Example: --kernel ~/linux"),
           _but(FORM, "another form of the fix, queue/<base>/series.<name>: unshare for 4.4 to 4.18, "
                "flush for 6.12 to 7.3; or, for 6.12 and 7.3, unmapped, which is no fix but "
-               "queue/unmapped; default: series. Example: --form flush"), PART,
+               "queue/unmapped; default: series. Example: --form flush"), PART, UPSTREAM,
           _but(LTP, "with --part ltp: LTP's source, which the patches must apply to; it is only "
                "read. Default: none, and nothing is checked. Example: --ltp ~/ltp"),
           _output("the folder that the patches go to, empty or new; must be named. "
@@ -333,7 +338,7 @@ VERBS = (
          ("series --base 4.14 --output /tmp/series",
           "series --kernel ~/linux --output /tmp/series",
           "series --kernel ~/linux --part all --output /tmp/series",
-          "series --part stable --output /tmp/stable",
+          "series --part stable --upstream ~/linux --output /tmp/stable",
           "series --part ltp --output /tmp/ltp")),
     Verb("kselftest", "build the selftests and run them on this machine, or in a guest",
          "On this machine, as root, with the kernel's own runner: it needs two NUMA nodes, or "

@@ -31,11 +31,12 @@ from pathlib import Path
 from lab.errors import LabError
 from lab.guest import ltp
 from lab.kernel import testseries, variant
-from lab.paths import scratch_dir
-from lab.verbs import series
+from lab.paths import REPO, scratch_dir
+from lab.verbs import series, upstream
 
 FIXES, ALL, STABLE = "fixes", "all", "stable"
-_STABLE = ("--to=stable@vger.kernel.org", "--cc=linux-mm@kvack.org")
+# Whoever knows hugetlb, as MAINTAINERS of mainline says: that of an old tree names others.
+STABLE_RECIPIENTS = REPO / "queue" / "recipients"
 _LTP = ("--to=ltp@lists.linux.it",)
 RECIPIENTS = "recipients"
 _NOT_YET = "[ There is no such commit upstream yet. ]\n\n"
@@ -85,25 +86,30 @@ def to_apply(patches: Sequence[Path], tree: Path | None) -> str:
     return f"{first}To apply it, with your sign-off:  cd {tree} && {command}\n"
 
 
-def write(base: str, out: Path, part: str, on: Ground | None = None) -> list[series.Series]:
+def write(base: str, out: Path, part: str, on: Ground | None = None,
+          clone: upstream.Clone | None = None) -> list[series.Series]:
     """Write the series that `part` names to `out`, or each to a folder there.
 
-    LabError where there is no such part, or a folder holds patches already.
+    What is a commit of mainline is written as that is in `clone`, if there is one.  LabError where
+    there is no such part or commit, or a folder holds patches already.
     """
     if part == ltp.NAME:
         return [_for_ltp(out, on)]
     if part == STABLE:
         # Who keeps a branch takes what is for its last release.
         last = {series.branch(name): name for name in series.queues()}
-        return [_one(name, out / branch, FIXES, None) for branch, name in last.items() if branch]
+        found = {name: _mails(name, FIXES, clone) for branch, name in last.items() if branch}
+        return [_one(name, out / series.branch(name), FIXES, None, mails)
+                for name, mails in found.items()]
     if base not in series.queues():
         raise LabError(f"no series for {base}: there are {', '.join(series.queues())}")
     have = parts(base)
     if part == ALL:
-        return [_one(base, out / name, name, on) for name in have]
+        each = {name: _mails(base, name, clone) for name in have}
+        return [_one(base, out / name, name, on, mails) for name, mails in each.items()]
     if part not in have:
         raise LabError(f"SERIES={part}: for {base} there are {', '.join([*have, ALL, STABLE, ltp.NAME])}")
-    return [_one(base, out, part, on)]
+    return [_one(base, out, part, on, _mails(base, part, clone))]
 
 
 def patches(base: str, part: str) -> list[tuple[str, str]]:
@@ -135,8 +141,13 @@ def letter_of(base: str, part: str) -> Path:
     return testseries.COVER.with_name(f"{testseries.COVER.name}.{part}")
 
 
-def _one(base: str, out: Path, part: str, on: Ground | None) -> series.Series:
-    mails, needs = patches(base, part), first(base, part)
+def _mails(base: str, part: str, clone: upstream.Clone | None) -> list[tuple[str, str]]:
+    return series.restored(base, patches(base, part), clone)
+
+
+def _one(base: str, out: Path, part: str, on: Ground | None, mails: list[tuple[str, str]]
+         ) -> series.Series:
+    needs = first(base, part)
     end = ""
     if on and on.commit:
         end = f"\nbase-commit: {on.commit}\n"
@@ -154,10 +165,23 @@ def _one(base: str, out: Path, part: str, on: Ground | None) -> series.Series:
     else:
         lines = []
     if series.branch(base) and part == FIXES:
-        lines = list(dict.fromkeys([*_STABLE, *lines]))
+        known = STABLE_RECIPIENTS.read_text(encoding="utf-8").split()
+        # One to whom it goes gets no copy.
+        sent = {line.partition("=")[2] for line in known}
+        lines = [*known, *(line for line in [*lines, *_authors(mails)]
+                           if line.partition("=")[2] not in sent)]
+        lines = list(dict.fromkeys(lines))
     if lines:
         (out / RECIPIENTS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return made
+
+
+def _authors(mails: Sequence[tuple[str, str]]) -> list[str]:
+    """Options of git send-email, for who wrote upstream what is in these patches."""
+    senders = [found[1] for _name, text in mails
+               if upstream.commit_of(text) and not upstream.of_lab(text)
+               and (found := re.search(r"(?m)^From: .*<(\S+@\S+)>$", text))]
+    return [f"--cc={address}" for address in senders]
 
 
 def _for_ltp(out: Path, on: Ground | None) -> series.Series:

@@ -9,7 +9,8 @@ that they are not sent with the series.
 
 queue/cover-letter is for several queues, and says of each what is so.  What is between `#if NAME`
 and `#else` or `#endif` is for a series that has a patch of that name, without its number, or for a
-queue that has a file of that name beside its series.  `#if before NAME` asks whether that patch is
+queue that has a file of that name beside its series; `#if commits` where some patches are commits of
+mainline, `#if commits without their text` where these are not as in mainline.  `#if before NAME` asks whether that patch is
 there and others come before it, and `{before NAME}` is how many: "patch is", "two patches are".
 `{lost vulnerable DEFECT VERSION}` is what the record of that proof says of its vulnerable kernel, or
 its fixed one: in how many of its migrations writes were lost.  `{failed ...}` is of its tests.  The
@@ -33,6 +34,7 @@ from lab.kernel import testseries, unmapped, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
 from lab.tell import record
+from lab.verbs import upstream
 from lab.words import plural
 
 COVER = REPO / "queue" / "cover-letter"
@@ -78,10 +80,10 @@ class Series:
     reports: tuple[Path, ...] = ()      # mails that tell of what the patches mend
 
 
-def write(base: str, out: Path, form: str = "") -> Series:
+def write(base: str, out: Path, form: str = "", clone: upstream.Clone | None = None) -> Series:
     """Write the series for `base` to the folder `out`, as `git format-patch --cover-letter` would.
 
-    `form` is another form of the queue: "unshare" for series.unshare, or what is in queue/unmapped.
+    What is a commit of mainline is written as that is in `clone`, if there is one.  `form` is another form of the queue: "unshare" for series.unshare, or what is in queue/unmapped.
     LabError where there is none, and where `out` holds patches already: two series in one folder
     would be mailed together.
     """
@@ -95,10 +97,20 @@ def write(base: str, out: Path, form: str = "") -> Series:
         raise LabError(f"no series for {base}: there are {', '.join(queues())} with the fixes, "
                        f"{', '.join(testseries.names())} with the tests")
     patches, added = _patches(base, form)
+    patches = restored(base, patches, clone)
     letter = testseries.COVER if added else COVER.with_suffix(f".{form}" if form else "")
     if apart:
         return put(base, out, patches, unmapped.ROOM / testseries.COVER.name, {})
     return put(base, out, patches, letter, reports(base))
+
+
+def restored(base: str, patches: list[tuple[str, str]], clone: upstream.Clone | None
+             ) -> list[tuple[str, str]]:
+    """The patches, by name, with what those that are commits of mainline have in a clone of it."""
+    if not clone:
+        return patches
+    return [(name, clone.restored(f"queue/{base}/{name}", text, subjects([text])[0]))
+            for name, text in patches]
 
 
 def _patches(base: str, form: str) -> tuple[list[tuple[str, str]], bool]:
@@ -144,7 +156,7 @@ def put(base: str, out: Path, patches: Sequence[tuple[str, str]], letter: Path,
     written = []
     for number, (name, (kept, text)) in enumerate(zip(names, patches), 1):
         dest = out / name
-        tag = f"[{lead} {number}/{total}]" if total > 1 or end else f"[{lead}]"
+        tag = f"[{lead} {_numbered(number, total)}]" if total > 1 or end else f"[{lead}]"
         # The log keeps nothing of what is below `---`.
         below = version.of_patch(kept) if total > 1 else version.text()
         dest.write_text(_below(_subject(recorded(text, kept), tag), below), encoding="utf-8")
@@ -153,8 +165,13 @@ def put(base: str, out: Path, patches: Sequence[tuple[str, str]], letter: Path,
         return Series(None, tuple(written), tuple(mails))
     cover = out / "0000-cover-letter.patch"
     text_of_it = f"{text_of_it.rstrip()}\n{version.text()}"
-    cover.write_text(_cover(f"[{lead} 0/{total}]", text_of_it, patches) + end, encoding="utf-8")
+    cover.write_text(_cover(f"[{lead} {_numbered(0, total)}]", text_of_it, patches) + end, encoding="utf-8")
     return Series(cover, tuple(written), tuple(mails))
+
+
+def _numbered(number: int, total: int) -> str:
+    """Which of how many, as git has it in a subject: of as many digits as the last."""
+    return f"{number:0{len(str(total))}}/{total}"
 
 
 def _below(mail: str, changes: str) -> str:
@@ -257,8 +274,14 @@ def _letter(base: str, patches: Sequence[tuple[str, str]], letter: Path) -> str:
     before = {_bare(name): number for number, (name, _text) in enumerate(patches)}
     there = {*before, *(f"before {name}" for name, number in before.items() if number),
              *(path.name for path in (variant.QUEUE / base).glob("series.*"))}
-    shortlog = "\n".join(f"  {number}. {subject}" for number, subject in
-                         enumerate(subjects([text for _name, text in patches]), 1))
+    texts = [text for _name, text in patches]
+    shortlog = "\n".join(line for number, subject in enumerate(subjects(texts), 1) for line in
+                         textwrap.wrap(f"{number}. {subject}", 75, initial_indent="  ",
+                                       subsequent_indent="     ", break_on_hyphens=False))
+    if any(map(upstream.commit_of, texts)):
+        there.add("commits")
+    if any(map(upstream.of_lab, texts)):
+        there.add("commits without their text")
     words = {"base": base, "shortlog": shortlog,
              **{f"before {name}": _how_many(number) for name, number in before.items()}}
     text = recorded(_for(letter.read_text(encoding="utf-8"), there), str(letter))
@@ -294,12 +317,13 @@ def _how_many(patches: int) -> str:
 def _cover(tag: str, letter: str, patches: Sequence[tuple[str, str]]) -> str:
     title, body = letter.split("\n\n", 1)
     texts = [text for _name, text in patches]
-    head = texts[0].split("\n\n", 1)[0]
-    sender, date = (re.search(rf"(?m)^{name}: (.+)$", head) for name in ("From", "Date"))
-    if not sender or not date:
-        raise LabError(f"{patches[0][0]} has no From: or no Date:")
+    # One who wrote a patch upstream has not written the letter.
+    head = next((text for text in texts if not upstream.commit_of(text)), texts[0])
+    date = re.search(r"(?m)^Date: (.+)$", head.split("\n\n", 1)[0])
+    if not date:
+        raise LabError(f"{patches[0][0]} has no Date:")
     subject = _folded(f"Subject: {tag} {title.strip()}")
-    return (f"From {'0' * 40} Mon Sep 17 00:00:00 2001\nFrom: {sender[1]}\nDate: {date[1]}\n"
+    return (f"From {'0' * 40} Mon Sep 17 00:00:00 2001\nFrom: {upstream.LAB}\nDate: {date[1]}\n"
             f"{subject}\n\n{body.rstrip()}\n\n{_diffstat(texts)}")
 
 
