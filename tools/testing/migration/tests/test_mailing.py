@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import FULL, debian_files, make, refused
 from test_queue import released_tree
-from test_series import mailinfo
+from test_series import mailinfo, numbered
 from trees import git, nobody, repository
 
 from lab.base import branch, load
@@ -102,9 +102,9 @@ def test_it_says_what_it_is_for(base: str, part: str, pristine: Callable[[str], 
     assert text.count("\nprerequisite-patch-id: ") == len(needs)
     total = len(made.patches)
     lead = "PATCH" if base == "7.3" else f"PATCH {branch(base)}.y"
-    assert f"\nSubject: [{lead} 0/{total}] " in text
+    assert f"\nSubject: [{lead} {numbered(0, total)}] " in text
     for number, path in enumerate(made.patches, 1):
-        tag = f"[{lead} {number}/{total}] "
+        tag = f"[{lead} {numbered(number, total)}] "
         assert mailinfo(path, tmp_path, "-k")["Subject"].startswith(tag)
     # What is read: without headers, and what is counted.
     body = text.split("\n\n", 1)[1].split("\n MAINTAINERS ")[0]
@@ -216,9 +216,7 @@ def test_what_changed_in_one_patch_of_many_is_said_there(
     for base, words in (("7.3", "[PATCH v2 01/12]"), ("5.4", "[PATCH v3 5.4.y 01/20]"),
                         ("4.19", "[PATCH 4.19.y 01/")):
         [made] = mailing.write(base, tmp_path / base, "fixes")
-        lead, number = words.rsplit(" ", 1)
-        number = number.replace("01/", "1/")
-        assert f"\nSubject: {lead} {number}" in made.patches[0].read_text(encoding="utf-8")
+        assert f"\nSubject: {words}" in made.patches[0].read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("base", series.queues())
@@ -340,7 +338,7 @@ def test_the_branches_of_stable(tmp_path: Path) -> None:
         folder = tmp_path / "s" / f"{branch(base)}.y"
         mails = sorted(folder.glob("0*.patch"))
         total = len(variant.series(base))
-        tags = {f"[PATCH {branch(base)}.y {number}/{total}]" for number in range(total + 1)} \
+        tags = {f"[PATCH {branch(base)}.y {numbered(number, total)}]" for number in range(total + 1)} \
             if total > 1 else {f"[PATCH {branch(base)}.y]"}
         found = {re.findall(r"(?m)^Subject: (\[.*?\])", path.read_text(encoding="utf-8"))[0]
                  for path in mails}
@@ -356,6 +354,25 @@ def stable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = make("series", "SERIES=stable", f"O={out}")
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.mark.parametrize("base", STABLE)
+def test_a_letter_is_short_enough_to_be_read(base: str, stable: Path) -> None:
+    """As it is sent, and without what git counts."""
+    cover = stable / f"{branch(base)}.y" / "0000-cover-letter.patch"
+    if not cover.exists():
+        # One patch alone, which says it all.
+        assert len(variant.series(base)) == 1
+        return
+    text = cover.read_text(encoding="utf-8").split("\n\n", 1)[1]
+    text = re.split(r"(?m)^ \S+ +\| +\d+ [+-]", text)[0]
+    text, taken_out = re.subn(r"(?ms)\A\[ Take this out before you send\..*?\]\n", "", text)
+    assert taken_out == 1
+    lines = text.strip().splitlines()
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 75
+    # The subject is one of git's, and goes on in a second line.
+    assert "\n  1. " in text and "make prove" in text
 
 
 @pytest.mark.parametrize("base", STABLE)
