@@ -158,7 +158,7 @@ def test_the_sign_off_of_who_sends_it_is_below_what_differs(clone: Path, tmp_pat
     git(repo, "commit", "-q", "--allow-empty", "-m", "first")
     git(repo, "am", "-q", "-s", tmp_path / "mail")
     assert git(repo, "log", "-1", "--format=%an %s%n%b").strip() == \
-        f"Zoë Q. Writer {subject}\ncommit {name} upstream.\n\n{TEXT}\n[ It differs. ]\n\n" \
+        f"Zoë Q. Writer {subject}\ncommit {name} upstream.\n\n{TEXT}\n[ It differs. ]\n" \
         "Signed-off-by: A <a@invalid>"
 
 
@@ -269,8 +269,10 @@ def test_only_what_is_ours_gets_another_author(tmp_path: Path) -> None:
     [command] = re.findall(r"(?m)^\t(ours=.*\n(?:\t.*\n)*\tgit rebase .* BASE)$", text)
     repo = tmp_path / "repo"
     git(tmp_path, "init", "-q", repo)
-    for author in ("B <b@invalid>", upstream.LAB, "Zoë <z@invalid>", upstream.LAB):
-        git(repo, "commit", "-q", "--allow-empty", "--author", author, "-m", author)
+    for number, author in enumerate(("B <b@invalid>", upstream.LAB, "Zoë <z@invalid>", upstream.LAB)):
+        (repo / str(number)).write_text("x")
+        git(repo, "add", "-A")
+        git(repo, "commit", "-q", "--author", author, "-m", author)
     subprocess.run(["bash", "-ec", command.replace("BASE", "HEAD~3")], cwd=repo, check=True,
                    env={**nobody(), "GIT_SEQUENCE_EDITOR": "true", "PATH": os.environ["PATH"]},
                    capture_output=True)
