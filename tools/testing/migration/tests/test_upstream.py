@@ -128,6 +128,7 @@ def test_the_mails_for_stable_are_those_commits(clone: Path, tmp_path: Path) -> 
                 assert text == was
                 continue
             seen += 1
+            assert "\nContent-Type: text/plain; charset=UTF-8\n" in text.partition("\n\n")[0]
             found = mailinfo(mail, tmp_path)
             assert found["Author"] == "Zoë Q. Writer" and found["Email"].endswith("@invalid")
             assert found["Date"] == "Thu, 13 Jul 2017 19:10:00 -0730"
