@@ -21,7 +21,7 @@ from lab.tell import record
 from lab.verbs import mailing, series
 
 BASES = testseries.names()
-PARTS = ["fixes", "selftests", "device", "tracepoints", "kunit", "document"]
+PARTS = ["fixes", "selftests", "hugetlb", "device", "tracepoints", "kunit", "document"]
 CASES = [(base, part) for base in BASES for part in PARTS]
 # Of two queues of a branch, the one for its last releases is what is mailed.
 STABLE = list({branch(base): base for base in series.queues() if base != "7.3"}.values())
@@ -60,7 +60,7 @@ def test_each_applies_alone(base: str, part: str, pristine: Callable[[str], Path
     """On the released files, or on those with what its letter says."""
     repo = pristine(base)
     needs = mailing.first(base, part)
-    assert needs == (["selftests"] if part == "device" else [])
+    assert needs == (["selftests"] if part in ("hugetlb", "device") else [])
     for need in needs:
         git(repo, "am", "-q", *mailing.write(base, tmp_path / need, need)[0].patches)
     [made] = mailing.write(base, tmp_path / part, part)
@@ -86,11 +86,11 @@ def test_it_says_what_it_is_for(base: str, part: str, pristine: Callable[[str], 
     assert len(set(lines)) == len(lines)
     assert all(re.fullmatch(r"--(to|cc)=\S+@\S+", line) for line in lines), lines
     assert not lines or "--cc=linux-mm@kvack.org" in lines
-    if asks and part in ("fixes", "selftests", "tracepoints", "kunit", "document"):
+    if asks and part not in ("device",):
         # Who knows the code; the second came after 6.12.
         known = ["muchun.song@linux.dev"] + ["osalvador@suse.de"] * (base == "7.3")
         assert {f"--to={name}" for name in known} <= set(lines)
-    if asks and part in ("selftests", "device"):
+    if asks and part in ("selftests", "hugetlb", "device"):
         assert "--cc=linux-kselftest@vger.kernel.org" in lines
     assert ("--to=stable@vger.kernel.org" in lines) == (part == "fixes" and base != "7.3")
     assert made.cover
@@ -411,7 +411,7 @@ def test_each_patch_says_what_it_is_upstream(base: str) -> None:
 
 
 @pytest.mark.parametrize("words, reason", [
-    (["BASE=7.3", "SERIES=none"], "SERIES=none: for 7.3 there are fixes, selftests, device"),
+    (["BASE=7.3", "SERIES=none"], "SERIES=none: for 7.3 there are fixes, selftests, hugetlb, device"),
     (["BASE=4.14", "SERIES=kunit"], "SERIES=kunit: for 4.14 there are fixes, all, stable"),
     (["SERIES=fixes"], "name a base with BASE="),
     (["BASE=7.3", "SERIES=stable"], "SERIES=stable is for all branches"),

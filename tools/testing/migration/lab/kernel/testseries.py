@@ -4,7 +4,8 @@
 They are in queue/tests/, as patches are elsewhere in queue/:
 
     series              all of them, in order, one name a line, and behind it the part that it is
-                        of: what is mailed on its own.  Those without are selftests
+                        of: what is mailed on its own.  Those without are selftests.
+                        "hugetlb" are tests of neither migration nor shared tables
     NNNN-subject.patch  in `git am` form, for all bases
     <base>/NNNN-...     the same for that base alone, where its own lines are others.  A patch that
                         is only in the folders of some bases is for no other base
@@ -32,7 +33,9 @@ another one after each change to a patch before it.
 So a new test takes three files: the program, a patch after the last one that adds it and registers
 it (in the Makefile and run_vmtests.sh), and a line in `series`.  Where these lines are next to those
 of other tests, the patch is for all bases: its line numbers are those of the newest, and git finds
-the place in the others.
+the place in the others.  run_vmtests.sh has one list of tests a category: "migration", and "hugetlb"
+for the part of that name.  The device's tests are not next to hugetlb's in the Makefile: each of
+the two parts is sent without the other.
 
 A test named hugetlb_pmd_*.c is in HUGETLB SUBSYSTEM of the kernel's MAINTAINERS already, and its
 patch leaves that file as it is.  checkpatch then asks if it needs updating; it does not.  Another

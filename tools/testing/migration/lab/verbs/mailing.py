@@ -2,7 +2,7 @@
 """Writes what a kernel gets as it is mailed: one series a subject, each in a folder of its own.
 
     fixes       queue/<base>, with the reports
-    selftests   and what else queue/tests/series names as a part
+    selftests   and what else queue/tests/series names as a part: hugetlb, device and so on
     stable      the fixes of each stable branch, a folder a branch
     all         for mainline, each of its parts, a folder a part
     ltp         queue/ltp: tests for LTP, which is no kernel
