@@ -267,7 +267,7 @@ def test_a_program_that_hides_a_failure_has_failed() -> None:
 VMTESTS = """TAP version 13
 1..1
 # timeout set to 900
-# selftests: mm: run_vmtests.sh
+# selftests: mm: ksft_hugetlb.sh
 # TAP version 13
 # # -----------
 # # running ./a
@@ -291,8 +291,8 @@ VMTESTS = """TAP version 13
 
 
 def test_what_run_vmtests_ran_is_told_apart() -> None:
-    stream, lines = read(VMTESTS + "not ok 1 selftests: mm: run_vmtests.sh # exit=1")
-    assert lines[1:] == (VMTESTS + "not ok 1 selftests: mm: run_vmtests.sh # exit=1"
+    stream, lines = read(VMTESTS + "not ok 1 selftests: mm: ksft_hugetlb.sh # exit=1")
+    assert lines[1:] == (VMTESTS + "not ok 1 selftests: mm: ksft_hugetlb.sh # exit=1"
                          ).splitlines()[1:]
     assert stream.passed == ["b"] and stream.failed == ["c"]
     assert stream.skipped == {"a": "needs lent memory", "d": "inconclusive"}
@@ -304,15 +304,38 @@ def test_what_run_vmtests_ran_is_told_apart() -> None:
 
 def test_run_vmtests_is_not_skipped_with_one_of_its_programs() -> None:
     stream, _lines = read(VMTESTS.replace("# not ok 3 c # exit=1", "# ok 3 c")
-                          + "ok 1 selftests: mm: run_vmtests.sh # SKIP")
+                          + "ok 1 selftests: mm: ksft_hugetlb.sh # SKIP")
     assert stream.summary() == "4 of 4 programs: 2 passed, 0 failed, 2 skipped"
+
+
+def test_run_vmtests_of_two_categories() -> None:
+    first = VMTESTS.replace("hugetlb", "migration").replace("\n1..1\n", "\n1..2\n")
+    text = first + "not ok 1 selftests: mm: ksft_migration.sh # exit=1\n" \
+        "# selftests: mm: ksft_hugetlb.sh\n# ok 1 e # SKIP\n# ok 2 f\n# 1..2\n"
+    stream, _lines = read(text + "ok 2 selftests: mm: ksft_hugetlb.sh # SKIP")
+    assert stream.summary() == "6 of 6 programs: 2 passed, 1 failed, 3 skipped"
+    stream.check(0)
+    # One that ends in the middle.
+    stream, _lines = read(text)
+    assert stream.summary() == "4 of 5 programs: 1 passed, 1 failed, 2 skipped"
+    with pytest.raises(LabError, match="ended early"):
+        stream.check(1)
+
+
+def test_what_lies_beside_run_vmtests() -> None:
+    script = 'CATEGORY="hugetlb" run_test ./a-b\n\tCATEGORY="migration" run_test ./c.sh -x\n' \
+        'CATEGORY="thp" run_test ./d\nCATEGORY="hugetlb" run_test ./$test\n' \
+        'CATEGORY="migration" run_test ./migration\n'
+    found = kselftest._beside_script(script, ("migration",))
+    assert set(found) == {"ksft_migration.sh", "ksft_hugetlb.sh", "a-b", "c.sh"}
+    assert found["ksft_hugetlb.sh"].endswith("./run_vmtests.sh -d -t hugetlb\n")
 
 
 @pytest.mark.parametrize("ran", [True, False])
 def test_run_vmtests_may_fail_as_a_whole(ran: bool) -> None:
     stream, _lines = read("1..1\n" + "# ok 1 a\n" * ran
-                          + "not ok 1 selftests: mm: run_vmtests.sh # TIMEOUT 900 seconds")
-    assert stream.failed == ["run_vmtests.sh"] and stream.passed == ["a"] * ran
+                          + "not ok 1 selftests: mm: ksft_hugetlb.sh # TIMEOUT 900 seconds")
+    assert stream.failed == ["ksft_hugetlb.sh"] and stream.passed == ["a"] * ran
     stream.check(0)
 
 
@@ -506,17 +529,20 @@ def test_run_vmtests_of_the_series(tree612: Path, public: Path) -> None:
     copy = shutil.copytree(kselftest.install(arch.load(), Progress(sys.stderr), texts),
                            public / "installed")
     listed = (copy / "kselftest-list.txt").read_text()
-    assert listed == f"mm:{kselftest.SCRIPT}\n"
+    assert listed == "mm:ksft_migration.sh\nmm:ksft_hugetlb.sh\n"
     assert all(os.access(copy / "mm" / name, os.X_OK) for name in (*selftest.names(), "migration"))
     done = subprocess.run(
         [*as_nobody(), *driver(
-            f"words = kselftest.command(Path({str(copy)!r}), (kselftest.SCRIPT,))\n"
-            "kselftest.run(words, kselftest.arguments((kselftest.SCRIPT,), "
-            "kselftest.SCRIPT_ARGUMENTS), print)\n")],
+            f"words = kselftest.command(Path({str(copy)!r}), kselftest.script_programs())\n"
+            "kselftest.run(words, {}, print)\n")],
         text=True, capture_output=True, check=False, cwd="/")
     stream, _lines = read(done.stdout)
     assert "# Please run this test as root\n" in done.stdout, done.stdout + done.stderr
-    assert stream.skipped == {kselftest.SCRIPT: "no test ran"}
+    assert stream.skipped == dict.fromkeys(kselftest.script_programs(), "no test ran")
+    # The kernel's own tests of hugetlb are not built: each says so, and is skipped.
+    for name in ("hugetlb-madvise", "thuge-gen", "hugetlb-read-hwpoison"):
+        said = subprocess.run([copy / "mm" / name], capture_output=True, text=True, check=False)
+        assert said.returncode == 4 and said.stdout.startswith(f"{name}: not built here")
 
 
 # ---- what is left behind -------------------------------------------------------------------

@@ -25,19 +25,20 @@ from lab.wanted import LIMIT, SERIES, Wanted
 SCRIPT_CMDLINE = "hugepages=16 transparent_hugepage=madvise"
 # MiB of a node: a kernel that boots with less than 512 in all turns THPs off, whatever it is told.
 SCRIPT_NODE = 512
-# A guest with all that run_vmtests.sh runs, two minutes of the kernel's own among it.
-SCRIPT_LIMIT = 900
+# A guest with all that run_vmtests.sh runs, two minutes of the kernel's own among it.  Each of its
+# categories may take 900, by the settings of mm.
+SCRIPT_LIMIT = 1800
 
 
 def run(wanted: Wanted, name: str, names: tuple[str, ...], arch: Arch,
         progress: Progress, tell: Callable[[str], None]) -> kselftest.Stream:
     """Boot one kernel and run the programs `names` there, all of them for none.
 
-    `name` is one of the two that wanted.defect is about, or the series, whose KUnit
-    tests must pass then, and whose run_vmtests.sh runs the programs where none is named.  Each line
-    of the output goes to `tell` as it comes, and console.log and qemu.sh of the boot are in
-    wanted.out/kselftest afterwards.  LabError where a result is missing, where the kernel
-    complained of something, and where the guest outlived its time.
+    `name` is one of the two that wanted.defect is about, or the series, whose KUnit tests must pass
+    then, and whose run_vmtests.sh runs the programs where none is named, one category after the
+    other.  Each line of the output goes to `tell` as it comes, and console.log and qemu.sh of the
+    boot are in wanted.out/kselftest afterwards.  LabError where a result is missing, where the
+    kernel complained of something, and where the guest outlived its time.
     """
     source, one, kernel = _kernel(wanted, name, arch, progress)
     # The kernel's own way to its tests of mm, with what the series adds there.
@@ -46,7 +47,7 @@ def run(wanted: Wanted, name: str, names: tuple[str, ...], arch: Arch,
     if name == SERIES and not names:
         texts = {file: variant.text_of(source, one, str(selftest.FOLDER / file))
                  for file in kselftest.SCRIPT_FILES}
-        names, arguments = (kselftest.SCRIPT,), kselftest.SCRIPT_ARGUMENTS
+        names, arguments = kselftest.script_programs(), ()
         limit = SCRIPT_LIMIT
     installed = kselftest.install(arch, progress, texts, source, wanted.harness)
     initrd = initramfs.initramfs({}, arch, progress, installed, bash=bool(texts))

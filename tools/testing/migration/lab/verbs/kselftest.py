@@ -2,9 +2,9 @@
 """Runs the selftests on this machine, with the kernel's own runner and output.
 
 They are laid out as `make -C tools/testing/selftests install` lays them out, with run_kselftest.sh
-of the kernel source that they are built in.  run_vmtests.sh, the one program that all tests of mm
-are in a patched tree, can be had beside them.  What they say is passed on as it comes, but for two
-things.  Its first line names KTAP, not TAP.  And a program all of whose tests were skipped, which
+of the kernel source that they are built in.  run_vmtests.sh, which runs all tests of mm in a patched
+tree, can be had beside them, with a program ksft_<category>.sh for each category that the series adds
+to, as mainline has them.  What they say is passed on as it comes, but for two things.  Its first line names KTAP, not TAP.  And a program all of whose tests were skipped, which
 the kernel's harness makes a success, is told to be skipped, and why.
 """
 
@@ -16,7 +16,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,8 +32,20 @@ COLLECTION = "mm"
 SCRIPT = "run_vmtests.sh"
 # What a tree has of it: how to run all tests, and how long they may take.
 SCRIPT_FILES = (SCRIPT, "settings")
-# What it is to run: what the series adds there, and what takes memory offline.
-SCRIPT_ARGUMENTS = ("-d", "-t", "migration")
+# What it is to run: what the series adds to, and what takes memory offline.
+CATEGORIES = ("migration", "hugetlb")
+# A program a category.  Mainline's own take no argument, and so leave out what takes memory offline;
+# and the runner cannot pass on one with a blank, as `-t "migration hugetlb"` is.
+_CATEGORY = """\
+#!/bin/sh
+exec ./run_vmtests.sh -d -t {}
+"""
+# What the kernel's own tests are here that are not built: the script would call them failed.
+_ABSENT = """\
+#!/bin/sh
+echo "{}: not built here, as it is one of the kernel's own"
+exit 4
+"""
 _MINDER = HOME / "lab" / "minder.py"
 _PR_SET_PDEATHSIG = 1
 
@@ -46,8 +58,8 @@ class Stream:
     passed: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)   # with the reason
-    # What the plan does not count: it has one for a script, however many programs that runs.
-    _beyond: int = 0
+    # How many more there are than the runner knows of: a script that it runs is many.
+    _within: int = 0
     _reader: Reader = field(default_factory=lambda: Reader(COLLECTION))
 
     def line(self, text: str) -> str:
@@ -56,12 +68,12 @@ class Stream:
             return "KTAP version 1"
         result = self._reader.line(text)
         if result is None:
-            if self._reader.program.planned is not None:
-                self.planned = self._reader.program.planned + self._beyond
+            planned = self._reader.program.planned
+            self.planned = None if planned is None else planned + self._within
             return text
         name = result.name.rpartition(" ")[2]
-        if name == SCRIPT and result.within:
-            self._script(result)
+        if name in script_programs() and result.within:
+            self._script(name, result)
         # A program that ran nothing proves nothing.
         elif self._take(name, result, idle=not _ran(result)) and result.outcome == "pass":
             return f"{text} # SKIP {self.skipped[name]}"
@@ -79,21 +91,19 @@ class Stream:
             self.passed.append(name)
         return False
 
-    def _script(self, result: Test) -> None:
+    def _script(self, name: str, result: Test) -> None:
         # It is skipped as a whole where one of its programs is.
-        self._more(len(result.within) - 1)
+        more = len(result.within) - 1
         for one in result.within:
             # Not all of them print results of their own.
             self._take(one.name, one, idle=bool(one.within) and not _ran(one))
         # A time limit, for one.
         if result.outcome in ("fail", "error") and not any(
                 one.outcome in ("fail", "error") for one in result.within):
-            self._more(1)
-            self.failed.append(SCRIPT)
-
-    def _more(self, count: int) -> None:
-        self._beyond += count
-        self.planned = (self.planned or 0) + count
+            more += 1
+            self.failed.append(name)
+        self._within += more
+        self.planned = (self.planned or 0) + more
 
     def check(self, status: int | None) -> None:
         """LabError where there is no result of some program."""
@@ -115,11 +125,29 @@ def _ran(result: Test) -> bool:
     return any(one.outcome not in ("skip", "inconclusive") for one in result.within)
 
 
+def script_programs() -> tuple[str, ...]:
+    """The programs that run run_vmtests.sh, one for each of CATEGORIES."""
+    return tuple(f"ksft_{category}.sh" for category in CATEGORIES)
+
+
+def _beside_script(text: str, have: Collection[str]) -> dict[str, str]:
+    """What has to lie beside a run_vmtests.sh: the programs that run it, and something in place of
+    each test of CATEGORIES that there is not."""
+    found = {name: _CATEGORY.format(category)
+             for name, category in zip(script_programs(), CATEGORIES)}
+    for name in re.findall(rf'(?m)^\s*CATEGORY="(?:{"|".join(CATEGORIES)})" run_test \./([\w.-]+)',
+                           text):
+        if name not in have:
+            found[name] = _ABSENT.format(name)
+    return found
+
+
 def install(arch: Arch, progress: Progress, texts: dict[str, str] | None = None,
             given: Source | None = None, harness: Path | None = None) -> Path:
     """The folder with run_kselftest.sh and the selftests, from the cache or made now.
 
-    `texts` are files of the collection, SCRIPT among them: it is the one program on the list then.
+    `texts` are files of the collection, SCRIPT among them: what runs that is all that is on the list
+    then.
     `given` and `harness` are as for selftest.build().
     """
     built = selftest.build(arch, progress, given, harness)
@@ -127,7 +155,8 @@ def install(arch: Arch, progress: Progress, texts: dict[str, str] | None = None,
     listed = list(programs)
     if texts:
         programs |= selftest.build(arch, progress, given, harness, beside=True).programs
-        listed = [SCRIPT]
+        texts = {**texts, **_beside_script(texts[SCRIPT], programs)}
+        listed = list(script_programs())
     files = {path.relative_to(built.runner): path for path in sorted(built.runner.rglob("*"))
              if path.is_file()}
     files |= {Path(COLLECTION, name): path for name, path in programs.items()}
