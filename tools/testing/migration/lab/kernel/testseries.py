@@ -45,7 +45,8 @@ tools/testing/selftests/mm/, and no line is to be added.
 
 A file that is built into kernels of many versions, and has something for each, is added as one for
 a single version: without what is in `#ifndef IN_TREE`, and with what SINCE_6_6 and its like say of
-the base.  One for LTP, which runs on all of them, keeps what it has for old ones.
+the base.  The same goes for `#ifdef` with a macro that only some bases have, see _MACROS.  A file
+for LTP, which runs on all of them, keeps what it has for old ones.
 """
 
 import hashlib
@@ -65,6 +66,8 @@ ROOM = REPO / "queue" / "tests"
 COVER = ROOM / "cover-letter"
 SELFTESTS = "selftests"
 _ZERO = "0" * 12
+# What files ask for with #ifdef, and the first base that has it.
+_MACROS = {"VM_UFFD_RWP": "7.3", "pgtable_supports_soft_dirty": "7.3"}
 
 
 def names(room: Path = ROOM) -> list[str]:
@@ -249,13 +252,20 @@ def _whole(path: str, source: str, base: str) -> str:
             f"--- /dev/null\n+++ b/{path}\n@@ -0,0 +{count} @@\n{body}")
 
 
+def _version(base: str) -> tuple[int, ...]:
+    return tuple(map(int, base.split(".")))
+
+
 def _in_tree(path: str, data: bytes, base: str) -> bytes:
     """A file as it is for one version alone."""
-    if not re.search(rb"(?m)^#ifndef IN_TREE$", data):
+    asked = {name.decode() for name in re.findall(rb"(?m)^#ifn?def (\w+)$", data)}
+    if not asked & {"IN_TREE", *_MACROS}:
         return data
-    version = tuple(map(int, base.split(".")))
+    version = _version(base)
     since = {tuple(map(int, pair)) for pair in re.findall(rb"\bSINCE_(\d+)_(\d+)\b", data)}
     words = [f"-{'D' if version >= one else 'U'}SINCE_{one[0]}_{one[1]}" for one in sorted(since)]
+    words += [f"-{'D' if version >= _version(_MACROS[name]) else 'U'}{name}"
+              for name in sorted(asked & set(_MACROS))]
     try:
         done = subprocess.run(["unifdef", "-B", "-DIN_TREE", *words], input=data,
                               capture_output=True, check=False)

@@ -13,8 +13,8 @@ queue that has a file of that name beside its series; `#if commits` where some p
 mainline, `#if commits without their text` where these are not as in mainline.  `#if before NAME` asks whether that patch is
 there and others come before it, and `{before NAME}` is how many: "patch is", "two patches are".
 `{lost vulnerable DEFECT VERSION}` is what the record of that proof says of its vulnerable kernel, or
-its fixed one: in how many of its migrations writes were lost.  `{failed ...}` is of its tests.  The
-changelog of a patch may ask for these, too.  Where nothing is left of the letter, the patches have
+its fixed one: in how many of its migrations writes were lost.  `{failed ...}` is of its tests, and
+`{boots ...}` is how often it was booted.  The changelog of a patch may ask for these, too.  Where nothing is left of the letter, the patches have
 nothing to do with each other, and get none.
 
 A series with the tests has queue/tests/cover-letter.  Another form of a queue, series.<form>, is
@@ -38,7 +38,7 @@ from lab.verbs import upstream
 from lab.words import plural
 
 COVER = REPO / "queue" / "cover-letter"
-_RECORDED = re.compile(r"\{(lost|failed) (vulnerable|fixed) (\S+) (\S+)\}")
+_RECORDED = re.compile(r"\{(lost|failed|boots) (vulnerable|fixed) (\S+) (\S+)\}")
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
             "eleven", "twelve")
 
@@ -298,12 +298,14 @@ def recorded(text: str, asks: str) -> str:
 
 
 def _figure(asks: str, what: str, which: str, name: str, version: str) -> str:
-    """A figure of a record: so many of so many."""
+    """A figure of a record: so many of so many, or of boots just how many."""
     path = record.RECORDS / name / f"{version}.json"
     if not path.exists():
         raise LabError(f"{asks} asks for a figure of {name} on {version}, and there is no record "
                        "of it")
     kernel = record.load(path).variants[which]
+    if what == "boots":
+        return str(kernel.boots)
     part, whole = {"lost": (kernel.lost_migrations, kernel.migrations),
                    "failed": (kernel.failed, kernel.tests)}[what]
     return f"{part} of {whole}"
