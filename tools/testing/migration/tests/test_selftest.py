@@ -6,8 +6,10 @@ The trees here are as much of a kernel's selftests as the build looks at.
 
 import io
 import os
+import re
 import shutil
 import subprocess
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -279,3 +281,54 @@ def test_elsewhere_a_package_is_named(elsewhere: Path) -> None:
     (elsewhere / "spatch").unlink()
     done = make_there(elsewhere, "audit", "KERNEL=/usr/src")
     assert "Debian's coccinelle is missing" in done.stderr
+
+
+# ---- how long they take --------------------------------------------------------------------
+
+# Seconds: what kselftest gives a program whose collection has no settings.
+LONG = 45
+
+
+def longest(text: str) -> int:
+    """How long a selftest can take by itself, in seconds, as far as its constants say; 0 if they do
+    not.  That is on a machine where it meets what it wants too seldom: two CPUs are such a one.
+    """
+    # What harms a kernel that has the defect is run by who asks for it.
+    if "churn_lacks(" in text:
+        return 0
+    given = {name: int(value) for name, value in
+             re.findall(r"(?m)^#define (SECONDS|MORE_SECONDS|MAX_SECONDS|MORE|ENOUGH_MS)\s+(\d+)", text)}
+    one = given.get("SECONDS", 0) * given.get("MORE", 1) + given.get("MORE_SECONDS", 0)
+    # Of others it is the most that may be asked for.
+    if not re.search(r'env_count\("\w+_SECONDS"', text):
+        one = max(one, given.get("MAX_SECONDS", 0))
+    if not one:
+        one = given.get("ENOUGH_MS", 0) // 1000
+    variants = re.findall(r"(?m)^FIXTURE_VARIANT_ADD\((\w+),", text)
+    tests = re.findall(r"(?m)^TEST_F(?:_TIMEOUT)?\((\w+),", text)
+    return one * sum(max(variants.count(fixture), 1) for fixture in tests)
+
+
+@pytest.mark.parametrize("name", selftest.names())
+def test_none_takes_long_unless_it_is_told_to(name: str) -> None:
+    path = paths.REPO / selftest.FOLDER / f"{name}.c"
+    assert longest(path.read_text(encoding="utf-8")) <= LONG
+
+
+@pytest.mark.parametrize("name", selftest.names())
+def test_none_was_seen_to_take_long(name: str) -> None:
+    """In the guest of `make kselftest`, whose times are what hosttest tells before it runs them."""
+    told = tomllib.loads((paths.HOME / "host.toml").read_text(encoding="utf-8"))
+    assert told[name]["seconds"] <= LONG
+
+
+def test_what_constants_say_of_the_time() -> None:
+    text = "#define SECONDS\t\t10\n#define MORE_SECONDS\t30\n" \
+        "FIXTURE_VARIANT_ADD(a, x) {\nFIXTURE_VARIANT_ADD(a, y) {\nTEST_F_TIMEOUT(a, t, 120)\n"
+    assert longest(text) == 80
+    assert longest(text + "TEST_F(b, t)\n") == 120
+    assert longest(text.replace("MORE_SECONDS", "MAX_SECONDS")) == 60
+    assert longest(text.replace("MORE_SECONDS", "MAX_SECONDS") + 'env_count("A_SECONDS", 1)') == 20
+    assert longest(text.replace("MORE_SECONDS\t30", "MORE\t4")) == 80
+    assert longest("#define ENOUGH_MS 60000\nTEST_F(a, t)\n") == 60
+    assert longest("TEST_F(a, t)\n") == longest(text + "churn_lacks(x)") == 0
