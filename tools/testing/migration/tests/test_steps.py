@@ -2,7 +2,7 @@
 """With each patch of what is mailed, the kernel still compiles: who bisects stops at any of them.
 
 Only the objects are made whose source a patch changes, in the lab's own configuration with
-tracepoints and KUnit: no whole kernel, no allmodconfig.  Programs are built by other tests.
+tracepoints and KUnit: no whole kernel, no allmodconfig.  Programs are built by test_selftest_steps.py.
 """
 
 import io
