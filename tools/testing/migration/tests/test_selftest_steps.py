@@ -27,7 +27,6 @@ MM = str(selftest.FOLDER)
 # What of a patch is for the programs: theirs, and what they share with the kernel.
 OURS = (f"--include={selftest.SELFTESTS}/*", "--include=lib/*_uapi.h")
 WARNING = re.compile(r"(?m)^\S+: (?:warning|error): .*")
-Mails = list[tuple[str, str]]
 
 
 def wanted(name: str) -> bool:

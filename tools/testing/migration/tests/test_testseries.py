@@ -23,7 +23,7 @@ from lab.kernel import testseries, unmapped, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
 from lab.tell import rst
-from lab.verbs import mailing, series
+from lab.verbs import kselftest, mailing, series
 
 ROOM = testseries.ROOM
 BASES = testseries.names()
@@ -354,6 +354,27 @@ def test_git_am_takes_it_and_makes_what_is_here(base: str, applied: Applied) -> 
             assert set(data.split(b"\n")) < set(whole.split(b"\n"))
             assert not re.search(MANY + rb"|SINCE_|LINUX_VERSION|version\.h", data)
     assert sorted(line.split("\t")[1] for line in changed if line[0] == "M") == touched(base)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_each_series_of_selftests_has_its_category(base: str, applied: Applied) -> None:
+    """run_vmtests.sh runs what tests hugetlb alone with the kernel's own tests of it."""
+    repo, _tree, _patches = applied(base)
+    text = (repo / SELFTESTS / "mm/run_vmtests.sh").read_text(encoding="utf-8")
+    found = {category: set(names.replace("\\", " ").split()) for names, category in re.findall(
+        r'(?m)^for test in ([^;]+); do\n.*\n\t\tCATEGORY="(\w+)" run_test', text)}
+    tests = {part: {Path(path).stem for patch in testseries.files(base, part=part)
+                    for path in testseries.adds(patch)} & set(selftest.names())
+             for part in testseries.parts()}
+    assert found == {"migration": tests["selftests"] | tests["device"],
+                     "hugetlb": tests["hugetlb"]}
+    assert set(found) == set(kselftest.CATEGORIES)
+
+
+def test_the_letter_counts_the_kunit_cases() -> None:
+    text = (REPO / "mm/tests/hugetlb_pmd_share_kunit.c").read_text(encoding="utf-8")
+    number = len(re.findall(r"(?m)^\tKUNIT_CASE", text))
+    assert f" in {number} cases," in (ROOM / "cover-letter.kunit").read_text(encoding="utf-8")
 
 
 def places(text: str, hunk: str) -> int:
