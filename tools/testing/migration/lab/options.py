@@ -207,9 +207,9 @@ FORM = Option(
     "to 7.3; default: series. Example: --form flush")
 PART = Option(
     "part", "SERIES", "NAME",
-    "what is mailed on its own: fixes, selftests, hugetlb, device, tracepoints, kunit or document; all "
-    "of these, or the fixes of all stable branches (stable), a folder each; or ltp, the tests for LTP; "
-    "default: all patches in one folder, to be applied. Example: --part selftests")
+    "what is mailed on its own: fixes, selftests, hugetlb, device, tracepoints, kunit or document; "
+    "all of these, or the fixes of all stable branches (stable), a folder each; or ltp, the tests for "
+    "LTP; default: all patches in one folder, to be applied. Example: --part selftests")
 UPSTREAM = Option(
     "upstream", "UPSTREAM", "DIR",
     "a clone of mainline, from which a patch that is one of its commits has author, date, changelog "

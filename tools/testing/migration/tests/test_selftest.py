@@ -296,8 +296,8 @@ def longest(text: str) -> int:
     # What harms a kernel that has the defect is run by who asks for it.
     if "churn_lacks(" in text:
         return 0
-    given = {name: int(value) for name, value in
-             re.findall(r"(?m)^#define (SECONDS|MORE_SECONDS|MAX_SECONDS|MORE|ENOUGH_MS)\s+(\d+)", text)}
+    given = {name: int(value) for name, value in re.findall(
+        r"(?m)^#define (SECONDS|MORE_SECONDS|MAX_SECONDS|MORE|ENOUGH_MS)\s+(\d+)", text)}
     one = given.get("SECONDS", 0) * given.get("MORE", 1) + given.get("MORE_SECONDS", 0)
     # Of others it is the most that may be asked for.
     if not re.search(r'env_count\("\w+_SECONDS"', text):

@@ -3,8 +3,8 @@
 
 After each patch the programs of that step are made, by its Makefile: the new ones, and what a patch
 changed of the older ones.  After the last one they are made once more in another folder, as
-`make -C tools/testing/selftests TARGETS=mm O=` does.  That makes the kernel's own, too, some of which
-want headers and libraries that are not here; it is ours that have to be there in the end.
+`make -C tools/testing/selftests TARGETS=mm O=` does.  That makes the kernel's own, too, some of
+which want headers and libraries that are not here; it is ours that have to be there in the end.
 """
 
 import re
@@ -121,7 +121,8 @@ def test_one_that_does_not_would_be_seen(tree: tuple[str, Path], tmp_path: Path)
         name = "other" if "not made" in says else "hugetlb_pmd_new"
         lines = "".join(f"+{line}\n" for line in text.splitlines())
         mail = (f"diff --git a/{MM}/{name}.c b/{MM}/{name}.c\nnew file mode 100644\n"
-                f"--- /dev/null\n+++ b/{MM}/{name}.c\n@@ -0,0 +1,{len(text.splitlines())} @@\n{lines}")
+                f"--- /dev/null\n+++ b/{MM}/{name}.c\n"
+                f"@@ -0,0 +1,{len(text.splitlines())} @@\n{lines}")
         makefile = folder / MM / "Makefile"
         if name != "other" and name not in programs(folder):
             makefile.write_text(makefile.read_text(encoding="utf-8").replace(

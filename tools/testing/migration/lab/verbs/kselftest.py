@@ -2,10 +2,11 @@
 """Runs the selftests on this machine, with the kernel's own runner and output.
 
 They are laid out as `make -C tools/testing/selftests install` lays them out, with run_kselftest.sh
-of the kernel source that they are built in.  run_vmtests.sh, which runs all tests of mm in a patched
-tree, can be had beside them, with a program ksft_<category>.sh for each category that the series adds
-to, as mainline has them.  What they say is passed on as it comes, but for two things.  Its first line names KTAP, not TAP.  And a program all of whose tests were skipped, which
-the kernel's harness makes a success, is told to be skipped, and why.
+of the kernel source that they are built in.  run_vmtests.sh, which runs all tests of mm in a
+patched tree, can be had beside them, with a program ksft_<category>.sh for each category that the
+series adds to, as mainline has them.  What they say is passed on as it comes, but for two things.
+Its first line names KTAP, not TAP.  And a program all of whose tests were skipped, which the
+kernel's harness makes a success, is told to be skipped, and why.
 """
 
 import ctypes

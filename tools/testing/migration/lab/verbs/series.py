@@ -12,10 +12,10 @@ and `#else` or `#endif` is for a series that has a patch of that name, without i
 queue that has a file of that name beside its series; `#if commits` where some patches are commits of
 mainline, `#if commits without their text` where these are not as in mainline.  `#if before NAME` asks whether that patch is
 there and others come before it, and `{before NAME}` is how many: "patch is", "two patches are".
-`{lost vulnerable DEFECT VERSION}` is what the record of that proof says of its vulnerable kernel, or
-its fixed one: in how many of its migrations writes were lost.  `{failed ...}` is of its tests, and
-`{boots ...}` is how often it was booted.  The changelog of a patch may ask for these, too.  Where nothing is left of the letter, the patches have
-nothing to do with each other, and get none.
+`{lost vulnerable DEFECT VERSION}` is what the record of that proof says of its vulnerable kernel,
+or its fixed one: in how many of its migrations writes were lost.  `{failed ...}` is of its tests,
+and `{boots ...}` is how often it was booted.  The changelog of a patch may ask for these, too.
+Where nothing is left of the letter, the patches have nothing to do with each other, and get none.
 
 A series with the tests has queue/tests/cover-letter.  Another form of a queue, series.<form>, is
 written without them, with queue/cover-letter.<form> if there is one.  The form "unmapped" is no fix:
