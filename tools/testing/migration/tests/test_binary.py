@@ -4,6 +4,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -117,6 +118,47 @@ def test_names_of_pieces() -> None:
     ("f calls h without g", "call g; call h; ret", False),
     ("f calls h without g", "test %eax, %eax; je 1f; call g; 1: jne 2f; ud2; 2: ret; call h; ret",
      False),
+    ("f calls g held at h by other", "call g; call h; call other; ret", True),
+    ("f calls g held at h by other", "call g; call other; call h; ret", False),
+    ("f calls g held at h by other", "test %eax, %eax; je 1f; call g; 1: call h; ret", False),
+    ("f calls g held at h by other", "call g; call other; call g; call h; ret", True),
+    ("f calls g held at h by other",
+     "0: call g; call h; test %eax, %eax; je 1f; call other; jmp 0b; 1: ret", True),
+    ("f calls g held at h by other",
+     "call g; 0: call h; test %eax, %eax; je 1f; call other; jmp 0b; 1: ret", False),
+    ("f calls g held at h by other", "ret; call h; ret", False),
+    ("f calls g held at h by other", "call g; call h; ret; call h; ret", False),
+    ("f calls g kept to h by other", "test %eax, %eax; je 1f; call g; 1: call h; ret", True),
+    ("f calls g kept to h by other", "call g; call h; call other; ret", True),
+    ("f calls g kept to h by other", "call h; call g; ret", False),
+    ("f calls g kept to h by other", "call g; test %eax, %eax; je 1f; call other; 1: call h; ret",
+     False),
+    ("f calls g kept to h by other",
+     "0: test %eax, %eax; je 1f; call g; 1: call h; test %eax, %eax; je 0b; call other; jmp 0b",
+     True),
+    ("f calls no h from g to other", "call g; call other; call h; ret", True),
+    ("f calls no h from g to other", "call g; call h; call other; ret", False),
+    ("f calls no h from g to other", "call g; test %eax, %eax; je 1f; call other; 1: call h; ret",
+     False),
+    ("f calls no h from g to other", "call h; ret", False),
+    ("f heeds g", "call g; mov %eax, %ebx; test %al, %al; jne 1f; 1: ret", True),
+    ("f heeds g", "call g; cmp 8(%rsp), %eax; jne 1f; 1: ret", True),
+    ("f heeds g", "call g; cmp %edx, 8(%rax); jne 1f; 1: ret", False),
+    ("f heeds g", "call g; call h; test %eax, %eax; jne 1f; 1: ret", False),
+    ("f heeds g", "call g; test %eax, %eax; jne 1f; call g; 1: ret", False),
+    ("f clears before g", "movq $0, 8(%rbx); call g; ret", True),
+    ("f clears before g", "call *8(%rbx); call g; ret", True),
+    ("f clears before g", "movq $0, 8(%rsp); call g; ret", False),
+    ("f clears before g", "call *8(%rbx); call g; movq $0, (%rbx); ret", False),
+    ("f clears before g", "test %eax, %eax; je 1f; movq $0, (%rbx); 1: call g; ret", False),
+    ("f always comes to h after g", "call g; call h; ret", True),
+    ("f always comes to h after g", "call g; test %eax, %eax; je 1f; call h; 1: ret", True),
+    ("f always comes to h after g",
+     "call g; test %eax, %eax; je 1f; ret; 1: test %ebx, %ebx; je 2f; call h; 2: ret", False),
+    ("f always comes to h after g", "call g; test %eax, %eax; je 1f; jmp other; 1: call other; "
+     "test %ebx, %ebx; je 2f; call h; 2: ret", False),
+    ("f counts twice", "lock incl 8(%rax); lock decl 8(%rbx); ret", True),
+    ("f counts twice", "lock incl 8(%rax); lock decl 4(%rbx); ret", False),
     ("f refers to g", "lea g(%rip), %rax; ret", True),
     ("f refers to g", "movq $g, -8(%rsp); ret", True),
     ("f refers to g", "lea h(%rip), %rax; ret", False),
@@ -486,6 +528,16 @@ RISCV_FRAME = "addi sp, sp, -400; sd s0, 384(sp); addi s0, sp, 400; "
     ("riscv64", "only f|e calls g", f"call g; ret; {K % 'bnez a0, g; ret'}", False),
     ("riscv64", "only f|e calls g", f"call g; ret; {K % 'j g'}", False),
     ("riscv64", "only f|e calls g", f"call g; ret; {K % 'call h; ret'}", True),
+    ("arm64", "f heeds g", "bl g; mov w19, w0; cbnz w0, 1f; 1: ret", True),
+    ("arm64", "f heeds g", "bl g; mov w0, #1; cbnz w0, 2f; 2: ret", False),
+    ("arm64", "f clears before g", "str xzr, [x1]; bl g; ret", True),
+    ("arm64", "f clears before g", "str xzr, [sp, #8]; bl g; ret", False),
+    ("arm64", "f clears before g", "str x2, [x1]; bl g; str xzr, [x1]; ret", False),
+    ("riscv64", "f heeds g", "call g; bnez a0, 1f; 1: ret", True),
+    ("riscv64", "f heeds g", "call g; li a0, 1; bnez a0, 1f; 1: ret", False),
+    ("riscv64", "f clears before g", "sd zero, 0(a1); call g; ret", True),
+    ("riscv64", "f clears before g", "sd zero, 8(sp); call g; ret", False),
+    ("riscv64", "f clears before g", "sd a2, 0(a1); call g; sd zero, 0(a1); ret", False),
     ("arm64", "f calls g", "bl g; ret", True),
     ("arm64", "f calls g", "b g", True),
     ("arm64", "f calls g", "ret; bl g; ret", False),
@@ -570,8 +622,176 @@ def test_all_defects_say_what_code_tells_of_them() -> None:
                 if one.binary else []
             assert any(" calls " in text and "none of" not in text and " no " not in text
                        or " counts " in text or " reads what " in text or " uses " in text
-                       or " reads of a page what " in text
+                       or " reads of a page what " in text or " clears before " in text
+                       or " heeds " in text
                        for text in conditions), (one.name, form)
+            # Which of all semaphores it is, is said; and that one is taken is not enough.
+            for text in conditions:
+                locks = [word for word in re.split("[ |]", text)
+                         if re.match(r"(?:down|up)_(?:read|write)|mutex_|_raw_spin|spin_", word)]
+                assert not locks or " calls none of " in text or (
+                    all("@" in word for word in locks)
+                    and re.search(" held at | kept to | from .* to | after ", text)
+                    or "vma_prepare calls " in text), (one.name, form)
+
+
+# What the kernels below have in common.
+SHARES = """
+fn huge_pmd_share; call h; ret
+fn hugetlb_vma_trylock_write; ret
+fn move_hugetlb_page_tables; ret
+fn migrate_pages; ret
+fn do_migrate_pages; ret
+fn memory_failure; ret
+fn up_write; ret
+fn unlink_file_vma; lea 0x58(%rax), %rdi; call down_write; ret
+"""
+DOWN, UP = "lea 0x58(%rbx), %rdi; call down_write", "lea 0x58(%rbx), %rdi; call up_write"
+OTHER = "lea 0x10(%rbx), %rdi; call down_write"
+
+
+def kernel(text: str) -> Code:
+    """A kernel that shares tables, with functions of `text`, and what they call and it has not."""
+    whole = KERNEL + SHARES + text + "\n"
+    for name in (*re.findall(r"\bcall (\w+)", whole), "hugetlb_fault", "try_to_unmap_one"):
+        whole += f"fn {name}; ret\n" if f"fn {name};" not in whole else ""
+    # Of two of one name the later is meant.
+    lines = {line.partition(";")[0]: line for line in whole.strip().splitlines()}
+    return Code(assembled("\n".join(lines.values())))
+
+
+FIXUP = "fn fixup_hugetlb_reservations; {}; ret"
+HOLE = ("fn hugetlbfs_zero_partial_page; call __filemap_get_folio; ret\n"
+        "fn hugetlbfs_fallocate; {}; ret")
+ZERO, DELETE = "call hugetlbfs_zero_partial_page", "call hugetlb_vmdelete_list"
+UNSHARES = "fn try_to_migrate_one; call huge_pmd_unshare; ret\n"
+WALKERS = UNSHARES + "fn migrate_pages; {}; ret\nfn hwpoison_user_mappings; {}; ret"
+TRY, MIGRATE, UNMAP = ("call hugetlb_folio_mapping_lock_write", "call try_to_migrate",
+                       "call try_to_unmap")
+FAULT = "fn hugetlb_fault; {}; ret\nfn try_to_migrate_one; {}; ret\nfn try_to_unmap_one; {}; ret"
+READ, ALLOCATE, READ_NO_MORE = ("call hugetlb_vma_lock_read", "call huge_pte_alloc",
+                                "call hugetlb_vma_unlock_read")
+TAKE, UNSHARE, GIVE = ("call hugetlb_vma_trylock_write", "call huge_pmd_unshare",
+                       "call hugetlb_vma_unlock_write")
+LOCKED = "; ".join((TAKE, UNSHARE, GIVE))
+SPLIT = (f"fn vma_prepare; {DOWN}; ret\nfn hugetlb_split; call hugetlb_unshare_pmds; ret\n"
+         "fn hugetlb_unshare_pmds; call huge_pmd_unshare; ret\nfn __split_vma; {}; ret")
+PREPARE, HALVE, COMPLETE = "call vma_prepare", "call hugetlb_split", "call vma_complete"
+NOTIFIER = "fn try_to_migrate_one; {}; ret\nfn try_to_unmap_one; {}; ret"
+TELL, LOOK, END = ("call adjust_range_if_pmd_sharing_possible; mov 8(%rbx), %eax; "
+                    "test %eax, %eax; je 3f; call __mmu_notifier_invalidate_range_start; 3:",
+                    "call page_vma_mapped_walk; test %eax, %eax",
+                    "mov 8(%rbx), %eax; test %eax, %eax; je 4f; "
+                    "call __mmu_notifier_invalidate_range_end; 4:")
+TOLD = f"{TELL} 0: {LOOK}; je 1f; {UNSHARE}; test %eax, %eax; je 0b; 1: {END} nop"
+GUP = "fn huge_pmd_unshare; {}; call put_page; ret"
+CLEAR, WAIT = "movq $0, (%rbx)", "call tlb_remove_table_sync_one"
+ADDS = "fn add_folio_for_migration; {}; 1: ret"
+ASK, ISOLATE = "call hugetlb_pmd_shared", "call isolate_hugetlb"
+COW = ("fn do_huge_pmd_anonymous_page; ret\n"
+       "fn isolate_migratepages_block; call isolate_or_dissolve_huge_page; {}; 1: ret")
+PROTECT = "fn hugetlb_change_protection; ret\nfn mprotect_fixup; {}; ret"
+SET = "call vma_set_page_prot"
+COUNT = ("fn huge_pmd_share; {}; lock incl 0x20(%rax); ret\n"
+         "fn ___free_pages; lock decl 0x34(%rdi); ret\nfn huge_pmd_unshare; {}; ret")
+FLUSH = ("fn huge_pmd_unshare_flush; call tlb_flush_unshared_tables; ret\n"
+         "fn tlb_flush_unshared_tables; testw $0x8f4, 0x20(%rdi); call flush_tlb_mm_range; ret\n"
+         "fn huge_pmd_unshare; orb $8, 0x21(%rdi); ret\nfn __unmap_hugepage_range; "
+         "push %rbx; mov %rdi, %rbx; call huge_pmd_unshare; mov %rbx, %rdi; "
+         "call huge_pmd_unshare_flush; ret\nfn hugetlb_change_protection; lea {}(%rsp), %rdi; "
+         "call huge_pmd_unshare; lea 0x40(%rsp), %rdi; call tlb_flush_unshared_tables; ret")
+PENDING = ("fn change_protection_range; lock incl 0x30(%rbx); {}; ret\n"
+           "fn change_protection; ret\n"
+           "fn ptep_clear_flush; mov 0x30(%rax), %eax; test %eax, %eax; ret")
+
+
+@pytest.mark.parametrize("name, kernel_of, right, broken", [
+    ("hugetlb-mremap-private", FIXUP, ((DOWN, "call clear_vma_resv_huge_pages", UP),), [
+        ((DOWN, UP, "call clear_vma_resv_huge_pages"),),
+        ((OTHER, "call clear_vma_resv_huge_pages", UP),),
+        (("test %eax, %eax; je 1f", DOWN, "1: call clear_vma_resv_huge_pages", UP),)]),
+    ("hugetlb-punch-poison", HOLE, ((ZERO, DOWN, DELETE, UP),), [
+        # The second time it is remove_inode_hugepages(), inlined.
+        ((DOWN, ZERO, DELETE, UP, DOWN, DELETE, UP),),
+        ((ZERO, DOWN, DELETE, ZERO, UP),),
+        ((ZERO, DOWN, UP, DELETE),)]),
+    ("pmd-share-walkers", WALKERS, ((TRY, MIGRATE, UP), (TRY, UNMAP, UP)), [
+        ((MIGRATE, TRY, UP), (TRY, UNMAP, UP)),
+        ((TRY, UP, MIGRATE), (TRY, UNMAP, UP)),
+        ((TRY, MIGRATE, UP), (UNMAP,)),
+        ((TRY, MIGRATE, UP), (UNMAP, TRY, UP))]),
+    ("pmd-share-fault", FAULT, ((READ, ALLOCATE, READ_NO_MORE), (LOCKED,), (LOCKED,)), [
+        ((READ, READ_NO_MORE, ALLOCATE), (LOCKED,), (LOCKED,)),
+        ((READ, ALLOCATE, READ_NO_MORE), (TAKE, GIVE, UNSHARE), (LOCKED,)),
+        ((READ, ALLOCATE, READ_NO_MORE), (LOCKED,), (TAKE, GIVE, UNSHARE))]),
+    ("pmd-share-split", SPLIT, ((PREPARE, HALVE, COMPLETE),), [
+        ((PREPARE, COMPLETE, HALVE),)]),
+    ("pmd-share-notifier", NOTIFIER, ((TOLD,), (TOLD,)), [
+        ((f"0: {LOOK}; je 1f; {UNSHARE}; {TELL} jmp 0b; 1: nop",), (TOLD,)),
+        ((TOLD,), (f"{TELL} 0: {LOOK}; je 1f; {UNSHARE}; test %eax, %eax; je 0b; ret; "
+                   f"1: {END} nop",)),
+        ((TOLD,), (f"{TELL} {END} 0: {LOOK}; je 1f; {UNSHARE}; jmp 0b; 1: {END} nop",))]),
+    ("pmd-share-gup", GUP, ((CLEAR, WAIT),), [
+        ((WAIT, CLEAR),),
+        # By paravirtualization; which of them clears is not known.
+        (("call *(%rax)", WAIT, "call *(%rax)"),)]),
+    ("pmd-share-move-pages", ADDS, ((ASK, "test %eax, %eax; jne 1f", ISOLATE),), [
+        ((ISOLATE, ASK),),
+        ((ASK, "mov %ebx, %eax; test %eax, %eax; jne 1f", ISOLATE),),
+        ((ISOLATE, ASK, "test %eax, %eax; jne 1f"),)]),
+    ("thp-cow-isolation", COW, (("call folio_mapcount", "cmp %eax, 8(%rsp); jg 1f", "nop"),), [
+        (("call folio_mapcount", "xor %eax, %eax"),)]),
+    ("pmd-share-protect", PROTECT, ((DOWN, SET, UP),), [
+        ((DOWN, UP, SET),)]),
+    ("pmd-share-count", COUNT, (("call h",), ("lock decl 0x20(%rax)",)), [
+        (("call folio_try_get",), ("lock decl 0x20(%rax)",)),
+        (("call h",), ("lock decl 0x34(%rax)",)),
+        (("call h",), ("nop",))]),
+    ("pmd-share-flush", FLUSH, (("0x40",),), [
+        (("0x80",),)]),
+    ("thp-numa-pending", PENDING, (("lock decl 0x30(%rbx)",),), [
+        (("nop",),)]),
+])
+def test_protected_by_what_is_in_its_place(name: str, kernel_of: str,
+                                           right: tuple[tuple[str, ...], ...],
+                                           broken: list[tuple[tuple[str, ...], ...]]) -> None:
+    """All calls that a fix has are there, and are of no use where they are."""
+    defect = defects.load(name)
+
+    def say(parts: tuple[tuple[str, ...], ...]) -> str:
+        return decide.decide(kernel(kernel_of.format(*map("; ".join, parts))), defect).status
+    assert say(right) == PROTECTED
+    for parts in broken:
+        assert say(parts) in (UNKNOWN, VULNERABLE), parts
+
+
+def test_a_hole_is_zeroed_with_the_lock() -> None:
+    text = HOLE.format("; ".join((DOWN, ZERO, DELETE, UP, DOWN, DELETE, UP)))
+    assert decide.decide(kernel(text), defects.load("hugetlb-punch-poison")).status == VULNERABLE
+
+
+def test_a_fix_that_was_taken_over_is_not_another_kernel() -> None:
+    """A vendor may zero a part of a page, and have no folios."""
+    text = HOLE.replace("call __filemap_get_folio; ", "")
+    text = text.format("; ".join((DOWN, ZERO, DELETE, UP)))
+    assert decide.decide(kernel(text), defects.load("hugetlb-punch-poison")).status == VULNERABLE
+
+
+def test_who_calls_may_have_the_lock() -> None:
+    one = defects.load("hugetlb-mremap-private")
+    fixup = FIXUP.format("call clear_vma_resv_huge_pages") + "\nfn move_vma; {}; ret"
+    call = "call fixup_hugetlb_reservations"
+    assert decide.decide(kernel(fixup.format("; ".join((DOWN, call, UP)))), one).status == UNKNOWN
+    assert decide.decide(kernel(fixup.format(call)), one).status == VULNERABLE
+    # Up to 6.12 there is no such function.
+    move = "fn move_vma; {}; ret"
+    clear = "call clear_vma_resv_huge_pages"
+    assert decide.decide(kernel(move.format("; ".join((DOWN, clear, UP)))), one).status == PROTECTED
+    assert decide.decide(kernel(move.format("; ".join((DOWN, UP, clear)))), one).status == UNKNOWN
+    call = f"\nfn mremap_to; {DOWN}; call move_vma; {UP}; ret"
+    assert decide.decide(kernel(move.format(clear) + call), one).status == UNKNOWN
+    assert decide.decide(kernel(move.format(clear) + "\nfn mremap_to; call move_vma; ret"),
+                         one).status == VULNERABLE
 
 
 def test_an_empty_kernel_is_safe_of_nothing() -> None:
@@ -995,7 +1215,7 @@ def test_what_counts_may_be_inlined_or_not(inlined: bool, freed: str, status: st
     does = f"lock decl {freed}(%rdi); ret"
     image = assembled(KERNEL + "fn huge_pmd_share; lock incl 0x20(%rdx); call g; ret\n" + (
         f"fn __free_pages; {does}" if inlined else f"fn ___free_pages; {does}\n"
-        "fn __free_pages; jmp ___free_pages"))
+        "fn __free_pages; jmp ___free_pages") + "\nfn huge_pmd_unshare; lock decl 0x20(%rdx); ret")
     assert decide.decide(Code(image), defects.load("pmd-share-count")).status == status
 
 

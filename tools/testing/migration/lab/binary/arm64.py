@@ -6,7 +6,7 @@ import re
 import struct
 from collections.abc import Sequence
 
-from lab.binary.instruction import Instruction, Set, Table, Touch, capstone, number, signed
+from lab.binary.instruction import ZERO, Instruction, Set, Table, Touch, capstone, number, signed
 
 # By one instruction, or by a loop: "ldxr w0, [x1]", "add w0, w0, #1", "stxr w2, w0, [x1]".  Which
 # of them runs, the kernel finds out when it boots.
@@ -24,6 +24,7 @@ _NEAR = 64
 # The last byte of b and bl; of b.cond, cbz and cbnz; of tbz and tbnz; of adr; of adrp.
 _FAR = re.compile(rb"[\x14-\x17\x94-\x97]")
 _SHORT = re.compile(rb"[\x54\x34\x35\xb4\xb5\x36\x37\xb6\xb7\x10\x30\x50\x70]")
+_STORES = re.compile(r"(x\w+), \[(?!sp|x29)x\d+[^]]*\].*")
 _PAGE = re.compile(rb"[\x90\xb0\xd0\xf0]")
 
 
@@ -117,6 +118,11 @@ def _touches(one: Instruction) -> Touch | None:
     return Touch(int(place[2] or "0", 0), size, kind[1] == "ld", kind[1] == "st")
 
 
+def _stores_word(one: Instruction) -> str:
+    match = _STORES.fullmatch(one.operands) if one.name in ("str", "stlr", "stur") else None
+    return "" if not match else ZERO if match[1] == "xzr" else "word"
+
+
 def _looks(one: Instruction) -> frozenset[int] | None:
     if "[" not in one.operands or one.name.startswith("prf"):
         return frozenset()
@@ -178,6 +184,9 @@ def _makes(words: Sequence[int], page: int, targets: frozenset[int]) -> bool:
 
 SET = Set(capstone("CS_ARCH_ARM64", "CS_MODE_ARM"), ("x0", "w0"), _decode, _counts, _reads,
           _touches, _looks, _leads,
+          forgets=re.compile(r"[wx]0, (?!.*\b[wx]0\b)"),
+          decides=re.compile(r"(?:cmp|cmn|tst|cbn?z|tbn?z|subs|ands) (?:.*, )?[wx]0\b"),
+          stores_word=_stores_word,
           padding=frozenset(("nop", "udf")),
           # bti c, bti jc, paciasp
           marks=frozenset((b"\x5f\x24\x03\xd5", b"\xdf\x24\x03\xd5", b"\x3f\x23\x03\xd5")),

@@ -79,17 +79,18 @@ class Function:
     # Where it looks into what a pointer leads to that it has from some struct.
     followed: frozenset[int] = frozenset()
 
-    def later(self, starts: Iterable[int]) -> set[int]:
+    def later(self, starts: Iterable[int], ends: Iterable[int] = ()) -> set[int]:
         """What can be run after one of `starts`, in the same round of the loops that it is in.
 
-        What each way to it has passed before is a new round.
+        What each way to it has passed before is a new round.  What is in `ends` is run, and
+        nothing after it.
         """
         seen: set[int] = set()
         for start in starts:
-            stop = frozenset(self._dominators(start))
+            anew = frozenset(self._dominators(start))
             seen |= _reach(self.code, [to for to in _next(self.code, start, self.calls, self.into)
-                                       if to not in stop],
-                           self.calls, self.into, stop) - stop
+                                       if to not in anew],
+                           self.calls, self.into, anew | frozenset(ends)) - anew
         return seen
 
     def _dominators(self, address: int) -> Iterator[int]:

@@ -35,6 +35,10 @@ class Reader(Protocol):
         """Address, size, name and operands of each instruction; what is none is a ".byte"."""
 
 
+# What a store may store.
+ZERO = "zero"
+
+
 @dataclass(frozen=True)
 class Touch:
     """Bytes of a struct that an instruction loads or stores, an int or a part of one."""
@@ -76,6 +80,12 @@ class Set:
     # Where in code, which begins at an address, something may lead to one of some addresses, or
     # takes it.  What does not may be among them.
     leads: Callable[[bytes, int, frozenset[int]], list[int]]
+    # What gives the register of what a function returns another value, by its operands.
+    forgets: re.Pattern[str]
+    # What asks for the value that it has, of which a jump may be made.
+    decides: re.Pattern[str]
+    # What stores 8 bytes where a pointer leads to that is not the stack: ZERO or "word", or "".
+    stores_word: Callable[[Instruction], str]
     padding: frozenset[str]
     marks: frozenset[bytes]         # where an indirect jump may come in
     # An instruction, and what is known of addresses that are made by several; it may note more.

@@ -3,7 +3,7 @@
 
 import re
 
-from lab.binary.instruction import Instruction, Set, Touch, number, signed
+from lab.binary.instruction import ZERO, Instruction, Set, Touch, number, signed
 from lab.binary.objdump import Objdump
 
 # objdump says where a jump by a register goes, or what an "addi" makes, if the instruction before
@@ -79,6 +79,12 @@ def _touches(one: Instruction) -> Touch | None:
     return Touch(place, _SIZES[kind[2]], kind[1] == "l", kind[1] == "s")
 
 
+def _stores_word(one: Instruction) -> str:
+    if one.name != "str" or _place(one) is None:
+        return ""
+    return ZERO if one.operands.startswith("zero") else "word"
+
+
 def _looks(one: Instruction) -> frozenset[int] | None:
     if (place := _place(one)) is not None:
         return frozenset((place,))
@@ -143,6 +149,9 @@ def _makes(code: bytes, page: int, targets: frozenset[int]) -> bool:
 
 
 SET = Set(Objdump, ("a0",), _decode, _counts, _reads, _touches, _looks, _leads,
+          forgets=re.compile(r"a0, ?(?!.*\ba0\b)"),
+          decides=re.compile(r"b\w+ (?:\w+, ?)?a0\b"),
+          stores_word=_stores_word,
           padding=frozenset(("nop", "unimp")), marks=frozenset(),
           # Most numbers are put together by several instructions.
           whole_numbers=False)

@@ -20,11 +20,25 @@ that it was inlined into: name that last.
     F calls no H after G    none can, of all that could be read; and G is called
     F calls G before H      whoever comes to H has passed G
     F calls H without G     there is a way to H that does not pass G
+    F calls G held at H by U    on each way to H the last that is passed of G and U is one of G
+    F calls G kept to H by U    a call of H can come after one of G, and on no way from the one to
+                            the other is one of U passed; G may be asked for on some ways alone
+    F calls no H from G to U    after a call of G none of H can come before one of U, and G is
+                            called
+    F heeds G               where it calls one of G, it decides by what that returns
+    F clears before G       whoever comes to G has passed a store of a word to what a pointer leads
+                            to, or an indirect call, by which it may be done; and after G it stores
+                            no zero so, and makes no such call
+    whoever calls F calls none of G     nor do those that it was inlined into; and somebody calls F
     F calls nothing         it is there, and calls nothing at all
     only F calls G          nobody but those of F calls G, jumps to it or takes its address; not
                             even code that F was inlined into; and one of F does
     each G in F comes to H  all of F that are there, not just the first: where they call G, H can
                             come after it; and some of them do
+    all of F that call G come to H with the same    as "each", and the first argument is the same;
+                            or none of F calls one
+    F always comes to H after G     what returns after G has passed a call of H, or a jump that
+                            decides on nothing else
     F refers to G           it takes the address of G
     F uses N                a number that is an operand of an instruction
     F uses none of N        and all of it could be read; "a|b" as above
@@ -33,6 +47,7 @@ that it was inlined into: name that last.
                             same offset of some struct
     F counts other than G   both do so, and at no common offset
     F counts before H       whoever comes to H has passed such an instruction
+    F counts twice          at one offset in several places: it adds, and it takes that back
     F counts nothing        there is no such instruction, and all of it could be read
     F sets what G tests     it stores to a place that G loads or compares, at the same offset of
                             some struct
@@ -55,7 +70,7 @@ from dataclasses import dataclass
 
 from lab.binary import code
 from lab.binary.code import Call, Code, Function
-from lab.binary.instruction import values
+from lab.binary.instruction import ZERO, values
 from lab.errors import LabError
 
 
@@ -106,7 +121,7 @@ def fits(form: str, image: Code, names: Sequence[str] = ()) -> Seen:
 # Of functions, and of calls of them.
 _ONE = r"[\w*]+(?:@\w+(?:/\w+)*)?"
 _F = r"(?P<f>\w+(?:\|\w+)*)"
-_G, _H = (rf"(?P<{name}>{_ONE}(?:\|{_ONE})*)" for name in "gh")
+_G, _H, _U = (rf"(?P<{name}>{_ONE}(?:\|{_ONE})*)" for name in "ghu")
 
 
 def _condition(text: str) -> Condition:
@@ -271,6 +286,60 @@ def _each_comes_to(image: Code, g: str, f: str, h: str) -> Seen:
     return Seen(bool(places), tuple(places))
 
 
+def _all_come_same(image: Code, g: str, f: str, h: str) -> Seen:
+    places: list[str] = []
+    for one in [copy for name in _split(f) for copy in image.functions(name)]:
+        firsts, seconds = (_calls(image, one, names) for names in (g, h))
+        for call in firsts:
+            argument, later = one.calls[call], one.later([call])
+            found = [at for at in seconds if at in later and argument.displacement is not None
+                     and one.calls[at].displacement == argument.displacement
+                     or at in later and argument.own and one.calls[at].own]
+            if not found:
+                return NOT_SEEN
+            places.append(_place(one, found[0]))
+        if not one.whole:
+            return NOT_SEEN
+    return Seen(True, tuple(places))
+
+
+def _always_comes(image: Code, f: str, h: str, g: str) -> Seen:
+    def look(one: Function) -> Seen:
+        firsts, seconds = (_reached(one, _calls(image, one, names)) for names in (g, h))
+        if not firsts or not seconds or not one.whole or image.inlines_across_files:
+            return NOT_SEEN
+        stop = frozenset(seconds) | {at for at, part in one.code.items()
+                                     if part.target in one.code and part.falls and not part.calls
+                                     and any(_straight_to(one, to, seconds)
+                                             for to in _steps(one, at))}
+        late = code.after(one, [to for at in firsts for to in _following(one, at)], stop)
+        if any(_leaves(one, at) for at in late - stop):
+            return NOT_SEEN
+        return Seen(True, (_place(one, firsts[0]), _place(one, seconds[0])))
+    return _all(image, f, look)
+
+
+def _leaves(one: Function, at: int) -> bool:
+    """Whether an instruction returns from a function, or jumps to another one."""
+    part = one.code[at]
+    return not part.falls and not part.traps and part.target not in one.code \
+        and at not in one.into
+
+
+def _straight_to(one: Function, at: int, ends: Sequence[int]) -> bool:
+    """Whether what comes next is one of `ends`, and no other call and no decision comes before."""
+    seen: set[int] = set()
+    while at not in seen:
+        if at in ends:
+            return True
+        seen.add(at)
+        steps = _steps(one, at)
+        if len(steps) != 1 or at in one.calls:
+            return False
+        at = steps[0]
+    return False
+
+
 def _only(image: Code, f: str, g: str) -> Seen:
     callers = image.callers(_split(g))
     if not callers or image.inlines_across_files or callers - {*_split(f), *_split(g)}:
@@ -309,6 +378,113 @@ def _calls_without(image: Code, f: str, h: str, g: str) -> Seen:
         found = [call for call in seconds if call in early and call not in firsts]
         return Seen(True, (_place(one, found[0]),)) if found else NOT_SEEN
     return _all(image, f, look)
+
+
+def _given_up(image: Code, one: Function, u: str) -> list[int]:
+    """Where a function calls one of u or may do so, itself or in a piece of it that it calls."""
+    found = _calls(image, one, u, True)
+    return found + [at for at, piece in one.into.items() if code.after(one, [piece]) & set(found)]
+
+
+def _coming(one: Function, addresses: Sequence[int]) -> list[int]:
+    """What follows instructions.  Behind one of a piece it is also what follows a call of that."""
+    found = [to for at in addresses for to in _following(one, at)]
+    return found + [to for at, piece in one.into.items()
+                    if one.code[at].calls and code.after(one, [piece]) & set(addresses)
+                    for to in _following(one, at)]
+
+
+def _calls_held(image: Code, f: str, g: str, h: str, u: str) -> Seen:
+    def look(one: Function) -> Seen:
+        firsts, seconds = (_calls(image, one, names) for names in (g, h))
+        # What another file does may be inlined, and then it is no call.
+        if not _reached(one, firsts) or not _reached(one, seconds) or not one.whole or \
+                image.inlines_across_files:
+            return NOT_SEEN
+        starts = [*one.entries, *one.hidden]
+        for at in _given_up(image, one, u):
+            starts += _following(one, at)
+        if code.after(one, starts, frozenset(firsts)) & set(seconds):
+            return NOT_SEEN
+        return Seen(True, (_place(one, _reached(one, firsts)[0]),
+                           _place(one, _reached(one, seconds)[0])))
+    return _all(image, f, look)
+
+
+def _calls_kept(image: Code, f: str, g: str, h: str, u: str) -> Seen:
+    def look(one: Function) -> Seen:
+        firsts, seconds = (_reached(one, _calls(image, one, names)) for names in (g, h))
+        if not one.whole or image.inlines_across_files:
+            return NOT_SEEN
+        found = set(seconds) & one.later(firsts)
+        # A way from one of U to H matters only if one of G comes first.
+        ends = [at for at in _given_up(image, one, u) if at in one.later(firsts, firsts)]
+        if not found or one.later(ends, firsts) & set(seconds):
+            return NOT_SEEN
+        return Seen(True, (_place(one, firsts[0]), _place(one, min(found))))
+    return _all(image, f, look)
+
+
+def _calls_none_from(image: Code, f: str, h: str, g: str, u: str) -> Seen:
+    def look(one: Function) -> Seen:
+        firsts, ends = (_calls(image, one, names) for names in (g, u))
+        if not _reached(one, firsts) or not one.whole or image.inlines_across_files:
+            return NOT_SEEN
+        starts = [*_coming(one, firsts), *one.hidden]
+        if code.after(one, starts, frozenset(ends)) & set(_calls(image, one, h, True)):
+            return NOT_SEEN
+        return Seen(True, (_place(one, _reached(one, firsts)[0]),))
+    return _all(image, f, look)
+
+
+_BRACKETS = re.compile(r"\[[^]]*\]")
+
+
+def _heeds(image: Code, f: str, g: str) -> Seen:
+    def look(one: Function) -> Seen:
+        found = _reached(one, _calls(image, one, g))
+        if not found or not all(_decides(image, one, at) for at in found):
+            return NOT_SEEN
+        return Seen(True, (_place(one, found[0]),))
+    return _all(image, f, look)
+
+
+def _decides(image: Code, one: Function, at: int) -> bool:
+    """Whether what a call returns is looked at before the register holds something else."""
+    steps = _following(one, at)
+    while steps:
+        part = one.code[steps[0]]
+        if part.address in one.calls or part.calls or not part.falls:
+            return False
+        if image.set.decides.match(_BRACKETS.sub("", part.text)):
+            return True
+        if part.target is not None or image.set.forgets.match(part.operands):
+            return False
+        steps = _following(one, part.address)
+    return False
+
+
+def _clears_before(image: Code, f: str, g: str) -> Seen:
+    def look(one: Function) -> Seen:
+        firsts = _calls(image, one, g)
+        calls = {at for at, part in one.code.items()
+                 if part.target is None and (part.calls or part.indirect)}
+        stores = {at: image.set.stores_word(part) for at, part in one.code.items()}
+        early = code.after(one, [*one.entries, *one.hidden],
+                           frozenset(calls | {at for at, kind in stores.items() if kind}))
+        late = code.after(one, [*_coming(one, firsts), *one.hidden])
+        if not _reached(one, firsts) or not one.whole or early & set(firsts) or late & calls or \
+                any(stores[at] == ZERO for at in late):
+            return NOT_SEEN
+        return Seen(True, (_place(one, _reached(one, firsts)[0]),))
+    return _all(image, f, look)
+
+
+def _callers_none(image: Code, f: str, g: str) -> Seen:
+    callers = image.callers(_split(f))
+    if not callers or not all(_calls_none(image, one, g).true for one in callers):
+        return NOT_SEEN
+    return Seen(True, (f"{', '.join(sorted(callers))} call no {g.replace('|', ', ')}",))
 
 
 def _calls_nothing(image: Code, f: str) -> Seen:
@@ -403,6 +579,15 @@ def _counts_before(image: Code, f: str, h: str) -> Seen:
         if not one.whole or not _reached(one, seconds) or early & set(seconds):
             return NOT_SEEN
         return Seen(True, (_place(one, min(counts)), _place(one, seconds[0])))
+    return _own(image, f, look)
+
+
+def _counts_twice(image: Code, f: str) -> Seen:
+    def look(one: Function) -> Seen:
+        known = [offset for offset in one.counts.values() if offset is not None]
+        common = [offset for offset in known if known.count(offset) > 1]
+        return Seen(True, (f"{one.name} counts up and down at offset {min(common):#x}",)) \
+            if common else NOT_SEEN
     return _own(image, f, look)
 
 
@@ -513,6 +698,14 @@ _FORMS: tuple[tuple[str, Callable[..., Seen]], ...] = (
     (rf"{_F} calls nothing", _calls_nothing),
     (rf"{_F} calls none of {_G}", _calls_none),
     (rf"{_F} calls {_G} then {_H} with the same", _calls_then_same),
+    (rf"all of {_F} that call {_G} come to {_H} with the same", _all_come_same),
+    (rf"{_F} always comes to {_H} after {_G}", _always_comes),
+    (rf"{_F} calls {_G} held at {_H} by {_U}", _calls_held),
+    (rf"{_F} calls {_G} kept to {_H} by {_U}", _calls_kept),
+    (rf"{_F} calls no {_H} from {_G} to {_U}", _calls_none_from),
+    (rf"{_F} heeds {_G}", _heeds),
+    (rf"{_F} clears before {_G}", _clears_before),
+    (rf"whoever calls {_F} calls none of {_G}", _callers_none),
     (rf"{_F} calls {_G} then {_H}", _calls_then),
     (rf"{_F} calls no {_H} after {_G}", _calls_not_after),
     (rf"only {_F} calls {_G}", _only),
@@ -529,6 +722,7 @@ _FORMS: tuple[tuple[str, Callable[..., Seen]], ...] = (
     (rf"{_F} counts other than {_G}", _counts_other),
     (rf"{_F} counts before {_H}", _counts_before),
     (rf"{_F} counts nothing", _counts_nothing),
+    (rf"{_F} counts twice", _counts_twice),
     (rf"{_F} sets what {_G} tests", _sets_what),
     (rf"{_F} reads what {_G} counts", _reads_what),
     (rf"{_F} reads of a page what {_G} counts", _reads_of_page),

@@ -3,7 +3,7 @@
 
 import re
 
-from lab.binary.instruction import Instruction, Set, Touch, capstone, number
+from lab.binary.instruction import ZERO, Instruction, Set, Touch, capstone, number
 
 _RIP = re.compile(r"\[rip ([+-]) (0x[0-9a-f]+|\d+)\]")
 # The rest of an operand: "[rax + rdx*4 + 0x34]".
@@ -15,6 +15,7 @@ _LOADS = re.compile(rf"dword ptr \[(?!rsp|rip)[a-z]\w*{_AT}")
 _MEMORY = re.compile(rf"(byte|word|dword) ptr \[(?!rsp|rip)[a-z]\w*{_AT}")
 _ANYWHERE = re.compile(r"\[(?!rsp|rip|rbp -)[a-z]\w*(?: ([+-]) (0x[0-9a-f]+|\d+))?\]")
 _OWN = re.compile(r"\[(?:rsp\b|rip\b|rbp -)[^]]*\]|gs:\[[^]]*\]")
+_STORES = re.compile(r"qword ptr \[(?!rsp|rip|rbp -)[a-z]\w*[^]]*\], (\w+)")
 _SIZES = {"byte": 1, "word": 2, "dword": 4}
 # What leads to another place, before the distance: call, jmp, jcc, lea.
 _LEADS = re.compile(rb"[\xe8\xe9]|\x0f[\x80-\x8f]|\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]")
@@ -64,6 +65,11 @@ def _touches(one: Instruction) -> Touch | None:
     return Touch(int(match[2] or "0", 0), _SIZES[match[1]], not stores or both, stores or both)
 
 
+def _stores_word(one: Instruction) -> str:
+    match = _STORES.fullmatch(one.operands) if one.name in ("mov", "xchg") else None
+    return "" if not match else ZERO if match[1] == "0" else "word"
+
+
 def _looks(one: Instruction) -> frozenset[int] | None:
     if one.name in ("lea", "nop"):
         return frozenset()
@@ -92,6 +98,9 @@ def _leads(code: bytes, begin: int, targets: frozenset[int]) -> list[int]:
 
 SET = Set(capstone("CS_ARCH_X86", "CS_MODE_64"), ("rdi", "edi"), _decode, _counts, _reads,
           _touches, _looks, _leads,
+          forgets=re.compile(r"[er]ax, (?!.*\b(?:[er]ax|al)\b)|al, "),
+          decides=re.compile(r"(?:test|cmp) (?:.*, )?(?:[er]ax|al)\b"),
+          stores_word=_stores_word,
           padding=frozenset(("int3", "nop", "ud2")),
           # endbr64, and what the kernel puts there where no jump may come in.
           marks=frozenset((b"\xf3\x0f\x1e\xfa", b"\x66\x0f\x1f\x00", b"\x0f\x1f\x40\xd6")),
