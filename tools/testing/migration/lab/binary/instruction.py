@@ -82,6 +82,12 @@ class Set:
     leads: Callable[[bytes, int, frozenset[int]], list[int]]
     # What gives the register of what a function returns another value, by its operands.
     forgets: re.Pattern[str]
+    # What brings it back from where it may have been kept.
+    restores: re.Pattern[str]
+    # The half of it that an int is in; and what extends the sign of that, or None where an int that
+    # is returned is extended by who returns it.
+    narrow: re.Pattern[str]
+    widens: re.Pattern[str] | None
     # What asks for the value that it has, of which a jump may be made.
     decides: re.Pattern[str]
     # What stores 8 bytes where a pointer leads to that is not the stack: ZERO or "word", or "".

@@ -150,6 +150,8 @@ def _makes(code: bytes, page: int, targets: frozenset[int]) -> bool:
 
 SET = Set(Objdump, ("a0",), _decode, _counts, _reads, _touches, _looks, _leads,
           forgets=re.compile(r"a0, ?(?!.*\ba0\b)"),
+          restores=re.compile(r"mv a0, ?s\d+"),
+          narrow=re.compile(r"$^"), widens=None,
           decides=re.compile(r"b\w+ (?:\w+, ?)?a0\b"),
           stores_word=_stores_word,
           padding=frozenset(("nop", "unimp")), marks=frozenset(),

@@ -26,6 +26,8 @@ that it was inlined into: name that last.
     F calls no H from G to U    after a call of G none of H can come before one of U, and G is
                             called
     F heeds G               where it calls one of G, it decides by what that returns
+    F widens what G returns     each time it extends the sign of an int
+    F passes on what G returns  each time it returns that as it is, all 64 bits
     F clears before G       whoever comes to G has passed a store of a word to what a pointer leads
                             to, or an indirect call, by which it may be done; and after G it stores
                             no zero so, and makes no such call
@@ -464,6 +466,54 @@ def _decides(image: Code, one: Function, at: int) -> bool:
     return False
 
 
+def _widens(image: Code, f: str, g: str) -> Seen:
+    def look(one: Function) -> Seen:
+        found = _reached(one, _calls(image, one, g))
+        if not found or not all(_widened(image, one, at) for at in found):
+            return NOT_SEEN
+        return Seen(True, (_place(one, found[0]),))
+    return _all(image, f, look)
+
+
+def _widened(image: Code, one: Function, at: int) -> bool:
+    steps = _following(one, at)
+    while len(steps) == 1 and steps[0] not in one.calls:
+        part = one.code[steps[0]]
+        if image.set.widens and image.set.widens.fullmatch(part.text):
+            return True
+        if image.set.narrow.search(part.operands) or image.set.forgets.match(part.operands):
+            return False
+        steps = _steps(one, part.address)
+    return False
+
+
+def _passes_on(image: Code, f: str, g: str) -> Seen:
+    def look(one: Function) -> Seen:
+        found = _reached(one, _calls(image, one, g))
+        # Where the ABI has each int extended, who calls does not.
+        if not found or not one.whole or image.inlines_across_files or not image.set.widens:
+            return NOT_SEEN
+        for at in found:
+            if one.code[at].calls and not _returned_whole(image, one, at):
+                return NOT_SEEN
+        return Seen(True, (_place(one, found[0]),))
+    return _all(image, f, look)
+
+
+def _returned_whole(image: Code, one: Function, at: int) -> bool:
+    """Whether what a call returns is still whole where the function returns it."""
+    ends = frozenset(at for at, part in one.code.items() if at in one.calls or part.calls
+                     or image.set.forgets.match(part.operands) and not (
+                         image.set.restores.fullmatch(part.text)))
+    live = code.after(one, _following(one, at), ends)
+    for other in live:
+        part = one.code[other]
+        if other not in ends and (image.set.narrow.search(part.operands)
+                                  or image.set.widens and image.set.widens.fullmatch(part.text)):
+            return False
+    return any(_leaves(one, other) for other in live - ends)
+
+
 def _clears_before(image: Code, f: str, g: str) -> Seen:
     def look(one: Function) -> Seen:
         firsts = _calls(image, one, g)
@@ -704,6 +754,8 @@ _FORMS: tuple[tuple[str, Callable[..., Seen]], ...] = (
     (rf"{_F} calls {_G} kept to {_H} by {_U}", _calls_kept),
     (rf"{_F} calls no {_H} from {_G} to {_U}", _calls_none_from),
     (rf"{_F} heeds {_G}", _heeds),
+    (rf"{_F} widens what {_G} returns", _widens),
+    (rf"{_F} passes on what {_G} returns", _passes_on),
     (rf"{_F} clears before {_G}", _clears_before),
     (rf"whoever calls {_F} calls none of {_G}", _callers_none),
     (rf"{_F} calls {_G} then {_H}", _calls_then),
