@@ -22,7 +22,8 @@ that it was inlined into: name that last.
     F calls H without G     there is a way to H that does not pass G
     F calls G held at H by U    on each way to H the last that is passed of G and U is one of G
     F calls G kept to H by U    a call of H can come after one of G, and on no way from the one to
-                            the other is one of U passed; G may be asked for on some ways alone
+                            the first of the others is one of U passed; some ways to H may do
+                            without G
     F calls no H from G to U    after a call of G none of H can come before one of U, and G is
                             called
     F heeds G               where it calls one of G, it decides by what that returns
@@ -37,10 +38,10 @@ that it was inlined into: name that last.
                             even code that F was inlined into; and one of F does
     each G in F comes to H  all of F that are there, not just the first: where they call G, H can
                             come after it; and some of them do
-    all of F that call G come to H with the same    as "each", and the first argument is the same;
-                            or none of F calls one
+    all of F that call G come to H with the same    as "each", and the first argument is the same,
+                            as far as it can be told; or none of F calls one
     F always comes to H after G     what returns after G has passed a call of H, or a jump that
-                            decides on nothing else
+                            decides on nothing else; or it calls none of G
     F refers to G           it takes the address of G
     F uses N                a number that is an operand of an instruction
     F uses none of N        and all of it could be read; "a|b" as above
@@ -294,9 +295,10 @@ def _all_come_same(image: Code, g: str, f: str, h: str) -> Seen:
         firsts, seconds = (_calls(image, one, names) for names in (g, h))
         for call in firsts:
             argument, later = one.calls[call], one.later([call])
-            found = [at for at in seconds if at in later and argument.displacement is not None
-                     and one.calls[at].displacement == argument.displacement
-                     or at in later and argument.own and one.calls[at].own]
+            found = [at for at in seconds if at in later and (
+                argument.own == one.calls[at].own if argument.own or one.calls[at].own
+                else argument.displacement in (None, one.calls[at].displacement)
+                or one.calls[at].displacement is None)]
             if not found:
                 return NOT_SEEN
             places.append(_place(one, found[0]))
@@ -307,8 +309,8 @@ def _all_come_same(image: Code, g: str, f: str, h: str) -> Seen:
 
 def _always_comes(image: Code, f: str, h: str, g: str) -> Seen:
     def look(one: Function) -> Seen:
-        firsts, seconds = (_reached(one, _calls(image, one, names)) for names in (g, h))
-        if not firsts or not seconds or not one.whole or image.inlines_across_files:
+        firsts, seconds = _calls(image, one, g, True), _reached(one, _calls(image, one, h))
+        if not seconds or not one.whole or image.inlines_across_files:
             return NOT_SEEN
         stop = frozenset(seconds) | {at for at, part in one.code.items()
                                      if part.target in one.code and part.falls and not part.calls
@@ -317,7 +319,7 @@ def _always_comes(image: Code, f: str, h: str, g: str) -> Seen:
         late = code.after(one, [to for at in firsts for to in _following(one, at)], stop)
         if any(_leaves(one, at) for at in late - stop):
             return NOT_SEEN
-        return Seen(True, (_place(one, firsts[0]), _place(one, seconds[0])))
+        return Seen(True, (_place(one, seconds[0]),))
     return _all(image, f, look)
 
 
@@ -419,8 +421,9 @@ def _calls_kept(image: Code, f: str, g: str, h: str, u: str) -> Seen:
         if not one.whole or image.inlines_across_files:
             return NOT_SEEN
         found = set(seconds) & one.later(firsts)
-        # A way from one of U to H matters only if one of G comes first.
-        ends = [at for at in _given_up(image, one, u) if at in one.later(firsts, firsts)]
+        # What matters is on a way from one of G to the first of H.
+        between = one.later(firsts, [*firsts, *seconds])
+        ends = [at for at in _given_up(image, one, u) if at in between]
         if not found or one.later(ends, firsts) & set(seconds):
             return NOT_SEEN
         return Seen(True, (_place(one, firsts[0]), _place(one, min(found))))
@@ -454,15 +457,17 @@ def _heeds(image: Code, f: str, g: str) -> Seen:
 def _decides(image: Code, one: Function, at: int) -> bool:
     """Whether what a call returns is looked at before the register holds something else."""
     steps = _following(one, at)
-    while steps:
+    seen: set[int] = set()
+    while len(steps) == 1 and steps[0] not in seen:
         part = one.code[steps[0]]
-        if part.address in one.calls or part.calls or not part.falls:
+        seen.add(part.address)
+        if part.address in one.calls or part.calls:
             return False
         if image.set.decides.match(_BRACKETS.sub("", part.text)):
             return True
-        if part.target is not None or image.set.forgets.match(part.operands):
+        if image.set.forgets.match(part.operands):
             return False
-        steps = _following(one, part.address)
+        steps = _steps(one, part.address)
     return False
 
 
@@ -477,7 +482,9 @@ def _widens(image: Code, f: str, g: str) -> Seen:
 
 def _widened(image: Code, one: Function, at: int) -> bool:
     steps = _following(one, at)
-    while len(steps) == 1 and steps[0] not in one.calls:
+    seen: set[int] = set()
+    while len(steps) == 1 and steps[0] not in {*one.calls, *seen}:
+        seen.add(steps[0])
         part = one.code[steps[0]]
         if image.set.widens and image.set.widens.fullmatch(part.text):
             return True
