@@ -3,7 +3,7 @@
 """Compares the audit of images with that of the sources that they were made from.
 
     LAB_CACHE=... tests/binary_truth.py [--trees DIR] [--debian DIR] [--pairs DIR] [--work DIR]
-                                        [--rst]
+                                        [--mutants] [--rst]
 
 The images are those of the lab's cache.  Each says which base it was made from and how: "as it is",
 by so many patches of a queue, or by a rule.  Patches are taken from the repository's history.  For
@@ -16,6 +16,11 @@ each folder DIR/NAME has an `image`, the tree `source` that it was made from, an
 
 With --break, each call that a form of `protected` asks for is taken out of the code, all those of
 one function that would do at a time, and the form must not fit any more: that is what a mutant does.
+Where it asks for one call before another, the two also change places, each of the one kind with the
+other: then a lock is taken behind the call that needs it, or released before that.
+
+Images of mutants that the cache has are looked at as well, and no others with --mutants: a row that
+MUTANTS names must not be protected.  Which have none, no row is about.
 
 It writes a table of how often each rule was right, unknown and wrong.  An image that was made
 without what the defect is in is "not affected" whatever its source says; that counts as right
@@ -45,7 +50,7 @@ from lab import base as bases, decide, defect as defects     # noqa: E402
 from lab.binary import code, image, load, rules       # noqa: E402
 from lab.defect import Defect                         # noqa: E402
 from lab.errors import LabError, NoSource             # noqa: E402
-from lab.finding import NOT_AFFECTED, UNKNOWN         # noqa: E402
+from lab.finding import NOT_AFFECTED, PROTECTED, UNKNOWN      # noqa: E402
 from lab.kernel import apt, kconfig, source, spatch, variant      # noqa: E402
 from lab.kernel.source import kernel_version          # noqa: E402
 from lab.paths import REPO, cache_dir                 # noqa: E402
@@ -58,6 +63,51 @@ COLUMNS = (RIGHT, WITHOUT, BLIND, UNTOLD, WRONG)
 # By the size of what they take the place of; those of x86_64 are of one byte.
 _NOPS = {("arm64", 4): b"\x1f\x20\x03\xd5", ("riscv64", 4): b"\x13\0\0\0",
          ("riscv64", 2): b"\x01\0"}
+# Of each mutant the rows that it may be seen in: one of them must not be protected any more.  "" is
+# what no row is about: the audit asks whether a fix is there, and not whether all of it is right.
+MUTANTS = {
+    "batch-not-flushed": "",
+    "continue-for-break": "",
+    "demoted-not-flushed": "",
+    "file-lock-taken-again": "",
+    "flush-leaves-cpus-out": "",
+    "flush-one-page": "",
+    "hole-zeroed-under-file-lock": "hugetlb-punch-poison",
+    "kvm-not-told": "pmd-share-notifier",
+    "kvm-of-one-sharer-told": "pmd-share-migrate pmd-share-notifier",
+    "kvm-told-of-one-page": "pmd-share-notifier",
+    "mapcount-dropped-for-every-sharer": "",
+    "migrated-not-flushed": "",
+    "mprotect-flushes-own-range": "pmd-share-flush",
+    "no-cache-flush": "",
+    "no-invalidate-before-copy": "",
+    "no-tlb-flush": "pmd-share-migrate",
+    "no-unshare": "pmd-share-migrate",
+    "no-unshare-to-migrate": "pmd-share-migrate",
+    "notifier-range-not-widened": "pmd-share-notifier",
+    "pinned-page-migrated": "",
+    "punch-not-flushed": "",
+    "range-beyond-vma": "",
+    "seed-loop": "pmd-share-range",
+    "sharers-asked-early": "",
+    "sharers-not-flushed": "pmd-share-migrate",
+    "sharers-not-told": "pmd-share-notifier",
+    # The rows of these have no form of protected.
+    "size-not-looked-at": "",
+    "truncation-does-not-wait": "",
+    "uffd-size-not-looked-at": "",
+    "start-cannot-sleep": "",
+    "start-without-end": "pmd-share-notifier",
+    "table-ref-dropped-twice": "",
+    "table-ref-not-dropped": "pmd-share-count",
+    "unshared-range-not-flushed": "pmd-share-flush",
+    "uses-changed-address": "",
+    "walk-stops-after-unshare": "",
+    "widens-private-vma": "",
+    "zap-flushes-own-range": "pmd-share-flush",
+}
+_MUTANT = re.compile(r", and mutants/([\w-]+)")
+_ORDER = re.compile(r"\S+ calls (\S+) (?:then|before|held at|kept to) (\S+)(?: by (\S+))?.*")
 _HOW = re.compile(r"queue/([\d.]+)(?:/(series[.\w]*))? \((.*)\)")
 
 
@@ -340,6 +390,75 @@ def broken(kernel: image.Image, read: code.Code) -> Iterator[tuple[str, str, boo
                                                              defect.binary.names).true
 
 
+def exchanged(kernel: image.Image, read: code.Code) -> Iterator[tuple[str, str, bool]]:
+    """Each order that a form of `protected` asks for and finds, and whether it fits in another."""
+    for defect in KNOWN:
+        assert defect.binary
+        for form in defect.binary.protected:
+            if not rules.fits(form, read, defect.binary.names).true:
+                continue
+            for condition in rules.parse(form, defect.binary.names):
+                match = _ORDER.fullmatch(condition.text)
+                place = next(iter(condition.look(read).places), "")
+                if not match or "+" not in place:
+                    continue
+                first, second, end = match.groups()
+                for one, other in ((first, second), (second, end)):
+                    spared = with_each_other(kernel, read, place.partition("+")[0], one, other) \
+                        if other else None
+                    if spared:
+                        yield (defect.name, f"{place}: {one} and {other}",
+                               rules.fits(form, code.Code(spared), defect.binary.names).true)
+
+
+def with_each_other(kernel: image.Image, read: code.Code, caller: str, one: str, other: str
+                    ) -> image.Image | None:
+    """The same code, but a function calls `other` where it called `one`, and the other way round.
+
+    None where it does not call both by what is known here.
+    """
+    sections = list(kernel.sections)
+    for function in read.functions(caller):
+        places = [[at for at, call in sorted(function.calls.items())
+                   if any(fits_one(name, words) for name in call.names)] for words in (one, other)]
+        if not all(places) or set(places[0]) & set(places[1]):
+            return None
+        leads = [function.code[found[0]].target for found in places]
+        for found, to in zip(places, leads[::-1]):
+            for at in found:
+                assert to is not None
+                made = retargeted(kernel.arch, read_bytes(sections, at, function.code[at].size),
+                                  to - at)
+                if made is None:
+                    return None
+                write_bytes(sections, at, made)
+    return dataclasses.replace(kernel, sections=tuple(sections))
+
+
+def retargeted(arch: str, old: bytes, far: int) -> bytes | None:
+    """A call, or a jump, that leads so far from itself; None where it is of another kind."""
+    if arch == "x86_64" and len(old) == 5 and old[0] in (0xe8, 0xe9):
+        return old[:1] + (far - 5).to_bytes(4, "little", signed=True)
+    if arch == "arm64" and old[3] & 0x7c == 0x14:
+        word = int.from_bytes(old, "little") & 0xfc000000 | far >> 2 & 0x3ffffff
+        return word.to_bytes(4, "little")
+    return None
+
+
+def read_bytes(sections: Sequence[image.Section], at: int, size: int) -> bytes:
+    section = next(one for one in sections if one.address <= at < one.address + len(one.data))
+    return section.data[at - section.address:at - section.address + size]
+
+
+def write_bytes(sections: list[image.Section], at: int, new: bytes) -> None:
+    number = next(number for number, one in enumerate(sections)
+                  if one.address <= at < one.address + len(one.data))
+    data = bytearray(sections[number].data)
+    start = at - sections[number].address
+    data[start:start + len(new)] = new
+    sections[number] = dataclasses.replace(sections[number], data=bytes(data))
+
+
 def fits_one(name: str, word: str) -> bool:
     """Whether a word of a condition, "f|g*|h@k", means a function."""
     return any(fnmatch.fnmatchcase(name, one.partition("@")[0]) for one in word.split("|"))
@@ -354,15 +473,34 @@ def without_calls(kernel: image.Image, read: code.Code, caller: str, asked: Sequ
             if not any(fits_one(name, "|".join(asked)) for name in call.names):
                 continue
             size = function.code[address].size
-            at = next(number for number, one in enumerate(sections)
-                      if one.address <= address < one.address + len(one.data))
-            section = sections[at]
-            data = bytearray(section.data)
-            start = address - section.address
-            data[start:start + size] = _NOPS[kernel.arch, size] if kernel.arch != "x86_64" \
-                else b"\x90" * size
-            sections[at] = dataclasses.replace(section, data=bytes(data))
+            write_bytes(sections, address, _NOPS[kernel.arch, size] if kernel.arch != "x86_64"
+                        else b"\x90" * size)
     return dataclasses.replace(kernel, sections=tuple(sections))
+
+
+def mutants_told() -> tuple[list[str], list[str]]:
+    """What the cache's images of mutants are said to be, a line each, and what of it is wrong."""
+    lines, wrong = [], []
+    for file in sorted(cache_dir().glob("images/*/identity.json")):
+        said = json.loads(file.read_text(encoding="utf-8"))
+        match = _MUTANT.search(said["how"])
+        if not match:
+            continue
+        what = f"{said['version']} {said['arch']} {match[1]}"
+        rows = MUTANTS.get(match[1], "").split()
+        if not rows:
+            lines.append(f"{what}: no row is about it")
+            continue
+        try:
+            read = code.Code(load.load(file.with_name("image")))
+        except LabError as err:
+            lines.append(f"{what}: left out: {err}")
+            continue
+        told = {one.name: decide.decide(read, one).status for one in KNOWN if one.name in rows}
+        lines.append(f"{what}: {', '.join(f'{name} {status}' for name, status in told.items())}")
+        if all(status == PROTECTED for status in told.values()):
+            wrong.append(lines[-1])
+    return lines, wrong
 
 
 def main() -> int:
@@ -372,15 +510,22 @@ def main() -> int:
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--break", action="store_true", dest="spoil",
                         help="also take calls out, of the first image of each release")
+    parser.add_argument("--mutants", action="store_true",
+                        help="nothing but the images of mutants that the cache has")
     parser.add_argument("--rst", action="store_true", help="the table as reStructuredText")
     args = parser.parse_args()
+    mutated, wrong = mutants_told()
+    print("\n".join(mutated or ["the cache has no image of a mutant"]))
+    if args.mutants:
+        for line in wrong:
+            print(f"WRONG {line}", file=sys.stderr)
+        return 1 if wrong or not mutated else 0
     work = args.work or Path(tempfile.mkdtemp(prefix="lab-truth-"))
     work.mkdir(parents=True, exist_ok=True)
     sources = Sources(work.resolve(), args.trees)
     counts: Counter[tuple[str, str]] = Counter()
     kernels: Counter[str] = Counter()
-    wrong = []
-    spoilt, releases = {False: 0, True: 0}, set()
+    spoilt, swapped, releases = {False: 0, True: 0}, {False: 0, True: 0}, set()
     every = [*of_cache(sources), *(of_debian(args.debian, sources) if args.debian else ()),
              *(of_others(args.pairs) if args.pairs else ())]
     for number, made in enumerate(every, 1):
@@ -403,6 +548,11 @@ def main() -> int:
             spoilt[fits] += 1
             if fits:
                 wrong.append(f"{name}: {made.image} ({made.what}): a form fits without {place}")
+        for name, place, fits in exchanged(kernel, read) if spoil else ():
+            swapped[fits] += 1
+            if fits:
+                wrong.append(f"{name}: {made.image} ({made.what}): a form fits with two calls "
+                             f"exchanged: {place}")
         for defect in KNOWN:
             said = decide.decide(read, defect)
             column = judged(said.status, truth[defect.name], defect, made.config, kernel.arch)
@@ -414,7 +564,8 @@ def main() -> int:
     print(f"\n{', '.join(f'{number} images for {arch}' for arch, number in kernels.items())}")
     if args.spoil:
         print(f"{sum(spoilt.values())} times calls were taken out, and {spoilt[True]} times the "
-              "form of protected fitted all the same")
+              f"form of protected fitted all the same; {sum(swapped.values())} times two kinds "
+              f"changed places, and {swapped[True]} times it did")
     for line in wrong:
         print(f"WRONG {line}", file=sys.stderr)
     return 1 if wrong or not kernels else 0

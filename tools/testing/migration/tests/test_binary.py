@@ -16,6 +16,7 @@ import types
 from functools import cache
 from pathlib import Path
 
+import binary_truth
 import kernels
 import pytest
 
@@ -26,6 +27,7 @@ from lab.binary.image import Image, Section, Symbol
 from lab.errors import LabError, NotInstalled
 from lab.finding import (BINARY, BOTH, NOT_AFFECTED, PROTECTED, SOURCE, UNKNOWN, VULNERABLE,
                          Finding)
+from lab.paths import HOME
 from lab.tell import audited
 from lab.tell.audited import Audited
 from lab.verbs import audit
@@ -826,6 +828,24 @@ def test_who_calls_may_have_the_lock() -> None:
     assert decide.decide(kernel(move.format(clear) + call), one).status == UNKNOWN
     assert decide.decide(kernel(move.format(clear) + "\nfn mremap_to; call move_vma; ret"),
                          one).status == VULNERABLE
+
+
+def test_each_mutant_has_its_rows_or_is_outside_the_audit() -> None:
+    assert sorted(binary_truth.MUTANTS) == sorted(
+        path.name for path in (HOME / "mutants").iterdir() if path.is_dir())
+    for name, rows in binary_truth.MUTANTS.items():
+        for row in rows.split():
+            one = defects.load(row)
+            assert one.binary and one.binary.protected, (name, row)
+
+
+def test_two_calls_change_places() -> None:
+    image = assembled(KERNEL + "fn f; call g; call h; call g; jmp other")
+    swapped = binary_truth.with_each_other(image, Code(image), "f", "g", "h|nil")
+    assert swapped
+    calls = Code(swapped).functions("f")[0].calls
+    assert [min(calls[at].names) for at in sorted(calls)] == ["h", "g", "h", "other"]
+    assert not binary_truth.with_each_other(image, Code(image), "f", "g", "nil")
 
 
 def test_an_empty_kernel_is_safe_of_nothing() -> None:
