@@ -824,6 +824,8 @@ def test_who_calls_may_have_the_lock() -> None:
     clear = "call clear_vma_resv_huge_pages"
     assert decide.decide(kernel(move.format("; ".join((DOWN, clear, UP)))), one).status == PROTECTED
     assert decide.decide(kernel(move.format("; ".join((DOWN, UP, clear)))), one).status == UNKNOWN
+    locks = f"\nfn clear_vma_resv_huge_pages; {DOWN}; ret"
+    assert decide.decide(kernel(move.format(clear) + locks), one).status == UNKNOWN
     call = f"\nfn mremap_to; {DOWN}; call move_vma; {UP}; ret"
     assert decide.decide(kernel(move.format(clear) + call), one).status == UNKNOWN
     assert decide.decide(kernel(move.format(clear) + "\nfn mremap_to; call move_vma; ret"),
