@@ -156,7 +156,8 @@ def test_names_of_pieces() -> None:
     ("f passes on what g returns", "call g; add $8, %rsp; ret", True),
     ("f passes on what g returns", "call g; mov %rax, %rbx; pop %rcx; mov %rbx, %rax; ret", True),
     ("f passes on what g returns", "call g; cltq; ret", False),
-    ("f passes on what g returns", "call g; jmp 1f; 1: mov %eax, %ebx; movslq %ebx, %rax; ret", False),
+    ("f passes on what g returns", "call g; jmp 1f; 1: mov %eax, %ebx; movslq %ebx, %rax; ret",
+     False),
     ("f passes on what g returns", "call g; xor %eax, %eax; ret", False),
     ("f passes on what g returns", "call g; mov 8(%rsp), %rax; ret", False),
     ("f passes on what g returns", "call g; test %eax, %eax; je 1f; cltq; 1: ret", False),
@@ -726,7 +727,7 @@ PENDING = ("fn change_protection_range; lock incl 0x30(%rbx); {}; ret\n"
 
 
 LARGE = "fn move_page_tables; {}; ret"
-MOVE = "call move_hugetlb_page_tables"
+MOVE_ALL = "call move_hugetlb_page_tables"
 PUNCH = "fn remove_inode_hugepages; {}; ret"
 MUTEX, RWSEM = "call mutex_unlock", "call down_write"
 LOCK_PAGE, UNLOCK_PAGE = ("lock bts $0, (%rbx); jae 2f; call __lock_page; 2: nop",
@@ -734,9 +735,9 @@ LOCK_PAGE, UNLOCK_PAGE = ("lock bts $0, (%rbx); jae 2f; call __lock_page; 2: nop
 
 
 @pytest.mark.parametrize("name, kernel_of, right, broken", [
-    ("hugetlb-mremap-large", LARGE, ((MOVE, "mov %rax, %rbx; mov %rbx, %rax"),), [
-        ((MOVE, "cltq"),),
-        ((MOVE, "mov %eax, %ebx; movslq %ebx, %rax"),)]),
+    ("hugetlb-mremap-large", LARGE, ((MOVE_ALL, "mov %rax, %rbx; mov %rbx, %rax"),), [
+        ((MOVE_ALL, "cltq"),),
+        ((MOVE_ALL, "mov %eax, %ebx; movslq %ebx, %rax"),)]),
     ("hugetlb-punch-fault", PUNCH.replace("{}", "0: {}; call unlock_page; jmp 0b"),
      ((LOCK_PAGE, UNLOCK_PAGE, MUTEX, RWSEM),), [
          ((LOCK_PAGE, MUTEX, RWSEM),),
