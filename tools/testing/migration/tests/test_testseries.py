@@ -204,8 +204,8 @@ def test_mainline_is_not_named_in_the_subject(tmp_path: Path) -> None:
     newest = series.write("7.3", tmp_path / "new").patches[0].read_text()
     older = series.write("6.12", tmp_path / "old").patches[0].read_text()
     total = len(variant.series("7.3")) + len(testseries.patches("7.3"))
-    assert f"\nSubject: [PATCH 1/{total}] " in newest
-    assert "\nSubject: [PATCH 6.12.y 1/" in older
+    assert f"\nSubject: [PATCH 01/{total}] " in newest
+    assert "\nSubject: [PATCH 6.12.y 01/" in older
 
 
 @pytest.mark.parametrize("base", BASES)
