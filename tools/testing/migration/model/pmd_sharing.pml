@@ -39,12 +39,9 @@
 #define WALK		BY_MAPCOUNT
 #endif
 
-/* How a walk that flushes knows whether there is anybody beside the process it is at. */
-#define NEVER		0	/* it does not ask: it looks at all others */
-#define BEFORE_LOCK	1	/* the process maps the page: then there may be */
-#define UNDER_LOCK	2	/* the count of the table; and walks again to have them told */
-#ifndef ASKS
-#define ASKS		NEVER
+/* When a walk that flushes does it. */
+#ifndef FLUSH_AFTER
+#define FLUSH_AFTER	0	/* after all of it, all that have a migration entry */
 #endif
 
 /* How that walk holds i_mmap_rwsem. */
@@ -164,6 +161,9 @@
 #endif
 #ifndef FLUSH_BEFORE_ENTRY
 #define FLUSH_BEFORE_ENTRY	0	/* flushes, and then takes the entry out */
+#endif
+#ifndef ASKS_EARLY
+#define ASKS_EARLY	0	/* before the walk, and without a lock: is a table shared? */
 #endif
 #ifndef UNSHARE_UNMAPS
 #define UNSHARE_UNMAPS	0	/* to unshare a table takes from the page's map count */
@@ -1086,7 +1086,9 @@ inline unmap_one()
 	fi
 #endif
 #if WALK == BY_FLUSHING
-#if FLUSH_BEFORE_ENTRY
+#if FLUSH_AFTER
+	take_entry()
+#elif FLUSH_BEFORE_ENTRY
 	flush_sharers();
 	take_entry()
 #else
@@ -1096,60 +1098,35 @@ inline unmap_one()
 #endif
 }
 
-#if WALK == BY_FLUSHING && ASKS != NEVER
+#if FLUSH_AFTER
 /*
- * Process i - 1 as the walk meets it. The notifiers of that process sleep before it
- * looks up the table, and those of the others between two walks.
+ * hugetlb_sharers_flush(): whose table has a migration entry, or the old one if it is
+ * flushed before that is written. No lock of a table is held.
  */
-inline visit()
+#define FLUSHED		(FLUSH_BEFORE_ENTRY -> OLD : MOVING)
+inline flush_all_of_page()
 {
-#if ASKS == BEFORE_LOCK
-	atomic {
-		told = t != NONE;
-		if
-		:: told -> told = entry[t].at[me] == OLD
-		:: else
-		fi;
-		if
-		:: !told -> printf("%d: process %d does not map the page\n", _pid, i - 1)
-		:: else
-		fi
-	};
-#endif
 	do
-	:: t = (mapped[i - 1] -> pud[i - 1] : NONE);
+	:: atomic {
+		j < N ->
+		t = (mapped[j] -> pud[j] : NONE);
 		if
-		:: t == NONE -> break
-		:: else
+		:: t != NONE -> stale = entry[t].at[me] == FLUSHED
+		:: else -> stale = false
 		fi;
-		lock_table(t);
+		t = NONE
+	   };
 		if
-		:: entry[t].at[me] != OLD -> unlock_table(t); break
-#if ASKS == UNDER_LOCK
-		:: entry[t].at[me] == OLD && !told && count[t] > 0 ->
-			told = true;
-			printf("%d: table %d is shared\n", _pid, t);
-			unlock_table(t)
-#endif
-		:: entry[t].at[me] == OLD && (ASKS != UNDER_LOCK || told || count[t] == 0) ->
-#if !FLUSH_BEFORE_ENTRY
-			take_entry();
-			unlock_table(t);
-#endif
-			if
-			:: told -> flush_sharers()
-			:: else -> flush_one((i - 1))
-			fi;
-#if FLUSH_BEFORE_ENTRY
-			take_entry();
-			unlock_table(t);
-#endif
-			break
+		:: stale ->
+			flush_one(j);
+			j = (FLUSH_FIRST || !all -> N : j + 1)
+		:: else -> j++
 		fi
-	od;
-	told = false
+	:: atomic { j == N -> j = 0; stale = false; break }
+	od
 }
-#else
+#endif
+
 /* Process i - 1 as the walk meets it. Sets failed where it has to give up. */
 inline visit()
 {
@@ -1178,7 +1155,6 @@ inline visit()
 #endif
 	fi
 }
-#endif
 
 /* remove_migration_ptes(): to is where the page is now. */
 inline put_back(to)
@@ -1245,8 +1221,9 @@ proctype migration(byte me)
 {
 	byte i, j, k, t = NONE, users;
 	bool failed;
-#if ASKS != NEVER
-	bool told;
+#if FLUSH_AFTER
+	bool stale;
+	bool all = true;	/* that have a migration entry are flushed */
 #endif
 
 again:
@@ -1269,6 +1246,27 @@ again:
 		:: else
 		fi
 	:: else ->
+#if ASKS_EARLY
+		atomic {
+			all = false;
+			do
+			:: i < N ->
+				t = (mapped[i] -> pud[i] : NONE);
+				if
+				:: t != NONE -> all = all || count[t] > 0
+				:: else
+				fi;
+				i++
+			:: else -> break
+			od;
+			t = NONE;
+			printf("%d: asks whether a table is shared: %d\n", _pid, all)
+		};
+		/* Here the notifiers of all are called, which sleep. */
+#endif
+#if FLUSH_AFTER && FLUSH_BEFORE_ENTRY
+		flush_all_of_page();
+#endif
 		i = 0;
 		do
 		:: atomic { i < N && !failed && !(WALK_ENDS && mapcount[me] == 0) ->
@@ -1276,12 +1274,18 @@ again:
 			    printf("%d: looks at process %d, whose table is %d\n", _pid, i, t);
 			    i++ };
 			visit()
-#if PUT_BACK_LOCKED
+#if PUT_BACK_LOCKED || FLUSH_AFTER
 		:: atomic { else -> i = 0; t = NONE; break }
 #else
 		:: atomic { else -> i = 0; t = NONE; walk_unlock(); break }
 #endif
 		od;
+#if FLUSH_AFTER
+#if !FLUSH_BEFORE_ENTRY
+		flush_all_of_page();
+#endif
+		walk_unlock();
+#endif
 		if
 		:: mapcount[me] == 0 ->
 			atomic {

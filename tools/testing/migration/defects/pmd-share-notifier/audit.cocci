@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 // EXISTS  hugetlb pages can be migrated, and PMD tables shared
 // NEEDS   a function of the rmap walk that takes a mapping of a hugetlb page away
-// HAS     one that widens its range to that of a PUD, or tells those who share the table each
+// HAS     one that widens its range to that of a PUD, or tells those who share the table each, or
+//         that who calls the walk has told them
 
 @initialize:python@
 @@
 WALKS = ("try_to_unmap_one", "try_to_migrate_one", "try_to_unmap_poisoned_hugetlb_one")
 walks, hugetlb = {}, set()
 starts, sharers = set(), {}
+OF = {"try_to_migrate": ("try_to_migrate_one",),
+      "try_to_unmap": ("try_to_unmap_one", "try_to_unmap_poisoned_hugetlb_one")}
+before, callers = {}, {}
 
 @there@
 identifier fn = {unmap_and_move_huge_page, unmap_and_move_hugetlb_folio, huge_pmd_share};
@@ -95,8 +99,46 @@ fn << others.fn;
 @@
 sharers[str(p[0].current_element), str(fn)] = "%s:%s" % (p[0].file, p[0].line)
 
+// All of them, before a walk that finds the lock held.
+@ahead@
+identifier fn =~ "^hugetlb_";
+position p;
+@@
+fn(...);
+...
+rmap_walk_locked@p(...);
+
+@script:python@
+p << ahead.p;
+fn << ahead.fn;
+@@
+before.setdefault(str(p[0].current_element), set()).add(str(fn))
+
+@walker@
+identifier inside = {try_to_unmap, try_to_migrate};
+identifier fn =~ "^rmap_walk_";
+position p;
+@@
+inside(...)
+{
+<...
+fn@p(...)
+...>
+}
+
+@script:python@
+p << walker.p;
+fn << walker.fn;
+@@
+callers[str(p[0].current_element), str(fn)] = "%s:%s" % (p[0].file, p[0].line)
+
 @finalize:python@
 @@
+for (name, fn), where in callers.items():
+    if before.get(fn, set()) & starts:
+        for walk in OF[name]:
+            if walk in hugetlb:
+                print("HAS %s %s" % (walk, where))
 for (name, fn), where in sharers.items():
     if fn in starts:
         print("HAS %s %s" % (name, where))
