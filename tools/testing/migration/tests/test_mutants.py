@@ -84,7 +84,11 @@ THERE: dict[str, tuple[set[str], ...]] = {
     "punch-not-flushed": ({"unmap_shared_entry"}, NOWHERE, NOWHERE, NOWHERE),
     "range-beyond-vma": (ADJUST, ADJUST, ADJUST, ADJUST),
     "seed-loop": (ADJUST, ADJUST, ADJUST, ADJUST),
-    "sharers-asked-early": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),   # as hole-zeroed-under-file-lock
+    # As hole-zeroed-under-file-lock, these four.
+    "entry-after-flush": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),
+    "join-without-table-lock": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),
+    "sharers-asked-early": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),
+    "sharers-flush-nothing": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),
     "sharers-not-flushed": ({"hugetlb_sharers_flush"}, NOWHERE, NOWHERE, NOWHERE),
     "sharers-not-told": ({"hugetlb_sharers_notify"}, NOWHERE, NOWHERE, NOWHERE),
     "start-without-end": (NOWHERE, UNMAP, MIGRATE, MIGRATE),
@@ -168,19 +172,60 @@ def test_a_rule_for_another_form(base: str, tmp_path: Path) -> None:
     text = (source.tree / one.files[0]).read_text().partition("static long hugetlbfs_punch_hole")[2]
     assert text.index("i_mmap_lock_write(mapping)") < text.index("hugetlbfs_zero_partial_page(h")
     assert text.partition("static long hugetlbfs_fallocate")[0].count("i_mmap_lock_write(") == 1
-    # Before the notifiers are called, and not with the table's lock held.
-    early = mutant.load("sharers-asked-early")
-    assert mutants.make(source, fixed_of(source), early) is None
-    made = mutants.make(source, flushing, early)
-    assert functions_of(made) == MIGRATE and made
-    put(source, made)
-    text = (source.tree / early.files[0]).read_text().partition("static bool try_to_migrate_one")[2]
-    order = [text.index(f"{call}(") for call in (
-        "hugetlb_vma_pmd_shared", "mmu_notifier_invalidate_range_start", "hugetlb_sharers_notify",
-        "page_vma_mapped_walk", "hugetlb_sharers_flush")]
+
+
+# Of the walk that leaves tables shared: what each rule must change, and what is in the text of
+# these functions before it and not after it, or the other way round.
+FLUSH, TELL = {"hugetlb_sharers_flush"}, {"hugetlb_sharers_notify"}
+SHARERS = {
+    "sharers-flush-nothing": ({"rmap_walk_sharers"}, "hugetlb_sharers_flush(folio)", ""),
+    "sharers-not-flushed": (FLUSH, "cond_resched()", "break;"),
+    "sharers-not-told": (TELL, "cond_resched()", "break;"),
+    "sharers-asked-early": (FLUSH | TELL, "", "hugetlb_pmd_shared("),
+    "entry-after-flush": (FLUSH | MIGRATE, "cond_resched()", "hugetlb_sharers_flush(folio)"),
+    "join-without-table-lock": ({"huge_pmd_share"}, "huge_pte_lockptr(", ""),
+}
+
+
+@needs_spatch
+@pytest.mark.parametrize("base", [pytest.param("6.12", marks=pytest.mark.skipif(
+    not FULL, reason="as 7.3: with FULL=1")), "7.3"])
+def test_rules_for_a_walk_that_leaves_tables_shared(base: str, tmp_path: Path) -> None:
+    source = cut_down(base, tmp_path, "series.flush")
+    flushing = variant.plan(source, DEFECT, "flush")[1]
+
+    def bodies(which: variant.Variant, files: tuple[str, ...], names: set[str]) -> str:
+        put(source, which)
+        text = "\n".join((source.tree / name).read_text() for name in files)
+        # A stub of kernels without sharing may come after it.
+        return "".join(re.findall(rf"(?ms)^[a-z][^\n;]*\b(?:{'|'.join(sorted(names))})\("
+                                  r"[^;{]*\)\n\{\n.*?^\}\n", text))
+
+    for name, (functions, had, has) in SHARERS.items():
+        one = mutant.load(name)
+        made = mutants.make(source, flushing, one)
+        assert made and functions_of(made) == functions, name
+        before, after = bodies(flushing, one.files, functions), bodies(made, one.files, functions)
+        assert before.count("(") > 5
+        if had:
+            assert after.count(had) < before.count(had), name
+        if has:
+            assert after.count(has) > before.count(has), name
+    # Before any notifier is called.
+    early = mutants.make(source, flushing, mutant.load("sharers-asked-early"))
+    assert early
+    text = bodies(early, ("mm/hugetlb.c",), TELL)
+    assert text.index("hugetlb_pmd_shared(") < text.index("mmu_notifier_invalidate_range_start(")
+    # With the entry empty, and the lock of its table held.
+    late = mutants.make(source, flushing, mutant.load("entry-after-flush"))
+    assert late
+    text = bodies(late, ("mm/rmap.c",), MIGRATE)
+    order = [text.index(call) for call in ("huge_ptep_get_and_clear(", "hugetlb_sharers_flush(",
+                                           "make_writable_migration_entry(", "folio_put(")]
     assert order == sorted(order)
-    walk = text[order[3]:order[4]]
-    assert "hugetlb_vma_pmd_shared(" not in walk and "if (false)" in walk
+    # A kernel that unshares has nothing of that.
+    for name in ("sharers-flush-nothing", "entry-after-flush", "sharers-asked-early"):
+        assert mutants.make(source, fixed_of(source), mutant.load(name)) is None
 
 
 # Each rule is run by itself, 30 of them a base, which takes a minute on a slow machine.

@@ -1,36 +1,45 @@
 // SPDX-License-Identifier: GPL-2.0
 
 @asks@
-expression pte;
-identifier folio, vma, address, arg, sharers;
-statement S;
+identifier folio, start, mapping, vma, addr, range;
+iterator each;
+expression list which;
+expression where;
 @@
-try_to_migrate_one(struct folio *folio, struct vm_area_struct *vma,
-		   unsigned long address, void *arg)
+hugetlb_sharers_notify(struct folio *folio, bool start)
 {
-<+...
- if (
--	!sharers && hugetlb_vma_pmd_shared(vma, pte)
-+	false
- ) S
-...+>
+ ...
+ i_mmap_assert_locked(mapping);
++if (start)
++	mapping->writeback_index = 0;
++each(vma, which) {
++	addr = where;
++	if (start && hugetlb_walk(vma, addr, PMD_SIZE) &&
++	    hugetlb_pmd_shared(hugetlb_walk(vma, addr, PMD_SIZE)))
++		mapping->writeback_index = 1;
++}
+ each(vma, which) {
+	addr = where;
+	...
+ }
+ ...
 }
 
+// Then the one that the walk came to is the only one.
 @depends on asks@
-identifier asks.folio, asks.vma, asks.address, asks.arg, asks.sharers;
-identifier range, hsz;
+identifier folio, mapping;
+expression vma, addr;
 @@
-try_to_migrate_one(struct folio *folio, struct vm_area_struct *vma,
-		   unsigned long address, void *arg)
+hugetlb_sharers_flush(struct folio *folio)
 {
+ ...
+ i_mmap_assert_locked(mapping);
 <...
- if (folio_test_hugetlb(folio)) {
-	hsz = huge_page_size(...);
-+	if (hugetlb_walk(vma, address, hsz))
-+		sharers = hugetlb_vma_pmd_shared(vma, hugetlb_walk(vma, address, hsz));
- }
- mmu_notifier_invalidate_range_start(&range);
-+if (sharers)
-+	hugetlb_sharers_notify(vma, address, true);
+-flush_sharer(vma, addr);
++{
++	flush_sharer(vma, addr);
++	if (!mapping->writeback_index)
++		break;
++}
 ...>
 }

@@ -15,3 +15,15 @@ hugetlb_sharers_flush(...)
 )
 ...>
 }
+
+// Of series.flush, which goes through all of them once.
+@@
+identifier folio;
+@@
+hugetlb_sharers_flush(struct folio *folio)
+{
+<...
+- cond_resched();
++ break;
+...>
+}

@@ -15,3 +15,15 @@ hugetlb_sharers_notify(...)
 )
 ...>
 }
+
+// Of series.flush, which goes through all of them once.
+@@
+identifier folio, start;
+@@
+hugetlb_sharers_notify(struct folio *folio, bool start)
+{
+<...
+- cond_resched();
++ break;
+...>
+}
