@@ -238,6 +238,8 @@ STEPS, MASKS = ["+= offset_to_last_entry"] * 2, ["|= last_addr_mask"] * 2
 MOVES = "%s move_hugetlb_page_tables("
 UNLOCK_HEAD = "\tunlock_page(head);\n"
 JOINED = "huge_pmd_unshare(&tlb, vma, old_addr, src_pte)"
+TOLD = "\thugetlb_sharers_notify(folio, true);\n"
+WALKED, FLUSHED = "\trmap_walk_locked(folio, rwc);\n", "\thugetlb_sharers_flush(folio);\n"
 # The defect, Debian's tree that is protected, a file of it, and what is changed there.  Where no
 # release is protected, the tree has a series of its queue applied.
 TAKEN_OUT = [
@@ -340,6 +342,10 @@ TAKEN_OUT = [
      "\tstruct address_space *mapping = hugetlb_folio_mapping_lock_write(src);\n"),
     ("pmd-share-busy", "7.3 and series.flush", FAILURE, UNMAP_BAD, f"{TRY_LOCK}{UNMAP_BAD}"
      "\tstruct address_space *mapping = hugetlb_folio_mapping_lock_write(folio);\n"),
+    ("pmd-share-migrate", "6.12 and series.flush", RMAP, WALKED + FLUSHED, WALKED),
+    ("pmd-share-migrate", "7.3 and series.flush", RMAP, WALKED + FLUSHED, FLUSHED + WALKED),
+    ("pmd-share-notifier", "6.12 and series.flush", RMAP, TOLD + WALKED, WALKED + TOLD),
+    ("pmd-share-notifier", "7.3 and series.flush", RMAP, TOLD + WALKED, WALKED),
 ]
 # Other ways to protect.
 PUT_IN = [
