@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """With each patch of what is mailed, the kernel still compiles: who bisects stops at any of them.
+So it does with each of series.flush that is not a fix, also without hugetlb or shared tables.
 
 Only the objects are made whose source a patch changes, in the lab's own configuration with
 tracepoints and KUnit: no whole kernel, no allmodconfig.  Programs are built by test_selftest_steps.py.
@@ -9,6 +10,7 @@ import io
 import re
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import FULL, debian_tree
@@ -80,6 +82,53 @@ def test_each_patch_compiles(build: tuple[Source, Step]) -> None:
             seen.update(names)
     assert {"mm/hugetlb.o", "mm/rmap.o", "lib/test_mmu_notifier.o",
             "mm/tests/hugetlb_pmd_share_kunit.o"} <= seen
+
+
+# Of series.flush: what scripts/config is asked for, and what no .config has then.
+CONFIGS: dict[str, tuple[tuple[str, ...], str]] = {
+    "as it is": ((), ""),
+    "no hugetlb": (("-d", "HUGETLBFS"), "CONFIG_HUGETLB_PAGE=y"),
+    # The locks of PMD tables are their own on four CPUs and more.
+    "no sharing": (("--set-val", "NR_CPUS", "2"), "CONFIG_HUGETLB_PMD_PAGE_TABLE_SHARING=y"),
+}
+FORMS = sorted(path.parent.name for path in variant.QUEUE.glob("*/series.flush"))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("base", FORMS)
+def test_each_step_of_the_other_form_compiles(base: str, config: str, tmp_path: Path) -> None:
+    source, machine, quiet = debian_tree(base), arch.load("x86_64"), Progress(io.StringIO())
+    patches, obj, log = variant.series(base, "series.flush"), tmp_path / "obj", tmp_path / "log"
+    fixes = len(variant.series(base))
+    assert patches[:fixes] == variant.series(base) and len(patches) > fixes + 4
+    changes, gone = CONFIGS[config]
+    names: set[str] = set()
+    # After the fixes, too: what is wrong then was so before.
+    for number in range(fixes, len(patches) + 1):
+        step = patches[number - 1].read_text(encoding="utf-8")
+        names |= set(objects(step)) - ({"mm/hugetlb.o", "fs/hugetlbfs/inode.o"}
+                                       if config == "no hugetlb" else set())
+        # They look at a header that may have changed.
+        names |= {"mm/rmap.o", "mm/migrate.o"}
+        with source.kept.lock(quiet):
+            diff = variant.queue_diff(source, patches[:number])
+            variant.put(source, variant.make("step", "", diff))
+            command = kconfig.make_command(source, machine, obj)
+            if number == fixes:
+                asked = kconfig.request(source.base, machine, source.tree, False)
+                kconfig.make(source, obj, asked, machine, log)
+                if changes:
+                    subprocess.run([source.tree / "scripts" / "config", "--file", obj / ".config",
+                                    *changes], check=True)
+                    subprocess.run([*command, "olddefconfig"], env=kconfig.environment(obj),
+                                   check=True, capture_output=True)
+                have = (obj / ".config").read_text(encoding="utf-8").splitlines()
+                assert not gone or gone not in have
+            done = subprocess.run([*command, "-j2", *sorted(names)], text=True, check=False,
+                                  env=kconfig.environment(obj), capture_output=True)
+        assert done.returncode == 0, (patches[number - 1].name, done.stderr[-2000:])
+        assert "warning:" not in done.stderr, patches[number - 1].name
+    assert {"mm/rmap.o", "mm/migrate.o", "mm/memory-failure.o"} <= names
 
 
 def test_one_that_does_not_would_be_seen(build: tuple[Source, Step]) -> None:
