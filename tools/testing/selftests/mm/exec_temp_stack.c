@@ -20,7 +20,12 @@
  * Some processes exec a program with large arguments in a loop, which reads all
  * of what it was given and ends, while pages are migrated by the trigger under
  * test. A program that is killed, that finds other arguments than it was given,
- * or that does not end, is a failure.
+ * or that is stuck, is a failure. One that has had no CPU, or is stopped, is not.
+ *
+ * Pages are migrated everywhere and all the time, so their number says nothing. It
+ * counts how often the trigger set out while a stack was there that exec was
+ * building: each time, whoever migrates first waits for one. Memory that goes
+ * offline is what such a stack lies in.
  *
  * Environment:
  *	EXEC_TEMP_STACK_SECONDS=n	how long a variant runs
@@ -29,6 +34,7 @@
 #include "kselftest_harness.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <numa.h>
 #include <numaif.h>
@@ -53,12 +59,20 @@
 #define MORE_SECONDS	50	/* where these bring too few migrations */
 #define MIN_MIGRATIONS	100	/* fewer are no evidence */
 #define MIN_EXECS	10	/* of each loop: so are fewer of these */
+#define MIN_MET		10	/* stacks that exec was building: the same */
+#define MAX_SECONDS	60	/* the harness has 120 for all */
 /* A new stack may have a quarter of that; 2 MiB are wanted, and some room. */
 #define STACK_LIMIT	(16ul << 20)
 #define EXEC_FAILED	16	/* exit status: and the error number, up to 127 */
-#define STUCK_SECONDS	10
-#define MOVER_SECONDS	30	/* memory takes its time to go offline */
+#define STUCK_MS	10000	/* before it is looked at where a process is */
+#define SAME_MS		2000	/* and for how long that is to be so */
+#define RUNNABLE_MS	40000	/* for one that may have had no CPU */
+#define SPIN_SECONDS	5	/* of CPU time in the kernel alone */
+#define MOVER_MS	30000	/* memory takes its time to go offline */
+#define MEET_MS		50	/* to wait for a stack that exec is building */
 #define MAX_STACK_PAGES	1024
+#define ENTRY_PRESENT	0x8000000000000000ull	/* in /proc/<pid>/pagemap */
+#define ENTRY_PFN	0x007fffffffffffffull
 
 enum trigger { COMPACTION, MOVE_PAGES, BLOCK_OFFLINE };
 
@@ -106,12 +120,15 @@ struct loop {
 	bool over;		/* it had to end for that error */
 	bool wrong;
 	bool stuck;		/* one did not come to its end */
+	bool slow;		/* the same, and that may be nobody's fault */
 };
 
 struct shared {
 	uint32_t stop;
+	bool told;		/* where those are that do not end */
 	long calls;		/* of the trigger */
 	long failed_calls;
+	long met;		/* stacks that exec was building at a call */
 	struct loop loops[2 * MAX_LOOPS];
 };
 
@@ -122,7 +139,7 @@ FIXTURE(exec_temp_stack)
 	int nodes[2];
 	char *strings[NR_ARGS + NR_ENV];
 	pid_t mover;
-	bool wrong;		/* something may be stuck for good */
+	bool left;		/* something may be stuck for good */
 };
 
 FIXTURE_VARIANT(exec_temp_stack)
@@ -130,13 +147,14 @@ FIXTURE_VARIANT(exec_temp_stack)
 	enum trigger trigger;
 };
 
-FIXTURE_VARIANT_ADD(exec_temp_stack, compaction) { COMPACTION };
+FIXTURE_VARIANT_ADD(exec_temp_stack, compaction) { .trigger = COMPACTION };
 /*
  * Not migrate_pages(2): up to 6.6 it holds the lock of the mm all the time, which
  * exec wants for the move.
  */
-FIXTURE_VARIANT_ADD(exec_temp_stack, move_pages) { MOVE_PAGES };
-FIXTURE_VARIANT_ADD(exec_temp_stack, block_offline) { BLOCK_OFFLINE };
+FIXTURE_VARIANT_ADD(exec_temp_stack, move_pages) { .trigger = MOVE_PAGES };
+FIXTURE_VARIANT_ADD(exec_temp_stack, block_offline) {
+	.trigger = BLOCK_OFFLINE };
 
 static bool stopped(struct shared *sh)
 {
@@ -161,18 +179,105 @@ static __noreturn void exec_program(char **strings, pid_t parent)
 	_exit(EXEC_FAILED + (errno & 127));
 }
 
-/* Returns whether the child came to its end in time. SIGCHLD is blocked. */
-static bool wait_for(struct loop *loop, const sigset_t *sigchld, int *status)
+static bool is_set(const bool *flag)
 {
-	const struct timespec tick = { .tv_sec = 1 };
-	uint64_t limit = cycles_clock() + STUCK_SECONDS * 1000000000ull;
+	return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+}
 
-	while (waitpid(loop->child, status, WNOHANG) != loop->child) {
-		if (cycles_clock() > limit)
-			return false;
-		sigtimedwait(sigchld, NULL, &tick);
+static void set(bool *flag)
+{
+	__atomic_store_n(flag, true, __ATOMIC_RELEASE);
+}
+
+/* A process that takes long. */
+
+enum verdict { WAIT, STUCK, SLOW };
+
+struct patience {
+	uint64_t began;
+	long ms;		/* before it is looked at */
+	bool looked;
+	unsigned long user, system;	/* the CPU time that it had by then */
+	char state;		/* at the last look */
+	unsigned long ticks;	/* the CPU time by then */
+	uint64_t since;		/* when neither was the same any more */
+};
+
+static bool find_state(pid_t pid, char *state, unsigned long *user,
+		       unsigned long *system)
+{
+	char path[32], buf[512], *field;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (file_read(path, buf, sizeof(buf)))
+		return false;
+	/* The name, which is in brackets, may have anything in it. */
+	field = strrchr(buf, ')');
+	return field &&
+	       sscanf(field + 1,
+		      " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
+		      state, user, system) == 3;
+}
+
+/*
+ * Whether a process is stuck: it waits in the kernel, where no signal reaches it
+ * and it has no CPU time at all, or it is there all the time, since it takes the
+ * same page fault again and again. One that does not run for want of a CPU, or
+ * since somebody has stopped it, is slow.
+ */
+static enum verdict look_at(struct patience *patience, pid_t pid)
+{
+	unsigned long user, system;
+	char state;
+
+	if (ms_since(patience->began) < patience->ms)
+		return WAIT;
+	if (!find_state(pid, &state, &user, &system))
+		return ms_since(patience->began) < RUNNABLE_MS ? WAIT : SLOW;
+	if (!patience->looked) {
+		patience->looked = true;
+		patience->user = user;
+		patience->system = system;
 	}
-	return true;
+	if (state != patience->state || user + system != patience->ticks) {
+		patience->state = state;
+		patience->ticks = user + system;
+		patience->since = cycles_clock();
+	}
+	if (state != 'R' && state != 'Z' &&
+	    ms_since(patience->since) >= SAME_MS)
+		return state == 'D' ? STUCK : SLOW;
+	if (ms_since(patience->began) < RUNNABLE_MS)
+		return WAIT;
+	user -= patience->user;
+	system -= patience->system;
+	return system >= SPIN_SECONDS * (unsigned long)sysconf(_SC_CLK_TCK) &&
+	       user < system / 4 ? STUCK : SLOW;
+}
+
+/* Returns WAIT if the child came to its end. SIGCHLD is blocked. */
+static enum verdict wait_for(struct loop *loop, const sigset_t *sigchld,
+			     int *status)
+{
+	struct patience patience = { .began = cycles_clock(), .ms = STUCK_MS };
+	const struct timespec tick = { .tv_sec = 1 };
+	enum verdict verdict = WAIT;
+
+	while (verdict == WAIT &&
+	       waitpid(loop->child, status, WNOHANG) != loop->child) {
+		sigtimedwait(sigchld, NULL, &tick);
+		verdict = look_at(&patience, loop->child);
+	}
+	return verdict;
+}
+
+/* The child dies with who forked it, and is to be looked at before. */
+static __noreturn void leave_it(struct shared *sh, bool *flag)
+{
+	set(flag);
+	while (!is_set(&sh->told))
+		usleep(20 * 1000);
+	_exit(0);
 }
 
 /* Processes that were killed for want of memory; since 4.13. */
@@ -186,7 +291,7 @@ static void give_up(struct loop *loop, int error)
 {
 	loop->error = error;
 	if (error != EAGAIN && error != ENOMEM) {
-		__atomic_store_n(&loop->over, true, __ATOMIC_RELEASE);
+		set(&loop->over);
 		_exit(0);
 	}
 	usleep(10 * 1000);
@@ -196,6 +301,7 @@ static __noreturn void exec_loop(struct shared *sh, struct loop *loop,
 				 char **strings, pid_t parent)
 {
 	long kills = oom_kills();
+	enum verdict verdict;
 	sigset_t sigchld;
 	pid_t child;
 
@@ -215,10 +321,10 @@ static __noreturn void exec_loop(struct shared *sh, struct loop *loop,
 			continue;
 		}
 		__atomic_store_n(&loop->child, child, __ATOMIC_RELEASE);
-		if (!wait_for(loop, &sigchld, &loop->status)) {
-			__atomic_store_n(&loop->stuck, true, __ATOMIC_RELEASE);
-			_exit(0);
-		}
+		verdict = wait_for(loop, &sigchld, &loop->status);
+		if (verdict != WAIT)
+			leave_it(sh, verdict == STUCK ? &loop->stuck :
+							&loop->slow);
 		__atomic_store_n(&loop->child, 0, __ATOMIC_RELEASE);
 		if (WIFEXITED(loop->status) &&
 		    WEXITSTATUS(loop->status) >= EXEC_FAILED) {
@@ -233,7 +339,7 @@ static __noreturn void exec_loop(struct shared *sh, struct loop *loop,
 			continue;
 		}
 		if (loop->status) {
-			__atomic_store_n(&loop->wrong, true, __ATOMIC_RELEASE);
+			set(&loop->wrong);
 			_exit(0);
 		}
 		__atomic_store_n(&loop->execs, loop->execs + 1,
@@ -271,6 +377,32 @@ static int temporary_stack(pid_t pid, char **addr)
 	return nr == 1 ? (end - start) / psize() : 0;
 }
 
+/* How many of the loops have a stack that exec is building at the moment. */
+static int count_stacks(struct shared *sh, int nr_loops)
+{
+	int i, nr = 0;
+	char *addr;
+	pid_t pid;
+
+	for (i = 0; i < nr_loops; i++) {
+		pid = __atomic_load_n(&sh->loops[i].child, __ATOMIC_ACQUIRE);
+		nr += pid && temporary_stack(pid, &addr);
+	}
+	return nr;
+}
+
+/* The same, of the first time that there are any. */
+static int meet_stacks(struct shared *sh, int nr_loops)
+{
+	uint64_t start = cycles_clock();
+	int nr;
+
+	do
+		nr = count_stacks(sh, nr_loops);
+	while (!nr && ms_since(start) < MEET_MS && !stopped(sh));
+	return nr;
+}
+
 /* Whether any of @nr pages was there, to be moved or not. */
 static bool met_any(const int *status, int nr)
 {
@@ -284,16 +416,16 @@ static bool met_any(const int *status, int nr)
 
 /*
  * The stacks that exec is building at the moment, to and fro. By the time of the
- * call one may be where it belongs, and nothing is left to be met.
+ * call one may be where it belongs, and nothing is left to be met. Returns how
+ * many were.
  */
-static bool move_children(struct shared *sh, int nr_loops, int node)
+static int move_children(struct shared *sh, int nr_loops, int node)
 {
 	static void *pages[MAX_STACK_PAGES];
 	static int nodes[MAX_STACK_PAGES], status[MAX_STACK_PAGES];
-	bool any = false;
+	int i, j, nr, met = 0;
 	char *addr;
 	pid_t pid;
-	int i, j, nr;
 
 	for (i = 0; i < nr_loops; i++) {
 		pid = __atomic_load_n(&sh->loops[i].child, __ATOMIC_ACQUIRE);
@@ -306,12 +438,21 @@ static bool move_children(struct shared *sh, int nr_loops, int node)
 			/* The kernel does not say which it could not move. */
 			status[j] = -EBUSY;
 		}
-		if (nr && move_pages(pid, nr, pages, nodes, status,
-				     MPOL_MF_MOVE_ALL) >= 0 &&
-		    met_any(status, nr))
-			any = true;
+		met += nr && move_pages(pid, nr, pages, nodes, status,
+					MPOL_MF_MOVE_ALL) >= 0 &&
+		       met_any(status, nr);
 	}
-	return any;
+	return met;
+}
+
+static bool is_movable(long block)
+{
+	char path[96], zones[64];
+
+	snprintf(path, sizeof(path),
+		 "/sys/devices/system/memory/memory%ld/valid_zones", block);
+	return !file_read(path, zones, sizeof(zones)) &&
+	       !strncmp(zones, "Movable", 7);
 }
 
 /* The block after @block that is movable and online, or -1. */
@@ -320,16 +461,11 @@ static long next_block(long block)
 	const char *dir = "/sys/devices/system/memory";
 	long nr, next = -1, first = -1;
 	struct dirent *entry;
-	char path[300], zones[64];
 	DIR *d = opendir(dir);
 
 	while (d && (entry = readdir(d))) {
-		if (sscanf(entry->d_name, "memory%ld", &nr) != 1)
-			continue;
-		snprintf(path, sizeof(path), "%s/%s/valid_zones", dir,
-			 entry->d_name);
-		if (file_read(path, zones, sizeof(zones)) ||
-		    strncmp(zones, "Movable", 7))
+		if (sscanf(entry->d_name, "memory%ld", &nr) != 1 ||
+		    !is_movable(nr))
 			continue;
 		if (first < 0 || nr < first)
 			first = nr;
@@ -341,11 +477,65 @@ static long next_block(long block)
 	return next < 0 ? first : next;
 }
 
-static bool offline_and_online(long *block)
+/* The movable block that a page of the stack lies in, or -1. */
+static long block_of_stack(pid_t pid, const char *addr, int nr)
 {
+	static uint64_t entries[MAX_STACK_PAGES];
+	long block, other = -1;
+	char path[32];
+	ssize_t got;
+	int i, fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	got = pread(fd, entries, nr * sizeof(*entries),
+		    (uintptr_t)addr / psize() * sizeof(*entries));
+	close(fd);
+	for (i = 0; i < got / (ssize_t)sizeof(*entries); i++) {
+		if (!(entries[i] & ENTRY_PRESENT))
+			continue;
+		block = block_of_pfn(entries[i] & ENTRY_PFN);
+		if (block >= 0 && block != other && is_movable(block))
+			return block;
+		other = block;
+	}
+	return -1;
+}
+
+/* That of any stack that exec is building, or -1 if there is none for long. */
+static long meet_block(struct shared *sh, int nr_loops)
+{
+	uint64_t start = cycles_clock();
+	long block = -1;
+	char *addr;
+	pid_t pid;
+	int i, nr;
+
+	do {
+		for (i = 0; i < nr_loops && block < 0; i++) {
+			pid = __atomic_load_n(&sh->loops[i].child,
+					      __ATOMIC_ACQUIRE);
+			nr = pid ? temporary_stack(pid, &addr) : 0;
+			if (nr)
+				block = block_of_stack(pid, addr,
+						       nr < MAX_STACK_PAGES ?
+						       nr : MAX_STACK_PAGES);
+		}
+	} while (block < 0 && ms_since(start) < MEET_MS && !stopped(sh));
+	return block;
+}
+
+/* @met is whether a stack lies in the block. */
+static bool offline_and_online(struct shared *sh, int nr_loops, long *block,
+			       int *met)
+{
+	long meets = meet_block(sh, nr_loops);
 	bool done;
 
-	*block = next_block(*block);
+	*met = meets >= 0;
+	*block = *met ? meets : next_block(*block);
 	if (*block < 0)
 		return false;
 	done = !block_offline(*block);
@@ -359,6 +549,7 @@ static __noreturn void mover(FIXTURE_DATA(exec_temp_stack) * self,
 	struct shared *sh = self->shared;
 	long block = -1;
 	bool done = false;
+	int met = 0;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
@@ -366,23 +557,27 @@ static __noreturn void mover(FIXTURE_DATA(exec_temp_stack) * self,
 	while (!stopped(sh)) {
 		switch (trigger) {
 		case COMPACTION:
+			met = meet_stacks(sh, self->nr_loops);
 			done = compact();
 			break;
 		case MOVE_PAGES:
-			done = move_children(sh, self->nr_loops,
-					     self->nodes[sh->calls & 1]);
+			met = move_children(sh, self->nr_loops,
+					    self->nodes[sh->calls & 1]);
+			done = met;
 			break;
 		case BLOCK_OFFLINE:
-			done = offline_and_online(&block);
+			done = offline_and_online(sh, self->nr_loops, &block,
+						  &met);
 			break;
 		}
+		__atomic_fetch_add(&sh->met, done ? met : 0, __ATOMIC_RELEASE);
 		__atomic_fetch_add(&sh->calls, 1, __ATOMIC_RELEASE);
 		__atomic_fetch_add(&sh->failed_calls, !done, __ATOMIC_RELEASE);
 	}
 	_exit(0);
 }
 
-/* Pages that were migrated since the kernel started, or -1 if it does not say. */
+/* Pages that were migrated, by anybody; -1 if the kernel does not say. */
 static long pages_migrated(void)
 {
 	return vm_event("pgmigrate_success");
@@ -390,7 +585,7 @@ static long pages_migrated(void)
 
 FIXTURE_SETUP(exec_temp_stack)
 {
-	struct rlimit limit = { STACK_LIMIT, STACK_LIMIT };
+	struct rlimit limit = { .rlim_cur = STACK_LIMIT, .rlim_max = STACK_LIMIT };
 	const char *why;
 	cpu_set_t allowed;
 	int i, nr_cpus;
@@ -453,80 +648,81 @@ FIXTURE_TEARDOWN(exec_temp_stack)
 	 */
 	if (self->shared)
 		__atomic_store_n(&self->shared->stop, 1, __ATOMIC_RELEASE);
-	if (self->wrong)
+	if (self->left)
 		guard_leave();
 	else
 		guard_stop();
 }
 
-static bool is_set(const bool *flag)
-{
-	return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
-}
-
 /*
  * A program that is on its way when time is over has as long as any other to
- * come to its end. Returns whether all did, and as they should.
+ * come to its end: the loop that has started it sees to that.
  */
-static bool wait_for_loops(struct shared *sh, const pid_t *pids, int nr)
+static void wait_for_loops(struct shared *sh, const pid_t *pids, int nr)
 {
-	uint64_t limit = cycles_clock() + (STUCK_SECONDS + 5) * 1000000000ull;
-	bool good = true;
+	uint64_t start = cycles_clock();
+	unsigned long user, system;
+	char state;
 	int i;
 
 	for (i = 0; i < nr; i++) {
 		struct loop *loop = &sh->loops[i];
 
 		while (!waitpid(pids[i], NULL, WNOHANG)) {
-			if (cycles_clock() > limit) {
-				__atomic_store_n(&loop->stuck, true,
-						 __ATOMIC_RELEASE);
+			if (is_set(&loop->stuck) || is_set(&loop->slow))
+				break;
+			if (ms_since(start) > RUNNABLE_MS + 5000) {
+				set(find_state(pids[i], &state, &user,
+					       &system) && state == 'D' ?
+				    &loop->stuck : &loop->slow);
 				break;
 			}
 			usleep(20 * 1000);
 		}
-		good &= !is_set(&loop->wrong) && !is_set(&loop->stuck);
 	}
-	return good;
 }
 
-/* Whether who migrates comes to his end, and as he should. */
-static bool wait_for_mover(pid_t pid)
+/* What is wrong with who migrates: WAIT for nothing. */
+static enum verdict wait_for_mover(pid_t pid, bool *failed)
 {
-	uint64_t limit = cycles_clock() + MOVER_SECONDS * 1000000000ull;
+	struct patience patience = { .began = cycles_clock(), .ms = MOVER_MS };
+	enum verdict verdict = WAIT;
 	int status = 0;
 
-	while (!waitpid(pid, &status, WNOHANG)) {
-		if (cycles_clock() > limit) {
-			ksft_print_msg("who migrates does not end: pid %d\n",
-				       pid);
-			return false;
-		}
+	while (verdict == WAIT && !waitpid(pid, &status, WNOHANG)) {
 		usleep(20 * 1000);
+		verdict = look_at(&patience, pid);
 	}
-	if (status)
+	*failed = status;
+	if (verdict != WAIT) {
+		ksft_print_msg("who migrates does not end: pid %d\n", pid);
+		tell_where(pid);
+	} else if (status) {
 		ksft_print_msg("who migrates ended with status 0x%x\n", status);
-	return !status;
+	}
+	return verdict;
 }
 
-static bool is_enough(uint64_t began, long migrated)
+static bool is_enough(uint64_t began, const struct shared *sh, long migrated)
 {
-	uint64_t seconds = env_count("EXEC_TEMP_STACK_SECONDS", SECONDS);
+	long seconds = env_count("EXEC_TEMP_STACK_SECONDS", SECONDS);
 
-	if (migrated < MIN_MIGRATIONS)
+	if (migrated < MIN_MIGRATIONS ||
+	    __atomic_load_n(&sh->met, __ATOMIC_ACQUIRE) < MIN_MET)
 		seconds += MORE_SECONDS;
-	return cycles_clock() - began > seconds * 1000000000ull;
+	return ms_since(began) >
+	       1000 * (seconds < MAX_SECONDS ? seconds : MAX_SECONDS);
 }
 
 TEST_F_TIMEOUT(exec_temp_stack, exec, 120)
 {
-	long migrated = pages_migrated(), execs = 0, wrong = 0;
+	long migrated = pages_migrated(), execs = 0, wrong = 0, slow = 0;
 	struct shared *sh = self->shared;
 	uint64_t began = cycles_clock();
 	pid_t parent = getpid(), pid, pids[2 * MAX_LOOPS];
-	long first_ms = 0;
-	bool died = false, over = false, mover_ended = true;
-	long fewest = LONG_MAX;
+	long first_ms = 0, fewest = LONG_MAX;
+	bool died = false, over = false, failed = false;
+	enum verdict mover_is = WAIT;
 	int i, error = 0;
 
 	for (i = 0; i < self->nr_loops; i++) {
@@ -542,68 +738,81 @@ TEST_F_TIMEOUT(exec_temp_stack, exec, 120)
 		mover(self, variant->trigger, parent);
 	self->mover = pid;
 
-	while (!wrong && !died && !over &&
-	       !is_enough(began, pages_migrated() - migrated)) {
+	while (!wrong && !slow && !died && !over &&
+	       !is_enough(began, sh, pages_migrated() - migrated)) {
 		usleep(20 * 1000);
 		for (i = 0; i < self->nr_loops; i++) {
 			wrong += is_set(&sh->loops[i].wrong) ||
 				 is_set(&sh->loops[i].stuck);
+			slow += is_set(&sh->loops[i].slow);
 			over |= is_set(&sh->loops[i].over);
 		}
 		died = kernel_has_died();
 		if (wrong || died)
-			first_ms = (cycles_clock() - began) / 1000000;
+			first_ms = ms_since(began);
 	}
 	__atomic_store_n(&sh->stop, 1, __ATOMIC_RELEASE);
 	if (!died && !wrong) {
-		if (!wait_for_loops(sh, pids, self->nr_loops))
-			first_ms = (cycles_clock() - began) / 1000000;
-		mover_ended = wait_for_mover(self->mover);
+		wait_for_loops(sh, pids, self->nr_loops);
+		mover_is = wait_for_mover(self->mover, &failed);
 	}
-	for (i = 0, wrong = 0; i < self->nr_loops; i++) {
+	for (i = 0, wrong = 0, slow = 0; i < self->nr_loops; i++) {
 		struct loop *loop = &sh->loops[i];
 		long nr;
 
 		wrong += is_set(&loop->wrong) || is_set(&loop->stuck);
+		slow += is_set(&loop->slow);
 		nr = __atomic_load_n(&loop->execs, __ATOMIC_ACQUIRE);
 		execs += nr;
 		fewest = nr < fewest ? nr : fewest;
 		error = loop->error ? loop->error : error;
-		if (loop->stuck)
-			ksft_print_msg("a program does not end: pid %d\n",
-				       loop->child);
-		else if (loop->wrong)
+		if (loop->stuck || loop->slow) {
+			pid = loop->child ? loop->child : pids[i];
+			ksft_print_msg("a program does not end: pid %d%s\n",
+				       pid, loop->stuck ? "" :
+				       ", which may have had no CPU");
+			tell_where(pid);
+		} else if (loop->wrong) {
 			ksft_print_msg("a program ended with %s %d\n",
 				       WIFSIGNALED(loop->status) ? "signal" :
 				       "status", WIFSIGNALED(loop->status) ?
 				       WTERMSIG(loop->status) :
 				       WEXITSTATUS(loop->status));
+		}
 	}
-	wrong += !mover_ended;
+	set(&sh->told);
+	wrong += failed || mover_is == STUCK;
+	slow += mover_is == SLOW;
 	if (died || kernel_has_died()) {
 		ksft_print_msg("the kernel has died of something: see its log\n");
 		wrong += !wrong;
 	}
+	if (wrong && !first_ms)
+		first_ms = ms_since(began);
 	migrated = pages_migrated() - migrated;
 
 	ksft_print_msg("exec_temp_stack: trigger=%s sharers=1 control=no calls=%ld",
 		       trigger_name[variant->trigger], sh->calls);
 	printf(" failed_calls=%ld execs=%ld migrations=%ld lost_migrations=%ld",
-	       sh->failed_calls, execs, migrated, wrong);
-	printf(" first_ms=%ld\n", first_ms);
+	       sh->failed_calls, execs, sh->met, wrong);
+	printf(" first_ms=%ld system_migrated=%ld\n", first_ms, migrated);
 
-	self->wrong = wrong;
+	self->left = wrong || slow;
 	EXPECT_EQ(0, wrong)
-		TH_LOG("after %ld execs and %ld migrations, in %ld ms", execs,
-		       migrated, first_ms);
-	if (!wrong && over)
+		TH_LOG("after %ld execs and %ld stacks met, in %ld ms", execs,
+		       sh->met, first_ms);
+	if (wrong)
+		return;
+	if (over)
 		SKIP(return, "inconclusive: a program could not be started: %s",
 		     strerror(error));
-	if (!wrong && variant->trigger == MOVE_PAGES &&
-	    sh->calls - sh->failed_calls < MIN_EXECS)
-		SKIP(return, "inconclusive: %ld of %ld calls met a stack that exec was building",
-		     sh->calls - sh->failed_calls, sh->calls);
-	if (!wrong && (fewest < MIN_EXECS || migrated < MIN_MIGRATIONS))
+	if (slow)
+		SKIP(return, "inconclusive: %ld processes did not end, and may have had no CPU",
+		     slow);
+	if (sh->met < MIN_MET)
+		SKIP(return, "inconclusive: %ld calls met %ld stacks that exec was building",
+		     sh->calls, sh->met);
+	if (fewest < MIN_EXECS || migrated < MIN_MIGRATIONS)
 		SKIP(return, "inconclusive: %ld execs by the slowest, %ld pages migrated%s%s",
 		     fewest, migrated, error ? ", " : "",
 		     error ? strerror(error) : "");
