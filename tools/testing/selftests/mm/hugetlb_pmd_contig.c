@@ -69,8 +69,10 @@
 #define MAX_GROW	2048	/* to lie in the area, with all that goes before */
 #define CALLS		10
 #define MIN_MOVES	3	/* fewer are no evidence */
+#define TEST_MS		12000	/* no call begins later */
 #define EXAMPLES	3
 #define VIRTIO_CALLS	5	/* each takes longer */
+#define VIRTIO_TEST_MS	60000
 #define VIRTIO_BYTES	(256ul << 20)
 #define PLUG_SECONDS	20
 #define UNPLUG_SECONDS	5
@@ -497,12 +499,15 @@ TEST_F_TIMEOUT(hugetlb_pmd_contig, lost_write, 120)
 	long calls = 0, failed = 0, moved_calls = 0, moves = 0, lost = 0;
 	int i, nr, rests = 0, examples = EXAMPLES, error = 0, ret;
 	int64_t from[NR_PAGES], to[NR_PAGES];
+	long test_ms = variant->owner == VIRTIO_MEM ? VIRTIO_TEST_MS : TEST_MS;
 	struct state *st = &self->state;
+	uint64_t start = cycles_clock();
 	uint64_t then[MAX_WRITERS];
 	long lost_moves = 0;
 	bool wrote;
 
-	while (moved_calls < want && calls < 4 * want) {
+	while (moved_calls < want && calls < 4 * want &&
+	       ms_since(start) < test_ms) {
 		long lost_in[MAX_PAGES] = {};
 
 		calls++;

@@ -55,6 +55,7 @@
 #define NR_PAGES	4	/* populated pages of the file */
 #define CALLS		10	/* that move the page */
 #define MIN_MOVES	3	/* fewer are no evidence */
+#define TEST_MS		6000	/* no call begins later */
 #define EXAMPLES	2
 #define HOT_PASSES	64
 #define LINGER_PASSES	256
@@ -112,20 +113,24 @@ FIXTURE_VARIANT(hugetlb_pmd_flush)
 	bool aligned;		/* so that the table can be shared */
 };
 
-FIXTURE_VARIANT_ADD(hugetlb_pmd_flush, munmap_first) { MUNMAP, 0, true };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_flush, munmap_middle) { MUNMAP, 2, true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_flush, munmap_first) {
+	.give_up = MUNMAP, .page = 0, .aligned = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_flush, munmap_middle) {
+	.give_up = MUNMAP, .page = 2, .aligned = true };
 /*
  * x86 empties the TLB for a huge page's worth of small pages: its mprotect()
  * flushes enough, whatever it is asked for.
  */
-FIXTURE_VARIANT_ADD(hugetlb_pmd_flush, mprotect_first) { MPROTECT, 0, true };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_flush, mprotect_middle) { MPROTECT, 2, true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_flush, mprotect_first) {
+	.give_up = MPROTECT, .page = 0, .aligned = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_flush, mprotect_middle) {
+	.give_up = MPROTECT, .page = 2, .aligned = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_flush, punch_hole_first) {
-	PUNCH_HOLE, 0, true };
+	.give_up = PUNCH_HOLE, .page = 0, .aligned = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_flush, punch_hole_middle) {
-	PUNCH_HOLE, 2, true };
+	.give_up = PUNCH_HOLE, .page = 2, .aligned = true };
 /* No table is shared here, so this passes on every kernel. */
-FIXTURE_VARIANT_ADD(hugetlb_pmd_flush, not_shared) { MUNMAP, 0, false };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_flush, not_shared) { .give_up = MUNMAP };
 
 static size_t journal_offset(void)
 {
@@ -391,12 +396,14 @@ TEST_F_TIMEOUT(hugetlb_pmd_flush, lost_write, 60)
 	long want = env_count("HUGETLB_PMD_FLUSH_CALLS", CALLS);
 	long calls, moves = 0, lost_moves = 0, lost = 0, stale = 0, got, faults;
 	int examples = EXAMPLES, rests = 0, from, to, status;
+	uint64_t start = cycles_clock();
 	bool moved, wrote;
 	uint64_t then;
 	char *addr;
 	void *page;
 
-	for (calls = 0; moves < want && calls < 4 * want; calls++) {
+	for (calls = 0; moves < want && calls < 4 * want &&
+	     ms_since(start) < TEST_MS; calls++) {
 		self->shared->pause_us = rests ? 50 << rests : 0;
 		/* Not aligned, each reaches into the next PUD as well. */
 		addr = self->area + calls * 4 % self->room * pud_size() +

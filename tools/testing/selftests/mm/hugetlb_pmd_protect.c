@@ -70,7 +70,7 @@
 #define NR_PAGES	4
 #define NR_TRYING	2
 #define NR_PROCS	(NR_TRYING + 2)	/* who changes, and who only reads */
-#define SECONDS		15
+#define SECONDS		5
 #define MAX_SECONDS	100
 #define MORE		4	/* times that, on a slow machine */
 #define WANT		20	/* that succeeded are enough */
