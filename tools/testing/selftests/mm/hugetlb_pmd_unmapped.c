@@ -81,13 +81,20 @@ FIXTURE_VARIANT(hugetlb_pmd_unmapped)
 	bool awake;		/* the others never sleep */
 };
 
-FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, shared_2) { SHARED, 2, 10 };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, shared_4) { SHARED, 4, 10 };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, shared_awake) { SHARED, 2, 10, true };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, not_shared) { UNALIGNED, 4, 10 };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, anon) { ANON, 4, 10 };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, shmem) { SHMEM, 4, 10 };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, thp) { THP, 4, 10 };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, shared_2) {
+	.kind = SHARED, .sharers = 2, .calls = 10 };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, shared_4) {
+	.kind = SHARED, .sharers = 4, .calls = 10 };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, shared_awake) {
+	.kind = SHARED, .sharers = 2, .calls = 10, .awake = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, not_shared) {
+	.kind = UNALIGNED, .sharers = 4, .calls = 10 };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, anon) {
+	.kind = ANON, .sharers = 4, .calls = 10 };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, shmem) {
+	.kind = SHMEM, .sharers = 4, .calls = 10 };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_unmapped, thp) {
+	.kind = THP, .sharers = 4, .calls = 10 };
 
 static bool is_hugetlb(enum kind kind)
 {
