@@ -562,8 +562,16 @@ static long move(char *from, size_t size, int to)
 	usleep(20000);
 	if (!strcmp(getenv("HOW"), "lose"))
 		memcpy(from, copy, size);
+	/* What no writer writes to. */
+	if (!strcmp(getenv("HOW"), "spoil"))
+		from[pmd_size() - 1]++;
 	free(copy);
 	return 0;
+}
+
+int __wrap_mount_nowhere(const char *type, const char *options)
+{
+	return -EROFS;
 }
 
 long __wrap_move_pages(int pid, unsigned long nr, void **pages, const int *nodes,
@@ -943,6 +951,34 @@ def test_a_lost_write_is_one(tree612: Path, tmp_path: Path, variant: str, test: 
                SKIP: f"\nok 1 {name} # SKIP inconclusive"}[result]
     assert outcome in done.stdout, done.stdout
     assert ("lost_writes=0" in done.stdout) == (result != FAIL), done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2,
+                    reason="needs root and two CPUs, as the test does")
+@pytest.mark.parametrize("variant", ["anon_thp", "shmem_thp"])
+@pytest.mark.parametrize("how, said", [("keep", "\nok 1"), ("spoil", "\nnot ok 1")])
+def test_what_nobody_writes_to_is_looked_at(tree612: Path, tmp_path: Path, variant: str, how: str,
+                                            said: str) -> None:
+    """A huge page is more than its journals."""
+    program = compiled(tree612, LOST, tmp_path / "lost", "-pthread", *wrapped(
+        "nodes_lack move_pages migrate_node bind_range mount_nowhere"))
+    done = run(program, "-r", f"migrate_lost_write.{variant}.move_pages", HOW=how,
+               MIGRATE_LOST_WRITE_CALLS="3")
+    if "# SKIP n" in done.stdout:
+        pytest.skip(done.stdout.partition("# SKIP ")[2].partition("\n")[0])
+    assert said in done.stdout, done.stdout
+    assert ("changed: offset 0x1ff" in done.stdout) == (how == "spoil"), done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2,
+                    reason="needs root and two CPUs, as the test does")
+@pytest.mark.parametrize("test", ["cpuset", "cpuset_v1"])
+def test_what_cannot_be_mounted_is_no_missing_option(tree612: Path, tmp_path: Path, test: str
+                                                     ) -> None:
+    program = compiled(tree612, LOST, tmp_path / "lost", "-pthread", *wrapped(
+        "nodes_lack move_pages migrate_node bind_range mount_nowhere"))
+    done = run(program, "-r", f"migrate_lost_write.shmem.{test}", HOW="keep")
+    assert "# SKIP cannot mount cgroups: Read-only file system\n" in done.stdout, done.stdout
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2,

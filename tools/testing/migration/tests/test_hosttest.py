@@ -108,6 +108,7 @@ def test_what_it_knows_of_a_selftest_is_what_that_does(name: str) -> None:
             ) == ("transparent_hugepage" in known.settings)
     assert ('"shmem_enabled"' in source) == ("shmem_enabled" in known.settings)
     assert ('"hugepages-64kB/enabled"' in source) == ("huge_64k" in known.settings)
+    assert ('"hugepages-64kB/shmem_enabled"' in source) == ("shmem_64k" in known.settings)
     assert ('debug/vm_unmapped/"' in source) == ("vm_unmapped" in known.settings)
     assert ("FAILSLAB_GFP" in source) == ("failslab" in known.settings)
     assert ("/debug/fail_page_alloc/" in source) == ("fail_page_alloc" in known.settings)

@@ -700,7 +700,7 @@ TEST_F_TIMEOUT(migrate_kvm, keeps_writes, 300)
 		SKIP(return, "%s",
 		     not_shared(self->machines[1].faults, NR_PAGES));
 	if (!self->lost && end == ROUND_NOT_HUGE)
-		SKIP(return, "no huge page is to be had");
+		SKIP(return, "no huge page to be had: free some memory, or compact it");
 	if (!self->lost && self->moves < MIN_MOVES)
 		SKIP(return, "inconclusive: %ld of %ld calls moved a page while all wrote",
 		     self->moves, self->calls);

@@ -30,8 +30,11 @@
  *	anon_thp	written to by one of them each, huge pages by all
  *	anon_mthp	the same with huge pages of 64 KiB
  *	shmem		a memfd that writers, which are processes, map anew
- *	shmem_thp	in each round
- *	file		the same with a file in the directory that it is run in
+ *	shmem_mthp	in each round
+ *	shmem_thp
+ *	file		the same with a file in the directory that it is run in, or,
+ *	file_thp	if that is in memory itself, of a file system in a loop
+ *			device. Not all of them have huge pages
  *
  * What moves them: move_pages(2), mbind(2), migrate_pages(2) by the test itself or
  * by a process that does not have the memory, a cgroup whose nodes change (of
@@ -40,6 +43,9 @@
  * last takes write access away long before it moves a page: only who has got it
  * back by then, as another process of a file or another thread of a page of 64 KiB
  * may, can lose anything.
+ *
+ * The parts of huge pages that no journal lies in have contents of their own,
+ * which nobody writes to: they must still be there.
  *
  * A call counts if it moved pages, and if each writer wrote to all of its pages
  * at least once meanwhile.
@@ -53,14 +59,18 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/loop.h>
+#include <linux/magic.h>
 #include <numa.h>
 #include <numaif.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -81,6 +91,9 @@
 #define SMALL		(64 << 10)
 #define NR_BASE		32	/* pages for each */
 #define PAGE_IS_HEAD	0x8000	/* in /proc/kpageflags */
+#define PAGE_IS_TAIL	0x10000
+#define PATTERN		0x5a00000000000000ull	/* no word of a journal */
+#define DISK_BYTES	(64l << 20)
 #define THP_DIR		"/sys/kernel/mm/transparent_hugepage/"
 #define DAMON		"/sys/kernel/mm/damon/admin/kdamonds/"
 #define CONTEXT		"0/contexts/0/"
@@ -107,6 +120,7 @@ struct state {
 	enum size pages;
 	size_t size;		/* of the memory */
 	int nr_pages;		/* of all writers */
+	bool *journals;		/* of which blocks, each as large as one */
 	int fd;			/* of the file */
 	int self;		/* /proc/self/mem, for private memory */
 	int root, group;	/* the directories of all cgroups, and of its own */
@@ -134,9 +148,13 @@ FIXTURE_VARIANT_ADD(migrate_lost_write, anon_mthp) {
 FIXTURE_VARIANT_ADD(migrate_lost_write, anon_thp) {
 	.kind = ANON, .pages = HUGE };
 FIXTURE_VARIANT_ADD(migrate_lost_write, shmem) { .kind = SHMEM };
+FIXTURE_VARIANT_ADD(migrate_lost_write, shmem_mthp) {
+	.kind = SHMEM, .pages = SMALL_HUGE };
 FIXTURE_VARIANT_ADD(migrate_lost_write, shmem_thp) {
 	.kind = SHMEM, .pages = HUGE };
 FIXTURE_VARIANT_ADD(migrate_lost_write, file) { .kind = A_FILE };
+FIXTURE_VARIANT_ADD(migrate_lost_write, file_thp) {
+	.kind = A_FILE, .pages = HUGE };
 
 /* Memory. */
 
@@ -164,13 +182,33 @@ static void unmap_file(const struct memory *mem, char *addr)
 	unmap_pud(addr);
 }
 
+/* Is what @pfn begins, of @nr page frames, one page? It may be part of a larger. */
+static bool is_compound(int fd, int64_t pfn, size_t nr)
+{
+	uint64_t flags[512];
+	size_t i, some, done;
+
+	for (done = 0; done < nr; done += some) {
+		some = nr - done < ARRAY_SIZE(flags) ? nr - done :
+						       ARRAY_SIZE(flags);
+		if (pread(fd, flags, some * sizeof(*flags),
+			  (pfn + done) * sizeof(*flags)) !=
+		    (ssize_t)(some * sizeof(*flags)))
+			return false;
+		for (i = 0; i < some; i++)
+			if (!(flags[i] & (done + i ? PAGE_IS_TAIL :
+						     PAGE_IS_HEAD)))
+				return false;
+	}
+	return true;
+}
+
 /* Is each of the pages a single one, for the kernel too? */
 static bool is_huge(const struct state *st)
 {
 	int i, fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
 	size_t size = st->memory.page;
 	bool huge = fd >= 0;
-	uint64_t flags;
 	int64_t pfn;
 
 	for (i = 0; huge && i < st->nr_pages; i++) {
@@ -178,12 +216,55 @@ static bool is_huge(const struct state *st)
 		__atomic_load_n(st->own + i * size, __ATOMIC_RELAXED);
 		pfn = page_pfn(0, st->own + i * size);
 		huge = pfn > 0 && !(pfn % (size / psize())) &&
-		       pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) ==
-		       sizeof(flags) && flags & PAGE_IS_HEAD;
+		       is_compound(fd, pfn, size / psize());
 	}
 	if (fd >= 0)
 		close(fd);
 	return huge;
+}
+
+static const char *not_huge(const struct state *st)
+{
+	static char why[160];
+
+	if (access("/proc/kpageflags", R_OK))
+		return "needs CONFIG_PROC_PAGE_MONITOR";
+	snprintf(why, sizeof(why),
+		 "no huge page of %zu KiB to be had: free some memory, or compact it%s",
+		 st->memory.page >> 10, st->kind == A_FILE ?
+		 "; many file systems have none" : "");
+	return why;
+}
+
+/* What a word is at first. */
+static uint64_t first_word(const struct state *st, size_t offset)
+{
+	return st->journals[offset / JOURNAL_BYTES] ? 0 :
+	       PATTERN | offset / sizeof(uint64_t);
+}
+
+/*
+ * Have pages: one that nobody has written to has no memory of its own. A file
+ * system that has huge pages has them for large writes. Returns 0 or -errno.
+ */
+static int fill(const struct state *st)
+{
+	size_t size = st->memory.page, page, off;
+	uint64_t *words = malloc(size);
+	int error = words ? 0 : ENOMEM;
+
+	for (page = 0; !error && page < st->size; page += size) {
+		for (off = 0; off < size; off += sizeof(*words))
+			words[off / sizeof(*words)] =
+				first_word(st, page + off);
+		if (st->kind == A_FILE)
+			error = pwrite(st->fd, words, size, page) ==
+				(ssize_t)size ? 0 : errno ?: EIO;
+		if (!error)
+			memcpy(st->own + page, words, size);
+	}
+	free(words);
+	return -error;
 }
 
 /*
@@ -197,7 +278,8 @@ static void renew(const struct state *st)
 	if (!copy)
 		return;
 	memcpy(copy, st->own, st->size);
-	madvise(st->own, st->size, MADV_DONTNEED);
+	madvise(st->own, st->size,
+		st->kind == ANON ? MADV_DONTNEED : MADV_REMOVE);
 	memcpy(st->own, copy, st->size);
 	free(copy);
 }
@@ -223,9 +305,16 @@ static const char *huge_lacks(const struct state *st)
 {
 	if (st->pages == SMALL_HUGE &&
 	    (psize() >= SMALL ||
-	     !allow_huge(THP_DIR "hugepages-64kB/enabled", "madvise")))
-		return "needs huge pages of 64 KiB (since 6.8)";
-	if (st->pages == HUGE &&
+	     !allow_huge(st->kind == ANON ? THP_DIR "hugepages-64kB/enabled" :
+			 THP_DIR "hugepages-64kB/shmem_enabled",
+			 st->kind == ANON ? "madvise" : "advise")))
+		return st->kind == ANON ?
+		       "needs huge pages of 64 KiB (since 6.8)" :
+		       "needs huge pages of 64 KiB of shmem (since 6.11)";
+	if (st->pages == HUGE && st->kind == A_FILE &&
+	    access(THP_DIR "enabled", F_OK))
+		return "needs CONFIG_TRANSPARENT_HUGEPAGE";
+	if (st->pages == HUGE && st->kind != A_FILE &&
 	    !allow_huge(st->kind == ANON ? THP_DIR "enabled" :
 			THP_DIR "shmem_enabled",
 			st->kind == ANON ? "madvise" : "advise"))
@@ -233,17 +322,119 @@ static const char *huge_lacks(const struct state *st)
 	return NULL;
 }
 
-static int open_file(enum kind kind)
+/* A loop device that has memory for a disk, and goes with its last user. */
+static int loop_open(char *path, size_t len)
+{
+	struct loop_info64 info = { .lo_flags = LO_FLAGS_AUTOCLEAR };
+	int control, nr, memory, fd = -1, tries, error;
+
+	memory = syscall(SYS_memfd_create, "disk", 0);
+	if (memory < 0)
+		return -errno;
+	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	error = control < 0 || ftruncate(memory, DISK_BYTES) ? errno : EBUSY;
+	/* Another may take the one that is free. */
+	for (tries = 0; error == EBUSY && tries < 10; tries++) {
+		nr = ioctl(control, LOOP_CTL_GET_FREE);
+		snprintf(path, len, "/dev/loop%d", nr);
+		fd = nr < 0 ? -1 : open(path, O_RDWR | O_CLOEXEC);
+		error = fd < 0 || ioctl(fd, LOOP_SET_FD, memory) ? errno : 0;
+		if (error && fd >= 0)
+			close(fd);
+	}
+	if (!error && ioctl(fd, LOOP_SET_STATUS64, &info)) {
+		error = errno;
+		ioctl(fd, LOOP_CLR_FD, 0);
+		close(fd);
+	}
+	if (control >= 0)
+		close(control);
+	close(memory);
+	return error ? -error : fd;
+}
+
+/* Returns 0, or an error number. */
+static int make_fs(const char *path)
+{
+	int status, null;
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return errno;
+	if (!pid) {
+		null = open("/dev/null", O_RDWR);
+		dup2(null, 0);
+		dup2(null, 1);
+		dup2(null, 2);
+		execlp("mke2fs", "mke2fs", "-F", "-b", "4096", path, NULL);
+		execlp("busybox", "busybox", "mke2fs", "-F", "-b", "4096", path,
+		       NULL);
+		_exit(1);
+	}
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return errno;
+	return status ? ENOPKG : 0;
+}
+
+/* A file that is not in memory alone. Returns a descriptor or -errno. */
+static int open_in_loop(void)
+{
+	int loop, dir = -ENODEV, fd, error;
+	char path[32], options[48];
+
+	loop = loop_open(path, sizeof(path));
+	if (loop < 0)
+		return loop;
+	error = make_fs(path);
+	if (!error) {
+		snprintf(options, sizeof(options), "source=%s", path);
+		dir = mount_nowhere("ext4", options);
+		if (dir < 0)
+			dir = mount_nowhere("ext2", options);
+		error = dir < 0 ? -dir : 0;
+	}
+	close(loop);
+	if (error)
+		return -error;
+	fd = openat(dir, "f", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	error = errno;
+	close(dir);
+	return fd < 0 ? -error : fd;
+}
+
+/* NULL, or a line that says why there is no file. */
+static const char *open_file(struct state *st)
 {
 	char name[] = "migrate_lost_write-XXXXXX";
-	int fd;
+	static char why[200];
+	struct statfs fs;
 
-	if (kind == SHMEM)
-		return syscall(SYS_memfd_create, "migrate_lost_write", 0);
-	fd = mkstemp(name);
-	if (fd >= 0)
-		unlink(name);
-	return fd;
+	st->fd = st->kind == SHMEM ?
+		 syscall(SYS_memfd_create, "migrate_lost_write", 0) :
+		 mkstemp(name);
+	if (st->fd < 0) {
+		snprintf(why, sizeof(why), st->kind == SHMEM ?
+			 "needs CONFIG_MEMFD_CREATE: %s" :
+			 "needs a directory that can be written to, to be run in: %s",
+			 strerror(errno));
+		return why;
+	}
+	if (st->kind == SHMEM)
+		return NULL;
+	unlink(name);
+	if (fstatfs(st->fd, &fs))
+		return "cannot tell of which file system the directory is";
+	if (fs.f_type != TMPFS_MAGIC && fs.f_type != RAMFS_MAGIC)
+		return NULL;
+	close(st->fd);
+	st->fd = open_in_loop();
+	if (st->fd >= 0)
+		return NULL;
+	snprintf(why, sizeof(why),
+		 "the directory is in memory, as shmem is, and there is no loop device with ext4, mke2fs, and fsopen(2) (since 5.2): %s",
+		 strerror(-st->fd));
+	return why;
 }
 
 /* Where the pages are. Those that are nowhere have an error number. */
@@ -425,6 +616,17 @@ static bool group_make(struct state *st, const char *undo)
 	return st->group >= 0;
 }
 
+/* Whether it is not for want of something in the kernel: NULL, or a line. */
+static const char *mount_lacks(int error, const char *need)
+{
+	static char why[96];
+
+	if (error != EROFS && error != EACCES && error != EPERM)
+		return need;
+	snprintf(why, sizeof(why), "cannot mount cgroups: %s", strerror(error));
+	return why;
+}
+
 /*
  * Become the only one in a cgroup with a controller. Returns NULL, or a line that
  * says why not: @need if there is no such controller.
@@ -436,7 +638,7 @@ static const char *group_lacks(struct state *st, const char *controller,
 
 	st->root = mount_nowhere("cgroup2", NULL);
 	if (st->root < 0)
-		return "needs CONFIG_CGROUPS";
+		return mount_lacks(-st->root, "needs CONFIG_CGROUPS");
 	group_read(st->root, "cgroup.controllers", line, sizeof(line));
 	if (!strstr(line, controller))
 		return need;
@@ -467,7 +669,8 @@ static const char *cpuset_v1_lacks(struct state *st)
 
 	st->root = mount_nowhere("cgroup", "cpuset");
 	if (st->root < 0)
-		return "needs CONFIG_CPUSETS_V1, in no use by cgroups of version 2";
+		return mount_lacks(-st->root,
+				   "needs CONFIG_CPUSETS_V1, in no use by cgroups of version 2");
 	if (!group_read(st->root, "cpuset.cpus", cpus, sizeof(cpus)) ||
 	    !group_read(st->root, "cpuset.mems", nodes, sizeof(nodes)))
 		return "cpuset of cgroups of version 1 says no CPUs";
@@ -636,7 +839,6 @@ static const char *demotion_lacks(struct state *st)
 {
 	const char *why;
 	char old[8];
-	size_t off;
 
 	if (!find_tiers(st->nodes))
 		return "needs slower memory: two tiers in " TIERS " (since 6.1)";
@@ -654,9 +856,9 @@ static const char *demotion_lacks(struct state *st)
 	if (madvise(st->own, st->size,
 		    st->kind == ANON ? MADV_DONTNEED : MADV_REMOVE))
 		return "the file cannot give its pages back";
-	for (off = 0; off < st->size; off += psize())
-		st->own[off] = 0;
-	return st->pages && !is_huge(st) ? "no huge page is to be had" : NULL;
+	if (fill(st))
+		return "the memory cannot be had again";
+	return st->pages && !is_huge(st) ? not_huge(st) : NULL;
 }
 
 /*
@@ -757,22 +959,69 @@ static void report_loss(const struct lost_write *lost, void *arg)
 		       (unsigned long long)lost->found);
 }
 
+/*
+ * Words that nobody writes to, and that are not what they were: their number, or
+ * -errno. They are made good.
+ */
+static long compare_rest(const struct state *st, char *view, int *examples)
+{
+	uint64_t words[JOURNAL_WORDS], first;
+	size_t block;
+	long lost = 0;
+	bool bad;
+	int i;
+
+	for (block = 0; block < st->size; block += sizeof(words)) {
+		if (st->journals[block / sizeof(words)])
+			continue;
+		if (st->kind != ANON)
+			memcpy(words, view + block, sizeof(words));
+		else if (pread(st->self, words, sizeof(words),
+			       (off_t)(view + block)) != sizeof(words))
+			return -errno;
+		first = first_word(st, block);
+		for (bad = false, i = 0; i < JOURNAL_WORDS; i++) {
+			if (words[i] == first + i)
+				continue;
+			if (*examples) {
+				(*examples)--;
+				ksft_print_msg("changed: offset 0x%zx had 0x%llx found 0x%llx\n",
+					       block + i * sizeof(*words),
+					       (unsigned long long)(first + i),
+					       (unsigned long long)words[i]);
+			}
+			words[i] = first + i;
+			bad = true;
+			lost++;
+		}
+		if (!bad)
+			continue;
+		if (st->kind != ANON)
+			memcpy(view + block, words, sizeof(words));
+		else if (pwrite(st->self, words, sizeof(words),
+				(off_t)(view + block)) != sizeof(words))
+			return -errno;
+	}
+	return lost;
+}
+
 static long compare(const struct state *st, int *examples)
 {
-	char *view = writers_view_addr(&st->writers);
-	long lost_in[MAX_PAGES] = {}, lost;
+	char *view = st->kind == ANON ? st->own :
+		     writers_view_addr(&st->writers);
+	long lost_in[MAX_PAGES] = {}, lost, rest;
 	int error;
 
-	if (st->kind == ANON)
-		return writers_check(&st->writers, st->own, st->self,
-				     report_loss, examples, lost_in);
-	error = map_file(&st->memory, view);
+	error = st->kind == ANON ? 0 : map_file(&st->memory, view);
 	if (error)
 		return -error;
-	lost = writers_check(&st->writers, view, -1, report_loss, examples,
-			     lost_in);
-	unmap_file(&st->memory, view);
-	return lost;
+	lost = writers_check(&st->writers, view,
+			     st->kind == ANON ? st->self : -1, report_loss,
+			     examples, lost_in);
+	rest = lost < 0 ? 0 : compare_rest(st, view, examples);
+	if (st->kind != ANON)
+		unmap_file(&st->memory, view);
+	return rest < 0 ? rest : lost + rest;
 }
 
 static void run(struct __test_metadata *_metadata, struct state *st,
@@ -862,9 +1111,8 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 FIXTURE_SETUP(migrate_lost_write)
 {
 	struct state *st = &self->state;
-	int i, nr_cpus, cpus[CPU_SETSIZE], nr;
+	int i, j, nr_cpus, cpus[CPU_SETSIZE], nr;
 	const char *why;
-	size_t off;
 
 	st->fd = -1;
 	st->self = -1;
@@ -899,21 +1147,31 @@ FIXTURE_SETUP(migrate_lost_write)
 		     pud_size() >> 20);
 	st->own = writers_own_addr(&st->writers);
 
+	st->journals = calloc(st->size / JOURNAL_BYTES, sizeof(bool));
+	ASSERT_NE(NULL, st->journals);
+	for (i = 0; i < st->memory.nr_pages; i++)
+		for (j = 0; j < nr; j++)
+			st->journals[writers_offset(&st->writers, i, j) /
+				     JOURNAL_BYTES] = true;
 	if (st->kind != ANON) {
-		st->fd = open_file(st->kind);
-		if (st->fd < 0 || ftruncate(st->fd, st->size))
-			SKIP(return, "no file: %s", strerror(errno));
+		why = open_file(st);
+		if (why)
+			SKIP(return, "%s", why);
+		if (ftruncate(st->fd, st->size))
+			SKIP(return, "no file of %zu MiB, the file system may be full: %s",
+			     st->size >> 20, strerror(errno));
 		st->memory.map = map_file;
 		st->memory.unmap = unmap_file;
 		pin_to_cpu(cpus[0]);
 		ASSERT_EQ(0, writers_fork(&st->writers, cpus, nr_cpus));
 	}
 	ASSERT_EQ(0, map_at(st, st->own, st->fd));
-	/* A page that nobody has written to has no memory of its own. */
-	for (off = 0; off < st->size; off += psize())
-		st->own[off] = 0;
+	i = fill(st);
+	if (i)
+		SKIP(return, "cannot have %zu MiB: %s", st->size >> 20,
+		     strerror(-i));
 	if (st->pages && !is_huge(st))
-		SKIP(return, "no huge page is to be had");
+		SKIP(return, "%s", not_huge(st));
 	/* See by_another(). */
 	ASSERT_EQ(0, madvise(st->own, st->size, MADV_DONTFORK));
 	if (st->kind == ANON) {
@@ -936,6 +1194,7 @@ FIXTURE_TEARDOWN(migrate_lost_write)
 		writers_kill(&st->writers);
 	if (st->fd >= 0)
 		close(st->fd);
+	free(st->journals);
 	group_leave(st);
 	guard_stop();
 }

@@ -38,6 +38,8 @@ SETTINGS = {
                  "whether memory may be demoted to slower nodes: it may"),
     "huge_64k": ("sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled",
                  "transparent huge pages of 64 KiB: madvise where they are off"),
+    "shmem_64k": ("sys/kernel/mm/transparent_hugepage/hugepages-64kB/shmem_enabled",
+                  "the same of shared memory: advise where they are off"),
 }
 
 
