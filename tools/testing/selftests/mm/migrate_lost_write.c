@@ -42,7 +42,8 @@
  * balancing, which moves a page to the node of those who use it, one by one. The
  * last takes write access away long before it moves a page: only who has got it
  * back by then, as another process of a file or another thread of a page of 64 KiB
- * may, can lose anything.
+ * may, can lose anything. On a machine with slower memory, reclaim demotes pages
+ * to it, and NUMA balancing, in another mode, promotes those that are in use.
  *
  * The parts of huge pages that no journal lies in have contents of their own,
  * which nobody writes to: they must still be there.
@@ -103,6 +104,7 @@
 #define V1		"v1"	/* cpuset is to go back to version 2 */
 #define TIERS		"/sys/devices/virtual/memory_tiering"
 #define DEMOTION	"/sys/kernel/mm/numa/demotion_enabled"
+#define BALANCING	"/proc/sys/kernel/numa_balancing"
 #define DEMOTION_MS	500	/* for reclaim to find all pages idle */
 #define BALANCE_MIB	64	/* for a walk to come by all pages */
 #define BALANCE_MS	1000	/* for it to move a page */
@@ -935,6 +937,30 @@ static int by_balancing(const struct state *st, void **pages, int to)
 	return ret;
 }
 
+/*
+ * Slower memory: who uses a page there has it moved to the fastest, if that has
+ * room. Nothing is moved back, and the mode that moves pages between nodes which
+ * are alike is off.
+ */
+static const char *promotion_lacks(struct state *st)
+{
+	const char *why;
+	int node;
+
+	if (!find_tiers(st->nodes))
+		return "needs slower memory: two tiers in " TIERS " (since 6.1)";
+	/* It is the second node that pages go to. */
+	node = st->nodes[0];
+	st->nodes[0] = st->nodes[1];
+	st->nodes[1] = node;
+	why = balance_lacks(st);
+	if (why)
+		return why;
+	/* The guardian knows by now what it was. */
+	return file_write(BALANCING, "2") ?
+	       "needs mode 2 of numa_balancing (since 5.18)" : NULL;
+}
+
 struct trigger {
 	const char *name;
 	int (*move)(const struct state *st, void **pages, int to);
@@ -942,6 +968,7 @@ struct trigger {
 	const char *(*lacks)(struct state *st);
 	bool some;		/* of the pages are moved, and others stay */
 	bool one_way;		/* to the second node */
+	bool awake;		/* it does not look at who rests */
 };
 
 /* One test. */
@@ -1081,7 +1108,7 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 		moves += nr;
 		moved_calls += nr && wrote;
 		/* Who rests is not looked at by NUMA balancing, but by reclaim. */
-		rests = nr || (trigger->some && !trigger->one_way) ? 0 :
+		rests = nr || trigger->awake ? 0 :
 			rests < MAX_RESTS ? rests + 1 : MAX_RESTS;
 		/* No stale entry reaches the next round. */
 		ASSERT_TRUE(writers_order(&st->writers, UNMAP, 0));
@@ -1236,16 +1263,31 @@ TEST_F_TIMEOUT(migrate_lost_write, cpuset_v1, 120)
 
 TEST_F_TIMEOUT(migrate_lost_write, demotion, 120)
 {
-	const struct trigger trigger = { "demotion", by_demotion,
-					 demotion_lacks, true, true };
+	const struct trigger trigger = {
+		.name = "demotion", .move = by_demotion,
+		.lacks = demotion_lacks, .some = true, .one_way = true,
+	};
 
 	run(_metadata, &self->state, &trigger);
 }
 
 TEST_F_TIMEOUT(migrate_lost_write, numa_balancing, 120)
 {
-	const struct trigger trigger = { "numa_balancing", by_balancing,
-					 balance_lacks, true };
+	const struct trigger trigger = {
+		.name = "numa_balancing", .move = by_balancing,
+		.lacks = balance_lacks, .some = true, .awake = true,
+	};
+
+	run(_metadata, &self->state, &trigger);
+}
+
+TEST_F_TIMEOUT(migrate_lost_write, promotion, 120)
+{
+	const struct trigger trigger = {
+		.name = "promotion", .move = by_balancing,
+		.lacks = promotion_lacks, .some = true, .one_way = true,
+		.awake = true,
+	};
 
 	run(_metadata, &self->state, &trigger);
 }
