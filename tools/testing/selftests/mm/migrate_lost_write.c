@@ -417,7 +417,7 @@ static const char *open_file(struct state *st)
 		 mkstemp(name);
 	if (st->fd < 0) {
 		snprintf(why, sizeof(why), st->kind == SHMEM ?
-			 "needs CONFIG_MEMFD_CREATE: %s" :
+			 "needs memfd_create(2): %s" :
 			 "needs a directory that can be written to, to be run in: %s",
 			 strerror(errno));
 		return why;
