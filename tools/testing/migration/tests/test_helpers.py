@@ -532,6 +532,43 @@ int main(void)
 	printf("%s", why ? why : "nothing");
 	fflush(stdout);
 	_exit(0);
+"""
+
+# Processes that take long, near the end of the time that one has which is runnable.
+LONG = r"""
+#define main harness_main
+#include "exec_temp_stack.c"
+#undef main
+
+int main(int argc, char **argv)
+{
+	struct patience patience = {
+		.began = cycles_clock() - (RUNNABLE_MS - 4000) * 1000000ull,
+		.ms = STUCK_MS,
+	};
+	enum verdict verdict = WAIT;
+	pid_t pid = fork();
+
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		/* It waits in the kernel until its child execs or ends. */
+		if (!strcmp(argv[1], "asleep") && !vfork()) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			sleep(20);
+			_exit(0);
+		}
+		if (!strcmp(argv[1], "stopped"))
+			raise(SIGSTOP);
+		for (;;)
+			;
+	}
+	while (verdict == WAIT) {
+		usleep(20 * 1000);
+		verdict = look_at(&patience, pid);
+	}
+	kill(pid, SIGKILL);
+	printf("%s\n", verdict == STUCK ? "stuck" : "slow");
+	return 0;
 }
 """
 
@@ -916,6 +953,14 @@ def test_pages_that_a_cgroup_may_not_have_are_not_there(tree612: Path, tmp_path:
                        for node in (0, 1)})
     program = compiled(tree612, LIMIT, tmp_path / "limit", *wrapped("open fork waitpid"))
     assert run(program, FILES=str(tmp_path), HOW=how).stdout == lacks
+
+
+@pytest.mark.parametrize("what, said", [("asleep", "stuck"), ("stopped", "slow"),
+                                        ("busy", "slow")])
+def test_a_process_that_takes_long_may_not_be_stuck(tree612: Path, tmp_path: Path, what: str,
+                                                    said: str) -> None:
+    program = compiled(tree612, LONG, tmp_path / "long")
+    assert run(program, what).stdout == f"{said}\n"
 
 
 FAIL = 1
