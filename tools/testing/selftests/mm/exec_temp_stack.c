@@ -481,11 +481,15 @@ static long next_block(long block)
 static long block_of_stack(pid_t pid, const char *addr, int nr)
 {
 	static uint64_t entries[MAX_STACK_PAGES];
-	long block, other = -1;
+	static uint64_t nr_pfns;
+	uint64_t pfn, from = -1;
 	char path[32];
+	long block;
 	ssize_t got;
 	int i, fd;
 
+	if (!nr_pfns)
+		nr_pfns = block_bytes() > 0 ? block_bytes() / psize() : 1;
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -496,10 +500,14 @@ static long block_of_stack(pid_t pid, const char *addr, int nr)
 	for (i = 0; i < got / (ssize_t)sizeof(*entries); i++) {
 		if (!(entries[i] & ENTRY_PRESENT))
 			continue;
-		block = block_of_pfn(entries[i] & ENTRY_PFN);
-		if (block >= 0 && block != other && is_movable(block))
+		pfn = entries[i] & ENTRY_PFN;
+		/* Most are in the block of the one before: do not ask again. */
+		if (pfn >= from && pfn < from + nr_pfns)
+			continue;
+		block = block_of_pfn(pfn);
+		if (block >= 0 && is_movable(block))
 			return block;
-		other = block;
+		from = pfn / nr_pfns * nr_pfns;
 	}
 	return -1;
 }
