@@ -56,7 +56,7 @@
 #define NR_ENV		4
 #define MAX_LOOPS	3
 #define SECONDS		10
-#define MORE_SECONDS	50	/* where these bring too few migrations */
+#define MORE_SECONDS	5	/* where these bring too few migrations */
 #define MIN_MIGRATIONS	100	/* fewer are no evidence */
 #define MIN_EXECS	10	/* of each loop: so are fewer of these */
 #define MIN_MET		10	/* stacks that exec was building: the same */

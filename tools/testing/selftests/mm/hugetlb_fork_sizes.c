@@ -44,7 +44,7 @@
 #define CACHE_MIB	16	/* of a file, before each fork */
 #define EVERY		8	/* rounds in which there is such a file */
 #define MIN_CHILDREN	50	/* fewer are no evidence */
-#define ENOUGH_MS	60000	/* for all of them */
+#define ENOUGH_MS	15000	/* for all of them */
 #define SIZE_SHIFT	26	/* of a size in the flags of mmap(2) */
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE	23

@@ -70,9 +70,9 @@
 #define NR_PAGES	4
 #define NR_TRYING	2
 #define NR_PROCS	(NR_TRYING + 2)	/* who changes, and who only reads */
-#define SECONDS		5
+#define SECONDS		3
 #define MAX_SECONDS	100
-#define MORE		4	/* times that, on a slow machine */
+#define MORE		2	/* times that, on a slow machine */
 #define WANT		20	/* that succeeded are enough */
 #define ENOUGH		200	/* fewer changes or tries are no evidence */
 #define STUCK_MS	20000

@@ -51,7 +51,7 @@
 
 #define NR_PAGES	4	/* populated: two for each piece */
 #define SECONDS		10
-#define MORE_SECONDS	30	/* where these bring too few meetings */
+#define MORE_SECONDS	12	/* where these bring too few meetings */
 #define MAX_SECONDS	60	/* the harness has 120 for all */
 #define WANT		20	/* tables that stayed shared are enough */
 #define MIN_MEETINGS	100	/* fewer are no evidence */
