@@ -114,9 +114,9 @@ def evidence(told: dict[str, Any], kernel: str) -> list[str]:
         f"Huge page {told['page']} was migrated from node {told['node_before']} "
         f"to node {told['node_after']},",
         f"from PFN {told['pfn_before']} to PFN {told['pfn_after']}.",
-        f"At offset {told['offset']} of it, a process that maps it wrote last",
+        f"At offset {told['offset']} of the page, one process last wrote",
         f"    {told['wrote']}",
-        f"but {told['ms_after']} ms after the call there was found",
+        f"but {told['ms_after']} ms after the call the page held an older one",
         f"    {told['found']}",
         "No error was reported: the write is simply gone."]
 
