@@ -25,6 +25,9 @@ MAPPED = "i_mmap_rwsem, for writing"
 SOUGHT = "i_mmap_rwsem, for reading"
 ENTRY = "page table lock"
 PUD = "mm->page_table_lock"
+FOLIO = "folio lock"
+MMAP = "mmap lock, for writing"
+STARTED = "per-VMA lock, for writing"
 OFF = "interrupts off"
 # Many rules at once: one file took more than a minute on a machine with 16 jobs for 2 CPUs.
 SECONDS = 600
@@ -50,6 +53,17 @@ LOCKS = {
     ENTRY: Lock(("huge_pte_lock(...)",), ("spin_unlock(ptl)", "spin_unlock(vmf.ptl)")),
     PUD: Lock(("spin_lock(&mm->page_table_lock)",), ("spin_unlock(&mm->page_table_lock)",)),
     OFF: Lock(("local_irq_save(...)",), ("local_irq_restore(...)",)),
+    # The last four are those of 6.1.
+    FOLIO: Lock(("folio_lock(...)", "folio_trylock(...)", "filemap_lock_hugetlb_folio(...)",
+                 "lock_page(...)", "trylock_page(...)", "find_lock_page(...)",
+                 "filemap_lock_folio(...)"), ("folio_unlock(...)", "unlock_page(...)")),
+    # Where it is not taken it is checked: also by what write-locks a VMA, or checks that.
+    MMAP: Lock(("mmap_assert_write_locked(...)", "vma_assert_write_locked(...)",
+                "vma_start_write(...)"),
+               ("mmap_write_unlock(...)", "mmap_write_downgrade(...)")),
+    # It has no end of its own.
+    STARTED: Lock(("vma_start_write(vma)",),
+                  ("mmap_write_unlock(...)", "mmap_write_downgrade(...)")),
 }
 
 
@@ -79,7 +93,7 @@ class Claim:
                                            ("call", (self.call, self.called))))
 
 
-USERFAULTFD = "mm/userfaultfd.c"
+USERFAULTFD, FAILURE = "mm/userfaultfd.c", "mm/memory-failure.c"
 CLAIMS = (
     # Those who use an entry.
     Claim("hugetlb_fault", "huge_pte_alloc", READ),
@@ -115,6 +129,8 @@ CLAIMS = (
     Claim("hugetlb_unshare_pmds", "__huge_pmd_unshare", MAPPED),
     Claim("hugetlb_unshare_pmds", "__huge_pmd_unshare", ENTRY),
     Claim("__split_vma", "hugetlb_split", MAPPED, "mm/vma.c", moved="mm/mmap.c"),
+    Claim("__split_vma", "hugetlb_split", STARTED, "mm/vma.c", moved="mm/mmap.c"),
+    Claim("hugetlb_split", "hugetlb_unshare_pmds", MMAP),
     Claim("__unmap_hugepage_range", "huge_pmd_unshare", MAPPED, by_caller=True),
     Claim("__unmap_hugepage_range", "huge_pmd_unshare", ENTRY),
     Claim("try_to_migrate_one", "huge_pmd_unshare", TRIED, RMAP),
@@ -122,15 +138,31 @@ CLAIMS = (
           older="try_to_unmap_one"),
     Claim("unmap_and_move_hugetlb_folio", "try_to_migrate", MAPPED, "mm/migrate.c", some=True,
           older="unmap_and_move_huge_page"),
-    Claim("unmap_poisoned_folio", "try_to_unmap", MAPPED, "mm/memory-failure.c", some=True,
+    Claim("unmap_poisoned_folio", "try_to_unmap", MAPPED, FAILURE, some=True,
           older="hwpoison_user_mappings"),
     Claim("hugetlb_vmdelete_list", "unmap_hugepage_range", TRIED, INODE),
     Claim("hugetlb_unmap_file_folio", "unmap_hugepage_range", MAPPED, INODE),
     # What is freed, and when.
     Claim("__hugetlb_zap_end", "__hugetlb_vma_unlock_write_free", MAPPED, by_caller=True,
           older="__unmap_hugepage_range_final"),
-    # A bug: huge_pte_alloc() may take it for reading.
+    # Who waits for i_mmap_rwsem with the folio locked.
+    Claim("remove_inode_single_folio", "hugetlb_unmap_file_folio", FOLIO, INODE),
+    Claim("hugetlb_unmap_file_folio", "i_mmap_lock_write", FOLIO, INODE, by_caller=True),
+    Claim("hugetlb_fault", "hugetlb_wp", FOLIO, some=True),
+    Claim("hugetlb_wp", "unmap_ref_private", FOLIO, by_caller=True),
+    Claim("try_memory_failure_hugetlb", "hwpoison_user_mappings", FOLIO, FAILURE),
+    Claim("hwpoison_user_mappings", "collect_procs", FOLIO, FAILURE, by_caller=True),
+    Claim("collect_procs", "collect_procs_file", FOLIO, FAILURE, by_caller=True),
+    Claim("collect_procs_file", "i_mmap_lock_read", FOLIO, FAILURE, by_caller=True),
+    # Who makes an entry.
+    Claim("hugetlb_no_page", "huge_pte_lock", FOLIO),
+    # huge_pte_alloc() may take it for reading: a bug, but for a VMA that never shares.
     Claim("move_hugetlb_page_tables", "huge_pte_alloc", MAPPED, bug=True),
+    Claim("hugetlb_change_protection", "huge_pte_alloc", MAPPED),
+    # A bug: who has the folio may wait for it.
+    Claim("hugetlbfs_punch_hole", "hugetlbfs_zero_partial_page", MAPPED, INODE, bug=True),
+    Claim("hugetlbfs_zero_partial_page", "filemap_lock_hugetlb_folio", MAPPED, INODE,
+          by_caller=True, bug=True, called="filemap_lock_folio"),
     # Who takes none.
     Claim("gup_fast", "gup_fast_pgd_range", OFF, "mm/gup.c", older="lockless_pages_from_mm",
           called="gup_pgd_range"),

@@ -167,7 +167,13 @@ CHANGES = (
      "__hugetlb_zap_end() calls __hugetlb_vma_unlock_write_free()"),
     ("mm/vma.c", "\tinit_vma_prep(&vp, vma);\n\tvp.insert = new;\n",
      "\thugetlb_split(vma, addr);\n\tinit_vma_prep(&vp, vma);\n\tvp.insert = new;\n",
-     "__split_vma() calls hugetlb_split()"),
+     "__split_vma() calls hugetlb_split() with: i_mmap_rwsem"),
+    ("mm/vma.c", "\tvma_start_write(vma);\n\tvma_start_write(new);\n", "\tvma_start_write(new);\n",
+     "__split_vma() calls hugetlb_split() with: per-VMA lock"),
+    ("mm/hugetlb.c", "\tvma_assert_write_locked(vma);\n"
+     "\ti_mmap_assert_write_locked(vma->vm_file->f_mapping);\n",
+     "\ti_mmap_assert_write_locked(vma->vm_file->f_mapping);\n",
+     "hugetlb_split() calls hugetlb_unshare_pmds()"),
     ("mm/rmap.c", "\t\t\t\t\thugetlb_vma_unlock_write(vma);\n"
      "\t\t\t\t\thuge_pmd_unshare_flush(&tlb, vma);\n", "\t\t\t\t\thugetlb_vma_unlock_write(vma);\n",
      "unflushed try_to_migrate_one"),
@@ -187,6 +193,48 @@ CHANGES = (
      "hugetlb_vmdelete_list() calls unmap_hugepage_range()"),
     ("mm/gup.c", "\tlocal_irq_save(flags);\n\tgup_fast_pgd_range(", "\tgup_fast_pgd_range(",
      "gup_fast() calls gup_fast_pgd_range()"),
+    # The folio lock: not taken, or released too early.
+    ("fs/hugetlbfs/inode.c", "\tfolio_lock(folio);\n\tif (unlikely(folio_mapped(folio)))\n",
+     "\tif (unlikely(folio_mapped(folio)))\n",
+     "remove_inode_single_folio() calls hugetlb_unmap_file_folio()"),
+    ("fs/hugetlbfs/inode.c", "\ti_mmap_lock_write(mapping);\nretry:\n",
+     "\tfolio_unlock(folio);\n\ti_mmap_lock_write(mapping);\nretry:\n",
+     "hugetlb_unmap_file_folio() calls i_mmap_lock_write()"),
+    ("mm/hugetlb.c", "if (folio_test_anon(folio) && !folio_trylock(folio)) {",
+     "if (folio_test_anon(folio) && folio_test_locked(folio)) {",
+     "hugetlb_fault() calls hugetlb_wp() with: folio lock"),
+    ("mm/hugetlb.c", "\t\t\tunmap_ref_private(mm, vma, old_folio, vmf->address);\n",
+     "\t\t\tfolio_unlock(old_folio);\n"
+     "\t\t\tunmap_ref_private(mm, vma, old_folio, vmf->address);\n",
+     "hugetlb_wp() calls unmap_ref_private()"),
+    ("mm/hugetlb.c", "\tfolio = filemap_lock_hugetlb_folio(h, mapping, vmf->pgoff);\n",
+     "\tfolio = filemap_get_folio(mapping, vmf->pgoff);\n",
+     "hugetlb_no_page() calls huge_pte_lock()"),
+    ("mm/memory-failure.c", "\tfolio_lock(folio);\n\n\tif (hwpoison_filter(p)) {\n"
+     "\t\tfolio_clear_hugetlb_hwpoison(folio);\n",
+     "\tif (hwpoison_filter(p)) {\n\t\tfolio_clear_hugetlb_hwpoison(folio);\n",
+     "try_memory_failure_hugetlb() calls hwpoison_user_mappings()"),
+    ("mm/memory-failure.c", "\tcollect_procs(folio, p, &tokill, flags & MF_ACTION_REQUIRED);\n\n",
+     "\tfolio_unlock(folio);\n\tcollect_procs(folio, p, &tokill, flags);\n\n",
+     "hwpoison_user_mappings() calls collect_procs()"),
+    ("mm/memory-failure.c", "\t\treturn;\n\tif (unlikely(folio_test_ksm(folio)))\n",
+     "\t\treturn;\n\tfolio_unlock(folio);\n\tif (unlikely(folio_test_ksm(folio)))\n",
+     "collect_procs() calls collect_procs_file()"),
+    ("mm/memory-failure.c", "\ti_mmap_lock_read(mapping);\n\trcu_read_lock();\n\tpgoff = ",
+     "\tfolio_unlock(folio);\n\ti_mmap_lock_read(mapping);\n\trcu_read_lock();\n\tpgoff = ",
+     "collect_procs_file() calls i_mmap_lock_read()"),
+    # What is wrong today, and mended.
+    ("fs/hugetlbfs/inode.c", "\ti_mmap_lock_write(mapping);\n\n\t/* If range starts before first",
+     "\t/* If range starts before first",
+     "hugetlbfs_punch_hole() calls hugetlbfs_zero_partial_page()"),
+    ("fs/hugetlbfs/inode.c", "\tfolio = filemap_lock_hugetlb_folio(h, mapping, idx);\n",
+     "\ti_mmap_unlock_write(mapping);\n"
+     "\tfolio = filemap_lock_hugetlb_folio(h, mapping, idx);\n",
+     "hugetlbfs_zero_partial_page() calls filemap_lock_hugetlb_folio()"),
+    ("mm/hugetlb.c", "\t\t\tptep = huge_pte_alloc(mm, vma, address, psize);\n",
+     "\t\t\ti_mmap_unlock_write(vma->vm_file->f_mapping);\n"
+     "\t\t\tptep = huge_pte_alloc(mm, vma, address, psize);\n",
+     "hugetlb_change_protection() calls huge_pte_alloc()"),
 )
 
 
