@@ -3,6 +3,7 @@
 page.  The kernel's files are in a folder of the test's, or its calls are answered by a stand-in."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from programs import compiled
+
+from lab.guest import selftest
+from lab.paths import REPO
 
 # Files of the machine are those of the folder that FILES names.
 FILES = r"""
@@ -572,6 +576,54 @@ int main(int argc, char **argv)
 }
 """
 
+# A test without its processes: what they have counted is given.
+GUP = r"""
+#define main harness_main
+#include "hugetlb_pmd_gup.c"
+#undef main
+
+long __wrap_ms_since(uint64_t start)
+{
+	return 1000000;
+}
+
+int main(int argc, char **argv)
+{
+	static struct __test_results results;
+	static struct control control;
+	struct __test_metadata m = { .results = &results };
+	FIXTURE_DATA(hugetlb_pmd_gup) self = { .control = &control, .fd = -1 };
+	FIXTURE_VARIANT(hugetlb_pmd_gup) variant = {};
+
+	control.rounds = 1000;
+	control.walks = strtol(argv[1], NULL, 0);
+	control.of_b = strtol(argv[2], NULL, 0);
+	control.of_none = strtol(argv[3], NULL, 0);
+	hugetlb_pmd_gup_own_pages(&m, &self, &variant);
+	return m.exit_code;
+}
+"""
+
+POISON = r"""
+#define main harness_main
+#include "hugetlb_punch_poison.c"
+#undef main
+
+int main(int argc, char **argv)
+{
+	static struct __test_results results;
+	static struct control control = { .met = 1000, .held = 1000 };
+	struct __test_metadata m = { .results = &results };
+	FIXTURE_DATA(hugetlb_punch_poison) self = { .control = &control };
+	FIXTURE_VARIANT(hugetlb_punch_poison) variant = {};
+
+	control.refused = strtol(argv[1], NULL, 0);
+	control.kept = strtol(argv[2], NULL, 0);
+	hugetlb_punch_poison_comes_back(&m, &self, &variant);
+	return m.exit_code;
+}
+"""
+
 # Migration that is none: pages are where they are said to be.  "lose" puts back what was there when
 # the call began, as a copy does that nobody else was told of.
 LOST = r"""
@@ -1043,6 +1095,82 @@ def test_a_lost_write_of_the_kernel_is_one(tree612: Path, tmp_path: Path, varian
     assert outcome in done.stdout, done.stdout
     assert ("held_moved=0" in done.stdout) == (not held or result != FAIL), done.stdout
     assert ("lost_writes=0" in done.stdout) == (bool(held) or result != FAIL), done.stdout
+
+
+# ---- no skip after a failure: the harness would forget that ------------------------------------
+
+@pytest.mark.parametrize("walks, of_b, of_none, result", [
+    (100, 0, 0, PASS), (1, 0, 0, SKIP), (1, 1, 0, FAIL), (1, 0, 1, FAIL)])
+def test_a_page_of_nobody_is_not_hidden_by_a_skip(tree612: Path, tmp_path: Path, walks: int,
+                                                  of_b: int, of_none: int, result: int) -> None:
+    program = compiled(tree612, GUP, tmp_path / "gup", "-pthread", *wrapped("ms_since"))
+    done = run(program, *map(str, (walks, of_b, of_none)))
+    assert done.returncode == result, done.stdout
+
+
+@pytest.mark.parametrize("refused, kept, result", [
+    (0, 0, PASS), (1, 0, SKIP), (0, 1, FAIL), (1, 1, FAIL)])
+def test_poison_that_stays_is_not_hidden_by_a_skip(tree612: Path, tmp_path: Path, refused: int,
+                                                   kept: int, result: int) -> None:
+    program = compiled(tree612, POISON, tmp_path / "poison")
+    done = run(program, *map(str, (refused, kept)))
+    assert done.returncode == result, done.stdout
+
+
+# What is not 0 if any of what a test expects is not as it should be.
+COUNTS_ALL = {"hugetlb_truncate_fault": "control->bad", "hugetlb_pmd_protect": "allowed",
+              "hugetlb_subpool": "last", "thp_cow_isolation": "left"}
+# Two levels of brackets within those of the macro.
+EXPECTS = re.compile(r"\bEXPECT_(\w+)\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)")
+# What ends a branch ends the function, and nothing comes after it.
+ENDS = re.compile(r"\n\t\treturn;\n\t\}")
+
+
+def guards(name: str, what: str, text: str) -> bool:
+    """Whether nothing comes after this if @what was not as expected: a return, or a condition."""
+    words = "|".join(re.escape(word) for word in (what, COUNTS_ALL.get(name)) if word)
+    return "__test_passed(_metadata)" in text or ENDS.search(text) is not None or re.search(
+        rf"\bif \((?:[^;{{}}]*\W)?(?:{words})(?:\W[^;{{}}]*)?\)\s*(?:return;|$)",
+        text) is not None
+
+
+def hidden(name: str, source: str) -> list[str]:
+    """What a SKIP would take the place of."""
+    bodies = re.findall(r"(?ms)^(?:\w[^;{}]*?(\w+)\(([^;{}]*))?^\{\n(.*?)^\}",
+                        re.sub(r"(?s)/\*.*?\*/", "", source))
+    expects = {called for called, _words, body in bodies if called and EXPECTS.search(body)}
+    found = []
+    for _called, _words, body in bodies:
+        for skip in re.finditer(r"\bSKIP\(", body):
+            before = body[:skip.start()]
+            for one in EXPECTS.finditer(before):
+                seen = one[2] if one[1] in ("TRUE", "FALSE") else one[2].split(",")[-1]
+                if not guards(name, seen.strip(), before[one.end():]):
+                    found.append(seen.strip())
+            for call in re.finditer(r"\b(\w+)\(_metadata", before):
+                if call[1] in expects and "__test_passed" not in before[call.end():]:
+                    found.append(f"{call[1]}()")
+    return found
+
+
+@pytest.mark.parametrize("name", selftest.names())
+def test_a_skip_takes_no_failures_place(name: str) -> None:
+    assert hidden(name, (REPO / selftest.FOLDER / f"{name}.c").read_text()) == []
+
+
+@pytest.mark.parametrize("guard, what", [
+    ("few", ["a", "f(b)"]), ("!a && few", ["f(b)"]), ("!a && !f(b) && few", []),
+    ("__test_passed(_metadata) && few", [])])
+def test_what_a_skip_hides_is_seen(guard: str, what: list[str]) -> None:
+    body = ('\tEXPECT_EQ(0, a)\n\t\tTH_LOG("a");\n\tEXPECT_FALSE(f(b));\n'
+            f'\tif ({guard})\n\t\tSKIP(return, "few");\n')
+    assert hidden("x", f"TEST_F(x, y)\n{{\n{body}}}\n") == what
+    assert hidden("x", f"TEST_F(x, y)\n{{\n{body.replace('if', 'if (a || f(b)) return; if')}}}\n"
+                  ) == []
+    # An EXPECT in a function that is called.
+    assert hidden("x", "static void z(struct __test_metadata *_metadata)\n{\n\tEXPECT_EQ(0, a);\n}"
+                  f"\n\nTEST_F(x, y)\n{{\n\tz(_metadata);\n\tif ({guard})\n\t\tSKIP(return);\n"
+                  "}\n") == ([] if "passed" in guard else ["z()"])
 
 
 @pytest.mark.parametrize("what, rule", [
