@@ -73,6 +73,7 @@
 #define WALK_PUDS	8	/* of a mapping that takes long to walk */
 #define ALONE		200	/* holes that nobody may make wait */
 #define WAITS		50	/* are enough */
+#define OOM_KILLED	"inconclusive: the kernel was short of memory, and killed a process"
 
 struct control {
 	unsigned int stop;
@@ -83,10 +84,13 @@ struct control {
 	unsigned long strange;	/* what was read and never written */
 	unsigned long sigbus;	/* reads beyond the end of the file */
 	unsigned long forks;
+	unsigned long no_forks;	/* for want of memory, or of processes */
+	unsigned long killed;	/* children: for want of memory, or it is a failure */
 	unsigned long walks;	/* of a shared mapping, with its lock held */
 	unsigned int walk;	/* they may begin */
 	unsigned long alone;	/* holes that waited before */
 	unsigned long waits;	/* and since */
+	long oom_kills;		/* of the kernel, before they began */
 	int error;		/* of a call that failed */
 };
 
@@ -274,8 +278,13 @@ static __noreturn void fork_main(int fd)
 	while (!stopped()) {
 		__atomic_store_n(maps[0], 1, __ATOMIC_RELAXED);
 		pid = fork();
-		if (pid < 0)
+		if (pid < 0 && errno != EAGAIN && errno != ENOMEM)
 			give_up(errno);
+		if (pid < 0) {
+			count_up(&shared->no_forks, 1);
+			usleep(1000);
+			continue;
+		}
 		if (!pid) {
 			sigaction(SIGBUS, &act, NULL);
 			for (i = 0; i < 2; i++) {
@@ -286,7 +295,11 @@ static __noreturn void fork_main(int fd)
 			_exit(0);
 		}
 		__atomic_store_n(maps[0], 2, __ATOMIC_RELAXED);
-		if (waitpid(pid, &status, 0) != pid || status)
+		if (waitpid(pid, &status, 0) != pid)
+			give_up(errno);
+		if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+			count_up(&shared->killed, 1);
+		else if (status)
 			give_up(ECHILD);
 		/* Of its own the last page would not go with the hole. */
 		if (madvise(maps[0], NR_PAGES * pmd_size(), MADV_DONTNEED))
@@ -389,6 +402,7 @@ FIXTURE_SETUP(hugetlb_punch_wait)
 	shared = share_memory(sizeof(*shared));
 	ASSERT_NE(NULL, shared);
 	self->control = shared;
+	shared->oom_kills = vm_event("oom_kill");
 	for (i = 0; i < 1 + NR_WALKERS; i++) {
 		pid = crew_fork(&self->crew);
 		ASSERT_GE(pid, 0);
@@ -406,6 +420,25 @@ FIXTURE_TEARDOWN(hugetlb_punch_wait)
 
 	EXPECT_EQ(NULL, why)
 		TH_LOG("%s", why);
+}
+
+/* How many of them somebody has killed, and not the test. */
+static int nr_killed(const struct control *control, const struct crew *crew)
+{
+	int i, nr = control->killed;
+
+	for (i = 0; i < crew->nr; i++)
+		nr += !crew->pids[i] && WIFSIGNALED(crew->status[i]) &&
+		      WTERMSIG(crew->status[i]) == SIGKILL;
+	return nr;
+}
+
+/* Whether it was the kernel, for want of memory. */
+static bool were_oom_killed(const struct control *control,
+			    const struct crew *crew)
+{
+	return nr_killed(control, crew) &&
+	       vm_event("oom_kill") > control->oom_kills;
 }
 
 TEST_F_TIMEOUT(hugetlb_punch_wait, is_reached, 120)
@@ -433,6 +466,8 @@ TEST_F_TIMEOUT(hugetlb_punch_wait, is_reached, 120)
 		TH_LOG("a call failed: %s", strerror(control->error));
 	ASSERT_TRUE(gone)
 		TH_LOG("a process does not end");
+	if (were_oom_killed(control, &self->crew))
+		SKIP(return, OOM_KILLED);
 	ASSERT_FALSE(ended || crew_failed(&self->crew))
 		TH_LOG("a process died");
 	if (control->alone)
@@ -474,6 +509,7 @@ FIXTURE_SETUP(hugetlb_punch_private)
 	shared = share_memory(sizeof(*shared));
 	ASSERT_NE(NULL, shared);
 	self->control = shared;
+	shared->oom_kills = vm_event("oom_kill");
 	shared->walk = 1;
 	for (i = 0; i < (variant->more ? 5 : 2); i++) {
 		pid = crew_fork(&self->crew);
@@ -546,10 +582,14 @@ TEST_F_TIMEOUT(hugetlb_punch_private, comes_back, 120)
 		       names[first]);
 	ASSERT_EQ(0, control->error)
 		TH_LOG("a call failed: %s", strerror(control->error));
+	if (were_oom_killed(control, &self->crew) && !control->strange)
+		SKIP(return, OOM_KILLED);
 	ASSERT_FALSE(ended)
 		TH_LOG("a process died");
 	ASSERT_EQ(0, crew_failed(&self->crew))
 		TH_LOG("a process died");
+	ASSERT_EQ(0, control->killed)
+		TH_LOG("%lu children were killed", control->killed);
 	EXPECT_EQ(0, control->strange)
 		TH_LOG("%lu reads found what was never written there",
 		       control->strange);
@@ -562,8 +602,9 @@ TEST_F_TIMEOUT(hugetlb_punch_private, comes_back, 120)
 		     control->punches, control->found, control->writes);
 	if (!control->strange && variant->more &&
 	    (control->forks < ENOUGH || control->walks < ENOUGH))
-		SKIP(return, "inconclusive: %lu forks, %lu walks",
-		     control->forks, control->walks);
+		SKIP(return,
+		     "inconclusive: %lu forks, %lu that failed, %lu walks",
+		     control->forks, control->no_forks, control->walks);
 }
 
 TEST_HARNESS_MAIN
