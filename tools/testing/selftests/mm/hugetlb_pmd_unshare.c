@@ -33,8 +33,10 @@
  *	compare	journals in a new mapping with the numbers of the last writes
  *	unmap	so that the next round begins with a table that all share
  *
- * A round counts if it moved pages. If one of them does not stop, it is stuck:
- * the test fails, and says where that one waits.
+ * A round counts if the table was shared when it began, if it moved pages, and if
+ * all writers wrote to all of them meanwhile. If one of them does not stop, it is
+ * stuck: the test fails, and says where that one waits. After some time no round
+ * begins any more.
  *
  * Environment:
  *	HUGETLB_PMD_CHURN=1		run it at all: a kernel that has the
@@ -55,6 +57,7 @@
 #include <sys/ioctl.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/param.h>
 #include <sys/prctl.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
@@ -74,6 +77,9 @@
 #define MIN_MOVES	3	/* fewer are no evidence */
 #define EACH		3	/* calls and operations in a round, at least */
 #define BURST_SHIFT	13	/* between two operations: less than 2 to the power of it */
+#define WROTE_MS	2000	/* for the writers to have written, in a round */
+#define TEST_MS		50000	/* no round begins later */
+#define SHARE_TRIES	3	/* a fault may be of something else */
 #define STUCK_MS	20000
 #define EXAMPLES	3
 #define HUGE_SHIFT	26	/* SHM_HUGE_SHIFT */
@@ -108,6 +114,7 @@ struct busy {
 	uint64_t last;		/* number of the last write to each page */
 	unsigned long done;	/* calls or operations */
 	unsigned long failed;	/* calls */
+	unsigned long no_child;	/* operations, for want of memory */
 	unsigned long moves;
 	int error;
 	const char *doing;
@@ -132,6 +139,11 @@ struct state {
 	int cpus[CPU_SETSIZE];
 	int nr_cpus;
 	unsigned int seed;
+	long oom_kills;		/* of the kernel, before they began */
+	unsigned long shared;	/* rounds that began with a shared table */
+	unsigned long wrote;	/* in which all writers wrote */
+	unsigned long counting;	/* and pages moved: all that counts */
+	bool disobeyed;		/* by a writer */
 	bool stuck;
 };
 
@@ -299,6 +311,20 @@ static int watch(struct state *st, struct busy *me)
 	return error;
 }
 
+/* Whether the kernel has killed somebody for want of memory. */
+static bool is_oom(const struct state *st)
+{
+	return vm_event("oom_kill") > st->oom_kills;
+}
+
+/* There was no child, or it was ended: as if this had not been asked for. */
+static int no_child(struct busy *me)
+{
+	count_up(&me->no_child, 1);
+	usleep(1000);
+	return 0;
+}
+
 /* A child has the mapping too, touches it, and is gone, or runs a program. */
 static int child_ends(struct state *st, struct busy *me, bool exec)
 {
@@ -306,7 +332,7 @@ static int child_ends(struct state *st, struct busy *me, bool exec)
 	pid_t pid = fork();
 
 	if (pid < 0)
-		return errno;
+		return errno == EAGAIN || errno == ENOMEM ? no_child(me) : errno;
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		touch_pages(me->addr, NR_PAGES);
@@ -320,7 +346,9 @@ static int child_ends(struct state *st, struct busy *me, bool exec)
 			return errno;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == NO_EXEC)
 		error = ENOEXEC;
-	return WIFSIGNALED(status) ? ECHILD : error;
+	if (!WIFSIGNALED(status))
+		return error;
+	return WTERMSIG(status) == SIGKILL && is_oom(st) ? no_child(me) : ECHILD;
 }
 
 static int child_exits(struct state *st, struct busy *me)
@@ -391,13 +419,27 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_unshare, shmdt) {
 
 /* Who is busy. */
 
+/* The test looks at it meanwhile. */
+static void set_error(struct busy *me, int error)
+{
+	__atomic_store_n(&me->error, error, __ATOMIC_RELEASE);
+}
+
+static int get_error(const struct busy *one)
+{
+	return __atomic_load_n(&one->error, __ATOMIC_ACQUIRE);
+}
+
 static void operate(struct state *st, struct busy *me)
 {
+	int error;
+
 	me->doing = st->way->name;
-	me->error = st->way->unshare(st, me);
+	error = st->way->unshare(st, me);
 	me->doing = NULL;
-	if (!me->error)
+	if (!error)
 		write_some(st, me, me->addr);
+	set_error(me, error);
 	count_up(&me->done, 1);
 }
 
@@ -443,9 +485,9 @@ static __noreturn void busy_main(struct state *st, struct busy *me)
 	for (;;) {
 		now = wait_for_change(phase, now);
 		me->addr = me->room;
-		me->error = map_file(&st->memory, me->addr);
-		while (!me->error && __atomic_load_n(phase, __ATOMIC_ACQUIRE) ==
-		       now) {
+		set_error(me, map_file(&st->memory, me->addr));
+		while (!get_error(me) &&
+		       __atomic_load_n(phase, __ATOMIC_ACQUIRE) == now) {
 			if (me->nr)
 				operate(st, me);
 			else
@@ -475,7 +517,7 @@ static bool all_there(struct state *st, bool stop, const unsigned long *done)
 						       __ATOMIC_ACQUIRE) ==
 				       control->phase :
 				counted(&one->done) >= done[i] + EACH ||
-				one->error;
+				get_error(one);
 			if (there || ms_since(start) >= STUCK_MS)
 				break;
 			usleep(1000);
@@ -490,8 +532,24 @@ static bool all_there(struct state *st, bool stop, const unsigned long *done)
 	return !st->stuck;
 }
 
-/* Until each has done something, then to the end of it. */
-static bool go(struct state *st)
+/* Whether all writers come to write to all pages while the others are busy. */
+static bool all_write(const struct state *st, const uint64_t *then)
+{
+	uint64_t start = cycles_clock();
+
+	while (writers_wrote(&st->writers, then) < st->writers.nr) {
+		if (ms_since(start) >= WROTE_MS)
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
+/*
+ * Until each has done something, then to the end of it. Sets @wrote if the writers
+ * have written since @then, which is when pages began to move, or before.
+ */
+static bool go(struct state *st, const uint64_t *then, bool *wrote)
 {
 	unsigned long done[NR_BUSY];
 	int i;
@@ -501,6 +559,7 @@ static bool go(struct state *st)
 	set_and_wake(&st->control->phase, st->control->phase + 1);
 	if (!all_there(st, false, done))
 		return false;
+	*wrote = all_write(st, then);
 	set_and_wake(&st->control->phase, st->control->phase + 1);
 	return all_there(st, true, NULL);
 }
@@ -547,29 +606,67 @@ static long compare(const struct state *st, int *examples)
 	return lost;
 }
 
+/* Operations that there was not the memory for. */
+static unsigned long no_children(const struct state *st)
+{
+	unsigned long nr = 0;
+	int i;
+
+	for (i = 1; i < NR_BUSY; i++)
+		nr += counted(&st->control->busy[i].no_child);
+	return nr;
+}
+
+/*
+ * Whether one of them is gone, for want of memory: then nothing more can be
+ * concluded from what the others do, or do not.
+ */
+static bool one_is_gone(struct state *st)
+{
+	int i, nr;
+
+	nr = crew_ended(&st->crew);
+	for (i = 0; i < st->writers.nr; i++)
+		nr += !st->writers.each[i].pid;
+	return nr && is_oom(st);
+}
+
 static void report(struct __test_metadata *_metadata, struct state *st,
-		   long rounds, long lost_rounds, long lost, bool shared)
+		   long rounds, long lost_rounds, long lost, long want)
 {
 	const struct busy *busy = st->control->busy;
+	unsigned long unshares = busy[1].done + busy[2].done - no_children(st);
 
 	ksft_print_msg("hugetlb_pmd_unshare: trigger=%s sharers=%d control=no",
 		       st->way->name, st->writers.nr + NR_BUSY);
 	printf(" calls=%lu failed_calls=%lu migrations=%lu lost_migrations=%ld",
 	       busy[0].done, busy[0].failed, busy[0].moves, lost_rounds);
-	printf(" lost_writes=%ld rounds=%ld unshares=%lu seed=%u\n", lost, rounds,
-	       busy[1].done + busy[2].done, st->seed);
+	printf(" lost_writes=%ld rounds=%ld unshares=%lu seed=%u", lost, rounds,
+	       unshares, st->seed);
+	printf(" shared=%lu wrote=%lu counting=%lu no_child=%lu\n", st->shared,
+	       st->wrote, st->counting, no_children(st));
 
 	EXPECT_EQ(0, lost)
 		TH_LOG("%ld writes lost in %ld of %ld rounds", lost, lost_rounds,
 		       rounds);
+	/* Those that are left can be ended. */
+	if (!lost && one_is_gone(st))
+		SKIP(st->stuck = false; return,
+		     "inconclusive: the kernel was short of memory, and killed a process");
 	EXPECT_FALSE(st->stuck);
-	if (lost || st->stuck)
+	EXPECT_FALSE(st->disobeyed);
+	if (lost || st->stuck || st->disobeyed)
 		return;
 	if (busy[0].moves < MIN_MOVES)
 		SKIP(return, "inconclusive: only %lu moves in %lu calls",
 		     busy[0].moves, busy[0].done);
-	if (!shared && st->writers.nr > 1)
-		SKIP(return, "inconclusive: no two writers shared a table");
+	if (!st->shared)
+		SKIP(return, "inconclusive: the writers shared no table");
+	if ((long)st->counting < MIN(want, MIN_MOVES))
+		SKIP(return,
+		     "inconclusive: in %lu of %ld rounds pages moved while all wrote and shared (shared %lu, wrote %lu, no memory %lu)",
+		     st->counting, rounds, st->shared, st->wrote,
+		     no_children(st));
 }
 
 /* Why one of them could not go on. */
@@ -578,7 +675,7 @@ static int error_of(const struct state *st)
 	int i, error = 0;
 
 	for (i = 0; i < NR_BUSY; i++)
-		error = error ?: st->control->busy[i].error;
+		error = error ?: get_error(&st->control->busy[i]);
 	return error;
 }
 
@@ -716,6 +813,7 @@ FIXTURE_SETUP(hugetlb_pmd_unshare)
 		SKIP(return, "%s", why);
 	st->seed = env_long("HUGETLB_PMD_UNSHARE_SEED", time(NULL));
 	srandom(st->seed);
+	st->oom_kills = vm_event("oom_kill");
 	st->control = share_memory(sizeof(*st->control));
 	ASSERT_NE(NULL, st->control);
 	i = st->nr_cpus - 1 < MAX_CPU_WRITERS ? st->nr_cpus - 1 :
@@ -748,43 +846,76 @@ FIXTURE_TEARDOWN(hugetlb_pmd_unshare)
 		TH_LOG("%s", why);
 }
 
+static bool order(struct state *st, enum order what, int rests)
+{
+	st->disobeyed = !writers_order(&st->writers, what, rests);
+	return !st->disobeyed;
+}
+
+/*
+ * Whether who maps the file now shares the table that the writers write through,
+ * and finds their pages in it. It does not stay: it would keep the table there.
+ */
+static bool is_shared(const struct state *st)
+{
+	long faults = 0;
+	int tries;
+
+	for (tries = 0; tries < SHARE_TRIES && faults != 1; tries++) {
+		if (map_file(&st->memory, st->rooms))
+			return false;
+		faults = touch_pages(st->rooms, NR_PAGES);
+		unmap_file(&st->memory, st->rooms);
+	}
+	return faults == 1;
+}
+
 TEST_F_TIMEOUT(hugetlb_pmd_unshare, lost_write, 120)
 {
 	long want = env_count("HUGETLB_PMD_UNSHARE_ROUNDS", ROUNDS), got;
-	long rounds = 0, moving = 0, lost = 0, lost_rounds = 0;
+	long rounds = 0, lost = 0, lost_rounds = 0;
 	int i, rests = 0, examples = EXAMPLES;
 	struct state *st = self->st;
 	const char *why = start(st);
-	bool shared = false;
-	unsigned long moves;
+	uint64_t then[MAX_WRITERS], began = cycles_clock();
+	unsigned long moves, no_child;
+	bool shared, wrote = false;
 
 	if (why)
 		SKIP(return, "%s", why);
-	while (!lost && moving < want && rounds++ < 2 * want) {
-		ASSERT_TRUE(writers_order(&st->writers, WRITE, rests));
-		for (i = 0; i < st->writers.nr; i++) {
+	while (!lost && (long)st->counting < want && rounds < 2 * want &&
+	       ms_since(began) < TEST_MS) {
+		rounds++;
+		if (!order(st, WRITE, rests))
+			break;
+		for (i = 0; i < st->writers.nr; i++)
 			ASSERT_EQ(0, st->writers.each[i].error);
-			/* One of them maps the pages, for all who share. */
-			shared |= st->writers.each[i].faults < NR_PAGES;
-		}
+		shared = is_shared(st);
 		moves = st->control->busy[0].moves;
-		if (!go(st))
+		no_child = no_children(st);
+		writers_note(&st->writers, then);
+		if (!go(st, then, &wrote))
 			break;
 		ASSERT_EQ(0, error_of(st))
 			TH_LOG("%s failed: %s", st->way->name,
 			       strerror(error_of(st)));
-		ASSERT_TRUE(writers_order(&st->writers, STOP, 0));
+		if (!order(st, STOP, 0))
+			break;
 		got = compare(st, &examples);
 		ASSERT_GE(got, 0)
 			TH_LOG("cannot look at the pages: %s", strerror(-got));
-		ASSERT_TRUE(writers_order(&st->writers, UNMAP, 0));
 		lost += got;
 		lost_rounds += got > 0;
+		if (!order(st, UNMAP, 0))
+			break;
 		moves = st->control->busy[0].moves - moves;
-		moving += moves > 0;
+		st->shared += shared;
+		st->wrote += shared && wrote;
+		st->counting += moves && shared && wrote &&
+				no_children(st) == no_child;
 		rests = moves ? 0 : rests < MAX_RESTS ? rests + 1 : MAX_RESTS;
 	}
-	report(_metadata, st, rounds, lost_rounds, lost, shared);
+	report(_metadata, st, rounds, lost_rounds, lost, want);
 }
 
 TEST_HARNESS_MAIN
