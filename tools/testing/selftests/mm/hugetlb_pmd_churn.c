@@ -31,7 +31,9 @@
  *	C uses T, which is another's memory by then
  *
  * A fault, munmap(2), mprotect(2), madvise(2) and fork(2) find tables and count
- * processes as well, and so do the same to a walker, and a walker to them.
+ * processes as well, and so do the same to a walker, and a walker to them. So does
+ * the end of a process that has such a mapping, by exit(2) or execve(2): a child
+ * that has mapped the file itself, and written to it in place of its parent.
  *
  * Here several processes do all of that at once. Each has a word of its own in
  * every page. One round of a process is
@@ -92,6 +94,11 @@
 #define ENOUGH_ROUNDS	10	/* of each sharer */
 #define WRITES_SHIFT	10	/* in a round: less than 2 to the power of it */
 #define STEP_TIMEOUT_MS	20000	/* for a round and for other steps */
+#define ENOUGH_CHILDREN	3	/* where there are to be any */
+#define END_SHIFT	6	/* writes of a child that ends, likewise */
+#define NO_EXEC		127	/* its exit status, if it could not exec */
+#define END_AT_ONCE	"HUGETLB_PMD_CHURN_END_AT_ONCE"	/* for what it executes */
+#define OOM_KILLED	"inconclusive: the kernel was short of memory, and killed a process"
 #define LATE_MS		2000	/* for huge pages to be given back */
 #define NOBODY		65534	/* the ordinary user */
 
@@ -103,9 +110,10 @@ enum {
 	FORK		= 1 << 4,
 	MPROTECT	= 1 << 5,
 	PUNCH		= 1 << 6,
+	END		= 1 << 7,
 };
 
-#define NR_OPS		7
+#define NR_OPS		8
 #define ALL_OPS		(MIGRATE | REMAP | DONTNEED | MUNMAP_PART | FORK)
 #define SPLIT_OPS	(MIGRATE | MUNMAP_PART | FORK)
 
@@ -131,6 +139,8 @@ struct sharer {
 	/* The test looks at these while they change. */
 	unsigned long calls, failed_calls, moves, refused, protects, holes;
 	unsigned long lost;
+	unsigned long children, no_children, execs;
+	bool oom_killed;	/* its child */
 	const char *doing;	/* the operation, NULL while it writes */
 	pid_t child;
 	char why[80];		/* it ended by itself */
@@ -141,6 +151,7 @@ struct control {
 
 	long missing;		/* pages that somebody else has */
 	bool pool_was_shared;	/* before it began, too */
+	long oom_kills;		/* of the kernel, before it began */
 	/* See move_for_user(). */
 	unsigned long seen_refused, calls_for_user, moves_for_user;
 	unsigned int phase;
@@ -162,6 +173,7 @@ FIXTURE(hugetlb_pmd_churn)
 	size_t area_size;
 	pid_t pids[MAX_SHARERS];
 	int bad;		/* a bit for each that died or was stuck */
+	int oom_killed;		/* of these, for want of memory */
 	bool stuck;
 };
 
@@ -193,6 +205,8 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_munmap) {
 	.name = "churn_munmap", .sharers = 6, .ops = MIGRATE | MUNMAP_PART };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_fork) {
 	.name = "churn_fork", .sharers = 6, .ops = MIGRATE | FORK };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_end) {
+	.name = "churn_end", .sharers = 6, .ops = MIGRATE | END };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_mprotect_only) {
 	.name = "churn_mprotect_only", .sharers = 6, .ops = MPROTECT };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_all) {
@@ -281,14 +295,14 @@ static unsigned int any(struct sharer *me, unsigned int below)
 }
 
 /* All at one offset of the page, with the page in the word. */
-static void write_scratch(struct sharer *me)
+static void write_scratch(struct sharer *me, char *where)
 {
 	struct control *control = me->control;
 	unsigned long *addr, found;
 	int i, when;
 
 	for (i = 0; i < NR_SCRATCH; i++) {
-		addr = word_of(me->addr, NR_PAGES, me->nr);
+		addr = word_of(where, NR_PAGES, me->nr);
 		addr += i * pmd_size() / sizeof(*addr);
 		for (when = 0; when < 2; when++) {
 			found = __atomic_load_n(addr, __ATOMIC_RELAXED);
@@ -312,20 +326,20 @@ static void write_scratch(struct sharer *me)
 	}
 }
 
-static void write_words(struct sharer *me)
+static void write_words(struct sharer *me, char *addr)
 {
 	unsigned long word = journal_word(me->nr, ++me->writes);
 	int page;
 
 	if (me->control->variant->ops & PUNCH)
-		write_scratch(me);
+		write_scratch(me, addr);
 
 	for (page = 0; page < NR_PAGES; page++) {
-		check_word(me, me->addr, page, "before the next write");
+		check_word(me, addr, page, "before the next write");
 		me->last[page] = word;
-		__atomic_store_n(word_of(me->addr, page, me->nr), word,
+		__atomic_store_n(word_of(addr, page, me->nr), word,
 				 __ATOMIC_RELAXED);
-		check_word(me, me->addr, page, "right after the write");
+		check_word(me, addr, page, "right after the write");
 	}
 }
 
@@ -442,21 +456,35 @@ static void op_punch(struct sharer *me)
 	count_up(&me->holes, 1);
 }
 
-static void op_fork(struct sharer *me)
+/* Whether the kernel has killed somebody for want of memory. */
+static bool is_oom(const struct control *control)
+{
+	return vm_event("oom_kill") > control->oom_kills;
+}
+
+/*
+ * A child that does what is asked for and ends; it has all of @me, whose own
+ * process waits. Returns its exit status, or -1 if there can be no child now.
+ */
+static int with_child(struct sharer *me, void (*fn)(struct sharer *me, bool exec),
+		      bool exec)
 {
 	pid_t parent = getpid(), pid;
-	int i, status = 0;
+	int status = 0;
 
 	pid = fork();
-	if (pid < 0)
+	if (pid < 0 && errno != EAGAIN && errno != ENOMEM)
 		give_up(me, "fork", errno);
+	if (pid < 0) {
+		count_up(&me->no_children, 1);
+		usleep(1000);
+		return -1;
+	}
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != parent)
 			_exit(1);
-		for (i = 0; i < 3; i++)
-			check_word(me, me->addr, any(me, NR_PAGES),
-				   "in a child");
+		fn(me, exec);
 		_exit(0);
 	}
 	me->child = pid;
@@ -464,10 +492,70 @@ static void op_fork(struct sharer *me)
 		;
 	me->child = 0;
 	if (WIFSIGNALED(status)) {
+		/* What it has written is not known. */
+		me->oom_killed = WTERMSIG(status) == SIGKILL &&
+				 is_oom(me->control);
 		snprintf(me->why, sizeof(me->why),
 			 "a child was killed by signal %d", WTERMSIG(status));
 		_exit(1);
 	}
+	count_up(&me->children, 1);
+	return WEXITSTATUS(status);
+}
+
+static void look_and_exit(struct sharer *me, bool exec)
+{
+	int i;
+
+	for (i = 0; i < 3; i++)
+		check_word(me, me->addr, any(me, NR_PAGES), "in a child");
+}
+
+static void op_fork(struct sharer *me)
+{
+	with_child(me, look_and_exit, false);
+}
+
+/* Not by what it has from its parent: with a mapping of its own, elsewhere. */
+static void write_and_end(struct sharer *me, bool exec)
+{
+	char *addr = me->room;
+	int n, error;
+
+	if (addr == me->addr)
+		addr += pud_size();
+	unmap_pud(me->addr);
+	error = map_pud(me->control->fd, addr);
+	if (error)
+		give_up(me, "mmap in a child", error);
+	for (n = 1 << any(me, END_SHIFT); n; n--)
+		write_words(me, addr);
+	if (!exec)
+		return;
+	setenv(END_AT_ONCE, "1", 1);
+	execl("/proc/self/exe", "hugetlb_pmd_churn", NULL);
+	_exit(NO_EXEC);
+}
+
+/* This is what it executes: nothing is left of the process but its number. */
+static __attribute__((constructor)) void end_at_once(void)
+{
+	if (getenv(END_AT_ONCE))
+		_exit(0);
+}
+
+static void op_end(struct sharer *me)
+{
+	bool exec = any(me, 2);
+	int status = with_child(me, write_and_end, exec);
+
+	if (status < 0)
+		return;
+	/* It has said why. */
+	if (status && status != NO_EXEC)
+		_exit(1);
+	count_up(&me->execs, exec && !status);
+	check_words(me, -1, "after the end of a child");
 }
 
 static const struct {
@@ -481,6 +569,7 @@ static const struct {
 	{ "fork", op_fork },
 	{ "mprotect", op_mprotect },
 	{ "fallocate", op_punch },
+	{ "end", op_end },
 };
 
 static void operate(struct sharer *me)
@@ -536,7 +625,7 @@ static __noreturn void sharer_main(struct sharer *me, pid_t parent)
 	while (phase_of(control) == RUN) {
 		for (n = 1u << any(me, WRITES_SHIFT);
 		     n && phase_of(control) == RUN; n--)
-			write_words(me);
+			write_words(me, me->addr);
 		if (busy)
 			operate(me);
 		count_up(&me->rounds, 1);
@@ -605,6 +694,10 @@ static bool is_gone(FIXTURE_DATA(hugetlb_pmd_churn) * self, int i)
 	if ((!status && s->state == STOPPED) || self->bad & 1 << i)
 		return true;
 	self->bad |= 1 << i;
+	if (s->oom_killed || (WIFSIGNALED(status) &&
+			      WTERMSIG(status) == SIGKILL &&
+			      is_oom(self->control)))
+		self->oom_killed |= 1 << i;
 	ksft_print_msg("sharer %d died: status 0x%x, %s, operation: %s\n", i,
 		       status, WIFSIGNALED(status) ?
 		       strsignal(WTERMSIG(status)) : s->why,
@@ -779,6 +872,7 @@ FIXTURE_SETUP(hugetlb_pmd_churn)
 	control->variant = variant;
 	control->nodes[0] = nodes[0];
 	control->nodes[1] = nodes[1];
+	control->oom_kills = vm_event("oom_kill");
 	control->seed = env_long("HUGETLB_PMD_CHURN_SEED",
 				 time(NULL) + getpid());
 	why = file_lacks(&control->fd, pud_size());
@@ -851,7 +945,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 				 seconds_of(variant));
 	struct control *control = self->control;
 	long calls = 0, failed_calls = 0, moves = 0, refused = 0, lost = 0;
-	long holes = 0, missing;
+	long holes = 0, children = 0, no_children = 0, execs = 0, missing;
 	unsigned long rounds = 0, fewest = ULONG_MAX;
 	bool migrates = variant->ops & MIGRATE;
 	char *view = view_addr(self);
@@ -859,6 +953,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 
 	set_and_wake(&control->phase, MAP);
 	watch_sharers(self, 0);
+	if (self->bad && self->bad == self->oom_killed)
+		SKIP(return, OOM_KILLED);
 	ASSERT_EQ(0, self->bad);
 	for (i = 0; i < variant->sharers; i++)
 		if (control->sharers[i].faults != 1)
@@ -898,6 +994,9 @@ TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 		calls += counted(migrates ? &s->calls : &s->protects);
 		moves += counted(migrates ? &s->moves : &s->protects);
 		holes += counted(&s->holes);
+		children += counted(&s->children);
+		no_children += counted(&s->no_children);
+		execs += counted(&s->execs);
 	}
 	calls += control->calls_for_user;
 	moves += control->moves_for_user;
@@ -907,13 +1006,17 @@ TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 		       variant->name, variant->sharers);
 	printf(" calls=%ld failed_calls=%ld migrations=%ld lost_migrations=%ld",
 	       calls, failed_calls, moves, MIN(lost, moves));
-	printf(" first_ms=%ld rounds=%lu holes=%ld for_user=%ld seed=%u\n",
+	printf(" first_ms=%ld rounds=%lu holes=%ld for_user=%ld seed=%u",
 	       control->first_ms, rounds, holes, control->moves_for_user,
 	       control->seed);
+	printf(" children=%ld no_children=%ld execs=%ld\n", children,
+	       no_children, execs);
 
 	EXPECT_EQ(0, lost)
 		TH_LOG("%ld writes lost, the first after %ld ms: %s", lost,
 		       control->first_ms, control->first);
+	if (!lost && self->bad && self->bad == self->oom_killed)
+		SKIP(return, OOM_KILLED);
 	EXPECT_EQ(0, self->bad)
 		TH_LOG("sharers died or were stuck: mask 0x%x", self->bad);
 	if (lost || self->bad)
@@ -929,6 +1032,12 @@ TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 		SKIP(return,
 		     "inconclusive: %ld %s, %lu rounds of the slowest sharer",
 		     moves, migrates ? "moves" : "calls", fewest);
+	if (variant->ops & (FORK | END) && children < ENOUGH_CHILDREN)
+		SKIP(return, "inconclusive: %ld children, and %ld that could not be forked",
+		     children, no_children);
+	if (variant->ops & END && !execs)
+		SKIP(return, "inconclusive: none of %ld children could exec",
+		     children);
 }
 
 TEST_HARNESS_MAIN
