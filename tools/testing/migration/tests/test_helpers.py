@@ -2,6 +2,7 @@
 """What the selftests share, and what they make of what they find: on this machine, without a huge
 page.  The kernel's files are in a folder of the test's, or its calls are answered by a stand-in."""
 
+import errno
 import os
 import re
 import signal
@@ -576,6 +577,198 @@ int main(int argc, char **argv)
 }
 """
 
+# Who forks in a loop, alone, and with small pages.  For some time there is no process to be had, or
+# the first child is killed.
+FORKS = r"""
+#define main harness_main
+#include SOURCE
+#undef main
+#include <sys/syscall.h>
+
+static bool forks;
+static int calls;
+
+pid_t __real_fork(void);
+
+static void stop(void);
+
+pid_t __wrap_fork(void)
+{
+	pid_t pid;
+
+	if (!forks)
+		return __real_fork();
+	calls++;
+	if (strtol(getenv("FAILS"), NULL, 0) && calls <= 5) {
+		errno = strtol(getenv("FAILS"), NULL, 0);
+		return -1;
+	}
+	if (calls >= 6)
+		stop();
+	pid = __real_fork();
+	if (pid > 0 && calls == 1 && getenv("KILL"))
+		kill(pid, SIGKILL);
+	return pid;
+}
+
+long __wrap_vm_event(const char *name)
+{
+	return forks && !strcmp(getenv("KILL") ?: "", "oom");
+}
+
+static __attribute__((unused)) int small_file(size_t size)
+{
+	int fd = syscall(SYS_memfd_create, "file", 0);
+
+	return ftruncate(fd, size) ? -1 : fd;
+}
+
+/* In a process of its own, what ends it. */
+static int exit_of(void (*fn)(void))
+{
+	pid_t pid = __real_fork();
+	int status;
+
+	if (!pid) {
+		forks = true;
+		alarm(20);
+		fn();
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	return status;
+}
+"""
+
+COW_FORKS = FORKS + r"""
+static void stop(void)
+{
+	shared->stop = 1;
+}
+
+static void run(void)
+{
+	own_main(small_file(NR_PAGES * pmd_size()));
+}
+
+int main(void)
+{
+	int status;
+
+	shared = share_memory(sizeof(*shared));
+	status = exit_of(run);
+	printf("status %d error %d without %lu with %lu\n", status, shared->error,
+	       shared->alone, shared->writes);
+}
+"""
+
+PUNCH_FORKS = FORKS + r"""
+static void stop(void)
+{
+	shared->stop = 1;
+}
+
+static void run(void)
+{
+	fork_main(small_file(NR_PAGES * pmd_size()));
+}
+
+int main(void)
+{
+	struct crew crew = {};
+	int status;
+
+	shared = share_memory(sizeof(*shared));
+	status = exit_of(run);
+	forks = true;
+	printf("status %d error %d without %lu with %lu killed %lu oom %d\n", status,
+	       shared->error, shared->no_forks, shared->forks, shared->killed,
+	       were_oom_killed(shared, &crew));
+}
+"""
+
+UNSHARE_FORKS = FORKS + r"""
+static struct state st;
+static struct busy *me;
+
+static void stop(void)
+{
+}
+
+static void run(void)
+{
+	int i;
+
+	for (i = 0; i < 6; i++) {
+		me->error = child_exits(&st, me);
+		if (me->error)
+			_exit(1);
+		me->done++;
+	}
+}
+
+int main(void)
+{
+	int status;
+
+	me = share_memory(sizeof(*me));
+	me->addr = calloc(NR_PAGES, pmd_size());
+	status = exit_of(run);
+	printf("status %d error %d without %lu with %lu\n", status, me->error,
+	       me->no_child, me->done - me->no_child);
+}
+"""
+
+CHURN_FORKS = FORKS + r"""
+static struct control *control;
+static struct sharer *me;
+
+static void stop(void)
+{
+}
+
+static void run(void)
+{
+	int i;
+
+	for (i = 0; i < 6 + 20 * !strcmp(getenv("OP"), "end"); i++)
+		if (!strcmp(getenv("OP"), "end"))
+			op_end(me);
+		else
+			op_fork(me);
+}
+
+/* What a child writes is nowhere. */
+int __real_map_pud(int fd, char *addr);
+
+int __wrap_map_pud(int fd, char *addr)
+{
+	return __real_map_pud(forks && getenv("LOSE") ?
+			      small_file(pud_size()) : fd, addr);
+}
+
+int main(void)
+{
+	static FIXTURE_VARIANT(hugetlb_pmd_churn) variant = { .ops = END };
+	int status;
+
+	control = share_memory(sizeof(*control));
+	control->variant = &variant;
+	control->fd = small_file(pud_size());
+	me = &control->sharers[0];
+	me->control = control;
+	me->random = 1;
+	me->room = reserve_puds(TRIES);
+	me->addr = me->room;
+	map_anew(me);
+	write_words(me, me->addr);
+	status = exit_of(run);
+	printf("status %d error %d without %lu with %lu oom %d execs %d lost %d\n",
+	       status, !!me->why[0], me->no_children, me->children,
+	       me->oom_killed, me->execs > 0, me->lost > 0);
+}
+"""
+
 # A test without its processes: what they have counted is given.
 GUP = r"""
 #define main harness_main
@@ -1095,6 +1288,42 @@ def test_a_lost_write_of_the_kernel_is_one(tree612: Path, tmp_path: Path, varian
     assert outcome in done.stdout, done.stdout
     assert ("held_moved=0" in done.stdout) == (not held or result != FAIL), done.stdout
     assert ("lost_writes=0" in done.stdout) == (bool(held) or result != FAIL), done.stdout
+
+
+@pytest.mark.parametrize("name, text, env", [
+    ("hugetlb_cow_fault", COW_FORKS, {}), ("hugetlb_punch_private", PUNCH_FORKS, {}),
+    ("hugetlb_pmd_unshare", UNSHARE_FORKS, {}), ("hugetlb_pmd_churn", CHURN_FORKS, {"OP": "fork"})])
+def test_a_fork_that_fails_for_want_of_memory_is_tried_again(
+        tree612: Path, tmp_path: Path, name: str, text: str, env: dict[str, str]) -> None:
+    program = compiled(tree612, text, tmp_path / "forks", f'-DSOURCE="{name}.c"', "-pthread",
+                       *wrapped("fork vm_event map_pud" if "churn" in name else "fork vm_event"))
+    for error in (errno.EAGAIN, errno.ENOMEM):
+        done = run(program, FAILS=str(error), **env)
+        assert done.stdout.startswith("status 0 error 0 without 5 with 1"), done.stdout
+    done = run(program, FAILS=str(errno.EPERM), **env)
+    assert not done.stdout.startswith("status 0 "), done.stdout
+
+
+@pytest.mark.parametrize("name, text, oom, other", [
+    ("hugetlb_punch_private", PUNCH_FORKS, "killed 1 oom 1", "killed 1 oom 0"),
+    ("hugetlb_pmd_unshare", UNSHARE_FORKS, "status 0 error 0 without 1 with 5", "status 256 error 10 "),
+    ("hugetlb_pmd_churn", CHURN_FORKS, " oom 1", " oom 0")])
+def test_the_oom_killer_is_told_from_a_failure(tree612: Path, tmp_path: Path, name: str, text: str,
+                                               oom: str, other: str) -> None:
+    program = compiled(tree612, text, tmp_path / "forks", f'-DSOURCE="{name}.c"', "-pthread",
+                       *wrapped("fork vm_event map_pud" if "churn" in name else "fork vm_event"))
+    for kill, said in (("oom", oom), ("other", other)):
+        assert said in run(program, FAILS="0", KILL=kill, OP="fork").stdout
+
+
+@pytest.mark.parametrize("lose, lost", [({}, 0), ({"LOSE": "1"}, 1)])
+def test_what_a_child_wrote_that_has_ended_is_there(tree612: Path, tmp_path: Path,
+                                                    lose: dict[str, str], lost: int) -> None:
+    """Of some that exit, and some that are replaced."""
+    program = compiled(tree612, CHURN_FORKS, tmp_path / "forks", '-DSOURCE="hugetlb_pmd_churn.c"',
+                       *wrapped("fork vm_event map_pud"))
+    said = run(program, FAILS="0", OP="end", **lose).stdout
+    assert said == f"status 0 error 0 without 0 with 26 oom 0 execs 1 lost {lost}\n"
 
 
 # ---- no skip after a failure: the harness would forget that ------------------------------------
