@@ -769,6 +769,68 @@ int main(void)
 }
 """
 
+# Memory that is not to be had at once, or not as long as there are THPs in it.  One of these is put
+# somewhere else, when it is asked for or before.
+THPS = r"""
+#define main harness_main
+#include "thp_cow_isolation.c"
+#undef main
+
+static bool moved;
+
+static bool is(const char *how)
+{
+	return !strcmp(getenv("HOW"), how);
+}
+
+FILE *__wrap_fopen(const char *path, const char *mode)
+{
+	static char text[32];
+	static int calls;
+
+	/* 64 MiB less when it is looked at once more. */
+	snprintf(text, sizeof(text), "CmaFree: %d kB\n", calls ? 1000 : 1000000);
+	moved = calls++ && is("before");
+	return fmemopen(text, strlen(text), "r");
+}
+
+long __wrap_bind_range(void *addr, size_t len, int to, unsigned int flags)
+{
+	return 0;
+}
+
+int64_t __wrap_page_pfn(pid_t pid, void *addr)
+{
+	return (uintptr_t)addr / psize() + (moved ? 1 << 20 : 0);
+}
+
+int __wrap_file_write(const char *path, const char *value)
+{
+	return 0;
+}
+
+long __wrap_file_read_long(const char *path)
+{
+	static int calls;
+
+	if (calls++ < (is("once") ? 1 : is("twice") ? 2 : is("defect") ? 3 : 0))
+		return 0;
+	moved = true;
+	return 1;
+}
+
+int main(void)
+{
+	static struct __test_results results;
+	struct __test_metadata m = { .results = &results };
+	static FIXTURE_DATA(thp_cow_isolation) self;
+	FIXTURE_VARIANT(thp_cow_isolation) variant = { .trigger = GIGANTIC };
+
+	ask_with(&m, &self, &variant, MPROTECT);
+	return m.exit_code;
+}
+"""
+
 # A test without its processes: what they have counted is given.
 GUP = r"""
 #define main harness_main
@@ -1290,6 +1352,17 @@ def test_a_lost_write_of_the_kernel_is_one(tree612: Path, tmp_path: Path, varian
     assert ("lost_writes=0" in done.stdout) == (bool(held) or result != FAIL), done.stdout
 
 
+@pytest.mark.parametrize("how, result", [
+    ("at once", PASS), ("once", PASS), ("twice", PASS), ("defect", FAIL), ("before", SKIP)])
+def test_memory_that_is_given_later_is_given(tree612: Path, tmp_path: Path, how: str, result: int
+                                             ) -> None:
+    """And what moves before anybody asks for memory proves nothing."""
+    program = compiled(tree612, THPS, tmp_path / "thps", *wrapped(
+        "fopen bind_range page_pfn file_write file_read_long"))
+    done = run(program, HOW=how)
+    assert done.returncode == result, done.stdout
+
+
 @pytest.mark.parametrize("name, text, env", [
     ("hugetlb_cow_fault", COW_FORKS, {}), ("hugetlb_punch_private", PUNCH_FORKS, {}),
     ("hugetlb_pmd_unshare", UNSHARE_FORKS, {}), ("hugetlb_pmd_churn", CHURN_FORKS, {"OP": "fork"})])
@@ -1306,7 +1379,8 @@ def test_a_fork_that_fails_for_want_of_memory_is_tried_again(
 
 @pytest.mark.parametrize("name, text, oom, other", [
     ("hugetlb_punch_private", PUNCH_FORKS, "killed 1 oom 1", "killed 1 oom 0"),
-    ("hugetlb_pmd_unshare", UNSHARE_FORKS, "status 0 error 0 without 1 with 5", "status 256 error 10 "),
+    ("hugetlb_pmd_unshare", UNSHARE_FORKS, "status 0 error 0 without 1 with 5",
+     "status 256 error 10 "),
     ("hugetlb_pmd_churn", CHURN_FORKS, " oom 1", " oom 0")])
 def test_the_oom_killer_is_told_from_a_failure(tree612: Path, tmp_path: Path, name: str, text: str,
                                                oom: str, other: str) -> None:
