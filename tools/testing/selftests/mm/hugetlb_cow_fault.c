@@ -47,7 +47,6 @@
 #define SECONDS		10
 #define ENOUGH		20	/* fewer pages kept, or faults, are no evidence */
 #define STUCK_MS	10000
-#define OOM_KILLED	"inconclusive: the kernel was short of memory, and killed a process"
 #define OVERCOMMIT	"/proc/sys/vm/nr_overcommit_hugepages"
 
 struct control {
@@ -243,17 +242,6 @@ FIXTURE_TEARDOWN(hugetlb_cow_fault)
 		TH_LOG("%s", why);
 }
 
-/* Whether the kernel, short of memory, has killed one of them. */
-static bool were_oom_killed(const struct crew *crew, long before)
-{
-	int i, nr = 0;
-
-	for (i = 0; i < crew->nr; i++)
-		nr += !crew->pids[i] && WIFSIGNALED(crew->status[i]) &&
-		      WTERMSIG(crew->status[i]) == SIGKILL;
-	return nr && vm_event("oom_kill") > before;
-}
-
 TEST_F_TIMEOUT(hugetlb_cow_fault, comes_back, 120)
 {
 	struct control *control = self->control;
@@ -282,7 +270,8 @@ TEST_F_TIMEOUT(hugetlb_cow_fault, comes_back, 120)
 		       ms_since(since), control->writes, control->faults);
 	ASSERT_EQ(0, control->error)
 		TH_LOG("a call failed: %s", strerror(control->error));
-	if (were_oom_killed(&self->crew, self->oom_kills))
+	if (crew_killed(&self->crew) &&
+	    vm_event("oom_kill") > self->oom_kills)
 		SKIP(return, OOM_KILLED);
 	ASSERT_FALSE(ended)
 		TH_LOG("a process died");

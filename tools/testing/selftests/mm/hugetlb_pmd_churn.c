@@ -98,7 +98,6 @@
 #define END_SHIFT	6	/* writes of a child that ends, likewise */
 #define NO_EXEC		127	/* its exit status, if it could not exec */
 #define END_AT_ONCE	"HUGETLB_PMD_CHURN_END_AT_ONCE"	/* for what it executes */
-#define OOM_KILLED	"inconclusive: the kernel was short of memory, and killed a process"
 #define LATE_MS		2000	/* for huge pages to be given back */
 #define NOBODY		65534	/* the ordinary user */
 

@@ -55,12 +55,11 @@
 #define PAGE		2	/* that is walked to */
 #define OF_FILE		0x66696c6566696c65ull
 #define OF_B		0x6220736563726574ull
-#define SECONDS		5
+#define SECONDS		3
 #define MAX_SECONDS	100
 #define MORE		4	/* times that, on a slow machine */
 #define WANT		3	/* pages of B are enough */
 #define ENOUGH		20	/* fewer rounds, or walks, are no evidence */
-#define OOM_KILLED	"inconclusive: the kernel was short of memory, and killed a process"
 #define WALK_US		5000	/* for a walk to begin */
 #define HOLD_US		60000	/* for it to end, where it is made to wait */
 #define STUCK_MS	30000
@@ -298,17 +297,6 @@ FIXTURE_TEARDOWN(hugetlb_pmd_gup)
 		TH_LOG("%s", why);
 }
 
-/* Whether the kernel, short of memory, has killed one of them. */
-static bool were_oom_killed(const struct crew *crew, long before)
-{
-	int i, nr = 0;
-
-	for (i = 0; i < crew->nr; i++)
-		nr += !crew->pids[i] && WIFSIGNALED(crew->status[i]) &&
-		      WTERMSIG(crew->status[i]) == SIGKILL;
-	return nr && vm_event("oom_kill") > before;
-}
-
 TEST_F_TIMEOUT(hugetlb_pmd_gup, own_pages, 500)
 {
 	long seconds = env_count("HUGETLB_PMD_GUP_SECONDS", SECONDS);
@@ -342,7 +330,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_gup, own_pages, 500)
 	ASSERT_EQ(0, control->error)
 		TH_LOG("a call failed: %s", strerror(control->error));
 	if (!of_b && !counted(&control->of_none) &&
-	    were_oom_killed(&self->crew, self->oom_kills))
+	    crew_killed(&self->crew) &&
+	    vm_event("oom_kill") > self->oom_kills)
 		SKIP(return, OOM_KILLED);
 	ASSERT_EQ(0, died)
 		TH_LOG("a process died");

@@ -73,7 +73,6 @@
 #define WALK_PUDS	8	/* of a mapping that takes long to walk */
 #define ALONE		200	/* holes that nobody may make wait */
 #define WAITS		50	/* are enough */
-#define OOM_KILLED	"inconclusive: the kernel was short of memory, and killed a process"
 
 struct control {
 	unsigned int stop;
@@ -425,12 +424,7 @@ FIXTURE_TEARDOWN(hugetlb_punch_wait)
 /* How many of them somebody has killed, and not the test. */
 static int nr_killed(const struct control *control, const struct crew *crew)
 {
-	int i, nr = control->killed;
-
-	for (i = 0; i < crew->nr; i++)
-		nr += !crew->pids[i] && WIFSIGNALED(crew->status[i]) &&
-		      WTERMSIG(crew->status[i]) == SIGKILL;
-	return nr;
+	return control->killed + crew_killed(crew);
 }
 
 /* Whether it was the kernel, for want of memory. */

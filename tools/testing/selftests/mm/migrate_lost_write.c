@@ -83,7 +83,7 @@
 #define MPOL_F_NUMA_BALANCING	0x2000
 #endif
 
-#define CALLS		20
+#define CALLS		3
 #define MIN_MOVES	3	/* fewer are no evidence */
 #define TEST_MS		40000	/* no call begins later */
 #define EXAMPLES	3

@@ -764,6 +764,16 @@ int crew_ended(struct crew *crew)
 	return nr;
 }
 
+int crew_killed(const struct crew *crew)
+{
+	int i, nr = 0;
+
+	for (i = 0; i < crew->nr; i++)
+		nr += !crew->pids[i] && WIFSIGNALED(crew->status[i]) &&
+		      WTERMSIG(crew->status[i]) == SIGKILL;
+	return nr;
+}
+
 static bool any_runnable(const struct crew *crew)
 {
 	int i;

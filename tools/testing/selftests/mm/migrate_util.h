@@ -105,19 +105,24 @@ struct crew {
 	bool waited;	/* in vain, and told where those are that are left */
 };
 
+/* Why a test is skipped of which vm_event("oom_kill") grew, and one was killed. */
+#define OOM_KILLED	\
+	"inconclusive: the kernel was short of memory, and killed a process"
+
 pid_t crew_fork(struct crew *crew);
 int crew_nobody(void);
 __noreturn void crew_give_up(int *word, int error);
 
 /*
- * How many have ended so far; whether all have, within @ms milliseconds; and
- * the same with those killed that are left. One that is stuck in the kernel
- * does not end. As long as one is runnable, and may be waiting for a CPU, that
- * takes up to three times as long. The first time that some are left, it is told
- * where they are. crew_kill_one() kills the one that was forked @nr others later
- * than the first.
+ * How many have ended so far, and how many of those by SIGKILL; whether all
+ * have, within @ms milliseconds; and the same with those killed that are left.
+ * One that is stuck in the kernel does not end. As long as one is runnable, and
+ * may be waiting for a CPU, that takes up to three times as long. The first time
+ * that some are left, it is told where they are. crew_kill_one() kills the one
+ * that was forked @nr others later than the first.
  */
 int crew_ended(struct crew *crew);
+int crew_killed(const struct crew *crew);
 bool crew_wait(struct crew *crew, int ms);
 bool crew_kill(struct crew *crew, int ms);
 bool crew_kill_one(struct crew *crew, int nr, int ms);
