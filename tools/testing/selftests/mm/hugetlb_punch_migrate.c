@@ -131,6 +131,16 @@ static uint32_t phase_now(void)
 	return __atomic_load_n(&shared->phase, __ATOMIC_ACQUIRE);
 }
 
+/*
+ * Returns false at the end. It is asked after the phase is read: the last phase
+ * begins when the end is known, and nobody may wait for the one after it.
+ */
+static bool goes_on(uint32_t *phase)
+{
+	*phase = phase_now();
+	return !stopped();
+}
+
 static __noreturn void give_up(int error)
 {
 	crew_give_up(&shared->error, error);
@@ -177,8 +187,7 @@ static __noreturn void write_main(int fd, char *area, int nr, bool share)
 	} else if (map_pages(fd, area) == MAP_FAILED) {
 		give_up(errno);
 	}
-	while (!stopped()) {
-		phase = phase_now();
+	while (goes_on(&phase)) {
 		if (phase % PHASES == RUN) {
 			/* Faults where a hole or a migration was. */
 			for (i = 0; i < NR_PAGES && phase_now() == phase; i++) {
@@ -243,8 +252,7 @@ static __noreturn void move_main(pid_t pid, char *area, const int *nodes,
 	/* Before that it may be a process that this one may not ask about. */
 	while (!counted(&shared->writes[0]) && !stopped())
 		sched_yield();
-	while (!stopped()) {
-		phase = phase_now();
+	while (goes_on(&phase)) {
 		if (phase % PHASES == RUN) {
 			move_all(pid, area, nodes, flags);
 			continue;
@@ -292,8 +300,7 @@ static __noreturn void punch_main(int fd, int users, bool moves)
 	uint32_t phase;
 	bool moving;
 
-	while (!stopped()) {
-		phase = phase_now();
+	while (goes_on(&phase)) {
 		if (phase % PHASES != RUN) {
 			wait_for_change(&shared->phase, phase);
 			continue;

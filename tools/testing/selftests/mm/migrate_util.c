@@ -1352,7 +1352,7 @@ static int mount_main(void *arg)
 static int mount_elsewhere(const char *type, const char *options)
 {
 	struct mount want = { type, options, -EIO };
-	max_align_t stack[512];
+	long double stack[512];		/* of a type that is aligned as stacks are */
 	pid_t pid;
 
 	pid = clone(mount_main, stack + ARRAY_SIZE(stack), CLONE_VM |
