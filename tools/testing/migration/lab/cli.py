@@ -458,12 +458,23 @@ def _audit(args: argparse.Namespace, progress: Progress) -> int:
         return _told([dataclasses.replace(one, accepted=frozenset(args.accept))
                       for one in _audited(args, progress)], args.format)
     except LabError as err:
-        if args.format != "nrpe":
-            raise
-        # Who runs it reads standard output, and takes the exit status 2 for an alarm.
-        line, status = audited.nrpe_error(str(err))
-        print(line)
-        return status
+        if args.format == "nrpe":
+            # Who runs it reads standard output, and takes the exit status 2 for an alarm.
+            line, status = audited.nrpe_error(str(err))
+            print(line)
+            return status
+        # So does who takes the others: without a word of it, what was true before stays.
+        if args.format and (unread := _unread(args, str(err))):
+            _told([unread], args.format)
+        raise
+
+
+def _unread(args: argparse.Namespace, why: str) -> Audited | None:
+    """What was named and cannot be looked at; None where nothing is named."""
+    named = [str(one) for one in (args.kernel, args.image) if one]
+    if args.running:
+        named.append("the kernel that runs")
+    return Audited(" and ".join(named), error=why, tree=bool(args.kernel)) if named else None
 
 
 def _audited(args: argparse.Namespace, progress: Progress) -> list[Audited]:

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from lab import arch, base, defect, wanted
 from lab.errors import LabError
+from lab.finding import VULNERABLE
 from lab.guest import qemu
 
 PROGRAM = "migration.py"
@@ -79,6 +80,17 @@ def _words(variable: str, text: str, known: Convert) -> tuple[str, ...]:
 
 def _defects(variable: str, text: str) -> tuple[str, ...]:
     return _words(variable, text, lambda _variable, name: defect.load(name).name)
+
+
+def _accepted(variable: str, text: str) -> tuple[str, ...]:
+    """Names of defects, and ":VULNERABLE" behind those that are there for certain."""
+    def known(_variable: str, word: str) -> str:
+        name, colon, status = word.partition(":")
+        if colon and (not name or status != VULNERABLE):
+            raise LabError(f"{variable}={word}: {name or 'NAME'} is wanted, which accepts that it "
+                           f"is unknown, or {name or 'NAME'}:{VULNERABLE}")
+        return defect.load(name).name + colon + status
+    return _words(variable, text, known)
 
 
 def _bases(variable: str, text: str) -> tuple[str, ...]:
@@ -285,9 +297,10 @@ SYMBOLS = Option(
 
 ACCEPT = Option(
     "accept", "ACCEPT", "NAMES",
-    "defects, as `list` names them, that are known and lived with: they are told as accepted, and "
-    "neither the exit status nor a check of Nagios says them; default: none. "
-    f"Example: --accept {wanted.DEFECT},{OTHER}", _defects, ())
+    "defects, as `list` names them, that are lived with: they are told as accepted, and neither the "
+    "exit status nor a check of Nagios says them. NAME accepts that it is unknown, "
+    f"NAME:{VULNERABLE} also that it is there; default: none. "
+    f"Example: --accept {wanted.DEFECT},{OTHER}:{VULNERABLE}", _accepted, ())
 
 
 def _but(option: Option, text: str) -> Option:

@@ -20,7 +20,7 @@ import binary_truth
 import kernels
 import pytest
 
-from lab import arch, cli, decide, defect as defects
+from lab import arch, cli, decide, defect as defects, options
 from lab.binary import bounded, rules, text
 from lab.binary.code import Code, base_name
 from lab.binary.image import Image, Section, Symbol
@@ -914,11 +914,12 @@ def test_nrpe() -> None:
         "MIGRATION UNKNOWN - 6.1 unknown: d | vulnerable=0 unknown=1 accepted=0", 3)
 
 
-@pytest.mark.parametrize("status", (VULNERABLE, UNKNOWN))
-def test_a_defect_that_is_accepted(status: str) -> None:
+@pytest.mark.parametrize("status, name", (
+    (UNKNOWN, "d"), (UNKNOWN, "d:VULNERABLE"), (VULNERABLE, "d:VULNERABLE")))
+def test_a_defect_that_is_accepted(status: str, name: str) -> None:
     """Told as that, and no alarm: nobody could use a check that is never OK."""
     one = Audited("/boot/b", "6.1.0-2", [finding(status, BINARY)], tree=False)
-    known = dataclasses.replace(one, accepted=frozenset({"d"}))
+    known = dataclasses.replace(one, accepted=frozenset({name}))
     assert not one.safe and known.safe
     assert audited.nrpe([known]) == (
         "MIGRATION OK - 6.1.0-2 has none of the defects but 1 accepted | "
@@ -940,9 +941,21 @@ def test_a_defect_that_is_accepted(status: str) -> None:
     assert audited.counted(good) == "1 protected" and "accepted" not in audited.summary(good)
 
 
-def test_accept_is_a_name_of_the_list(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["audit", "IMAGE=/nonexistent", "ACCEPT=pmd-share-buzy"]) == 2
-    assert "pmd-share-buzy" in capsys.readouterr().err
+def test_who_accepts_that_nobody_knows_is_told_when_it_is_bad() -> None:
+    """An update, or a rule that learns more, is what the check is there for."""
+    bad = dataclasses.replace(KERNELS[1], accepted=frozenset({"d"}))
+    assert not bad.safe and not bad.accepts(bad.findings[0])
+    assert audited.nrpe([bad])[1] == 2 and audited.counted(bad) == "1 VULNERABLE"
+
+
+@pytest.mark.parametrize("name", ("pmd-share-buzy", "pmd-share-busy:vulnerable",
+                                  "pmd-share-busy:", "pmd-share-busy:unknown", ":VULNERABLE"))
+def test_accept_is_a_name_of_the_list(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["audit", "IMAGE=/nonexistent", f"ACCEPT={name}"]) == 2
+    said = capsys.readouterr().err
+    assert name.partition(":")[0] in said and said.count("\n") == 1 and "nonexistent" not in said
+    args = options.parse(["audit", "ACCEPT=pmd-share-busy,pmd-share-gup:VULNERABLE"])
+    assert args.accept == ("pmd-share-busy", "pmd-share-gup:VULNERABLE")
 
 
 def test_nrpe_of_what_cannot_be_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
@@ -988,6 +1001,41 @@ def test_prometheus() -> None:
     assert 'linux_page_migration_defect_read{path="/boot/c"} 0' in lines
     odd = audited.prometheus([Audited('a"\\\n', "1", [finding(NOT_AFFECTED, BINARY)])])
     assert r'path="a\"\\\n"' in odd and 'status="not_affected"' in odd
+
+
+@pytest.mark.parametrize("form", ("prometheus", "json"))
+@pytest.mark.parametrize("image", ("alone", "none", "alone none"))
+def test_a_program_is_told_of_what_cannot_be_read(
+        form: str, image: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of metrics that stays as it was says that all is well; stderr is for a person."""
+    (tmp_path / "alone").write_bytes(b"\x5a" * 100)
+    named = " ".join(f"{tmp_path}/{one}" for one in image.split())
+    assert cli.main(["audit", f"IMAGE={named}", f"AUDIT={form}"]) == 2
+    said = capsys.readouterr()
+    if form == "json":
+        report = json.loads(said.out)
+        assert all(one["error"] for one in report.get("kernels", [report]))
+    else:
+        assert said.out.count("_read{path=") == said.out.count("} 0") == len(image.split())
+    assert said.err.count("\n") == (1 if " " not in image else 0)
+
+
+@pytest.mark.parametrize("words", (["KERNEL=/nonexistent"], []))
+def test_a_program_is_told_of_no_kernel(words: list[str], capsys: pytest.CaptureFixture[str]
+                                        ) -> None:
+    """A tree as an image; a call that names none is for who made it, and no answer."""
+    assert cli.main(["audit", *words, "AUDIT=json"]) == 2
+    said = capsys.readouterr()
+    assert bool(said.out) == bool(words) and said.err.startswith("error: ")
+    if words:
+        assert json.loads(said.out)["tree"] == "/nonexistent"
+
+
+def test_who_has_no_code_has_not_read_it() -> None:
+    blind = Audited("/proc/kallsyms", "6.1", [finding(UNKNOWN, BINARY)], tree=False,
+                    also={"missing": "Its code cannot be read: be root"})
+    assert 'linux_page_migration_defect_read{path="/proc/kallsyms"} 0' in \
+        audited.prometheus([blind]).splitlines()
 
 
 def test_one_table_for_several() -> None:

@@ -24,7 +24,13 @@ class Audited:
     error: str = ""
     tree: bool = True               # it is a tree, or a tree and an image
     also: dict[str, str] = field(default_factory=dict)      # banner, build id and the like
-    accepted: frozenset[str] = frozenset()      # defects that its owner knows of and lives with
+    # Defects that its owner knows of and lives with: "name", or "name:VULNERABLE".
+    accepted: frozenset[str] = frozenset()
+
+    @property
+    def read(self) -> bool:
+        """Whether there was code to be looked at."""
+        return not self.error and "missing" not in self.also
 
     @property
     def safe(self) -> bool:
@@ -32,12 +38,17 @@ class Audited:
         return not self.error and not any(self.alarming(one) for one in self.findings)
 
     def accepts(self, found: Finding) -> bool:
-        """Whether a row would say no good, and is accepted."""
-        return found.defect in self.accepted and found.status in (VULNERABLE, UNKNOWN)
+        """Whether a row would say no good, and is accepted.
+
+        Who lives with not knowing is not taken to live with the defect.
+        """
+        return f"{found.defect}:{VULNERABLE}" in self.accepted \
+            and found.status in (VULNERABLE, UNKNOWN) \
+            or found.defect in self.accepted and found.status == UNKNOWN
 
     def alarming(self, found: Finding) -> bool:
         """Whether a row says no good, and is not accepted."""
-        return found.defect not in self.accepted and found.status in (VULNERABLE, UNKNOWN)
+        return found.status in (VULNERABLE, UNKNOWN) and not self.accepts(found)
 
 
 def report(one: Audited) -> dict[str, object]:
@@ -158,9 +169,9 @@ def prometheus(kernels: Sequence[Audited]) -> str:
     lines += [f'{_METRIC}_accepted{{kernel="{_escaped(one.version)}",path="{_escaped(one.path)}",'
               f'defect="{found.defect}"}} 1'
               for one in kernels for found in one.findings if one.accepts(found)]
-    lines += [f"# HELP {_METRIC}_read Whether a kernel could be read.",
+    lines += [f"# HELP {_METRIC}_read Whether a kernel, and its code, could be read.",
               f"# TYPE {_METRIC}_read gauge"]
-    lines += [f'{_METRIC}_read{{path="{_escaped(one.path)}"}} {0 if one.error else 1}'
+    lines += [f'{_METRIC}_read{{path="{_escaped(one.path)}"}} {int(one.read)}'
               for one in kernels]
     return "\n".join(lines)
 
