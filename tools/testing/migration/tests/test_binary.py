@@ -904,14 +904,35 @@ KERNELS = [Audited("/boot/a", "6.1.0-1", [finding(PROTECTED, BINARY)], tree=Fals
 def test_nrpe() -> None:
     assert audited.nrpe(KERNELS[:1]) == (
         "MIGRATION OK - 6.1.0-1 has none of the defects | vulnerable=0 unknown=0 accepted=0", 0)
-    line, status = audited.nrpe(KERNELS)
-    assert status == 2 and line == (
-        "MIGRATION CRITICAL - 6.1.0-2 VULNERABLE: d; /boot/c cannot be read | "
-        "vulnerable=1 unknown=1 accepted=0")
-    assert audited.nrpe([KERNELS[0], KERNELS[2]])[1] == 3
-    blind = [Audited("t", "6.1", [finding(UNKNOWN, SOURCE)])]
-    assert audited.nrpe(blind) == (
-        "MIGRATION UNKNOWN - 6.1 unknown: d | vulnerable=0 unknown=1 accepted=0", 3)
+    blind = Audited("t", "6.1", [finding(UNKNOWN, SOURCE)])
+    text, status = audited.nrpe([blind, *KERNELS])
+    # What is cut off at the end is what matters least.
+    assert status == 2 and text.splitlines() == [
+        "MIGRATION CRITICAL - 4 kernels: 1 VULNERABLE, 1 unknown, 1 cannot be read | "
+        "vulnerable=1 unknown=2 accepted=0",
+        "6.1.0-2 VULNERABLE: d", "/boot/c cannot be read", "6.1 unknown: d"]
+    assert audited.nrpe([KERNELS[0], KERNELS[2]]) == (
+        "MIGRATION UNKNOWN - 2 kernels: 1 cannot be read | vulnerable=0 unknown=1 accepted=0\n"
+        "/boot/c cannot be read", 3)
+    assert audited.nrpe([blind]) == (
+        "MIGRATION UNKNOWN - 6.1: 1 unknown | vulnerable=0 unknown=1 accepted=0\n6.1 unknown: d", 3)
+    assert audited.nrpe([KERNELS[0]] * 2)[0].startswith(
+        "MIGRATION OK - 2 kernels have none of the defects | ")
+    odd = Audited("/boot/a|b\nc", error="is no kernel", tree=False)
+    assert audited.nrpe([odd])[0].splitlines()[1:] == ["/boot/a/b c cannot be read"]
+
+
+@pytest.mark.parametrize("path", ("/boot/c", f"/boot/{'c' * 4000}"), ids=("short", "long"))
+def test_nrpe_has_its_figures_where_nothing_is_cut_off(path: str) -> None:
+    """Version 2 of it sends 1024 bytes, and graphs are made of what is behind the bar."""
+    rows = [dataclasses.replace(finding(status, BINARY), defect=name) for name in defects.names()
+            for status in (VULNERABLE, UNKNOWN)]
+    many = [Audited(path, f"6.1.0-{number}-amd64", rows, tree=False) for number in range(99)]
+    for kernels_of in (many, [Audited(path, error=path)], [dataclasses.replace(many[0], version="")]):
+        first = audited.nrpe(kernels_of)[0].splitlines()[0]
+        assert re.search(r" \| vulnerable=\d+ unknown=\d+ accepted=\d+$", first)
+        assert len(first.encode()) < 1000
+    assert len(audited.nrpe_error(f"{path} " * 300)[0]) < 1000
 
 
 @pytest.mark.parametrize("status, name", (

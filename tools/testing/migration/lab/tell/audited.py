@@ -9,6 +9,8 @@ from lab.finding import NOT_AFFECTED, PROTECTED, SOURCE, UNKNOWN, VULNERABLE, Fi
 # What a check of Nagios says with its exit status, and with its first word.
 NRPE_OK, NRPE_CRITICAL, NRPE_UNKNOWN = 0, 2, 3
 _NRPE = {NRPE_OK: "OK", NRPE_CRITICAL: "CRITICAL", NRPE_UNKNOWN: "UNKNOWN"}
+# Of a version or a path, and of an error, so many characters fit.
+_NRPE_NAME, _NRPE_WHY = 200, 900
 _METRIC = "linux_page_migration_defect"
 # A row that is VULNERABLE or unknown, for which the user has said so.
 ACCEPTED = "accepted"
@@ -121,37 +123,51 @@ def table(kernels: Sequence[Audited]) -> str:
 
 
 def nrpe(kernels: Sequence[Audited]) -> tuple[str, int]:
-    """The line of a Nagios plugin, and its exit status: 0, 2 for critical, 3 for unknown."""
-    bad, blind, accepted, parts = 0, 0, 0, []
-    for one in kernels:
-        name = one.version or one.path
-        names = {status: [found.defect for found in one.findings
-                          if found.status == status and one.alarming(found)]
-                 for status in (VULNERABLE, UNKNOWN)}
-        accepted += sum(map(one.accepts, one.findings))
-        if one.error:
-            blind += 1
-            parts.append(f"{one.path} cannot be read")
-        for status, defects in names.items():
-            if defects:
-                parts.append(f"{name} {status}: {' '.join(defects)}")
-        bad += len(names[VULNERABLE])
-        blind += len(names[UNKNOWN])
-    exits = NRPE_CRITICAL if bad else NRPE_UNKNOWN if blind else NRPE_OK
-    text = "; ".join(parts) or \
-        f"{', '.join(one.version for one in kernels)} has none of the defects" + (
-            f" but {accepted} accepted" if accepted else "")
+    """What a Nagios plugin says, and its exit status: 0, 2 for critical, 3 for unknown.
+
+    The first line has how many, for graphs, too: version 2 of NRPE sends 1024 bytes in all.  The
+    others have the names, the worst first.
+    """
+    unread = [one for one in kernels if one.error]
+    named = {status: [(one, [found.defect for found in one.findings
+                             if found.status == status and one.alarming(found)])
+                      for one in kernels] for status in (VULNERABLE, UNKNOWN)}
+    bad, blind = (sum(len(defects) for _one, defects in named[status])
+                  for status in (VULNERABLE, UNKNOWN))
+    accepted = sum(one.accepts(found) for one in kernels for found in one.findings)
+    exits = NRPE_CRITICAL if bad else NRPE_UNKNOWN if blind or unread else NRPE_OK
+    what = f"{len(kernels)} kernels" if len(kernels) > 1 else _called(kernels[0])[-_NRPE_NAME:]
+    counts = ", ".join(f"{count} {said}" for count, said in (
+        (bad, VULNERABLE), (blind, UNKNOWN), (len(unread), "cannot be read")) if count)
+    first = _nrpe(exits, f"{what}: {counts}" if counts else
+                  f"{what} {'have' if len(kernels) > 1 else 'has'} none of the defects"
+                  + (f" but {accepted} accepted" if accepted else ""))
     # What follows the bar is for graphs.
-    return f"{_nrpe(exits, text)} | vulnerable={bad} unknown={blind} accepted={accepted}", exits
+    lines = [f"{first} | vulnerable={bad} unknown={blind + len(unread)} accepted={accepted}"]
+    for status, rows in named.items():
+        lines += [_line(f"{_called(one)} {status}: {' '.join(defects)}")
+                  for one, defects in rows if defects]
+        if status == VULNERABLE:
+            lines += [_line(f"{one.path} cannot be read") for one in unread]
+    return "\n".join(lines), exits
 
 
 def nrpe_error(why: str) -> tuple[str, int]:
     """The same where nothing could be looked at: that is no alarm, and nobody is safe either."""
-    return _nrpe(NRPE_UNKNOWN, " ".join(why.split())), NRPE_UNKNOWN
+    return _nrpe(NRPE_UNKNOWN, why[:_NRPE_WHY]), NRPE_UNKNOWN
+
+
+def _called(one: Audited) -> str:
+    return one.version or one.path
 
 
 def _nrpe(exits: int, text: str) -> str:
-    return f"MIGRATION {_NRPE[exits]} - {text.replace('|', '/')}"
+    return f"MIGRATION {_NRPE[exits]} - {_line(text)}"
+
+
+def _line(text: str) -> str:
+    """One line, and no bar: that begins what is for graphs, on each of them."""
+    return " ".join(text.replace("|", "/").split())
 
 
 def prometheus(kernels: Sequence[Audited]) -> str:
