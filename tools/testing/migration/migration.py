@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -B
 # SPDX-License-Identifier: GPL-2.0
 """Proves fixes of page migration: `migration.py --help`, or `make` at the top of this repository."""
 

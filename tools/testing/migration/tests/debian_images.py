@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -B
 # SPDX-License-Identifier: GPL-2.0
 """Fetches kernels that Debian has built, for binary_truth.py --debian.
 

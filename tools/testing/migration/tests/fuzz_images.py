@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3 -B
 # SPDX-License-Identifier: GPL-2.0
 """Damages kernel images at random, and sees that each is read, or refused in one line.
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The front door: what `make` shows, and one clear line for everything that is put in wrong."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -218,3 +219,15 @@ def test_a_path_arrives_as_it_is(tmp_path: Path, name: str) -> None:
 def test_a_path_in_the_home_folder(tmp_path: Path) -> None:
     done = make("prove", "KERNEL=~/nonesuch", HOME=str(tmp_path), LAB_CACHE=str(tmp_path / "cache"))
     assert f"error: no such folder: {tmp_path}/nonesuch (KERNEL=" in done.stderr
+
+
+def test_a_program_takes_the_python_that_make_takes(tmp_path: Path) -> None:
+    """Another one of PATH has none of the packages: they would be said not to be installed."""
+    (tmp_path / "python3").write_text("#!/bin/sh\nexit 42\n")
+    (tmp_path / "python3").chmod(0o755)
+    done = subprocess.run([MIGRATION, "list", "--help"], check=False, capture_output=True,
+                          env={**outside_make(), "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert done.returncode == 0
+    programs = [path for path in MIGRATION.parent.rglob("*.py") if os.access(path, os.X_OK)]
+    assert len(programs) > 3
+    assert {path.read_text().splitlines()[0] for path in programs} == {"#!/usr/bin/python3 -B"}
