@@ -1097,6 +1097,20 @@ def test_which_images_are_meant(tmp_path: Path) -> None:
         audit.images(f"{tmp_path}/a'c")
 
 
+def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    """As /boot/vmlinuz is, where a package was removed by hand: that one will not boot."""
+    (tmp_path / "vmlinuz").symlink_to("vmlinuz-gone")
+    (tmp_path / "vmlinuz.sig").symlink_to("gone.sig")
+    with pytest.raises(LabError, match=f"^{tmp_path}/vmlinuz is a link to vmlinuz-gone, which is "
+                       "not there$"):
+        audit.of_images(str(tmp_path), None)
+    (tmp_path / "vmlinux-1").write_bytes(kernels.vmlinux())
+    (tmp_path / "vmlinux-2").symlink_to("vmlinux-1")
+    assert [(one.path, one.error) for one in audit.of_images(str(tmp_path), None)] == [
+        (f"{tmp_path}/vmlinux-1", ""),
+        (f"{tmp_path}/vmlinuz", "is a link to vmlinuz-gone, which is not there")]
+
+
 def test_one_that_is_not_there_does_not_hide_the_others(tmp_path: Path) -> None:
     (tmp_path / "vmlinux").write_bytes(kernels.vmlinux())
     first, second = audit.of_images(f"{tmp_path}/vmlinux {tmp_path}/none", None)

@@ -77,7 +77,8 @@ def _image(what: str, file: elf.Elf | None, data: bytes, version: str, symbols: 
 def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         if not path.exists():
-            raise LabError(f"{path} is not there")
+            raise LabError(f"{path} is a link to {os.readlink(path)}, which is not there"
+                           if path.is_symlink() else f"{path} is not there")
         if not path.is_file():
             raise LabError(f"{path} is no file: name a kernel image, as /boot/vmlinuz-...")
         if path.stat().st_size > _LARGEST:

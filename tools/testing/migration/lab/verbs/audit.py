@@ -193,11 +193,14 @@ def _inside(folder: Path) -> list[Path]:
     if not os.access(folder, os.R_OK | os.X_OK, effective_ids=True):
         raise LabError(f"{folder} cannot be read: permission denied")
     inside = sorted({one for pattern in _IMAGES for one in folder.glob(pattern)
-                     if one.is_file() and not _NO_IMAGES.search(one.name)
+                     # A link to nothing is named: who reads it says so.
+                     if (one.is_file() or one.is_symlink() and not one.exists())
+                     and not _NO_IMAGES.search(one.name)
                      # Most EFI programs are none.
                      and (one.suffix != ".efi" or _has_kernel(one))
                      # A link to another of them would be told twice.
-                     and not (one.is_symlink() and one.resolve().parent == folder.resolve())})
+                     and not (one.is_symlink() and one.exists()
+                              and one.resolve().parent == folder.resolve())})
     if not inside:
         raise LabError(f"{folder} has no kernel image: nothing in it is named vmlinuz*, "
                        "vmlinux*, Image* or kernel*; name the file")
