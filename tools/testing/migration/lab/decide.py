@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the code of an image says of a defect, in one of the audit's four words."""
 
+import fnmatch
+import re
 from dataclasses import dataclass
 
 from lab.binary import rules
-from lab.binary.code import Code
+from lab.binary.code import Code, base_name
 from lab.defect import Binary, Defect
 from lab.finding import NOT_AFFECTED, PROTECTED, UNKNOWN, VULNERABLE
 
@@ -17,6 +19,10 @@ NO_SHARING = (
 )
 
 
+# A function that a form asks for, or a pattern of several.
+_ASKED = re.compile(r"[\w*?]*\w[\w*?]*")
+
+
 @dataclass(frozen=True)
 class Decision:
     """What an image says of a defect."""
@@ -24,6 +30,17 @@ class Decision:
     status: str
     why: str
     places: tuple[str, ...] = ()
+
+
+def asks_for(defect: Defect, function: str) -> bool:
+    """Whether what an image says of `defect` may be said of `function`, or a piece of it."""
+    binary = defect.binary
+    if binary is None:
+        return False
+    forms = (*binary.unaffected, *binary.protected, *binary.vulnerable, *binary.names,
+             *(form for form, _why in NO_SHARING if defect.shares_tables))
+    return any(fnmatch.fnmatchcase(name, asked) for asked in _ASKED.findall(" ".join(forms))
+               for name in (function, base_name(function)))
 
 
 def decide(image: Code, defect: Defect) -> Decision:

@@ -90,6 +90,22 @@ def test_what_a_livepatch_replaces_is_unknown() -> None:
     assert audit.patched(one, {}) == one
 
 
+@pytest.mark.parametrize("function, name", (
+    # Asked for by a pattern, in a rule or behind a name of it; and a piece of one.
+    ("flush_tlb_range", "pmd-share-migrate"), ("huge_pmd_unshare", "pmd-share-flush"),
+    ("__hugetlb_vma_unlock_write_put", "pmd-share-fault"),
+    ("try_to_migrate_one.isra.0", "pmd-share-migrate"),
+    # What says of each of those with shared tables that it is not affected.
+    ("huge_pmd_share", "pmd-share-arm64-flush"), ("hugetlb_fault", "pmd-share-arm64-flush")))
+def test_what_a_rule_asks_for_by_a_pattern_is_asked_for(function: str, name: str) -> None:
+    one = Audited("/boot/vmlinuz", "6.1", [Finding(name, NOT_AFFECTED, "", (), (), BINARY)],
+                  tree=False)
+    found, = audit.patched(one, {function: "livepatch_1"}).findings
+    assert found.status == UNKNOWN and f"livepatch_1 replaces {function}()" in found.why
+    for other in ("config_write", "xfs_flush", "x_huge_pmd", "try_to_migrate_one_more"):
+        assert audit.patched(one, {other: "livepatch_1"}).findings == [*one.findings]
+
+
 def test_the_verb_says_what_it_lacks() -> None:
     """This machine's own kernel, whatever that is: an answer, or one line."""
     done = make("audit", "RUNNING=1", "AUDIT=json")

@@ -248,13 +248,9 @@ def patched(one: Audited, replaced: dict[str, str]) -> Audited:
 
 
 def _patched(found: Finding, replaced: dict[str, str]) -> Finding:
-    rules = defects.load(found.defect).binary
-    if rules is None:
-        return found
-    asked = set(re.findall(r"\w+", " ".join((*rules.unaffected, *rules.protected,
-                                              *rules.vulnerable, *rules.names))))
+    defect = defects.load(found.defect)
     for function, module in sorted(replaced.items()):
-        if function in asked:
+        if decide.asks_for(defect, function):
             return dataclasses.replace(
                 found, status=UNKNOWN, why=f"the livepatch {module} replaces {function}(): ask who "
                 f"made it; of the image: {found.status}", places=(), apply=(), source=BINARY)
