@@ -169,6 +169,38 @@ def test_system_map(tmp_path: Path) -> None:
     assert "no System.map" in refused(tmp_path, VMLINUX, b"ffffffffffffffff B The real System.map")
 
 
+NAMELESS = kernels.elf(kernels.BANNER.encode() + b"\n\0")
+
+
+def test_without_kallsyms_names_are_looked_for(tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the kernel's release, beside it and where systems have it; what is of another is not
+    taken."""
+    monkeypatch.setattr("lab.binary.load.ROOT", tmp_path)
+    release, where = "6.1.0-9-test", kernels.RODATA
+    good = f"{kernels.TEXT:016x} T _text\n{where:016x} D linux_banner\n"
+    assert "name its System.map" in refused(tmp_path, NAMELESS)
+    beside = tmp_path / f"System.map-{release}"
+    beside.write_text(good)
+    assert loaded(tmp_path, NAMELESS).symbols_from == "System.map"
+    assert loaded(tmp_path, VMLINUX).symbols_from == "kallsyms"
+    beside.write_text("ffffffffffffffff B The real System.map is elsewhere\n")
+    said = refused(tmp_path, NAMELESS)
+    assert f"{beside} is no System.map" in said and "CONFIG_KALLSYMS is off" in said
+    debug = tmp_path / f"usr/lib/debug/boot/vmlinux-{release}"
+    debug.parent.mkdir(parents=True)
+    debug.write_bytes(kernels.elf(b"", b"\x33" * 20, symbols=[("f", kernels.TEXT, "t")]))
+    assert "they are not of one build" in refused(tmp_path, NAMELESS)
+    debug.write_bytes(kernels.elf(b"", symbols=[("f", kernels.TEXT, "t")]))
+    assert [one.name for one in loaded(tmp_path, NAMELESS).symbols] == ["f"]
+    odd = kernels.BANNER.replace(release, f"6.1/../{'x' * 300}")
+    refused(tmp_path, kernels.elf(odd.encode() + b"\n\0"))
+    refused(tmp_path, kernels.elf(odd.replace("/", "").encode() + b"\n\0"))
+    # What is named is taken, and nothing else.
+    assert "not of this kernel" in refused(
+        tmp_path, NAMELESS, good.replace("82000000", "82000010").encode())
+
+
 def test_a_debug_file(tmp_path: Path) -> None:
     names = [("f", kernels.TEXT, "t")]
     image = loaded(tmp_path, VMLINUX, kernels.elf(b"", symbols=names))

@@ -17,6 +17,11 @@ from lab.errors import LabError
 _LARGEST = 2 << 30
 # The largest of other forms are packages with all modules: Debian's have 110 MiB.
 _LARGEST_OTHER = 1 << 30
+# Where a kernel's names are, under its release, if it has none itself; and from where that is.
+ROOT = Path("/")
+_NAMES = ("boot/System.map-{0}", "lib/modules/{0}/System.map", "usr/lib/modules/{0}/System.map",
+          "usr/lib/debug/boot/System.map-{0}", "usr/lib/debug/boot/vmlinux-{0}",
+          "usr/lib/debug/lib/modules/{0}/vmlinux", "lib/modules/{0}/build/vmlinux")
 _MAP_LINE = re.compile(r"(?m)^([0-9a-f]{16}) ([A-Za-z]) (\S+)$")
 
 
@@ -61,10 +66,7 @@ def _image(what: str, file: elf.Elf | None, data: bytes, version: str, symbols: 
     if symbols:
         names, source = _named(symbols, what, sections, build_id)
     if not names:
-        if not text.banners(sections):
-            raise LabError(f"{what} does not say which Linux it is: it is no Linux kernel")
-        raise LabError(f"{what} has no symbols: its CONFIG_KALLSYMS is off; name its System.map "
-                       "or the vmlinux of the same build with SYMBOLS=")
+        names, source = _found(what, sections, build_id)
     banner = _banner(what, sections, names)
     said = version.split()[:1]
     if said and said[0] != banner.split()[2]:
@@ -120,6 +122,28 @@ def _kallsyms(sections: tuple[Section, ...]) -> tuple[Symbol, ...]:
         if table := kallsyms.read(one.data, one.address):
             return tuple(table.symbols)
     return ()
+
+
+def _found(what: str, sections: tuple[Section, ...],
+           build_id: str) -> tuple[tuple[Symbol, ...], str]:
+    """The names of a kernel that has none, from a file that is called after its release."""
+    banners = text.banners(sections)
+    if not banners:
+        raise LabError(f"{what} does not say which Linux it is: it is no Linux kernel")
+    said = ""
+    # Which of several is its own, names say.
+    for release in {one.split()[2] for one in banners} if len(banners) == 1 else ():
+        for path in (Path(what).parent / f"System.map-{release}",
+                     *(ROOT / name.format(release) for name in _NAMES)):
+            # A banner may have any text there.
+            if "/" in release or not os.path.isfile(path):
+                continue
+            try:
+                return _named(path, what, sections, build_id)
+            except LabError as err:
+                said += f"; {err}"
+    raise LabError(f"{what} has no symbols: its CONFIG_KALLSYMS is off; name its System.map or "
+                   f"the vmlinux of the same build with SYMBOLS={said}")
 
 
 def _named(path: Path, what: str, sections: tuple[Section, ...],
