@@ -21,7 +21,7 @@ import kernels
 import pytest
 
 from lab import arch, cli, decide, defect as defects, options
-from lab.binary import bounded, rules, text
+from lab.binary import bounded, rules, running, text
 from lab.binary.code import Code, base_name
 from lab.binary.image import Image, Section, Symbol
 from lab.errors import LabError, NotInstalled
@@ -1062,8 +1062,45 @@ def test_who_has_no_code_has_not_read_it() -> None:
 def test_one_table_for_several() -> None:
     said = audited.table(KERNELS)
     assert "/boot/c is no kernel" in said and "Linux 6.1.0-2" in said
-    row = next(line for line in said.splitlines() if line.startswith("d "))
+    lines = said.splitlines()
+    row = next(line for line in lines if line.startswith("d "))
     assert row.split() == ["d", "protected", "VULNERABLE"]
+    # Each column says what it is, above its rows.
+    head = lines[lines.index(row) - 2:lines.index(row)]
+    assert [line.split() for line in head] == [["[1]", "[2]"], ["from", "binary", "binary"]]
+    tree = Audited("t", "6.1", [finding(UNKNOWN, SOURCE), finding(PROTECTED, BOTH)])
+    other = Audited("b", "6.1", [finding(UNKNOWN, BINARY)] * 2, tree=False)
+    assert ["from", "both,source", "binary"] in [
+        line.split() for line in audited.table([tree, other]).splitlines()]
+
+
+def test_the_kernel_that_runs_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each form: after an update /boot has another one, that is booted tomorrow."""
+    for name, build_id in (("vmlinux-1", b"\x33"), ("vmlinux-2", b"\x11")):
+        (tmp_path / name).write_bytes(kernels.vmlinux(build_id=build_id * 20))
+    now = running.Running(kernels.BANNER, "11" * 20)
+    monkeypatch.setattr(running, "running", lambda: now)
+    found = audit.of_images(str(tmp_path), None)
+    assert [one.runs for one in found] == [False, True]
+    assert [one["running"] for one in map(audited.report, found)] == [False, True]
+    path = str(tmp_path / "vmlinux-2")
+    assert [line for line in audited.table(found).splitlines() if "runs here" in line] == [
+        f"[2]  {path} (runs here)"]
+    assert audited.summary(found[1]).splitlines()[0].endswith(" (runs here)")
+    assert "runs here" not in audited.summary(found[0])
+    first, *others = audited.nrpe(found)[0].splitlines()
+    assert "runs here" not in first
+    assert ["runs here" in line for line in others] == [False, True]
+    assert [line[-1] for line in audited.prometheus(found).splitlines()
+            if line.startswith("linux_page_migration_defect_running{")] == ["0", "1"]
+    # It says the same of itself twice: without a build id nobody knows which of the two runs.
+    now = running.Running(kernels.BANNER, "")
+    assert [one.runs for one in audit.of_images(str(tmp_path), None)] == [False, False]
+
+    def nobody_knows() -> running.Running:
+        raise LabError("/proc/version cannot be read")
+    monkeypatch.setattr(running, "running", nobody_knows)
+    assert not any(one.runs for one in audit.of_images(str(tmp_path), None))
 
 
 def test_what_a_row_was_decided_from() -> None:

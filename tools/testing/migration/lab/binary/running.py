@@ -80,14 +80,18 @@ def image(root: Path = Path("/")) -> Image:
 
 def differs(one: Image, now: Running) -> str:
     """Why an image is not the kernel that runs; "" where it is."""
+    if is_of(now, one.banner, one.build_id):
+        return ""
     if one.build_id and now.build_id:
-        if one.build_id != now.build_id:
-            return (f"{one.path} is not the kernel that runs: its build id is {one.build_id[:12]}, "
-                    f"and that of the running one {now.build_id[:12]}")
-    elif one.banner != now.banner:
-        return (f"{one.path} is not the kernel that runs: it is {one.banner!r}, and what runs is "
-                f"{now.banner!r}")
-    return ""
+        return (f"{one.path} is not the kernel that runs: its build id is {one.build_id[:12]}, "
+                f"and that of the running one {now.build_id[:12]}")
+    return (f"{one.path} is not the kernel that runs: it is {one.banner!r}, and what runs is "
+            f"{now.banner!r}")
+
+
+def is_of(now: Running, banner: str, build_id: str) -> bool:
+    """Whether what says this of itself is the kernel that runs."""
+    return build_id == now.build_id if build_id and now.build_id else banner == now.banner
 
 
 def _candidates(root: Path, release: str) -> Iterator[Path]:

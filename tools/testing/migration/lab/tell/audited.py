@@ -26,6 +26,7 @@ class Audited:
     error: str = ""
     tree: bool = True               # it is a tree, or a tree and an image
     also: dict[str, str] = field(default_factory=dict)      # banner, build id and the like
+    runs: bool = False              # it is the one that runs here
     # Defects that its owner knows of and lives with: "name", or "name:VULNERABLE".
     accepted: frozenset[str] = frozenset()
 
@@ -58,7 +59,7 @@ def report(one: Audited) -> dict[str, object]:
     said: dict[str, object] = {"tree" if one.tree else "image": one.path}
     if one.error:
         return said | {"error": one.error}
-    return said | {"version": one.version, **one.also,
+    return said | {"version": one.version, "running": one.runs, **one.also,
                    "defects": [{"defect": found.defect, "title": found.title,
                                 "status": found.status, "accepted": one.accepts(found),
                                 "why": found.why, "places": list(found.places),
@@ -70,7 +71,7 @@ def summary(one: Audited) -> str:
     """A kernel, for a person."""
     if one.error:
         return f"{one.path}\n\n{one.error}"
-    lines = [f"Linux {one.version}: {counted(one)}", ""]
+    lines = [f"Linux {one.version}: {counted(one)}{_mark(one)}", ""]
     if why := one.also.get("missing"):
         lines += [why, ""]
     # A column that would say the same in each row is none.
@@ -100,25 +101,30 @@ def counted(one: Audited) -> str:
                      if status in said)
 
 
+def _mark(one: Audited) -> str:
+    return " (runs here)" if one.runs else ""
+
+
 def table(kernels: Sequence[Audited]) -> str:
     """Several kernels in one table, a column each."""
     lines = []
     for number, one in enumerate(kernels, 1):
         said = one.error or f"Linux {one.version}: {counted(one)}"
-        lines.append(f"[{number}]  {one.path}\n{'':5}{said}")
+        lines.append(f"[{number}]  {one.path}{_mark(one)}\n{'':5}{said}")
     read = [(number, one) for number, one in enumerate(kernels, 1) if not one.error]
     if read:
         lines.append("")
         lines.append(f"{'':26}" + "".join(f"{f'[{number}]':14}" for number, _one in read).rstrip())
+        lines.append(f"{'from':26}" + "".join(
+            f"{','.join(sorted({found.source for found in one.findings})):14}"
+            for _number, one in read).rstrip())
         for row in range(len(read[0][1].findings)):
             name = read[0][1].findings[row].defect
             cells = [(one, one.findings[row]) for _number, one in read]
             lines.append(f"{name:26}" + "".join(
                 f"{ACCEPTED if one.accepts(found) else found.status:14}"
                 for one, found in cells).rstrip())
-        sources = sorted({found.source for _number, one in read for found in one.findings})
-        lines.append(f"\nDecided from: {', '.join(sources)}. For places and patches, audit one of "
-                     "them alone.")
+        lines.append("\nFor places and patches, audit one of them alone.")
     return "\n".join(lines)
 
 
@@ -145,7 +151,7 @@ def nrpe(kernels: Sequence[Audited]) -> tuple[str, int]:
     # What follows the bar is for graphs.
     lines = [f"{first} | vulnerable={bad} unknown={blind + len(unread)} accepted={accepted}"]
     for status, rows in named.items():
-        lines += [_line(f"{_called(one)} {status}: {' '.join(defects)}")
+        lines += [_line(f"{_called(one)}{_mark(one)} {status}: {' '.join(defects)}")
                   for one, defects in rows if defects]
         if status == VULNERABLE:
             lines += [_line(f"{one.path} cannot be read") for one in unread]
@@ -185,6 +191,10 @@ def prometheus(kernels: Sequence[Audited]) -> str:
     lines += [f'{_METRIC}_accepted{{kernel="{_escaped(one.version)}",path="{_escaped(one.path)}",'
               f'defect="{found.defect}"}} 1'
               for one in kernels for found in one.findings if one.accepts(found)]
+    lines += [f"# HELP {_METRIC}_running Whether a kernel is the one that runs.",
+              f"# TYPE {_METRIC}_running gauge"]
+    lines += [f'{_METRIC}_running{{kernel="{_escaped(one.version)}",path="{_escaped(one.path)}"}} '
+              f'{int(one.runs)}' for one in kernels if not one.error]
     lines += [f"# HELP {_METRIC}_read Whether a kernel, and its code, could be read.",
               f"# TYPE {_METRIC}_read gauge"]
     lines += [f'{_METRIC}_read{{path="{_escaped(one.path)}"}} {int(one.read)}'

@@ -151,7 +151,22 @@ def of_images(named: str, symbols: Path | None, tree: Audited | None = None,
             found.append(Audited(str(path), error=str(err).removeprefix(f"{path} "), tree=False))
     if lacking and len(lacking) == len(paths):
         raise lacking[0]
-    return found
+    return _marked(found)
+
+
+def _marked(found: list[Audited]) -> list[Audited]:
+    """With a mark at the kernel that runs here; at none where that is not known."""
+    try:
+        now = running.running()
+    except LabError:
+        return found
+    ids = {id(one): one.also.get("build_id", "") for one in found}
+    same = [one for one in found if not one.error
+            and running.is_of(now, one.also.get("banner", ""), ids[id(one)])]
+    # A banner alone may be that of two builds.
+    if len({ids[id(one)] for one in same}) > 1:
+        return found
+    return [dataclasses.replace(one, runs=True) if one in same else one for one in found]
 
 
 def images(named: str) -> list[Path]:
@@ -235,7 +250,7 @@ def of_running() -> Audited:
     replaced = {one.function: one.module for one in running.livepatches()
                 if one.enabled and one.object == "vmlinux"}
     with bounded.time_of("the kernel that runs"):
-        return patched(of_image(running.image()), replaced)
+        return dataclasses.replace(patched(of_image(running.image()), replaced), runs=True)
 
 
 def patched(one: Audited, replaced: dict[str, str]) -> Audited:
