@@ -2,15 +2,16 @@
 # SPDX-License-Identifier: GPL-2.0
 """Damages kernel images at random, and sees that each is read, or refused in one line.
 
-    tests/fuzz_images.py [--minutes N] [--first N] [--keep DIR]
+    tests/fuzz_images.py [--minutes N] [--cases N] [--first N] [--whole] [--keep DIR]
 
 Tiny kernels in every form that the audit of an image knows are damaged: bits turned, numbers made
 large, parts cut out, doubled, moved, taken from another.  Half of the time it is the kernel that
 is damaged before it is packed, for what is packed is checked by its checksum.  What comes of it has
 to be an audit, or one line that says why there is none, in a few seconds and 1 GiB of memory.
 
-A case is known by its number, which decides all of it: --first N --minutes 0 makes that one again.
-With --keep, what broke is written there.  The exit status is 0 if nothing did.
+A case is known by its number, which decides all of it: --first N --cases 1 makes that one again, if
+zstd, lz4 and lzop are installed as they were.  One case in 8 is asked by all rules, with --whole
+each.  With --keep, what broke is written there.  The exit status is 0 if nothing did.
 """
 
 import argparse
@@ -19,12 +20,15 @@ import lzma
 import multiprocessing
 import random
 import resource
+import shutil
 import struct
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -47,6 +51,23 @@ BATCH = 500
 # So many cases have all done to them that the audit does.
 WHOLE = 8
 LAYOUTS = ("4.4", "4.9", "4.9 percpu", "4.20", "6.2", "6.4", "6.4 percpu", "6.18", "7.3")
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A bzImage that a program packs, as the kernel's build does; as it is where there is none."""
+
+    program: str
+    options: str
+
+    def __call__(self, data: bytes) -> bytes:
+        if not shutil.which(self.program):
+            return kernels.bzimage(data)
+        done = subprocess.run([self.program, self.options], input=data, stdout=subprocess.PIPE,
+                              check=True)
+        return kernels.bzimage(done.stdout + struct.pack("<I", len(data)))
+
+
 INNER: tuple[Callable[[], bytes], ...] = (
     *(partial(kernels.vmlinux, layout) for layout in LAYOUTS),
     *(partial(kernels.raw_image, arch) for arch in ("arm64", "riscv64")))
@@ -60,7 +81,8 @@ OUTER: tuple[Callable[[bytes], bytes], ...] = (
     lambda data: kernels.zboot(kernels.packed(data)),
     lambda data: kernels.android(kernels.packed(data), 0),
     lambda data: kernels.android(data, 4),
-    lambda data: kernels.unified(kernels.bzimage(kernels.packed(data))))
+    lambda data: kernels.unified(kernels.bzimage(kernels.packed(data))),
+    Packed("zstd", "-cq"), Packed("lz4", "-lcq"), Packed("lz4", "-cq"), Packed("lzop", "-cq"))
 NUMBERS = (0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff,
            1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 
@@ -130,7 +152,7 @@ def read(path: Path, whole: bool) -> str:
         return "refused"
 
 
-def work(first: int, count: int, folder: Path, tell: Connection) -> None:
+def work(first: int, count: int, folder: Path, whole: bool, tell: Connection) -> None:
     """Cases one after the other, in a process that has no more memory than it may have."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     path = folder / f"image-{first}"
@@ -139,7 +161,7 @@ def work(first: int, count: int, folder: Path, tell: Connection) -> None:
         tell.send((number, "begun", ""))
         before = time.process_time()
         try:
-            said, why = read(path, number % WHOLE == 0), ""
+            said, why = read(path, whole or number % WHOLE == 0), ""
         # Whatever it is: that is what is looked for.
         except BaseException:
             said, why = "broke", traceback.format_exc()
@@ -150,12 +172,12 @@ def work(first: int, count: int, folder: Path, tell: Connection) -> None:
     path.unlink()
 
 
-def batch(first: int, count: int, folder: Path) -> list[tuple[int, str, str]]:
+def batch(first: int, count: int, folder: Path, whole: bool = False) -> list[tuple[int, str, str]]:
     """What came of some cases; of one in which the process died, that it did."""
     found: list[tuple[int, str, str]] = []
     while count > 0:
         here, there = multiprocessing.Pipe(False)
-        process = multiprocessing.Process(target=work, args=(first, count, folder, there))
+        process = multiprocessing.Process(target=work, args=(first, count, folder, whole, there))
         process.start()
         there.close()
         last = (first, "begun", "")
@@ -179,7 +201,9 @@ def batch(first: int, count: int, folder: Path) -> list[tuple[int, str, str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=1, help="how long; 0: one case")
+    parser.add_argument("--minutes", type=float, default=1, help="how long; default: 1")
+    parser.add_argument("--cases", type=int, help="so many, however long it takes")
+    parser.add_argument("--whole", action="store_true", help="ask all rules of each")
     parser.add_argument("--first", type=int, default=0, help="the number of the first case")
     parser.add_argument("--keep", type=Path, help="where to write what broke")
     args = parser.parse_args()
@@ -190,11 +214,12 @@ def main() -> int:
 
 
 def run(args: argparse.Namespace, folder: Path) -> int:
-    """Cases until the time is over; 1 if something broke."""
+    """Cases until the time is over, or as many as are wanted; 1 if something broke."""
     end = time.monotonic() + args.minutes * 60
     first, counts, broken = args.first, {"read": 0, "refused": 0, "broke": 0}, set()
     while True:
-        for number, said, why in batch(first, 1 if not args.minutes else BATCH, folder):
+        count = BATCH if args.cases is None else min(BATCH, args.first + args.cases - first)
+        for number, said, why in batch(first, count, folder, args.whole):
             counts[said] += 1
             if said == "broke":
                 # Where it broke is what tells one from another.
@@ -204,8 +229,8 @@ def run(args: argparse.Namespace, folder: Path) -> int:
                     print(f"case {number}:\n{why}", flush=True)
                     if args.keep:
                         (args.keep / f"case-{number}").write_bytes(case(number))
-        first += BATCH
-        if time.monotonic() >= end:
+        first += count
+        if time.monotonic() >= end if args.cases is None else first >= args.first + args.cases:
             break
         print(f"{sum(counts.values())} cases: {counts}", file=sys.stderr, flush=True)
     print(f"{sum(counts.values())} cases: " + ", ".join(
