@@ -48,13 +48,16 @@ def needed() -> None:
         pytest.skip("needs root, and mmdebstrap")
 
 
-def initrd(folder: Path, add: Callable[[Path], None], command: str) -> Path:
+def initrd(folder: Path, add: Callable[[Path], None], command: str,
+           packages: Sequence[str] = ()) -> Path:
     """The file system of a guest that runs `command`, its output to the second serial line.
 
-    `add` is called with the folder of Debian, to put there what the command needs.
+    `add` is called with the folder of Debian, to put there what the command needs; `packages` are
+    what it needs of Debian's.
     """
     root, made = folder / "root", folder / "initrd"
-    done = subprocess.run(["mmdebstrap", "--variant=minbase", "--include=python3,mount", "bookworm",
+    include = ",".join(("python3", "mount", *packages))
+    done = subprocess.run(["mmdebstrap", "--variant=minbase", f"--include={include}", "bookworm",
                            root], text=True, capture_output=True, check=False,
                           stdin=subprocess.DEVNULL)
     if done.returncode != 0:
@@ -79,8 +82,14 @@ def chroot(root: Path, *words: str) -> None:
 def said(kernel: Trial, file_system: Path, folder: Path, limit: float, words: Sequence[str] = ()
          ) -> str:
     """What the command of a guest wrote, on two nodes of 1 GiB."""
+    return said_of(kernel.kernel.image, file_system, folder, limit, words)
+
+
+def said_of(image: Path, file_system: Path, folder: Path, limit: float, words: Sequence[str] = ()
+            ) -> str:
+    """The same, of a kernel that the lab has not made."""
     folder.mkdir(exist_ok=True)
-    guest = qemu.Guest(arch.load(), "tcg", kernel.kernel.image, file_system, " ".join(words),
+    guest = qemu.Guest(arch.load(), "tcg", image, file_system, " ".join(words),
                        Machine(nodes=(1024, 1024), dimms=(0, 0)))
     ended = qemu.boot(guest, folder, limit, lambda _log, _ktap: False)
     text = (folder / "ktap.log").read_text("utf-8", "replace")
