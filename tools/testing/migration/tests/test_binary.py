@@ -645,15 +645,15 @@ def test_all_defects_say_what_code_tells_of_them() -> None:
                        or " heeds " in text or " passes on " in text
                        for text in conditions), (one.name, form)
             # Which of all semaphores it is, is said; and that one is taken is not enough.
-            for text in conditions:
-                locks = [word for word in re.split("[ |]", text)
+            for said in conditions:
+                locks = [word for word in re.split("[ |]", said)
                          if re.match(r"(?:down|up)_(?:read|write)|mutex_|_raw_spin|spin_", word)]
-                assert not locks or " calls none of " in text or (
+                assert not locks or " calls none of " in said or (
                     all("@" in word for word in locks)
-                    and re.search(" held at | kept to | from .* to | after ", text)
-                    or "vma_prepare calls " in text
+                    and re.search(" held at | kept to | from .* to | after ", said)
+                    or "vma_prepare calls " in said
                     # Here it is not the lock that protects.
-                    ) or " held at down_write by __lock_page" in text, (one.name, form)
+                    ) or " held at down_write by __lock_page" in said, (one.name, form)
 
 
 # What the kernels below have in common.
