@@ -98,8 +98,8 @@
 #define SPLIT_FAR	0	/* cuts its mapping in two: this piece covers the PUD */
 #endif
 #ifndef READ_ONLY
-#define READ_ONLY	0	/* process 0: mprotect(PROT_READ); the last is so always */
-#endif
+#define READ_ONLY	0	/* 1: the last process always is, and the first changes */
+#endif				/* 2: the same; the first is so at first, and shares with it */
 #ifndef NEWCOMER
 #define NEWCOMER	0	/* 1: the last process has no table yet, as after fork() */
 #endif				/* 2: the first, which a walk comes to before all others */
@@ -264,6 +264,8 @@ bool read_only[N];		/* of each process: its VMA says so */
 per_page_bool entry_ro[N];	/* of each table */
 per_page_bool tlb_ro[N];	/* of each process */
 #define ALIKE(i, j)	(read_only[i] == read_only[j])
+mtype = { PROT_READ, PROT_WRITE };
+#define PROT(i)		(read_only[i] -> PROT_READ : PROT_WRITE)
 #else
 #define ALIKE(i, j)	true
 #endif
@@ -914,23 +916,26 @@ proctype process(byte me)
 #endif
 #endif
 #if READ_ONLY
-	:: atomic { !hushed && !dead && left > 0 && me == 0 && !read_only[0] -> left-- };
+	:: atomic { !hushed && !dead && left > 0 && me == 0 -> left-- };
 #if !FLAGS_UNDER_LOCK
 		atomic {
-			printf("%d: mprotect_fixup() makes its mapping read-only\n", _pid);
-			read_only[me] = true
+			read_only[me] = !read_only[me];
+			printf("%d: mprotect_fixup() gives its mapping %e\n", _pid, PROT(me))
 		};
 #endif
 		begin_change();
 #if FLAGS_UNDER_LOCK
-		read_only[me] = true;
+		read_only[me] = !read_only[me];
 #endif
 		printf("%d: hugetlb_change_protection() has i_mmap_rwsem\n", _pid);
 		unshare_own();
 		if
 		:: t != NONE && !shared ->
 			lock_table(t);
-			d_step { entry_ro[t].at[0] = true; entry_ro[t].at[1] = true };
+			d_step {
+				entry_ro[t].at[0] = read_only[me];
+				entry_ro[t].at[1] = read_only[me]
+			};
 			unlock_table(t)
 		:: else
 		fi;
@@ -1171,6 +1176,11 @@ inline put_back(to)
 			d_step {
 				if
 				:: entry[t].at[me] == MOVING ->
+#if READ_ONLY
+					printf("%d: remove_migration_pte() is at process %d, whose mapping has %e\n",
+					       _pid, i - 1, PROT(i - 1));
+					entry_ro[t].at[me] = read_only[i - 1];
+#endif
 					entry[t].at[me] = to;
 					mapcount[me]++
 				:: else
@@ -1329,9 +1339,15 @@ init {
 #if READ_ONLY
 		read_only[N - 1] = true;
 #endif
+#if READ_ONLY == 2
+		read_only[0] = true;
+		entry_ro[0].at[0] = true;
+		entry_ro[0].at[1] = true;
+		count[0] = 1;
+#endif
 		do
 		:: i < N ->
-			pud[i] = 0;
+			pud[i] = (READ_ONLY == 2 && i != 0 && i != N - 1 -> NONE : 0);
 			mapped[i] = true;
 			joinable[i] = true;
 			i++
@@ -1341,7 +1357,7 @@ init {
 		pud[0] = NONE;
 		count[0]--;
 #endif
-#if NEWCOMER == 1 || READ_ONLY
+#if NEWCOMER == 1 || READ_ONLY == 1
 		pud[N - 1] = NONE;
 		count[0]--;
 #endif

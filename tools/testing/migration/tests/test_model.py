@@ -26,7 +26,8 @@ RUNS = [run for scheme in SCHEMES for run in scheme.runs]
 SMALL = {("released-4", "LOST_WRITE"), ("unshare-5.4", "COUNT"), ("unshare-write-lock", "NOT_MINE"),
          ("unshare-write-lock", "USED"), ("released-5.10", "SPLIT"), ("released-5.10", "GUP"),
          ("released-6.12", "DEADLOCK"), ("released-6.12", "STARVED"),
-         ("flush-4", "STARVED"), ("flush-6.12", "STARVED"), ("flush-4", "PUNCHED")}
+         ("flush-4", "STARVED"), ("flush-6.12", "STARVED"), ("flush-4", "PUNCHED"),
+         ("flush-flags-early", "PROTECT")}
 CLEAN = {"UNMAP=1", "PUNCH=1"}
 
 
@@ -100,6 +101,17 @@ def test_the_story_names_who_is_there() -> None:
         "process 0: a", "process 1: a", "migration of page 1: b", "migration of page 0: b",
         "memory error: c")
     assert model.story_of(said, 2, 0)[2] == "memory error: b"
+
+
+@pytest.mark.slow
+def test_the_story_names_what_is_put_back() -> None:
+    run = next(run for run in RUNS if (run.scheme, run.what) == ("flush-flags-early", "READ_ONLY=2"))
+    story = model.check(run).story
+    [changed] = [line for line in story if "mprotect_fixup() gives" in line]
+    put_back, stored = story[-2:]
+    assert changed == "process 0: mprotect_fixup() gives its mapping PROT_WRITE"
+    assert "remove_migration_pte() is at process 0, whose mapping has PROT_WRITE" in put_back
+    assert stored.startswith("process 1: stores to page ")
 
 
 @pytest.mark.slow
