@@ -148,6 +148,9 @@
 #ifndef TRUNCATE_WAITS
 #define TRUNCATE_WAITS		1	/* for faults that have seen the old size */
 #endif
+#ifndef REFS
+#define REFS			0	/* a page that somebody has looked up is not moved */
+#endif
 #ifndef RETRIES
 #define RETRIES			0	/* a migration that gave up is tried again, for ever */
 #endif
@@ -162,8 +165,17 @@
 #ifndef FLUSH_BEFORE_ENTRY
 #define FLUSH_BEFORE_ENTRY	0	/* flushes, and then takes the entry out */
 #endif
+#ifndef ENTRY_AFTER_FLUSH
+#define ENTRY_AFTER_FLUSH	0	/* of a migration: until then there is none */
+#endif
 #ifndef ASKS_EARLY
 #define ASKS_EARLY	0	/* before the walk, and without a lock: is a table shared? */
+#endif
+#ifndef UNSHARE_STOPS
+#define UNSHARE_STOPS	0	/* the walk, with the first table that it takes away */
+#endif
+#ifndef JOIN_UNSEEN
+#define JOIN_UNSEEN	0	/* others see late that a process has joined: weak order */
 #endif
 #ifndef UNSHARE_UNMAPS
 #define UNSHARE_UNMAPS	0	/* to unshare a table takes from the page's map count */
@@ -176,6 +188,9 @@
 #endif
 #ifndef MPROTECT_FLUSHES_ALL
 #define MPROTECT_FLUSHES_ALL	1	/* the whole PUD, where only page 0 is changed */
+#endif
+#ifndef SPLIT_FLUSHES
+#define SPLIT_FLUSHES	1
 #endif
 #ifndef PUNCH_FLUSHES
 #define PUNCH_FLUSHES	1
@@ -196,6 +211,7 @@
 #define BUG_PROTECT	11	/* a store through a read-only mapping */
 #define BUG_TRUNCATED	12	/* a page is in the file, past its end */
 #define BUG_REMAINS	13	/* a migration entry is left, or a map count is wrong */
+#define BUG_GAVE_UP	14	/* a migration fails that nobody disturbs */
 
 #ifndef LOOK_FOR
 #define LOOK_FOR	BUG_LOST_WRITE
@@ -249,6 +265,16 @@ bool cut, cut_done;		/* i_size is before page 1; and all is removed */
 #else
 #define ABSENT(p)	false
 #endif
+#if REFS
+byte refs[PAGES];		/* of faults, which the page cache has given the page to */
+#define REF(p)		refs[p]++
+#define UNREF(p)	refs[p]--
+#define HELD(p)		(refs[p] > 0)
+#else
+#define REF(p)		skip
+#define UNREF(p)	skip
+#define HELD(p)		false
+#endif
 byte joining[N];		/* who has counted himself in, and not joined yet */
 #if SPLIT_FAR
 bool lockless[N];		/* of each process: its VMA has no lock */
@@ -268,6 +294,14 @@ mtype = { PROT_READ, PROT_WRITE };
 #define PROT(i)		(read_only[i] -> PROT_READ : PROT_WRITE)
 #else
 #define ALIKE(i, j)	true
+#endif
+#if JOIN_UNSEEN
+bool unseen[N];			/* of each process: it has joined, and others do not see it */
+#define SEEN(i)		(!unseen[i])
+#define BE_SEEN(i)	unseen[i] = false
+#else
+#define SEEN(i)		true
+#define BE_SEEN(i)	skip
 #endif
 bool hushed;			/* another bug than LOOK_FOR came first */
 
@@ -452,6 +486,10 @@ inline find_table()
 			printf("%d: huge_pmd_share() joins table %d\n", _pid, t);
 			pud[me] = t;
 			joining[t]--;
+#if JOIN_UNSEEN
+			/* Who has the lock after that sees what was done with it. */
+			unseen[me] = !JOINS_LOCKED;
+#endif
 #if JOINS_LOCKED
 			unlock_table(t)
 #endif
@@ -501,7 +539,10 @@ inline no_page(p)
 	if
 	:: dead
 	:: else ->
-		printf("%d: hugetlb_no_page() locks page %d\n", _pid, p);
+		atomic {
+			printf("%d: hugetlb_no_page() locks page %d\n", _pid, p);
+			REF(p)
+		};
 		lock_page(p);
 		if
 		:: gone[p] || ABSENT(p) -> dead = true	/* SIGBUS */
@@ -520,10 +561,11 @@ inline no_page(p)
 					mapcount[p]++
 				:: else
 				fi;
+				BE_SEEN(me);
 				unlock_table(t)
 			}
 		fi;
-		unlock_page(p)
+		atomic { UNREF(p); unlock_page(p) }
 	fi
 }
 
@@ -577,8 +619,12 @@ inline fault(p)
 inline store(p)
 {
 	do
+#if JOIN_UNSEEN
+	/* Sooner or later. The entry may have been read before that, and no later. */
+	:: atomic { !SEEN(me) -> BE_SEEN(me) }
+#endif
 	:: atomic {
-		tlb[me].at[p] != EMPTY ->
+		tlb[me].at[p] != EMPTY && SEEN(me) ->
 #if READ_ONLY
 		if
 		:: read_only[me] && tlb_ro[me].at[p] -> break	/* SIGSEGV */
@@ -607,6 +653,13 @@ inline store(p)
 	:: atomic {
 		tlb[me].at[p] == EMPTY && pud[me] != NONE &&
 		(entry[pud[me]].at[p] == OLD || entry[pud[me]].at[p] == NEW) ->
+#if JOIN_UNSEEN
+		if
+		:: !SEEN(me) -> printf("%d: reads the entry of page %d, and others do not see yet that it joined\n",
+				       _pid, p)
+		:: else
+		fi;
+#endif
 		tlb[me].at[p] = entry[pud[me]].at[p];
 #if READ_ONLY
 		tlb_ro[me].at[p] = entry_ro[pud[me]].at[p]
@@ -884,7 +937,9 @@ proctype process(byte me)
 		begin_change();
 		printf("%d: splits its mapping\n", _pid);
 		unshare_own();
+#if SPLIT_FLUSHES
 		flush_all(me);
+#endif
 #if SPLIT_LOCKED
 		joinable[me] = false;
 		end_change();
@@ -1056,10 +1111,11 @@ inline flush_one(i)
 inline flush_sharers()
 {
 	do
-	:: j < N && mapped[j] && pud[j] == t && (!FLUSH_FIRST || j == i - 1) ->
+	:: j < N && mapped[j] && SEEN(j) && pud[j] == t && (!FLUSH_FIRST || j == i - 1) ->
 		flush_one(j);
 		j++
-	:: atomic { j < N && !(mapped[j] && pud[j] == t && (!FLUSH_FIRST || j == i - 1)) -> j++ }
+	:: atomic { j < N && !(mapped[j] && SEEN(j) && pud[j] == t && (!FLUSH_FIRST || j == i - 1)) ->
+		    j++ }
 	:: atomic { j == N -> j = 0; break }
 	od
 }
@@ -1075,6 +1131,9 @@ inline unmap_one()
 	if
 	:: count[t] > 0 ->
 		huge_pmd_unshare((i - 1), t);
+#if UNSHARE_STOPS
+		failed = true;
+#endif
 #if UNSHARE_UNMAPS
 		mapcount[me]--;
 #endif
@@ -1091,7 +1150,11 @@ inline unmap_one()
 	fi
 #endif
 #if WALK == BY_FLUSHING
-#if FLUSH_AFTER
+#if ENTRY_AFTER_FLUSH
+	d_step { entry[t].at[me] = EMPTY; mapcount[me]-- };
+	flush_sharers();
+	entry[t].at[me] = MOVING
+#elif FLUSH_AFTER
 	take_entry()
 #elif FLUSH_BEFORE_ENTRY
 	flush_sharers();
@@ -1114,7 +1177,7 @@ inline flush_all_of_page()
 	do
 	:: atomic {
 		j < N ->
-		t = (mapped[j] -> pud[j] : NONE);
+		t = (mapped[j] && SEEN(j) -> pud[j] : NONE);
 		if
 		:: t != NONE -> stale = entry[t].at[me] == FLUSHED
 		:: else -> stale = false
@@ -1226,6 +1289,9 @@ proctype poison()
  */
 #define WALK_ENDS	(WALK == BY_MAPCOUNT || UNSHARE_UNMAPS)
 
+/* Nobody does anything but the one migration. */
+#define ALONE		(!STORES && BUDGET == 0 && WALKERS == 1 && !DONTNEED && !POISON)
+
 /* It moves page me, once. */
 proctype migration(byte me)
 {
@@ -1248,6 +1314,16 @@ again:
 	};
 #else
 	walk_lock();
+#endif
+#if JOIN_UNSEEN
+	/* Who has i_mmap_rwsem sees what others did with it. */
+	d_step {
+		do
+		:: i < N -> BE_SEEN(i); i++
+		:: else -> break
+		od;
+		i = 0
+	};
 #endif
 	if
 	:: failed || gone[me] || ABSENT(me) ->
@@ -1297,7 +1373,7 @@ again:
 		walk_unlock();
 #endif
 		if
-		:: mapcount[me] == 0 ->
+		:: mapcount[me] == 0 && !HELD(me) ->
 			atomic {
 				printf("%d: nobody maps the page: the copy begins\n", _pid);
 				copied[me] = true
@@ -1306,6 +1382,7 @@ again:
 			put_back(NEW);
 			failed = false
 		:: else ->
+			CHECK(BUG_GAVE_UP, !ALONE);
 			put_back(OLD);
 			failed = true
 		fi
@@ -1317,6 +1394,10 @@ again:
 		printf("%d: has to give up, and tries again\n", _pid);
 accept_starved:
 		failed = false;
+#if REFS
+		/* Who has looked the page up gets its lock first. */
+		!HELD(me);
+#endif
 		goto again
 	:: else
 	fi
