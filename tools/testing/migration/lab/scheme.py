@@ -28,8 +28,9 @@ class Claim:
     base: str
     file: str
     function: str
-    calls: tuple[str, ...]
+    calls: tuple[str, ...]      # in this order
     never: tuple[str, ...] = ()
+    series: str = ""            # of the queue, applied to that source
 
 
 @dataclass(frozen=True)
