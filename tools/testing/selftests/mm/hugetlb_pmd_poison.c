@@ -13,7 +13,9 @@
  * that poisons it, the one that every kernel flushes: it reads the page until
  * it gets SIGBUS. To wait for the call to return would be too late. There are
  * kernels that make every CPU run a worker before that, and a TLB may not
- * outlive the switch.
+ * outlive the switch. It then maps the file once more. For that it has to wait
+ * until the walk is over: a kernel may flush the processes one after the other,
+ * and while it does, some get SIGBUS and some do not yet.
  *
  * Environment:
  *	HUGETLB_PMD_MIGRATE_OFFLINE=1	run it at all: poisons memory, which
@@ -68,6 +70,7 @@ FIXTURE(hugetlb_pmd_poison)
 	char *addr;		/* the mapping of this process */
 	int watch_code;		/* si_code of the watcher's signal */
 	bool watch_fresh;	/* it found another page in its place */
+	int watch_error;	/* errno of its other mapping */
 };
 
 FIXTURE_VARIANT(hugetlb_pmd_poison)
@@ -223,6 +226,15 @@ FIXTURE_TEARDOWN(hugetlb_pmd_poison)
 	guard_stop();
 }
 
+/* The walk holds i_mmap_rwsem, and who maps or unmaps a file takes it to write. */
+static int wait_for_walk(int fd)
+{
+	char *addr = mmap(NULL, pmd_size(), PROT_READ,
+			  MAP_SHARED | MAP_NORESERVE, fd, 0);
+
+	return addr == MAP_FAILED || munmap(addr, pmd_size()) ? errno : 0;
+}
+
 static void *watch(void *arg)
 {
 	struct _test_data_hugetlb_pmd_poison *self = arg;
@@ -237,6 +249,7 @@ static void *watch(void *arg)
 		late = __atomic_load_n(poisoned, __ATOMIC_ACQUIRE);
 		self->watch_fresh = !magic_is_there(self->addr);
 	}
+	self->watch_error = wait_for_walk(self->fd);
 	__atomic_store_n(poisoned, 1, __ATOMIC_RELEASE);
 	return NULL;
 }
@@ -274,6 +287,9 @@ TEST_F_TIMEOUT(hugetlb_pmd_poison, sigbus, 120)
 	error = errno;
 	__atomic_store_n(&control->poisoned, 1, __ATOMIC_RELEASE);
 	pthread_join(watcher, NULL);
+	ASSERT_EQ(0, self->watch_error)
+		TH_LOG("cannot map the file again: %s",
+		       strerror(self->watch_error));
 	/* Busy: all was done, but a fault on the page had a reference to it. */
 	if (ret && error != EBUSY)
 		SKIP(return, "MADV_HWPOISON does not work here: %s",
