@@ -301,7 +301,8 @@ echo after $(pools)
     ("taskset 1 $test", "sysv_2.mbind", "needs two CPUs"),
     ("su -s /bin/sh nobody -c \"$test\"", "sysv_2.mbind", "needs root"),
     ("$test", "sysv_2.soft_offline", "takes memory offline"),
-    ("umount /sys/kernel/debug; umount /sys; $test", "sysv_2.mbind", "needs two NUMA nodes"),
+    ("umount /sys/kernel/debug; umount /sys; $test", "sysv_2.mbind",
+     "needs CONFIG_NUMA, and sysfs"),
 ])
 def test_what_is_missing_is_said(boot: Boot, command: str, variant: str, reason: str) -> None:
     _, seen, _ = boot(f"""

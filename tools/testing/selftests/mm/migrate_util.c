@@ -926,7 +926,7 @@ const char *nodes_lack(int nodes[2], int wanted, int cpu)
 {
 	if (numa_available() >= 0 && two_nodes(nodes, cpu) >= wanted)
 		return NULL;
-	return wanted < 2 ? "needs CONFIG_NUMA" :
+	return wanted < 2 ? "needs CONFIG_NUMA, and sysfs in /sys" :
 	       "needs two NUMA nodes with memory: numa=fake=2 makes two of one";
 }
 
