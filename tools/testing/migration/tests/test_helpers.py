@@ -537,6 +537,7 @@ int main(void)
 	printf("%s", why ? why : "nothing");
 	fflush(stdout);
 	_exit(0);
+}
 """
 
 # Processes that take long, near the end of the time that one has which is runnable.

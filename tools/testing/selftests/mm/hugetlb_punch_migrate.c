@@ -43,7 +43,7 @@
  *
  * Environment:
  *	HUGETLB_PMD_CHURN=1		run it at all: a kernel that has the defect
- *					may die of it (with CONFIG_DEBUG_VM); not
+ *					may die of it (with DEBUG_VM); not
  *					for machines that do work
  */
 #include "kselftest_harness.h"

@@ -1352,8 +1352,9 @@ static int mount_main(void *arg)
 static int mount_elsewhere(const char *type, const char *options)
 {
 	struct mount want = { type, options, -EIO };
-	long double stack[512];		/* of a type that is aligned as stacks are */
 	pid_t pid;
+	/* Of a type that is aligned as stacks are. */
+	long double stack[512];
 
 	pid = clone(mount_main, stack + ARRAY_SIZE(stack), CLONE_VM |
 		    CLONE_VFORK | CLONE_FILES | CLONE_NEWNS | SIGCHLD, &want);

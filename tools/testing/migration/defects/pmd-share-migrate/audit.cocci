@@ -38,6 +38,19 @@ fn << walk.fn;
 walks[str(fn)] = "%s:%s" % (p[0].file, p[0].line)
 print("SEEN %s %s" % (fn, walks[str(fn)]))
 
+// It may be what protects them.
+@around@
+identifier fn = {rmap_walk_sharers};
+position p;
+@@
+fn@p(...) { ... }
+
+@script:python@
+p << around.p;
+fn << around.fn;
+@@
+print("SEEN %s %s:%s" % (fn, p[0].file, p[0].line))
+
 // Since the two walks are two functions, that of an unmap may know of no hugetlb page any more.
 @handles@
 identifier fn = {hugetlb_count_sub, set_huge_pte_at, set_huge_swap_pte_at, huge_ptep_clear_flush};
