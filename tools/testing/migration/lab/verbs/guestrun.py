@@ -27,7 +27,7 @@ SCRIPT_CMDLINE = "hugepages=16 transparent_hugepage=madvise"
 SCRIPT_NODE = 512
 # A guest with all that run_vmtests.sh runs, two minutes of the kernel's own among it.  Each of its
 # categories may take 900, by the settings of mm.
-SCRIPT_LIMIT = 1800
+SCRIPT_LIMIT = 900 * len(kselftest.CATEGORIES) + 120
 
 
 def run(wanted: Wanted, name: str, names: tuple[str, ...], arch: Arch,

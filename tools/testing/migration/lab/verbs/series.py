@@ -9,9 +9,10 @@ that they are not sent with the series.
 
 queue/cover-letter is for several queues, and says of each what is so.  What is between `#if NAME`
 and `#else` or `#endif` is for a series that has a patch of that name, without its number, or for a
-queue that has a file of that name beside its series; `#if commits` where some patches are commits of
-mainline, `#if commits without their text` where these are not as in mainline.  `#if before NAME` asks whether that patch is
-there and others come before it, and `{before NAME}` is how many: "patch is", "two patches are".
+queue that has a file of that name beside its series; `#if commits` where some patches are commits
+of mainline, `#if commits without their text` where these are not as in mainline.  `#if before NAME`
+asks whether that patch is there and others come before it, and `{before NAME}` is how many: "patch
+is", "two patches are".
 `{lost vulnerable DEFECT VERSION}` is what the record of that proof says of its vulnerable kernel,
 or its fixed one: in how many of its migrations writes were lost.  `{failed ...}` is of its tests,
 and `{boots ...}` is how often it was booted.  The changelog of a patch may ask for these, too.
@@ -19,7 +20,8 @@ Where nothing is left of the letter, the patches have nothing to do with each ot
 
 A series with the tests has queue/tests/cover-letter.  Another form of a queue, series.<form>, is
 written without them, with queue/cover-letter.<form> if there is one.  The form "unmapped" is no fix:
-it is what is in queue/unmapped/, with the letter that is there, for a kernel with or without fixes.
+it is what is in queue/unmapped/, with the letter that is there, for a kernel with or without
+fixes.
 """
 
 import re
@@ -83,7 +85,8 @@ class Series:
 def write(base: str, out: Path, form: str = "", clone: upstream.Clone | None = None) -> Series:
     """Write the series for `base` to the folder `out`, as `git format-patch --cover-letter` would.
 
-    What is a commit of mainline is written as that is in `clone`, if there is one.  `form` is another form of the queue: "unshare" for series.unshare, or what is in queue/unmapped.
+    What is a commit of mainline is written as that is in `clone`, if there is one.  `form` is
+    another form of the queue: "unshare" for series.unshare, or what is in queue/unmapped.
     LabError where there is none, and where `out` holds patches already: two series in one folder
     would be mailed together.
     """
@@ -165,7 +168,8 @@ def put(base: str, out: Path, patches: Sequence[tuple[str, str]], letter: Path,
         return Series(None, tuple(written), tuple(mails))
     cover = out / "0000-cover-letter.patch"
     text_of_it = f"{text_of_it.rstrip()}\n{version.text()}"
-    cover.write_text(_cover(f"[{lead} {_numbered(0, total)}]", text_of_it, patches) + end, encoding="utf-8")
+    cover.write_text(_cover(f"[{lead} {_numbered(0, total)}]", text_of_it, patches) + end,
+                     encoding="utf-8")
     return Series(cover, tuple(written), tuple(mails))
 
 
