@@ -565,16 +565,13 @@ FIXTURE_TEARDOWN(hugetlb_fault_poison)
 		TH_LOG("%s", why);
 }
 
-static void tell_all(FIXTURE_DATA(hugetlb_fault_poison) * self)
+/* The crew's are told by who waited for them. */
+static void tell_poisoner(FIXTURE_DATA(hugetlb_fault_poison) * self)
 {
 	pid_t pid = __atomic_load_n(&self->control->poisoner, __ATOMIC_ACQUIRE);
-	int i;
 
 	if (pid)
 		tell_where(pid);
-	for (i = 0; i < self->crew.nr; i++)
-		if (self->crew.pids[i])
-			tell_where(self->crew.pids[i]);
 }
 
 TEST_F_TIMEOUT(hugetlb_fault_poison, comes_back, 120)
@@ -608,11 +605,12 @@ TEST_F_TIMEOUT(hugetlb_fault_poison, comes_back, 120)
 	printf(" refused=%lu mapped=%lu kept=%lu\n", control->refused,
 	       control->mapped, control->kept);
 	if (self->stuck)
-		tell_all(self);
+		tell_poisoner(self);
 	ASSERT_FALSE(self->stuck)
 		TH_LOG("stuck: no error handled since %ld ms, after %lu errors and %lu faults",
 		       ms_since(since), control->errors, control->ended);
-	if (control->no_poison)
+	/* Not where poison has stayed: a skip would take the place of that. */
+	if (control->no_poison && !control->kept && !control->error)
 		SKIP(return, "MADV_HWPOISON does not work here: %s",
 		     strerror(control->no_poison));
 	ASSERT_EQ(0, control->error)
@@ -620,7 +618,7 @@ TEST_F_TIMEOUT(hugetlb_fault_poison, comes_back, 120)
 	EXPECT_EQ(0, control->kept)
 		TH_LOG("%lu of %lu pages could not be taken back, and stay poisoned",
 		       control->kept, control->errors);
-	ASSERT_FALSE(ended && !control->done)
+	ASSERT_FALSE(ended && !control->done && !control->no_poison)
 		TH_LOG("a process died");
 	ASSERT_EQ(0, crew_failed(&self->crew))
 		TH_LOG("a process died");
