@@ -185,6 +185,9 @@ def _makes(words: Sequence[int], page: int, targets: frozenset[int]) -> bool:
 SET = Set(capstone("CS_ARCH_ARM64", "CS_MODE_ARM"), ("x0", "w0"), _decode, _counts, _reads,
           _touches, _looks, _leads,
           forgets=re.compile(r"[wx]0, (?!.*\b[wx]0\b)"),
+          # Stores that may fail write to their first; atomic ones what they find to their second.
+          only_reads=re.compile(r"cmp|cmn|tst|ccmp|ccmn|cbn?z|tbn?z|st(?!l?x).*|swp.*"
+                                r"|ld(?:add|clr|eor|set|[su]max|[su]min).*"),
           restores=re.compile(r"mov x0, x(?:19|2\d)"),
           narrow=re.compile(r"\bw0\b"), widens=re.compile(r"sxtw x\d+, w0"),
           decides=re.compile(r"(?:cmp|cmn|tst|cbn?z|tbn?z|subs|ands) (?:.*, )?[wx]0\b"),

@@ -80,8 +80,10 @@ class Set:
     # Where in code, which begins at an address, something may lead to one of some addresses, or
     # takes it.  What does not may be among them.
     leads: Callable[[bytes, int, frozenset[int]], list[int]]
-    # What gives the register of what a function returns another value, by its operands.
+    # What gives the register of what a function returns another value, by its operands; and what
+    # has the same operands and only reads it, by its name.
     forgets: re.Pattern[str]
+    only_reads: re.Pattern[str]
     # What brings it back from where it may have been kept.
     restores: re.Pattern[str]
     # The half of it that an int is in; and what extends the sign of that, or None where an int that
@@ -102,6 +104,10 @@ class Set:
     whole_numbers: bool = True      # a number that is used is an operand of one instruction
     counts_all: bool = False        # there is no other way to count than is known here
     patched: Table | None = None
+
+    def forgotten(self, part: Instruction) -> bool:
+        """Whether what a function returned is no more in its register behind an instruction."""
+        return bool(self.forgets.match(part.operands)) and not self.only_reads.fullmatch(part.name)
 
 
 def capstone(arch: str, mode: str) -> Callable[[], Reader]:

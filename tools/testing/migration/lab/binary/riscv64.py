@@ -150,6 +150,7 @@ def _makes(code: bytes, page: int, targets: frozenset[int]) -> bool:
 
 SET = Set(Objdump, ("a0",), _decode, _counts, _reads, _touches, _looks, _leads,
           forgets=re.compile(r"a0, ?(?!.*\ba0\b)"),
+          only_reads=re.compile(r"b(?:eq|ne|[lg][te])[uz]?|s[bhw]|str"),
           restores=re.compile(r"mv a0, ?s\d+"),
           narrow=re.compile(r"$^"), widens=None,
           decides=re.compile(r"b\w+ (?:\w+, ?)?a0\b"),

@@ -465,7 +465,7 @@ def _decides(image: Code, one: Function, at: int) -> bool:
             return False
         if image.set.decides.match(_BRACKETS.sub("", part.text)):
             return True
-        if image.set.forgets.match(part.operands):
+        if image.set.forgotten(part):
             return False
         steps = _steps(one, part.address)
     return False
@@ -488,7 +488,7 @@ def _widened(image: Code, one: Function, at: int) -> bool:
         part = one.code[steps[0]]
         if image.set.widens and image.set.widens.fullmatch(part.text):
             return True
-        if image.set.narrow.search(part.operands) or image.set.forgets.match(part.operands):
+        if image.set.narrow.search(part.operands) or image.set.forgotten(part):
             return False
         steps = _steps(one, part.address)
     return False
@@ -510,8 +510,8 @@ def _passes_on(image: Code, f: str, g: str) -> Seen:
 def _returned_whole(image: Code, one: Function, at: int) -> bool:
     """Whether what a call returns is still whole where the function returns it."""
     ends = frozenset(at for at, part in one.code.items() if at in one.calls or part.calls
-                     or image.set.forgets.match(part.operands) and not (
-                         image.set.restores.fullmatch(part.text)))
+                     or image.set.forgotten(part)
+                     and not image.set.restores.fullmatch(part.text))
     live = code.after(one, _following(one, at), ends)
     for other in live:
         part = one.code[other]

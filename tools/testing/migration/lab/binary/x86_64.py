@@ -99,6 +99,7 @@ def _leads(code: bytes, begin: int, targets: frozenset[int]) -> list[int]:
 SET = Set(capstone("CS_ARCH_X86", "CS_MODE_64"), ("rdi", "edi"), _decode, _counts, _reads,
           _touches, _looks, _leads,
           forgets=re.compile(r"[er]ax, (?!.*\b(?:[er]ax|al)\b)|al, "),
+          only_reads=re.compile(r"cmp|test|bt"),
           restores=re.compile(r"mov rax, r(?:bx|1[2-5])"),
           narrow=re.compile(r"\b(?:eax|ax|al|ah)\b"),
           widens=re.compile(r"cdqe|movsxd r\w+, eax"),
