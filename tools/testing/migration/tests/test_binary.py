@@ -1117,6 +1117,20 @@ def test_the_kernel_that_runs_is_marked(tmp_path: Path, monkeypatch: pytest.Monk
     # It says the same of itself twice: without a build id nobody knows which of the two runs.
     now = running.Running(kernels.BANNER, "")
     assert [one.runs for one in audit.of_images(str(tmp_path), None)] == [False, False]
+    # The same build twice.
+    (tmp_path / "vmlinux-1").write_bytes((tmp_path / "vmlinux-2").read_bytes())
+    assert [one.runs for one in audit.of_images(str(tmp_path), None)] == [True, True]
+    # One whose build id is the right one, and one that has none, and the same banner.
+    (tmp_path / "vmlinux-1").write_bytes(kernels.vmlinux(build_id=b""))
+    assert [one.runs for one in audit.of_images(str(tmp_path), None)] == [False, False]
+    now = running.Running(kernels.BANNER, "11" * 20)
+    assert [one.runs for one in audit.of_images(str(tmp_path), None)] == [False, True]
+    # Two that have none, and then the only one.
+    (tmp_path / "vmlinux-2").write_bytes((tmp_path / "vmlinux-1").read_bytes())
+    for build_id in ("11" * 20, ""):
+        now = running.Running(kernels.BANNER, build_id)
+        assert [one.runs for one in audit.of_images(str(tmp_path), None)] == [False, False]
+    assert [one.runs for one in audit.of_images(str(tmp_path / "vmlinux-2"), None)] == [True]
 
     def nobody_knows() -> running.Running:
         raise LabError("/proc/version cannot be read")

@@ -163,8 +163,10 @@ def _marked(found: list[Audited]) -> list[Audited]:
     ids = {id(one): one.also.get("build_id", "") for one in found}
     same = [one for one in found if not one.error
             and running.is_of(now, one.also.get("banner", ""), ids[id(one)])]
+    if exact := [one for one in same if now.build_id and ids[id(one)] == now.build_id]:
+        same = exact
     # A banner alone may be that of two builds.
-    if len({ids[id(one)] for one in same}) > 1:
+    elif len(same) > 1 and (len({ids[id(one)] for one in same}) > 1 or not ids[id(same[0])]):
         return found
     return [dataclasses.replace(one, runs=True) if one in same else one for one in found]
 
