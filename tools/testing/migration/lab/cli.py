@@ -454,7 +454,10 @@ def _audits() -> str:
 
 
 def _audit(args: argparse.Namespace, progress: Progress) -> int:
+    misused = _misused(args)
     try:
+        if misused:
+            raise LabError(misused)
         return _told([dataclasses.replace(one, accepted=frozenset(args.accept))
                       for one in _audited(args, progress)], args.format)
     except LabError as err:
@@ -463,28 +466,34 @@ def _audit(args: argparse.Namespace, progress: Progress) -> int:
             line, status = audited.nrpe_error(str(err))
             print(line)
             return status
-        # So does who takes the others: without a word of it, what was true before stays.
-        if args.format and (unread := _unread(args, str(err))):
-            _told([unread], args.format)
+        # So does who takes the others: without a word of it, what was true before stays.  What
+        # names no kernel, or not one way of it, is for who wrote it.
+        if args.format and not misused:
+            _told([_unread(args, str(err))], args.format)
         raise
 
 
-def _unread(args: argparse.Namespace, why: str) -> Audited | None:
-    """What was named and cannot be looked at; None where nothing is named."""
-    named = [str(one) for one in (args.kernel, args.image) if one]
-    if args.running:
-        named.append("the kernel that runs")
-    return Audited(" and ".join(named), error=why, tree=bool(args.kernel)) if named else None
+def _misused(args: argparse.Namespace) -> str:
+    """What is wrong with how kernels are named, whatever is there."""
+    if not args.kernel and not args.image and not args.running:
+        return _audits()
+    if args.running and (args.kernel or args.image):
+        return "RUNNING=1 finds its image by itself: leave KERNEL= and IMAGE= out"
+    if args.symbols and not args.image:
+        return "SYMBOLS= is of an image: name it with IMAGE="
+    return ""
+
+
+def _unread(args: argparse.Namespace, why: str) -> Audited:
+    """What was named and cannot be looked at, by the path that it has when it can be."""
+    named = [str(args.kernel.expanduser().resolve())] if args.kernel else []
+    named += [args.image] if args.image else []
+    named += ["the kernel that runs"] if args.running else []
+    return Audited(" and ".join(named), error=why, tree=bool(args.kernel))
 
 
 def _audited(args: argparse.Namespace, progress: Progress) -> list[Audited]:
     """The kernels that are named, each looked at."""
-    if not args.kernel and not args.image and not args.running:
-        raise LabError(_audits())
-    if args.running and (args.kernel or args.image):
-        raise LabError("RUNNING=1 finds its image by itself: leave KERNEL= and IMAGE= out")
-    if args.symbols and not args.image:
-        raise LabError("SYMBOLS= is of an image: name it with IMAGE=")
     deps.ensure(progress, (*(deps.COCCINELLE if args.kernel else ()),
                            *(deps.IMAGE if args.image or args.running else ())))
     kernels: list[Audited] = []

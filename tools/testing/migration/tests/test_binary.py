@@ -1073,6 +1073,28 @@ def test_a_program_is_told_of_no_kernel(words: list[str], capsys: pytest.Capture
         assert json.loads(said.out)["tree"] == "/nonexistent"
 
 
+def test_a_program_is_told_the_path_that_it_knows(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        ) -> None:
+    """It is the same whether the tree can be read or not: else the old one stays as it was."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "link").symlink_to("tree")
+    assert cli.main(["audit", "KERNEL=~/link", "AUDIT=prometheus"]) == 2
+    assert f'_read{{path="{tmp_path}/tree"}} 0' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ("prometheus", "json", "nrpe"))
+@pytest.mark.parametrize("words", (["RUNNING=1", "IMAGE=/boot/x"], ["RUNNING=1", "KERNEL=/x"],
+                                   ["KERNEL=/x", "SYMBOLS=/y"]))
+def test_a_program_is_told_of_no_kernel_that_is_named_badly(
+        words: list[str], form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """NRPE shows its line to a person, and takes 2 for an alarm."""
+    assert cli.main(["audit", *words, f"AUDIT={form}"]) == (3 if form == "nrpe" else 2)
+    said = capsys.readouterr()
+    assert "=" in (said.out if form == "nrpe" else said.err)
+    assert bool(said.out) == (form == "nrpe")
+
+
 def test_who_has_no_code_has_not_read_it() -> None:
     blind = Audited("/proc/kallsyms", "6.1", [finding(UNKNOWN, BINARY)], tree=False,
                     also={"missing": "Its code cannot be read: be root"})
