@@ -1203,6 +1203,10 @@ def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
     assert [(one.path, one.error) for one in audit.of_images(str(tmp_path), None)] == [
         (f"{tmp_path}/vmlinux-1", ""),
         (f"{tmp_path}/vmlinuz", "is a link to vmlinuz-gone, which is not there")]
+    (tmp_path / "linux.efi").symlink_to("gone.efi")
+    (tmp_path / "shell.efi").write_bytes(b"MZ" + bytes(4094))
+    assert [Path(one.path).name for one in audit.of_images(str(tmp_path), None)] == [
+        "linux.efi", "vmlinux-1", "vmlinuz"]
 
 
 def test_one_that_is_not_there_does_not_hide_the_others(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def _inside(folder: Path) -> list[Path]:
                      if (one.is_file() or one.is_symlink() and not one.exists())
                      and not _NO_IMAGES.search(one.name)
                      # Most EFI programs are none.
-                     and (one.suffix != ".efi" or _has_kernel(one))
+                     and (one.suffix != ".efi" or not one.exists() or _has_kernel(one))
                      # A link to another of them would be told twice.
                      and not (one.is_symlink() and one.exists()
                               and one.resolve().parent == folder.resolve())})
