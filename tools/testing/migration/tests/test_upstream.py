@@ -222,6 +222,31 @@ def test_a_bad_clone_is_one_line(prepare: Callable[[Path], Path], reason: str, t
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize("coding, message, want", [
+    ("latin1", b"mm: sp\xe4t\n\nZo\xeb\n", "mm: sp\xe4t"),
+    ("none-such", "mm: sp\xe4t\n\nZo\xeb\n".encode(), "mm: sp\xe4t"),
+    ("", b"mm: sp\xe4t\n\nx\n", ""),
+    ("", b"mm: late\n\nZo\xeb\n", ""),
+    ("none-such", b"mm: late\n\nZo\xeb\n", "")])
+def test_of_a_name_that_cannot_be_read_none_is_made_up(
+        coding: str, message: bytes, want: str, tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", tmp_path / "linux")
+    tree = git(tmp_path / "linux", "mktree").strip()
+    raw = f"tree {tree}\nauthor A <a@invalid> 1500000000 +0000\n".encode() + \
+        b"committer Zo\xeb <z@invalid> 1500000000 +0000\n" + \
+        (f"encoding {coding}\n".encode() if coding else b"") + b"\n" + message
+    (tmp_path / "raw").write_bytes(raw)
+    name = git(tmp_path / "linux", "hash-object", "-t", "commit", "-w", tmp_path / "raw").strip()
+    clone = upstream.clone(tmp_path / "linux")
+    if want:
+        said = clone.commit(name)
+        assert (said.subject, said.text) == (want, "Zo\xeb")
+    else:
+        with pytest.raises(LabError, match=f"^UPSTREAM=.*: the author or the changelog of "
+                           f"{name[:12]} is not in the encoding that the commit has$"):
+            clone.commit(name)
+
+
 def test_of_all_branches_none_is_written_where_one_commit_is_missing(
         clone: Path, tmp_path: Path) -> None:
     commits = {name: Made(subject) for one in of_queue().values() for name, subject in one.items()}

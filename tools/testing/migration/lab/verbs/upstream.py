@@ -101,9 +101,15 @@ class Clone:
                            "mainline, and not a shallow one")
         head, _, message = raw.partition(b"\n\n")
         coding = re.search(rb"(?m)^encoding (\S+)$", head)
-        headers, text = (_decoded(part, coding[1].decode("ascii", "replace") if coding else "utf-8")
-                         for part in (head, message))
-        author = re.search(r"(?m)^author (.*) ?<(.*)> (\d+) ([+-])(\d\d)(\d\d)$", headers)
+        # Of the headers no other one is mailed.
+        line = re.search(rb"(?m)^author .*$", head)
+        try:
+            by, text = (_decoded(part, coding[1].decode("ascii", "replace") if coding else "utf-8")
+                        for part in (line[0] if line else b"", message))
+        except UnicodeError as err:
+            raise LabError(f"UPSTREAM={self.path}: the author or the changelog of {name[:12]} is "
+                           "not in the encoding that the commit has") from err
+        author = re.search(r"^author (.*) ?<(.*)> (\d+) ([+-])(\d\d)(\d\d)$", by)
         if not author:
             raise LabError(f"UPSTREAM={self.path}: commit {name[:12]} has no author that can be read")
         ahead = timedelta(hours=int(author[5]), minutes=int(author[6]))
@@ -125,10 +131,11 @@ def clone(path: Path) -> Clone:
 
 
 def _decoded(held: bytes, coding: str) -> str:
+    """UnicodeError where it is in another one: what is mailed has no U+FFFD for a name."""
     try:
-        return held.decode(coding, "replace")
+        return held.decode(coding)
     except LookupError:
-        return held.decode("utf-8", "replace")
+        return held.decode("utf-8")
 
 
 def _git(folder: Path, *words: str) -> bytes | str:
