@@ -2,11 +2,13 @@
 """Damaged images are read, or refused in one line: a few of them always, for long with FULL=1."""
 
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import fuzz_images
+import kernels
 import pytest
 from conftest import FULL
 
@@ -37,8 +39,13 @@ def test_many_damaged_images() -> None:
 def test_what_pythons_library_does_not_unpack_is_damaged_too(program: str, tmp_path: Path) -> None:
     forms = [form for form in fuzz_images.OUTER if getattr(form, "program", "") == program]
     assert forms
+    # Without it a form is as it is, and tests nothing.
+    assert shutil.which(program), f"{program} is missing: apt install {program}"
+    bare = fuzz_images.INNER[0]()
     for form in forms:
-        (tmp_path / "image").write_bytes(form(fuzz_images.INNER[0]()))
+        packed = form(bare)
+        assert packed != kernels.bzimage(bare)
+        (tmp_path / "image").write_bytes(packed)
         assert load(tmp_path / "image").release == "6.1.0-9-test"
 
 
