@@ -19,8 +19,9 @@ one function that would do at a time, and the form must not fit any more: that i
 Where it asks for one call before another, the two also change places, each of the one kind with the
 other: then a lock is taken behind the call that needs it, or released before that.
 
-Images of mutants that the cache has are looked at as well, and no others with --mutants: a row that
-MUTANTS names must not be protected.  Which have none, no row is about.
+Images of mutants that the cache has are looked at as well, and no others with --mutants.  That
+fails if all rows that MUTANTS names of one are protected, if it does not know one, and if none
+could be looked at.  Of which it names no row, no row is about.
 
 It writes a table of how often each rule was right, unknown and wrong.  An image that was made
 without what the defect is in is "not affected" whatever its source says; that counts as right
@@ -481,16 +482,21 @@ def without_calls(kernel: image.Image, read: code.Code, caller: str, asked: Sequ
     return dataclasses.replace(kernel, sections=tuple(sections))
 
 
-def mutants_told() -> tuple[list[str], list[str]]:
-    """What the cache's images of mutants are said to be, a line each, and what of it is wrong."""
-    lines, wrong = [], []
+def mutants_told() -> tuple[list[str], list[str], int]:
+    """What the cache's images of mutants are said to be, a line each; what of it is wrong; and of
+    how many something was decided."""
+    lines, wrong, decided = [], [], 0
     for file in sorted(cache_dir().glob("images/*/identity.json")):
         said = json.loads(file.read_text(encoding="utf-8"))
         match = _MUTANT.search(said["how"])
         if not match:
             continue
         what = f"{said['version']} {said['arch']} {match[1]}"
-        rows = MUTANTS.get(match[1], "").split()
+        if match[1] not in MUTANTS:
+            lines.append(f"{what}: MUTANTS has no such mutant")
+            wrong.append(lines[-1])
+            continue
+        rows = MUTANTS[match[1]].split()
         if not rows:
             lines.append(f"{what}: no row is about it")
             continue
@@ -500,10 +506,11 @@ def mutants_told() -> tuple[list[str], list[str]]:
             lines.append(f"{what}: left out: {err}")
             continue
         told = {one.name: decide.decide(read, one).status for one in KNOWN if one.name in rows}
+        decided += 1
         lines.append(f"{what}: {', '.join(f'{name} {status}' for name, status in told.items())}")
         if all(status == PROTECTED for status in told.values()):
             wrong.append(lines[-1])
-    return lines, wrong
+    return lines, wrong, decided
 
 
 def main() -> int:
@@ -517,12 +524,14 @@ def main() -> int:
                         help="nothing but the images of mutants that the cache has")
     parser.add_argument("--rst", action="store_true", help="the table as reStructuredText")
     args = parser.parse_args()
-    mutated, wrong = mutants_told()
+    mutated, wrong, decided = mutants_told()
     print("\n".join(mutated or ["the cache has no image of a mutant"]))
     if args.mutants:
         for line in wrong:
             print(f"WRONG {line}", file=sys.stderr)
-        return 1 if wrong or not mutated else 0
+        if not decided:
+            print("no image of a mutant was looked at", file=sys.stderr)
+        return 1 if wrong or not decided else 0
     work = args.work or Path(tempfile.mkdtemp(prefix="lab-truth-"))
     work.mkdir(parents=True, exist_ok=True)
     sources = Sources(work.resolve(), args.trees)

@@ -854,6 +854,29 @@ def test_who_calls_may_have_the_lock() -> None:
                          one).status == VULNERABLE
 
 
+@pytest.mark.parametrize("mutant, image, status, line", [
+    ("kvm-not-told", True, 0, "6.1 x86_64 kvm-not-told: pmd-share-notifier unknown"),
+    ("kvm-not-told", False, 1, "6.1 x86_64 kvm-not-told: left out: "),
+    ("flush-one-page", True, 1, "6.1 x86_64 flush-one-page: no row is about it"),
+    ("none-such", True, 1, "6.1 x86_64 none-such: MUTANTS has no such mutant"),
+    ("", True, 1, "the cache has no image of a mutant")])
+def test_images_of_mutants_are_looked_at(
+        mutant: str, image: bool, status: int, line: str, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """That none is is no success."""
+    folder = tmp_path / "images" / "a"
+    folder.mkdir(parents=True)
+    how = f"queue/6.1 (0123), and mutants/{mutant}" if mutant else "as it is"
+    (folder / "identity.json").write_text(json.dumps(
+        {"how": how, "version": "6.1", "arch": "x86_64"}))
+    (folder / "image").write_bytes(kernels.vmlinux() if image else b"\x5a" * 100)
+    monkeypatch.setattr(binary_truth, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(sys, "argv", ["binary_truth.py", "--mutants"])
+    assert binary_truth.main() == status
+    said = capsys.readouterr()
+    assert said.out.startswith(line) and bool(said.err) == bool(status)
+
+
 def test_each_mutant_has_its_rows_or_is_outside_the_audit() -> None:
     assert sorted(binary_truth.MUTANTS) == sorted(
         path.name for path in (HOME / "mutants").iterdir() if path.is_dir())
