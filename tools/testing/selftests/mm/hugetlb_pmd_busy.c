@@ -46,7 +46,7 @@
 #define MAX_SECONDS	400
 #define ENOUGH		50	/* fewer tries are no evidence */
 #define WANT_PERCENT	90
-#define TRIES		3	/* mappings, to touch all pages with one fault */
+#define TRIES		3	/* to touch all pages with one fault, to find one */
 #define START_MS	60000
 #define STUCK_MS	20000
 #define WORD_BYTES	64	/* each writer has a word of its own in a page */
@@ -135,38 +135,55 @@ static __noreturn void sleep_main(int fd, bool first)
 	_exit(0);
 }
 
+/*
+ * The node of a page of this process, below 0 if it is not mapped: another
+ * migration may unshare the table between the touch and the question.
+ */
+static int node_of(void *page)
+{
+	int tries, node = -ENOENT;
+
+	for (tries = 0; tries < TRIES && node < 0; tries++) {
+		touch_pages(page, 1);
+		node = page_node(0, page);
+	}
+	return node;
+}
+
 static __noreturn void migrate_main(int fd, bool first, int page, int nr,
 				    bool all, const int nodes[2])
 {
-	int i, k, status[NR_PAGES], target[NR_PAGES], to = 1;
-	int step = all ? nr : 1;
+	int status[NR_PAGES], from[NR_PAGES], target[NR_PAGES];
+	int i, k, now, step = all ? nr : 1;
 	void *pages[NR_PAGES];
 	long rc;
 
 	map_and_wait(fd, first);
 	for (i = 0; i < nr; i++)
 		pages[i] = where + (page + i) * pmd_size();
-	while (!stopped()) {
-		for (i = 0; i < nr; i++) {
-			target[i] = nodes[to];
-			status[i] = -EBUSY;
+	for (i = 0; !stopped(); i = (i + step) % nr) {
+		/*
+		 * Each goes to the node where it is not.  Asked for the node
+		 * where it is, a page counts as moved and nobody moves it.
+		 */
+		for (k = i; k < i + step; k++) {
+			from[k] = node_of(pages[k]);
+			target[k] = nodes[from[k] == nodes[0]];
+			status[k] = -EBUSY;
 		}
-		for (i = 0; i < nr; i += step) {
-			/* What was unshared is not mapped by this process. */
-			touch_pages(pages[i], step);
-			rc = move_pages(0, step, pages + i, target + i,
-					status + i, MPOL_MF_MOVE_ALL);
-			if (rc < 0 && errno != EBUSY && errno != EAGAIN)
-				give_up(errno);
-			count_up(&shared->calls, 1);
-			count_up(&shared->tries, step);
-			touch_pages(pages[i], step);
-			for (k = i; k < i + step; k++)
-				if (page_node(0, pages[k]) == target[k])
-					count_up(&shared->moved, 1);
-			count_up(&shared->failed_calls, rc != 0);
+		rc = move_pages(0, step, pages + i, target + i, status + i,
+				MPOL_MF_MOVE_ALL);
+		if (rc < 0 && errno != EBUSY && errno != EAGAIN)
+			give_up(errno);
+		count_up(&shared->calls, 1);
+		count_up(&shared->failed_calls, rc != 0);
+		for (k = i; k < i + step; k++) {
+			now = node_of(pages[k]);
+			if (from[k] < 0 || now < 0)
+				continue;
+			count_up(&shared->tries, 1);
+			count_up(&shared->moved, now == target[k]);
 		}
-		to = !to;
 	}
 	_exit(0);
 }
