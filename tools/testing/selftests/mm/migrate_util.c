@@ -774,12 +774,12 @@ int crew_killed(const struct crew *crew)
 	return nr;
 }
 
-static bool any_runnable(const struct crew *crew)
+static bool any_runnable(const pid_t *pids, int nr)
 {
 	int i;
 
-	for (i = 0; i < crew->nr; i++)
-		if (crew->pids[i] && is_runnable(crew->pids[i]))
+	for (i = 0; i < nr; i++)
+		if (pids[i] > 0 && is_runnable(pids[i]))
 			return true;
 	return false;
 }
@@ -788,14 +788,20 @@ static bool any_runnable(const struct crew *crew)
  * Who is runnable may have had no CPU, and who waits for him is not stuck either.
  * One look is not enough: a process that works may be asleep just then.
  */
-static bool crew_is_slow(const struct crew *crew, uint64_t *seen, long passed,
-			 int ms)
+bool within_limit(struct wait_limit *limit, const pid_t *pids, int nr, int ms)
 {
-	if (crew->waited || passed + LOOK_MS < ms || passed >= ms * PATIENCE)
+	long passed;
+
+	if (!limit->start)
+		limit->start = cycles_clock();
+	passed = ms_since(limit->start);
+	if (passed + LOOK_MS < ms)
+		return true;
+	if (passed >= (long)ms * PATIENCE)
 		return false;
-	if (any_runnable(crew))
-		*seen = cycles_clock();
-	return *seen && ms_since(*seen) < LOOK_MS;
+	if (any_runnable(pids, nr))
+		limit->seen = cycles_clock();
+	return passed < ms || (limit->seen && ms_since(limit->seen) < LOOK_MS);
 }
 
 static void crew_tell(struct crew *crew)
@@ -811,14 +817,12 @@ static void crew_tell(struct crew *crew)
 
 bool crew_wait(struct crew *crew, int ms)
 {
-	uint64_t start = cycles_clock(), seen = 0;
-	bool slow;
-	long passed;
+	struct wait_limit limit = {};
 
 	while (crew_ended(crew) < crew->nr) {
-		passed = ms_since(start);
-		slow = crew_is_slow(crew, &seen, passed, ms);
-		if (passed >= ms && !slow) {
+		/* Where one was waited for in vain, it is not looked at again. */
+		if (!within_limit(&limit, crew->pids,
+				  crew->waited ? 0 : crew->nr, ms)) {
 			crew_tell(crew);
 			return false;
 		}
@@ -839,12 +843,12 @@ bool crew_kill(struct crew *crew, int ms)
 
 bool crew_kill_one(struct crew *crew, int nr, int ms)
 {
-	uint64_t start = cycles_clock();
+	struct wait_limit limit = {};
 
 	if (crew->pids[nr])
 		kill(crew->pids[nr], SIGKILL);
 	while (!has_ended(crew, nr)) {
-		if (ms_since(start) >= ms)
+		if (!within_limit(&limit, &crew->pids[nr], 1, ms))
 			return false;
 		usleep(1000);
 	}

@@ -128,6 +128,20 @@ bool crew_kill(struct crew *crew, int ms);
 bool crew_kill_one(struct crew *crew, int nr, int ms);
 
 /*
+ * The end of a wait for @nr processes or threads, @pids, of which 0 is none: for an
+ * answer, or whatever they are to do. To be asked again and again, ten times a
+ * second or more often, with a limit that is all zeroes at first. Returns whether to
+ * wait on: @ms milliseconds since then, and up to three times as long while one of
+ * them is runnable, and may be waiting for a CPU.
+ */
+struct wait_limit {
+	uint64_t start;		/* when it was asked first */
+	uint64_t seen;		/* when one was runnable, at the last such look */
+};
+
+bool within_limit(struct wait_limit *limit, const pid_t *pids, int nr, int ms);
+
+/*
  * How many of those that have ended did so otherwise than by _exit(0): one that an
  * oops has killed may have been the last to end, and have left no error.
  */

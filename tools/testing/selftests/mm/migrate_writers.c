@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -177,6 +178,7 @@ static __noreturn void writer_main(const struct writers *w, struct writer *me)
 	bool mapped = !w->mem->map;
 	uint32_t cmd = 0;
 
+	__atomic_store_n(&me->tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
 	pin_to_cpu(me->cpu);
 	for (;;) {
 		cmd = wait_for_change(&me->cmd, cmd);
@@ -298,16 +300,19 @@ static bool is_gone(struct writer *one, int number)
 
 static bool has_obeyed(struct writer *one, int number)
 {
-	uint64_t start = cycles_clock();
+	struct wait_limit limit = {};
 	uint32_t ack;
+	pid_t tid;
 
 	while ((ack = __atomic_load_n(&one->ack, __ATOMIC_ACQUIRE)) !=
 	       one->cmd) {
 		if (is_gone(one, number))
 			return false;
-		if (ms_since(start) >= STEP_TIMEOUT_MS) {
+		tid = __atomic_load_n(&one->tid, __ATOMIC_ACQUIRE);
+		if (!within_limit(&limit, &tid, 1, STEP_TIMEOUT_MS)) {
 			printf("# writer %d (pid %d) does not answer\n", number,
-			       one->pid);
+			       tid);
+			tell_where(tid);
 			return false;
 		}
 		wait_a_while(&one->ack, ack, 100);

@@ -56,6 +56,7 @@ struct writer {
 	uint64_t stamps[JOURNAL_WORDS];	/* when a slot of ring 1.. was written */
 	char *addr;		/* of the mapping; a new one each time */
 	unsigned int maps;	/* so far */
+	pid_t tid;		/* its own, where it is a thread too */
 	/* Constant. */
 	pid_t pid;		/* 0 for one that is a thread, or has ended */
 	int cpu;
