@@ -41,6 +41,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -75,6 +76,7 @@ FIXTURE(hugetlb_flush_pending)
 	int cpus[2];
 	struct crew crew;
 	pthread_t writer;
+	pid_t writer_tid;
 	bool has_writer;
 	long spare;		/* pages that the pool must have */
 	/* Between the writer and the test. */
@@ -122,6 +124,7 @@ static void *writer_main(void *arg)
 	uint32_t asked;
 	size_t words;
 
+	__atomic_store_n(&self->writer_tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
 	pin_to_cpu(self->cpus[0]);
 	while (!__atomic_load_n(&self->stop, __ATOMIC_ACQUIRE)) {
 		journal_write(journal, 0, ++n);
@@ -159,13 +162,14 @@ static __noreturn void mover_main(struct control *control, int cpu)
 	}
 }
 
-static bool wait_until(uint32_t *word, uint32_t val)
+/* For @pid to make @word @val. */
+static bool wait_until(uint32_t *word, uint32_t val, pid_t pid)
 {
-	uint64_t start = cycles_clock();
+	struct wait_limit limit = {};
 	uint32_t now;
 
 	while ((now = __atomic_load_n(word, __ATOMIC_ACQUIRE)) != val) {
-		if (ms_since(start) > STEP_TIMEOUT_MS)
+		if (!within_limit(&limit, &pid, 1, STEP_TIMEOUT_MS))
 			return false;
 		wait_a_while(word, now, 100);
 	}
@@ -279,7 +283,8 @@ TEST_F_TIMEOUT(hugetlb_flush_pending, lost_write, 120)
 					      PROT_NONE));
 			returned = cycles_clock();
 		}
-		ASSERT_TRUE(wait_until(&control->done, round))
+		ASSERT_TRUE(wait_until(&control->done, round,
+				       self->crew.pids[0]))
 			TH_LOG("a page does not go offline");
 		if (variant->mprotect) {
 			ASSERT_EQ(0, mprotect(self->page, pmd_size(),
@@ -287,7 +292,8 @@ TEST_F_TIMEOUT(hugetlb_flush_pending, lost_write, 120)
 			__atomic_store_n(&has_access, 1, __ATOMIC_RELEASE);
 		}
 		set_and_wake(&self->asked, round);
-		ASSERT_TRUE(wait_until(&self->answered, round))
+		ASSERT_TRUE(wait_until(&self->answered, round,
+				       self->writer_tid))
 			TH_LOG("the one who writes does not answer");
 
 		if (control->error) {

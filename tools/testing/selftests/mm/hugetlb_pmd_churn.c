@@ -724,14 +724,15 @@ static void tell_stuck(FIXTURE_DATA(hugetlb_pmd_churn) * self, int i)
 /* Returns whether they all are, in the end. */
 static bool wait_until_gone(FIXTURE_DATA(hugetlb_pmd_churn) * self)
 {
-	unsigned long start = cycles_clock();
+	struct wait_limit limit = {};
 	int i, left;
 
 	do {
 		usleep(10 * 1000);
 		for (i = 0, left = 0; i < MAX_SHARERS; i++)
 			left += !is_gone(self, i);
-	} while (left && ms_since(start) < STEP_TIMEOUT_MS);
+	} while (left && within_limit(&limit, self->pids, MAX_SHARERS,
+				      STEP_TIMEOUT_MS));
 	return !left;
 }
 
@@ -802,7 +803,8 @@ static void move_for_user(FIXTURE_DATA(hugetlb_pmd_churn) * self)
 static void watch_sharers(FIXTURE_DATA(hugetlb_pmd_churn) * self, long ms)
 {
 	const struct control *control = self->control;
-	unsigned long rounds[MAX_SHARERS] = {}, since[MAX_SHARERS] = {};
+	struct wait_limit limits[MAX_SHARERS] = {};
+	unsigned long rounds[MAX_SHARERS] = {};
 	unsigned long start = cycles_clock(), now;
 	int i;
 
@@ -813,9 +815,11 @@ static void watch_sharers(FIXTURE_DATA(hugetlb_pmd_churn) * self, long ms)
 			if (is_gone(self, i))
 				continue;
 			now = counted(&control->sharers[i].rounds);
-			if (now != rounds[i] || !since[i])
-				since[i] = cycles_clock();
-			else if (ms_since(since[i]) > STEP_TIMEOUT_MS)
+			if (now != rounds[i])
+				limits[i] = (struct wait_limit){};
+			/* It may wait for another, and that one for a CPU. */
+			if (!within_limit(&limits[i], self->pids, MAX_SHARERS,
+					  STEP_TIMEOUT_MS))
 				tell_stuck(self, i);
 			rounds[i] = now;
 		}

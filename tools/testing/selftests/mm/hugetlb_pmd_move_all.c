@@ -171,19 +171,21 @@ static __noreturn void sharer_main(struct sharer *me, int fd,
  */
 static bool next_step(struct sharer *sharers, int nr_sharers)
 {
-	int i, waited;
+	int i;
 
 	for (i = 0; i < nr_sharers; i++)
 		set_and_wake(&sharers[i].step, sharers[i].step + 1);
 	for (i = 0; i < nr_sharers; i++) {
 		struct sharer *s = &sharers[i];
+		struct wait_limit limit = {};
 		uint32_t done;
 
-		for (waited = 0;; waited += 100) {
+		for (;;) {
 			done = __atomic_load_n(&s->done, __ATOMIC_ACQUIRE);
 			if (done == s->step)
 				break;
-			if (waited >= STEP_TIMEOUT_MS) {
+			if (!within_limit(&limit, &s->pid, 1,
+					  STEP_TIMEOUT_MS)) {
 				ksft_print_msg("sharer %d (pid %d) does not answer\n",
 					       i + 1, s->pid);
 				return false;

@@ -147,12 +147,14 @@ static __noreturn void sharer_main(struct control *control, int nr, int fd,
 	_exit(0);
 }
 
-static bool wait_for_state(struct control *control, int nr, uint32_t state)
+static bool wait_for_state(FIXTURE_DATA(hugetlb_pmd_poison) * self, int nr,
+			   uint32_t state)
 {
+	struct control *control = self->control;
+	struct wait_limit limit = {};
 	uint32_t now;
-	int waited;
 
-	for (waited = 0; waited < STEP_TIMEOUT_MS; waited += 100) {
+	while (within_limit(&limit, &self->pids[nr], 1, STEP_TIMEOUT_MS)) {
 		now = __atomic_load_n(&control->sharers[nr].state,
 				      __ATOMIC_ACQUIRE);
 		if (now >= state)
@@ -178,7 +180,7 @@ FIXTURE_SETUP(hugetlb_pmd_poison)
 		SKIP(return, "%s", why);
 	self->nr_cpus = cpu_list(self->cpus, ARRAY_SIZE(self->cpus));
 	if (self->nr_cpus < 3)
-		SKIP(return, "needs three CPUs");
+		SKIP(return, "needs 3 CPUs: for who poisons, who looks on, and who writes");
 	why = nodes_lack(nodes, 1, self->cpus[0]) ?:
 	      guard_lacks() ?:
 	      pool_lacks(nodes, 1, 2 * NR_PAGES) ?:
@@ -267,7 +269,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_poison, sigbus, 120)
 	for (i = 1; i < variant->sharers; i++) {
 		struct sharer *s = &control->sharers[i];
 
-		ASSERT_TRUE(wait_for_state(control, i, 1))
+		ASSERT_TRUE(wait_for_state(self, i, 1))
 			TH_LOG("sharer %d does not write", i);
 		ASSERT_EQ(0, s->error)
 			TH_LOG("sharer %d cannot map the file", i);
@@ -301,7 +303,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_poison, sigbus, 120)
 	for (i = 1; i < variant->sharers; i++) {
 		struct sharer *s = &control->sharers[i];
 
-		ASSERT_TRUE(wait_for_state(control, i, 2))
+		ASSERT_TRUE(wait_for_state(self, i, 2))
 			TH_LOG("sharer %d is stuck", i);
 		EXPECT_EQ(0, s->after)
 			TH_LOG("sharer %d wrote to poisoned frame 0x%llx, and read it, %llu times",

@@ -93,13 +93,13 @@ FIXTURE_VARIANT(hugetlb_pmd_split)
 FIXTURE_VARIANT_ADD(hugetlb_pmd_split, madvise) { .splitter = MADVISE };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_split, mbind) { .splitter = MBIND };
 
-/* Until @word is @round: asleep, or by looking all the time. */
-static bool sleep_for(uint32_t *word, uint32_t round)
+/* Until @pid makes @word @round: asleep, or by looking all the time. */
+static bool sleep_for(uint32_t *word, uint32_t round, pid_t pid)
 {
+	struct wait_limit limit = {};
 	uint32_t now;
-	int waited;
 
-	for (waited = 0; waited < STEP_TIMEOUT_MS; waited += 100) {
+	while (within_limit(&limit, &pid, 1, STEP_TIMEOUT_MS)) {
 		now = __atomic_load_n(word, __ATOMIC_ACQUIRE);
 		if (now == round)
 			return true;
@@ -108,18 +108,16 @@ static bool sleep_for(uint32_t *word, uint32_t round)
 	return false;
 }
 
-static bool spin_for(uint32_t *word, uint32_t round)
+static bool spin_for(uint32_t *word, uint32_t round, pid_t pid)
 {
-	uint64_t limit = 0;
+	struct wait_limit limit = {};
 	int i;
 
 	for (;;) {
 		for (i = 0; i < 10000; i++)
 			if (__atomic_load_n(word, __ATOMIC_ACQUIRE) == round)
 				return true;
-		if (!limit)
-			limit = cycles_clock() + STEP_TIMEOUT_MS * 1000000ull;
-		else if (cycles_clock() > limit)
+		if (!within_limit(&limit, &pid, 1, STEP_TIMEOUT_MS))
 			return false;
 	}
 }
@@ -149,7 +147,7 @@ static __noreturn void other_main(struct control *control, int fd, char *addr,
 	if (getppid() != parent)
 		_exit(1);
 	pin_to_cpu(cpu);
-	if (!sleep_for(&control->begin, 1))
+	if (!sleep_for(&control->begin, 1, parent))
 		_exit(1);
 	/* A fault that has nothing to do with these pages may be counted too. */
 	for (tries = 0; control->faults != 1 && tries < 3; tries++) {
@@ -161,14 +159,14 @@ static __noreturn void other_main(struct control *control, int fd, char *addr,
 	for (round = 1;; round++) {
 		control->error = map_pud(fd, addr);
 		set_and_wake(&control->ready, round);
-		if (control->error || !spin_for(&control->go, round))
+		if (control->error || !spin_for(&control->go, round, parent))
 			_exit(1);
 		wait_cycles(control->delay);
 		from = cycles();
 		touch_pages(addr, 1);
 		keep_shortest(&control->shortest, cycles() - from);
 		__atomic_store_n(&control->touched, round, __ATOMIC_RELEASE);
-		if (!sleep_for(&control->end, round))
+		if (!sleep_for(&control->end, round, parent))
 			_exit(1);
 		unmap_pud(addr);
 	}
@@ -284,7 +282,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_split, unshared, 120)
 		touch_pages(self->addr, NR_PAGES);
 		if (round == 1)
 			set_and_wake(&control->begin, round);
-		ASSERT_TRUE(sleep_for(&control->ready, round));
+		ASSERT_TRUE(sleep_for(&control->ready, round, self->other));
 		ASSERT_EQ(0, control->error);
 		if (control->faults != 1)
 			SKIP(return, "%s",
@@ -296,7 +294,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_split, unshared, 120)
 		from = cycles();
 		ASSERT_EQ(0, split(self->addr, variant->splitter));
 		keep_shortest(&shortest, cycles() - from);
-		ASSERT_TRUE(spin_for(&control->touched, round));
+		ASSERT_TRUE(spin_for(&control->touched, round, self->other));
 
 		is_early = !is_mapped(self->addr);
 		early += is_early;

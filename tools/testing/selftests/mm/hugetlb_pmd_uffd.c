@@ -116,6 +116,7 @@ enum step { NOTHING, MAP, MAP_ONLY, REGISTER, TOUCH, REFUSED, POISON, LEFT,
 	    UNREGISTER, CLOSE, MOVE, LOOK_AT_A, LOOK_AT_B };
 
 struct proc {
+	pid_t pid;
 	uint32_t asked;
 	uint32_t done;
 	int error;		/* of a call that failed */
@@ -485,11 +486,12 @@ static __noreturn void proc_main(struct proc *procs, enum who who, int fd,
 static bool ask(struct proc *procs, enum who who, enum step step)
 {
 	struct proc *proc = &procs[who];
+	struct wait_limit limit = {};
 	uint32_t done;
-	int waited;
 
 	set_and_wake(&proc->asked, step);
-	for (waited = 0; waited < STUCK_MS && !proc->error; waited += 100) {
+	while (!proc->error &&
+	       within_limit(&limit, &proc->pid, 1, STUCK_MS)) {
 		done = __atomic_load_n(&proc->done, __ATOMIC_ACQUIRE);
 		if (done == step)
 			return true;
@@ -547,8 +549,10 @@ FIXTURE_SETUP(hugetlb_pmd_uffd)
 	for (i = 0; i < NR_PROCS; i++) {
 		pid = crew_fork(&self->crew);
 		ASSERT_GE(pid, 0);
-		if (pid)
+		if (pid) {
+			self->procs[i].pid = pid;
 			continue;
+		}
 		proc_main(self->procs, i, self->fd, self->area,
 			  i != A && variant->own_tables, variant->root,
 			  i == A ? variant->mode : 0,

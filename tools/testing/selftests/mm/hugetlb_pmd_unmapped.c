@@ -144,22 +144,25 @@ static __noreturn void sharer_main(struct sharer *me, int fd)
 }
 
 /* Have all processes touch the page; false, with a line, if one does not. */
-static bool all_touch(struct sharer *sharers, int nr, char *addr)
+static bool all_touch(struct sharer *sharers, int nr, char *addr,
+		      const pid_t *pids)
 {
-	int i, waited;
+	int i;
 
 	touch_pages(addr, 1);
 	for (i = 0; i < nr; i++)
 		set_and_wake(&sharers[i].step, sharers[i].step + 1);
 	for (i = 0; i < nr; i++) {
 		struct sharer *s = &sharers[i];
+		struct wait_limit limit = {};
 		uint32_t done;
 
-		for (waited = 0;; waited += 100) {
+		for (;;) {
 			done = __atomic_load_n(&s->done, __ATOMIC_ACQUIRE);
 			if (done == s->step)
 				break;
-			if (waited >= STEP_TIMEOUT_MS) {
+			if (!within_limit(&limit, &pids[i], 1,
+					  STEP_TIMEOUT_MS)) {
 				ksft_print_msg("sharer %d does not answer\n",
 					       i + 1);
 				return false;
@@ -303,7 +306,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_unmapped, nothing_found, 120)
 		void *page = self->addr;
 
 		ASSERT_TRUE(all_touch(self->sharers, variant->sharers - 1,
-				      self->addr));
+				      self->addr, self->crew.pids));
 		from = page_node(0, self->addr);
 		ASSERT_GE(from, 0);
 		to = self->nodes[from == self->nodes[0]];

@@ -505,7 +505,7 @@ static __noreturn void busy_main(struct state *st, struct busy *me)
 static bool all_there(struct state *st, bool stop, const unsigned long *done)
 {
 	struct control *control = st->control;
-	uint64_t start = cycles_clock();
+	struct wait_limit limit = {};
 	struct busy *one;
 	bool there;
 	int i;
@@ -518,7 +518,8 @@ static bool all_there(struct state *st, bool stop, const unsigned long *done)
 				       control->phase :
 				counted(&one->done) >= done[i] + EACH ||
 				get_error(one);
-			if (there || ms_since(start) >= STUCK_MS)
+			if (there || !within_limit(&limit, st->crew.pids,
+						   NR_BUSY, STUCK_MS))
 				break;
 			usleep(1000);
 		}
