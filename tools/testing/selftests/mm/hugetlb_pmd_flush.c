@@ -46,6 +46,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -84,6 +85,7 @@ struct shared {
 	uint32_t ack;		/* from A's first thread: the same */
 	uint32_t hot;		/* from A's second thread: it writes */
 	uint32_t stop;		/* to that thread */
+	pid_t tid;		/* of it, 0 where there is none */
 	uint32_t pause_us;	/* to it: for how long to rest now and then */
 	int error;		/* errno of what A was to do */
 	long faults;		/* A's second thread: in a round */
@@ -154,6 +156,7 @@ static void *write_page(void *arg)
 	long linger = LINGER_PASSES;
 	struct rusage before, after;
 
+	__atomic_store_n(&sh->tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
 	pin_to_cpu(w->cpu);
 	getrusage(RUSAGE_THREAD, &before);
 	while (!__atomic_load_n(&sh->stop, __ATOMIC_ACQUIRE) || linger--) {
@@ -168,6 +171,7 @@ static void *write_page(void *arg)
 	getrusage(RUSAGE_THREAD, &after);
 	sh->faults = after.ru_minflt - before.ru_minflt;
 	__atomic_store_n(&sh->last, n, __ATOMIC_RELEASE);
+	__atomic_store_n(&sh->tid, 0, __ATOMIC_RELEASE);
 	return NULL;
 }
 
@@ -208,7 +212,8 @@ process_a(FIXTURE_DATA(hugetlb_pmd_flush) * self, enum give_up how,
 		_exit(1);
 	signal(SIGALRM, SIG_DFL);
 	signal(SIGTERM, SIG_DFL);
-	pin_to_cpu(self->cpus[1]);
+	/* Of two CPUs B has one, and sleeps while this thread does something. */
+	pin_to_cpu(self->cpus[self->nr_cpus > 2]);
 	writer.cpu = self->cpus[self->nr_cpus - 1];
 
 	for (;;) {
@@ -254,11 +259,15 @@ static bool command(FIXTURE_DATA(hugetlb_pmd_flush) * self, enum step step)
 {
 	struct shared *sh = self->shared;
 	uint32_t cmd = ((sh->cmd >> 4) + 1) << 4 | step, ack;
-	int waited, status;
+	pid_t pids[2] = { self->pid };
+	struct wait_limit limit = {};
+	int status;
 
 	sh->error = 0;
 	set_and_wake(&sh->cmd, cmd);
-	for (waited = 0; waited < STEP_TIMEOUT_MS; waited += 100) {
+	while (within_limit(&limit, pids, ARRAY_SIZE(pids), STEP_TIMEOUT_MS)) {
+		/* The first thread may wait for the second. */
+		pids[1] = __atomic_load_n(&sh->tid, __ATOMIC_ACQUIRE);
 		ack = __atomic_load_n(&sh->ack, __ATOMIC_ACQUIRE);
 		if (ack == cmd) {
 			if (sh->error)
@@ -349,8 +358,8 @@ FIXTURE_SETUP(hugetlb_pmd_flush)
 	if (geteuid())
 		SKIP(return, "needs root, for MPOL_MF_MOVE_ALL");
 	self->nr_cpus = cpu_list(self->cpus, ARRAY_SIZE(self->cpus));
-	if (self->nr_cpus < 3)
-		SKIP(return, "needs three CPUs");
+	if (self->nr_cpus < 2)
+		SKIP(return, "needs two CPUs");
 	why = nodes_lack(self->nodes, 2, self->cpus[0]) ?:
 	      guard_lacks() ?:
 	      pool_lacks(self->nodes, 2, 2 * NR_PAGES + 2) ?:
