@@ -85,7 +85,10 @@
 #define SLOTS_BYTES	4096	/* at the beginning of each page */
 #define BLOCK		512	/* the least that O_DIRECT reads */
 #define PIECES		16	/* of what one process_vm_writev() copies */
+#define TRIES		3
 #define STEP_TIMEOUT_MS	20000
+#define QUICK_MS	5000	/* calls that are quick go on for so long */
+#define TEST_MS		40000	/* no call begins later */
 #define EXAMPLES	3
 
 enum kind { ANON, SHMEM, HUGETLB };
@@ -119,7 +122,9 @@ struct control {
 	uint32_t ack;		/* the last phase that was seen */
 	uint32_t ready;		/* the other process has mapped all */
 	uint64_t last;		/* the number of the last word in all pages */
-	unsigned long writes;	/* words so far, in any page */
+	/* Words so far that it began to write to a page, and that are there. */
+	unsigned long begun[MAX_PAGES], done[MAX_PAGES];
+	pid_t tid;
 	int error;
 };
 
@@ -240,7 +245,8 @@ static int write_process_vm(struct state *st, int page, size_t offset,
 			    uint64_t word)
 {
 	struct iovec from[PIECES], to = { page_at(st, page) + offset, BLOCK };
-	int i;
+	int i, tries, error = EIO;
+	ssize_t got;
 
 	for (i = 0; i < PIECES; i++) {
 		fill(st->source + piece_at(i), BLOCK / PIECES, word);
@@ -249,8 +255,15 @@ static int write_process_vm(struct state *st, int page, size_t offset,
 	}
 	if (madvise(st->again, piece_at(PIECES), MADV_DONTNEED))
 		return errno;
-	return process_vm_writev(st->target, from, PIECES, &to, 1, 0) == BLOCK ?
-	       0 : errno;
+	/* It may end early; the same again does no harm. */
+	for (tries = 0; error == EIO && tries < TRIES; tries++) {
+		got = process_vm_writev(st->target, from, PIECES, &to, 1, 0);
+		if (got == BLOCK)
+			error = 0;
+		else if (got < 0)
+			error = errno;
+	}
+	return error;
 }
 
 /* A loop device whose file is a page of memory; it goes when it is closed. */
@@ -292,9 +305,11 @@ static int open_direct(struct state *st)
 
 static int write_direct(struct state *st, int page, size_t offset, uint64_t word)
 {
+	ssize_t got;
+
 	fill(st->source + offset, BLOCK, word);
-	return pread(st->out, page_at(st, page) + offset, BLOCK, offset) ==
-	       BLOCK ? 0 : errno;
+	got = pread(st->out, page_at(st, page) + offset, BLOCK, offset);
+	return got == BLOCK ? 0 : got < 0 ? errno : EIO;
 }
 
 static int open_io_uring(struct state *st)
@@ -462,10 +477,11 @@ static int write_all(struct state *st, uint64_t n)
 	int page, error;
 
 	for (page = 0; page < st->nr_pages; page++) {
+		count_up(&st->control->begun[page], 1);
 		error = st->way->write(st, page, offset, journal_word(page, n));
 		if (error)
 			return error;
-		count_up(&st->control->writes, 1);
+		count_up(&st->control->done[page], 1);
 	}
 	__atomic_store_n(&st->control->last, n, __ATOMIC_RELEASE);
 	return 0;
@@ -504,26 +520,36 @@ static void locate(const struct state *st, int *nodes)
 
 /*
  * Each page to the node where it is not, with one call. Returns how many went
- * there, or -errno.
+ * there, and in @wrote whether anything was written to one of them meanwhile.
  */
-static long move_all(struct state *st, struct sums *sums)
+static long move_all(struct state *st, struct sums *sums, bool *wrote)
 {
 	int from[MAX_PAGES], to[MAX_PAGES], status[MAX_PAGES];
+	unsigned long begun[MAX_PAGES], done[MAX_PAGES];
 	void *pages[MAX_PAGES];
 	long moved = 0;
 	int i;
 
+	*wrote = false;
 	locate(st, from);
 	for (i = 0; i < st->nr_pages; i++) {
+		begun[i] = counted(&st->control->begun[i]);
 		pages[i] = page_at(st, i);
 		to[i] = st->nodes[from[i] == st->nodes[0]];
 	}
 	sums->calls++;
 	if (move_pages(0, st->nr_pages, pages, to, status, MPOL_MF_MOVE_ALL) < 0)
 		sums->error = errno;
-	locate(st, to);
 	for (i = 0; i < st->nr_pages; i++)
-		moved += from[i] >= 0 && to[i] >= 0 && from[i] != to[i];
+		done[i] = counted(&st->control->done[i]);
+	locate(st, to);
+	for (i = 0; i < st->nr_pages; i++) {
+		if (from[i] < 0 || to[i] < 0 || from[i] == to[i])
+			continue;
+		moved++;
+		/* One that had begun before may have been over, all but counted. */
+		*wrote = *wrote || done[i] > begun[i];
+	}
 	return moved;
 }
 
@@ -535,6 +561,7 @@ static void *writer_main(void *arg)
 	uint32_t phase = 0;
 	int error;
 
+	__atomic_store_n(&control->tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
 	pin_to_cpu(st->writer_cpu);
 	for (;;) {
 		phase = wait_for_change(&control->phase, phase);
@@ -555,13 +582,15 @@ static void *writer_main(void *arg)
 static bool next_phase(struct state *st)
 {
 	struct control *control = st->control;
-	uint64_t start = cycles_clock();
+	struct wait_limit limit = {};
 	uint32_t ack;
+	pid_t tid;
 
 	set_and_wake(&control->phase, control->phase + 1);
 	while ((ack = __atomic_load_n(&control->ack, __ATOMIC_ACQUIRE)) !=
 	       control->phase) {
-		if (ms_since(start) >= STEP_TIMEOUT_MS)
+		tid = __atomic_load_n(&control->tid, __ATOMIC_ACQUIRE);
+		if (!within_limit(&limit, &tid, 1, STEP_TIMEOUT_MS))
 			return false;
 		wait_a_while(&control->ack, ack, 100);
 	}
@@ -608,21 +637,26 @@ static void add_lost(struct sums *sums, long lost)
 	sums->lost_calls += lost > 0;
 }
 
+/* Whether there is time for one more call. Quick ones may miss every write. */
+static bool goes_on(const struct sums *sums, long want, long ms)
+{
+	return (sums->calls < 4 * want || ms < QUICK_MS) && ms < TEST_MS;
+}
+
 static void run_race(struct __test_metadata *_metadata, struct state *st)
 {
 	long want = env_count("MIGRATE_PINNED_WRITE_CALLS", CALLS), moved, lost;
 	struct control *control = st->control;
+	uint64_t start = cycles_clock();
 	struct sums sums = {};
 	pthread_t thread;
-	unsigned long then;
 	bool wrote;
 
 	ASSERT_EQ(0, pthread_create(&thread, NULL, writer_main, st));
-	while (sums.moved_calls < want && sums.calls < 4 * want) {
+	while (sums.moved_calls < want &&
+	       goes_on(&sums, want, ms_since(start))) {
 		ASSERT_TRUE(next_phase(st));
-		then = counted(&control->writes);
-		moved = move_all(st, &sums);
-		wrote = counted(&control->writes) != then;
+		moved = move_all(st, &sums, &wrote);
 		ASSERT_TRUE(next_phase(st));
 		ASSERT_EQ(0, control->error)
 			TH_LOG("%s failed: %s", st->way->name,
@@ -643,16 +677,19 @@ static void run_held(struct __test_metadata *_metadata, struct state *st)
 {
 	long want = env_count("MIGRATE_PINNED_WRITE_CALLS", CALLS), moved, lost;
 	struct control *control = st->control;
+	uint64_t start = cycles_clock();
 	struct sums sums = {};
+	bool wrote;
 	int error;
 
-	while (sums.moved_calls < want && sums.calls < 4 * want) {
+	while (sums.moved_calls < want && sums.calls < 4 * want &&
+	       ms_since(start) < TEST_MS) {
 		lost = 0;
 		error = st->way->hold(st);
 		if (error)
 			SKIP(return, "%s cannot keep such pages: %s",
 			     st->way->name, strerror(error));
-		moved = move_all(st, &sums);
+		moved = move_all(st, &sums, &wrote);
 		sums.held += st->nr_pages;
 		sums.held_moved += moved;
 		error = write_all(st, control->last + 1);
@@ -667,7 +704,7 @@ static void run_held(struct __test_metadata *_metadata, struct state *st)
 		if (lost || moved)
 			break;
 		/* It is not that they can go nowhere. */
-		moved = move_all(st, &sums);
+		moved = move_all(st, &sums, &wrote);
 		sums.moves += moved;
 		sums.moved_calls += moved > 0;
 		lost = compare_all(st);
