@@ -506,6 +506,10 @@ const char *rounds_begin(struct rounds *st, const struct round_setup *setup)
 		i = map_file(&st->memory, own_addr(st));
 	if (i)
 		return say("cannot begin: %s", strerror(i));
+	if (setup->layout != PRIVATE && (st->fd >= 0 || setup->layout != ALONE))
+		why = populate_lacks(st->fd, own_addr(st), ROUND_PAGES);
+	if (why)
+		return why;
 	if (setup->layout != ALONE && st->shmid >= 0)
 		unmap_file(&st->memory, writers_view_addr(&st->writers));
 	if (setup->layout != ALONE && setup->layout != PRIVATE)

@@ -41,11 +41,15 @@
 #define SHARE_TRIES	3
 #define OFFLINE_SECONDS	10	/* for one memory block */
 #define LOOK_MS		1000	/* for whether a process is runnable */
+#define MAX_CPU_SETS	8
 #define PATIENCE	3	/* times as long is the wait for one that is */
 #define TAINT_DIE	0x80	/* a bit of /proc/sys/kernel/tainted */
 /* A folder that is always there, in no use by who mounts. */
 #define MOUNT_AT	"/proc"
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE	23
+#endif
 /* The same on all architectures that these tests are for. */
 #ifndef __NR_fsopen
 #define __NR_fsopen	430
@@ -898,12 +902,14 @@ void tell_where(pid_t pid)
 int cpu_list(int *cpus, int max)
 {
 	int cpu, nr = 0;
-	cpu_set_t set;
+	cpu_set_t sets[MAX_CPU_SETS];
 
-	if (sched_getaffinity(0, sizeof(set), &set))
+	/* A kernel refuses to tell of less than it may have, maybe 8192. */
+	if (sched_getaffinity(0, sizeof(sets), sets))
 		return 0;
+	/* Those that pin_to_cpu() can name are enough. */
 	for (cpu = 0; cpu < CPU_SETSIZE && nr < max; cpu++)
-		if (CPU_ISSET(cpu, &set))
+		if (CPU_ISSET(cpu, sets))
 			cpus[nr++] = cpu;
 	return nr;
 }
@@ -1280,6 +1286,24 @@ const char *pool_lacks(const int *nodes, int nr, long want)
 		return why;
 	}
 	return NULL;
+}
+
+const char *populate_lacks(int fd, char *addr, int nr)
+{
+	size_t size = nr * pmd_size();
+	static char why[96];
+
+	if (fd >= 0 ? !fallocate(fd, 0, 0, size) :
+	    !madvise(addr, size, MADV_POPULATE_WRITE))
+		return NULL;
+#ifndef IN_TREE
+	/* Up to 5.13 that cannot be asked for. */
+	if (fd < 0 && errno == EINVAL)
+		return NULL;
+#endif
+	snprintf(why, sizeof(why), "huge pages were taken by others: %s",
+		 strerror(errno));
+	return why;
 }
 
 /*

@@ -240,6 +240,13 @@ long pool_fill(int node, long want);
 const char *pool_lacks(const int *nodes, int nr, long want);
 
 /*
+ * Have the first @nr huge pages of @fd there, or, where that is below zero, those of
+ * a mapping at @addr. Others may have taken what pool_lacks() has seen: who touches
+ * a page then is killed. Returns NULL, or a line that says why they are not.
+ */
+const char *populate_lacks(int fd, char *addr, int nr);
+
+/*
  * Huge pages of pmd_size() that are reserved: they count as free until they are
  * touched, but are not to be had. Below zero if a kernel has lost count of them.
  */
