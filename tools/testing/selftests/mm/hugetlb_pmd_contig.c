@@ -468,6 +468,9 @@ FIXTURE_SETUP(hugetlb_pmd_contig)
 	numa_bitmask_setbit(mask, st->area.node);
 	ASSERT_EQ(0, set_mempolicy(MPOL_BIND, mask->maskp, mask->size + 1));
 	numa_free_nodemask(mask);
+	why = populate_lacks(st->fd, NULL, NR_PAGES);
+	if (why)
+		SKIP(return, "%s", why);
 	st->own = writers_own_addr(&st->writers) + (st->shared ? 0 : pmd_size());
 	ASSERT_EQ(0, map_file(&st->memory, st->own));
 	for (i = 0; i < NR_PAGES; i++)
@@ -503,7 +506,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_contig, lost_write, 120)
 	struct state *st = &self->state;
 	uint64_t start = cycles_clock();
 	uint64_t then[MAX_WRITERS];
-	long lost_moves = 0;
+	long lost_moves = 0, hot_calls = 0, hot_moved = 0;
 	bool wrote;
 
 	while (moved_calls < want && calls < 4 * want &&
@@ -555,6 +558,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_contig, lost_write, 120)
 		lost += got;
 		moves += nr;
 		moved_calls += nr && wrote;
+		hot_calls += !rests;
+		hot_moved += !rests && nr;
 		rests = nr ? 0 : rests < MAX_RESTS ? rests + 1 : MAX_RESTS;
 	}
 
@@ -562,14 +567,18 @@ TEST_F_TIMEOUT(hugetlb_pmd_contig, lost_write, 120)
 		       owner_name[variant->owner], variant->sharers, st->shared ? "no" : "yes");
 	printf(" calls=%ld failed_calls=%ld errno=%d moved_calls=%ld migrations=%ld",
 	       calls, failed, error, moved_calls, moves);
-	printf(" lost_migrations=%ld lost_writes=%ld seed=%u\n", lost_moves,
-	       lost, st->seed);
+	printf(" lost_migrations=%ld lost_writes=%ld hot_calls=%ld hot_moved=%ld",
+	       lost_moves, lost, hot_calls, hot_moved);
+	printf(" seed=%u\n", st->seed);
 
 	EXPECT_EQ(0, lost)
 		TH_LOG("%ld writes lost in %ld of %ld migrations", lost,
 		       lost_moves, moves);
 	if (lost)
 		return;
+	if (moves && !hot_moved)
+		ksft_print_msg("pages moved only with writers that rest: %ld others stayed\n",
+			       hot_calls);
 	if (moved_calls < MIN_MOVES && moved_calls < want)
 		SKIP(return, "inconclusive: only %ld of %ld calls moved pages, with all writing",
 		     moved_calls, calls);
