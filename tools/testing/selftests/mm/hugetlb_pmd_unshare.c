@@ -84,6 +84,7 @@
 #define EXAMPLES	3
 #define HUGE_SHIFT	26	/* SHM_HUGE_SHIFT */
 #define NO_EXEC		127	/* exit status of a child that could not exec */
+#define NO_MEMORY	126	/* and of one that had not the memory for it */
 
 struct state;
 struct busy;
@@ -143,6 +144,7 @@ struct state {
 	unsigned long shared;	/* rounds that began with a shared table */
 	unsigned long wrote;	/* in which all writers wrote */
 	unsigned long counting;	/* and pages moved: all that counts */
+	unsigned long hot, hot_moved;	/* rounds with writers that did not rest */
 	bool disobeyed;		/* by a writer */
 	bool stuck;
 };
@@ -273,11 +275,21 @@ static int punch(struct state *st, off_t start, off_t len)
 			 start, len) ? errno : 0;
 }
 
+/* There was no memory for it: as if this had not been asked for. */
+static int no_child(struct busy *me)
+{
+	count_up(&me->no_child, 1);
+	usleep(1000);
+	return 0;
+}
+
 /* A page of its own, which it has touched. */
 static int punch_page(struct state *st, struct busy *me)
 {
 	off_t start = (NR_PAGES + me->nr) * pmd_size();
 
+	if (fallocate(st->fd, 0, start, pmd_size()))
+		return errno == ENOSPC ? no_child(me) : errno;
 	__atomic_store_n(me->addr + start, 1, __ATOMIC_RELAXED);
 	return punch(st, start, pmd_size());
 }
@@ -317,14 +329,6 @@ static bool is_oom(const struct state *st)
 	return vm_event("oom_kill") > st->oom_kills;
 }
 
-/* There was no child, or it was ended: as if this had not been asked for. */
-static int no_child(struct busy *me)
-{
-	count_up(&me->no_child, 1);
-	usleep(1000);
-	return 0;
-}
-
 /* A child has the mapping too, touches it, and is gone, or runs a program. */
 static int child_ends(struct state *st, struct busy *me, bool exec)
 {
@@ -339,11 +343,15 @@ static int child_ends(struct state *st, struct busy *me, bool exec)
 		null = open("/dev/null", O_RDWR);
 		if (exec && dup2(null, 1) == 1 && dup2(null, 2) == 2)
 			execl("/proc/self/exe", "hugetlb_pmd_unshare", "-h", NULL);
+		if (exec && (errno == ENOMEM || errno == EAGAIN))
+			_exit(NO_MEMORY);
 		_exit(exec ? NO_EXEC : 0);
 	}
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return errno;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == NO_MEMORY)
+		return no_child(me);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == NO_EXEC)
 		error = ENOEXEC;
 	if (!WIFSIGNALED(status))
@@ -644,8 +652,9 @@ static void report(struct __test_metadata *_metadata, struct state *st,
 	       busy[0].done, busy[0].failed, busy[0].moves, lost_rounds);
 	printf(" lost_writes=%ld rounds=%ld unshares=%lu seed=%u", lost, rounds,
 	       unshares, st->seed);
-	printf(" shared=%lu wrote=%lu counting=%lu no_child=%lu\n", st->shared,
+	printf(" shared=%lu wrote=%lu counting=%lu no_child=%lu", st->shared,
 	       st->wrote, st->counting, no_children(st));
+	printf(" hot_calls=%lu hot_moved=%lu\n", st->hot, st->hot_moved);
 
 	EXPECT_EQ(0, lost)
 		TH_LOG("%ld writes lost in %ld of %ld rounds", lost, lost_rounds,
@@ -658,6 +667,9 @@ static void report(struct __test_metadata *_metadata, struct state *st,
 	EXPECT_FALSE(st->disobeyed);
 	if (lost || st->stuck || st->disobeyed)
 		return;
+	if (busy[0].moves && !st->hot_moved)
+		ksft_print_msg("pages moved only with writers that rest, in %lu rounds not\n",
+			       st->hot);
 	if (busy[0].moves < MIN_MOVES)
 		SKIP(return, "inconclusive: only %lu moves in %lu calls",
 		     busy[0].moves, busy[0].done);
@@ -735,6 +747,7 @@ static const char *start(struct state *st)
 {
 	char *own = st->rooms + PUDS_EACH * NR_BUSY * pud_size() + pmd_size();
 	static char why[128];
+	const char *lack;
 	int i, error = 0;
 	long faults;
 
@@ -749,6 +762,9 @@ static const char *start(struct state *st)
 		snprintf(why, sizeof(why), "no file: %s", strerror(-st->fd));
 		return why;
 	}
+	lack = populate_lacks(st->fd, NULL, NR_PAGES);
+	if (lack)
+		return lack;
 	faults = faults_to_share(st->fd, st->rooms, PROT_READ | PROT_WRITE, 0,
 				 NR_PAGES);
 	if (faults != 1) {
@@ -765,10 +781,19 @@ static const char *start(struct state *st)
 		error = st->way->try(st);
 	}
 	if (error) {
-		snprintf(why, sizeof(why), "needs %s: %s", st->way->needs,
-			 strerror(error));
+		/* Of a segment. */
+		bool limit = st->way->segment &&
+			     (error == EINVAL || error == ENOSPC);
+
+		snprintf(why, sizeof(why), "needs %s: %s",
+			 limit ? "more of kernel.shmmax, shmall or shmmni" :
+			 st->way->needs, strerror(error));
 		return why;
 	}
+	if (st->way->segment)
+		lack = populate_lacks(-1, own, NR_PAGES);
+	if (lack)
+		return lack;
 	error = writers_fork(&st->writers, st->cpus, st->nr_cpus);
 	if (!error)
 		error = fork_busy(st);
@@ -820,7 +845,10 @@ FIXTURE_SETUP(hugetlb_pmd_unshare)
 	i = st->nr_cpus - 1 < MAX_CPU_WRITERS ? st->nr_cpus - 1 :
 						MAX_CPU_WRITERS;
 	st->rooms = reserve_puds(PUDS_EACH * NR_BUSY + 2);
-	if (!st->rooms || !writers_reserve(&st->writers, i))
+	/* A PUD may be as much as 4 TiB: fewer writers need less. */
+	while (st->rooms && i && !writers_reserve(&st->writers, i))
+		i--;
+	if (!st->rooms || !i)
 		SKIP(return, "needs more address space: PUDs of %zu MiB",
 		     pud_size() >> 20);
 	for (i = 0; i < NR_BUSY; i++)
@@ -914,6 +942,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_unshare, lost_write, 120)
 		st->wrote += shared && wrote;
 		st->counting += moves && shared && wrote &&
 				no_children(st) == no_child;
+		st->hot += !rests;
+		st->hot_moved += !rests && moves;
 		rests = moves ? 0 : rests < MAX_RESTS ? rests + 1 : MAX_RESTS;
 	}
 	report(_metadata, st, rounds, lost_rounds, lost, want);
