@@ -422,7 +422,11 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_unshare, exec) {
 FIXTURE_VARIANT_ADD(hugetlb_pmd_unshare, shmdt) {
 	.name = "shmdt", .unshare = unmap_all,
 	.segment = true,
+#ifndef IN_TREE
 	.needs = "as many huge pages as are in a PUD, up to 5.17",
+#else
+	.needs = "a System V segment of huge pages",
+#endif
 };
 
 /* Who is busy. */

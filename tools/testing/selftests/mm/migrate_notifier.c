@@ -188,6 +188,7 @@ void notifier_check(struct verdict *verdict, const struct check *c)
 	notifier_check_pairs(verdict, c);
 
 	start = find_pair(c, &end);
+#ifndef IN_TREE
 	/*
 	 * Up to 4.12 there was a call for a page alone, by itself, once it had
 	 * gone: that does where nothing else goes with it.
@@ -196,6 +197,7 @@ void notifier_check(struct verdict *verdict, const struct check *c)
 		check_tlb(verdict, c, -1, list->nr);
 		return;
 	}
+#endif
 	if (start < 0) {
 		complain(verdict, c, "told", "nobody was told when the page went");
 		return;

@@ -183,8 +183,10 @@ static const char *backing_lacks(struct rounds *st)
 				 MFD_HUGETLB | shift << HUGE_SHIFT);
 		if (st->fd < 0 || ftruncate(st->fd, pud_size()))
 			ret = -errno;
+#ifndef IN_TREE
 		if (ret == -EINVAL)
 			return "no MFD_HUGETLB on this kernel (since 4.14)";
+#endif
 	} else {
 #ifndef IN_TREE
 		ret = open_segment(st);

@@ -74,7 +74,7 @@ struct rounds {
 	struct tracepoint share, unshare;
 	int cpus[CPU_SETSIZE];	/* that the test may use */
 	int nr_cpus;
-	long oom_kills;		/* before all rounds; since 4.13 */
+	long oom_kills;		/* before all rounds */
 	/* Set by the test: takes a line about a write that is lost. */
 	void (*tell)(const char *line);
 	/* NULL, or is told of each page that moved, before writes are made good. */

@@ -17,7 +17,9 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#ifndef IN_TREE
 #include <sys/mount.h>
+#endif
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -44,8 +46,10 @@
 #define MAX_CPU_SETS	8
 #define PATIENCE	3	/* times as long is the wait for one that is */
 #define TAINT_DIE	0x80	/* a bit of /proc/sys/kernel/tainted */
+#ifndef IN_TREE
 /* A folder that is always there, in no use by who mounts. */
 #define MOUNT_AT	"/proc"
+#endif
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE	23
@@ -1353,6 +1357,7 @@ static int mount_unattached(const char *type, const char *options)
 	return ret;
 }
 
+#ifndef IN_TREE
 struct mount {
 	const char *type;
 	const char *options;
@@ -1393,15 +1398,19 @@ static int mount_elsewhere(const char *type, const char *options)
 	return want.fd;
 }
 
+#endif
+
 int mount_nowhere(const char *type, const char *options)
 {
 	int fd, tries;
 
 	if (!options)
 		options = "";
+#ifndef IN_TREE
 	/* Up to 5.1 there is nobody to look at the address. */
 	if (syscall(__NR_fsopen, NULL, 0) >= 0 || errno != EFAULT)
 		return mount_elsewhere(type, options);
+#endif
 	/* One of cgroups is busy as long as the last such mount is on its way out. */
 	for (tries = 0; tries < 20; tries++) {
 		fd = mount_unattached(type, options);
@@ -1466,14 +1475,13 @@ long hugetlbfs_free(int dir)
 	return fstatfs(dir, &buf) ? -errno : (long)buf.f_bfree;
 }
 
-/* What the kernel is told for a test, by its name up to 5.12 and since. */
-static const char * const settings[][2] = {
+/* What the kernel is told for a test. */
+static const char * const settings[] = {
 	/* How long a thread must have run before the first walk. */
-	{ "numa_balancing_scan_delay_ms", "scan_delay_ms" },
+	"scan_delay_ms",
 	/* From walk to walk. */
-	{ "numa_balancing_scan_period_min_ms", "scan_period_min_ms" },
-	{ "numa_balancing_scan_period_max_ms", "scan_period_max_ms" },
-	{ "numa_balancing_scan_size_mb", "scan_size_mb" },
+	"scan_period_min_ms", "scan_period_max_ms",
+	"scan_size_mb",
 };
 
 #define SYSCTL	"/proc/sys/kernel/"
@@ -1500,10 +1508,14 @@ bool numa_balancing(int mib)
 		bool is_size = i == ARRAY_SIZE(settings) - 1;
 		const char *value = is_size ? size : "10";
 
-		snprintf(path, sizeof(path), SYSCTL "%s", settings[i][0]);
+#ifndef IN_TREE
+		/* Where it is up to 5.12. */
+		snprintf(path, sizeof(path), SYSCTL "numa_balancing_%s",
+			 settings[i]);
 		if (set(path, value))
 			continue;
-		snprintf(path, sizeof(path), DEBUGFS "%s", settings[i][1]);
+#endif
+		snprintf(path, sizeof(path), DEBUGFS "%s", settings[i]);
 		if (!set(path, value))
 			return false;
 	}
@@ -1575,7 +1587,9 @@ static const char *block_zone(const char *state)
 
 	snprintf(path, sizeof(path), "%.*s/valid_zones",
 		 (int)(strrchr(state, '/') - state), state);
+#ifndef IN_TREE
 	/* Up to 4.12 others may follow, which it is not in. */
+#endif
 	if (file_read(path, zones, sizeof(zones)) ||
 	    !strncmp(zones, "Movable", 7) || !strncmp(zones, "none", 4))
 		return "online_movable";
