@@ -189,6 +189,7 @@ static bool find_nodes(FIXTURE_DATA(thp_numa_notifier) * self)
 	return nr == 2;
 }
 
+#ifndef IN_TREE
 /*
  * New pages wait on a list of their CPU until there are some, and cannot be
  * migrated as long as they do: up to 4.7 huge ones as well. This empties that
@@ -209,6 +210,7 @@ static void drain(void)
 		madvise(page, psize(), MADV_DONTNEED);
 	}
 }
+#endif
 
 static uint64_t last_word(uint64_t nr, size_t slot)
 {
@@ -362,8 +364,10 @@ static void touch_in_turn(FIXTURE_DATA(thp_numa_notifier) * self,
 	while (!__atomic_load_n(&self->stop, __ATOMIC_ACQUIRE)) {
 		now = __atomic_load_n(&self->phase, __ATOMIC_ACQUIRE);
 		if (now != phase) {
+#ifndef IN_TREE
 			/* What waits on the CPU that is left. */
 			drain();
+#endif
 			on = now & 1;
 			pin_to_cpu(self->cpus[on][toucher->nr %
 						  self->nr_cpus[on]]);
@@ -587,7 +591,9 @@ FIXTURE_SETUP(thp_numa_notifier)
 		page->addr = self->area + i * pmd_size();
 		memset(page->addr, 0, TEST_MMU_NOTIFIER_BYTES);
 	}
+#ifndef IN_TREE
 	drain();
+#endif
 	if (nr_huge(self->area) != NR_PAGES)
 		SKIP(return, "no %d transparent huge pages to be had",
 		     NR_PAGES);
