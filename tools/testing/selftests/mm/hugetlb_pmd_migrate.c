@@ -87,7 +87,7 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, sysv_2) {
 FIXTURE_VARIANT_ADD(hugetlb_pmd_migrate, sysv_4) {
 	.setup = { .backing = SYSV, .sharers = 4 } };
 
-/* The same with all pages leaving at once, and where no table is shared. */
+/* The same in other ways, and where no table is shared. */
 FIXTURE(hugetlb_pmd_others)
 {
 	struct state state;
@@ -104,6 +104,10 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_others, contended_2) {
 FIXTURE_VARIANT_ADD(hugetlb_pmd_others, contended_4) {
 	.setup = { .backing = SYSV, .sharers = 4, .contended = true,
 		   .trigger = MOVE_PAGES } };
+/* The page leaves for who writes, at the request of who does not. */
+FIXTURE_VARIANT_ADD(hugetlb_pmd_others, another_2) {
+	.setup = { .sharers = 2, .of_another = true,
+		   .trigger = MIGRATE_PAGES } };
 /* These pass on every kernel. */
 FIXTURE_VARIANT_ADD(hugetlb_pmd_others, not_shared_unaligned) {
 	.setup = { .layout = UNALIGNED, .sharers = 2 } };

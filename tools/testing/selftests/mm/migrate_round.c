@@ -317,6 +317,8 @@ static int migrate(const struct rounds *st, int page, const struct place *from,
 
 	switch (st->setup.trigger) {
 	case MIGRATE_PAGES:
+		if (st->setup.of_another)
+			pid = st->writers.each[0].pid;
 		ret = migrate_node(pid, from->node, target);
 		break;
 	case MOVE_PAGES:

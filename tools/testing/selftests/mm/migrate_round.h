@@ -56,6 +56,7 @@ struct round_setup {
 	int sharers;		/* sharer 0 included, which does not write */
 	bool contended;		/* all pages leave at once */
 	enum trigger trigger;
+	bool of_another;	/* migrate_pages(2) is for sharer 1, which writes */
 	bool may_offline;	/* memory, by a trigger */
 };
 
