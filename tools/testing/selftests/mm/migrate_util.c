@@ -382,6 +382,26 @@ static void settle(bool killed)
 	}
 }
 
+/* Which memory blocks are not as they were: they may hold what cannot leave. */
+static void tell_blocks(void)
+{
+	char state[16];
+	unsigned int i;
+
+	for (i = 0; i < guard->nr; i++) {
+		const char *path = guard->undo[i].path;
+		const char *value = guard->undo[i].value;
+
+		if (strncmp(value, "online_", 7) ||
+		    file_read(path, state, sizeof(state)))
+			continue;
+		/* Not by printf(), which has what the test did not print yet. */
+		if (strcmp(state, "online") || strcmp(block_zone(path), value))
+			dprintf(STDOUT_FILENO, "# %s: cannot be %s again\n",
+				path, value);
+	}
+}
+
 static void kill_test(const struct process *test, const struct process *leader)
 {
 	/*
@@ -438,6 +458,7 @@ static __noreturn void guard_main(int fd, const struct process *test,
 		}
 	}
 	settle(!done);
+	tell_blocks();
 	_exit(0);
 }
 
