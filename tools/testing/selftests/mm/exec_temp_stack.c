@@ -60,7 +60,7 @@
 #define MIN_MIGRATIONS	100	/* fewer are no evidence */
 #define MIN_EXECS	10	/* of each loop: so are fewer of these */
 #define MIN_MET		10	/* stacks that exec was building: the same */
-#define MAX_SECONDS	60	/* the harness has 120 for all */
+#define MAX_SECONDS	30	/* with waits and the end of all: 120 */
 /* A new stack may have a quarter of that; 2 MiB are wanted, and some room. */
 #define STACK_LIMIT	(16ul << 20)
 #define EXEC_FAILED	16	/* exit status: and the error number, up to 127 */
