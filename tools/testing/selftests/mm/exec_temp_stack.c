@@ -595,8 +595,7 @@ FIXTURE_SETUP(exec_temp_stack)
 {
 	struct rlimit limit = { .rlim_cur = STACK_LIMIT, .rlim_max = STACK_LIMIT };
 	const char *why;
-	cpu_set_t allowed;
-	int i, nr_cpus;
+	int i, nr_cpus, cpus[CPU_SETSIZE];
 
 	if (geteuid())
 		SKIP(return, "needs root, to migrate the pages of others");
@@ -617,9 +616,7 @@ FIXTURE_SETUP(exec_temp_stack)
 		if (next_block(-1) < 0)
 			SKIP(return, "needs movable memory that can go offline");
 	}
-	if (sched_getaffinity(0, sizeof(allowed), &allowed))
-		CPU_ZERO(&allowed);
-	nr_cpus = CPU_COUNT(&allowed);
+	nr_cpus = cpu_list(cpus, ARRAY_SIZE(cpus));
 	if (nr_cpus < 2)
 		SKIP(return, "needs two CPUs");
 	self->nr_loops = nr_cpus - 1 < MAX_LOOPS ? nr_cpus - 1 : MAX_LOOPS;

@@ -168,15 +168,11 @@ static bool have_thp(void)
 /* Two nodes with memory and CPUs that this process may use. */
 static bool find_nodes(FIXTURE_DATA(thp_numa_notifier) * self)
 {
-	cpu_set_t allowed;
-	int cpu, node, i, nr = 0;
+	int cpus[CPU_SETSIZE], nr_cpus = cpu_list(cpus, ARRAY_SIZE(cpus));
+	int k, node, i, nr = 0;
 
-	if (sched_getaffinity(0, sizeof(allowed), &allowed))
-		return false;
-	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (!CPU_ISSET(cpu, &allowed))
-			continue;
-		node = numa_node_of_cpu(cpu);
+	for (k = 0; k < nr_cpus; k++) {
+		node = numa_node_of_cpu(cpus[k]);
 		if (node < 0 || numa_node_size64(node, NULL) <= 0)
 			continue;
 		for (i = 0; i < nr && self->nodes[i] != node; i++)
@@ -184,7 +180,7 @@ static bool find_nodes(FIXTURE_DATA(thp_numa_notifier) * self)
 		if (i == nr && nr < 2)
 			self->nodes[nr++] = node;
 		if (i < 2 && self->nr_cpus[i] < MAX_CPUS)
-			self->cpus[i][self->nr_cpus[i]++] = cpu;
+			self->cpus[i][self->nr_cpus[i]++] = cpus[k];
 	}
 	return nr == 2;
 }
