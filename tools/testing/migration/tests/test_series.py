@@ -207,6 +207,30 @@ def test_a_letter_that_asks_for_what_is_not_there(tmp_path: Path, monkeypatch: p
         series.write("4.14", tmp_path / "out")
 
 
+def test_a_letter_of_fixes_says_nothing_of_a_stale_record(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel that it was of had other patches than are sent.  The vulnerable one is as it was."""
+    text = "title\n\nIn {lost vulnerable pmd-share-migrate 4.18.0}, with this in %s.\n"
+    asked = "{lost fixed pmd-share-migrate 4.18.0}"
+    monkeypatch.setattr(series, "COVER", tmp_path / "letter")
+    (tmp_path / "letter").write_text(text % asked)
+    monkeypatch.setattr(record, "stale", lambda run: "the patches have changed since")
+    with pytest.raises(LabError, match="letter asks for the fixed kernel of pmd-share-migrate on "
+                                       "4.18.0, and .*: the patches have changed since"):
+        series.write("4.14", tmp_path / "one")
+    run = record.load(record.RECORDS / "pmd-share-migrate" / "4.18.0.json").variants
+    # What a test showed, it showed.
+    said = series.recorded(asked, "a test")
+    assert said == f"{run['fixed'].lost_migrations} of {run['fixed'].migrations}"
+    (tmp_path / "letter").write_text(text % "none")
+    told = series.write("4.14", tmp_path / "two").cover
+    assert told and f"In {run['vulnerable'].lost_migrations} of" in told.read_text()
+    (tmp_path / "letter").write_text(text % asked)
+    monkeypatch.setattr(record, "stale", lambda run: "")
+    told = series.write("4.14", tmp_path / "three").cover
+    assert told and f"with this in {said}." in told.read_text()
+
+
 @pytest.mark.parametrize("base", LETTERS + SHORT)
 def test_a_letter_names_what_can_be_proved(base: str, tmp_path: Path) -> None:
     """Each `make prove` in it compares the queue with something else."""
@@ -328,6 +352,34 @@ def test_the_form_that_does_not_unshare(base: str, tmp_path: Path) -> None:
         assert words.get("FORM") == "flush" or variant.mending(
             variant.series(base, "series.flush"), one) and not variant.mending(
             variant.series(base), one)
+
+
+@pytest.mark.parametrize("base", ["4.4", "4.9", "4.14", "4.18"])
+def test_the_form_that_unshares(base: str, tmp_path: Path) -> None:
+    """Its letter says first that it is not to be used, and then what is open; no report comes with
+    it whose patch it has not."""
+    done = make("series", f"BASE={base}", "FORM=unshare", f"O={tmp_path}/s")
+    assert done.returncode == 0, done.stderr
+    form = variant.series(base, "series.unshare")
+    wanted = series.subjects([path.read_text(encoding="utf-8") for path in form])
+    mails = sorted((tmp_path / "s").glob("*.patch"))
+    assert len(mails) == len(wanted) + 1
+    cover = mails[0].read_text(encoding="utf-8")
+    assert body(cover).startswith("[ Do not use this") and not re.search(r"[{}]", cover)
+    listed = re.findall(r"(?m)^  \d+\. (.*(?:\n {5}\S.*)*)$", cover)
+    assert [" ".join(one.split()) for one in listed] == wanted
+    assert len(body(cover).split("\n  1. ")[0].splitlines()) <= 60
+    # What it says is open is mended by patches of the other form that this one has not.
+    named = set(re.findall(r"\b(pmd-share-[a-z-]+)", body(cover).split("\n  1. ")[0]))
+    assert {"pmd-share-walkers", "pmd-share-fault"} <= named
+    for one in map(defect.load, named):
+        assert set(variant.mending(variant.series(base), one)) - set(form), one.name
+    told = {name for name, text in series.reports(base, "unshare").items()
+            if series.about(text)[base] in wanted}
+    assert {path.name for path in (tmp_path / "s").glob("report-*")} == \
+        {f"report-{name}.txt" for name in told} and told == set(series.reports(base, "unshare"))
+    more = set(series.reports(base)) - told
+    assert base == "4.4" or "hugetlb-punch-migrate" in more
 
 
 def test_a_form_that_is_not_there(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ is", "two patches are".
 `{lost vulnerable DEFECT VERSION}` is what the record of that proof says of its vulnerable kernel,
 or its fixed one: in how many of its migrations writes were lost.  `{failed ...}` is of its tests,
 and `{boots ...}` is how often it was booted.  The changelog of a patch may ask for these, too.
+A letter of fixes cannot ask for the fixed kernel of a stale record: that had other patches than are
+sent with it.  A test says what it showed on its day.
 Where nothing is left of the letter, the patches have nothing to do with each other, and get none.
 
 A series with the tests has queue/tests/cover-letter.  Another form of a queue, series.<form>, is
@@ -104,7 +106,7 @@ def write(base: str, out: Path, form: str = "", clone: upstream.Clone | None = N
     letter = testseries.COVER if added else COVER.with_suffix(f".{form}" if form else "")
     if apart:
         return put(base, out, patches, unmapped.ROOM / testseries.COVER.name, {})
-    return put(base, out, patches, letter, reports(base))
+    return put(base, out, patches, letter, reports(base, form))
 
 
 def restored(base: str, patches: list[tuple[str, str]], clone: upstream.Clone | None
@@ -204,9 +206,10 @@ def about(report: str) -> dict[str, str]:
             for names, subject in found for base in names.split(", ")}
 
 
-def reports(base: str) -> dict[str, str]:
-    """By the name of the defect: the reports about the queue of `base`, of what it mends."""
-    queue = variant.series(base)
+def reports(base: str, form: str = "") -> dict[str, str]:
+    """By the name of the defect: the reports about the queue of `base`, or another form of it, of
+    what it mends."""
+    queue = variant.series(base, f"series.{form}" if form else "series")
     found = {}
     for one in map(defect.load, defect.names()):
         if one.report and variant.mending(queue, one):
@@ -288,26 +291,32 @@ def _letter(base: str, patches: Sequence[tuple[str, str]], letter: Path) -> str:
         there.add("commits without their text")
     words = {"base": base, "shortlog": shortlog,
              **{f"before {name}": _how_many(number) for name, number in before.items()}}
-    text = recorded(_for(letter.read_text(encoding="utf-8"), there), str(letter))
+    text = recorded(_for(letter.read_text(encoding="utf-8"), there), str(letter),
+                    of_fixes=letter.parent == COVER.parent)
     try:
         return text.strip().format_map(words)
     except KeyError as err:
         raise LabError(f"{letter} asks for {err}, which the series for {base} has not") from err
 
 
-def recorded(text: str, asks: str) -> str:
+def recorded(text: str, asks: str, of_fixes: bool = False) -> str:
     """The text with the figures of the records that it asks for.  `asks` is what it is, for an
-    error."""
-    return _RECORDED.sub(lambda found: _figure(asks, *found.groups()), text)
+    error.  LabError where there is no such record, and where one of fixes asks for what a stale one
+    says of them."""
+    return _RECORDED.sub(lambda found: _figure(asks, of_fixes, *found.groups()), text)
 
 
-def _figure(asks: str, what: str, which: str, name: str, version: str) -> str:
+def _figure(asks: str, of_fixes: bool, what: str, which: str, name: str, version: str) -> str:
     """A figure of a record: so many of so many, or of boots just how many."""
     path = record.RECORDS / name / f"{version}.json"
     if not path.exists():
         raise LabError(f"{asks} asks for a figure of {name} on {version}, and there is no record "
                        "of it")
-    kernel = record.load(path).variants[which]
+    run = record.load(path)
+    if of_fixes and which != "vulnerable" and (why := record.stale(run)):
+        raise LabError(f"{asks} asks for the fixed kernel of {name} on {version}, and the record of "
+                       f"it is of other patches or tests: {why}")
+    kernel = run.variants[which]
     if what == "boots":
         return str(kernel.boots)
     part, whole = {"lost": (kernel.lost_migrations, kernel.migrations),
