@@ -29,6 +29,8 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
     patches           a list: the subjects of the patches of queues that mend it.  Goes with brought,
                       where its commit brought other defects as well, or not all of this one
     shares_tables     true where only a kernel that shares PMD tables can have it; false by default
+    only_slow         true where migration takes longer or is refused, and nothing is lost, leaks or
+                      dies: an audit tells it, and does not fail by it; false by default
 
     [show]            how it is shown.  No table: no selftest shows it, and there is an [audit]
     selftests         a list: the programs that show it
@@ -228,6 +230,7 @@ class Defect:
     brought: str = ""
     patches: tuple[str, ...] = ()
     shares_tables: bool = False
+    only_slow: bool = False
     show: Show = Show()
     revert: Revert | None = None
     amplifier: Amplifier | None = None

@@ -21,3 +21,4 @@ class Finding:
                                     # where it is vulnerable: nobody has fixed it yet
     source: str = SOURCE            # what it was decided from
     title: str = ""                 # what the defect does
+    only_slow: bool = False         # it does no more than make migration slow

@@ -1006,6 +1006,26 @@ def test_a_defect_that_is_accepted(status: str, name: str) -> None:
     assert audited.counted(good) == "1 protected" and "accepted" not in audited.summary(good)
 
 
+@pytest.mark.parametrize("status", (VULNERABLE, UNKNOWN))
+def test_a_defect_that_is_only_slow(status: str) -> None:
+    """It is told, and nobody has to accept it."""
+    slow = dataclasses.replace(finding(status, BINARY), only_slow=True)
+    one = Audited("/boot/b", "6.1.0-2", [slow], tree=False)
+    assert one.safe and not one.alarming(slow)
+    assert audited.counted(one) == "1 only slow"
+    assert f"{status:12}  binary  d (only slow)\n" in audited.summary(one)
+    assert "d                         only slow\n" in audited.table([one])
+    assert audited.nrpe([one]) == (
+        "MIGRATION OK - 6.1.0-2 has none of the defects but 1 accepted | "
+        "vulnerable=0 unknown=0 accepted=1", 0)
+    rows = audited.report(one)["defects"]
+    assert isinstance(rows, list) and rows[0]["only_slow"] and rows[0]["status"] == status
+    bad = dataclasses.replace(one, findings=[slow, finding(VULNERABLE, BINARY)])
+    assert not bad.safe and audited.counted(bad) == "1 VULNERABLE, 1 only slow"
+    good = dataclasses.replace(one, findings=[dataclasses.replace(slow, status=PROTECTED)])
+    assert audited.counted(good) == "1 protected" and "slow" not in audited.summary(good)
+
+
 def test_who_accepts_that_nobody_knows_is_told_when_it_is_bad() -> None:
     """An update, or a rule that learns more, is what the check is there for."""
     bad = dataclasses.replace(KERNELS[1], accepted=frozenset({"d"}))

@@ -119,6 +119,13 @@ def test_a_defect_may_name_the_variants_that_show_it(folder: Path) -> None:
         defect.load("astray")
 
 
+def test_a_defect_that_is_only_slow_loses_nothing() -> None:
+    slow = [one for one in map(defect.load, defect.names()) if one.only_slow]
+    assert {one.name for one in slow} == {"pmd-share-busy"}
+    assert not [one for one in slow if one.show.fatal or one.show.symptoms
+                or one.show.harm == "lost writes"]
+
+
 def test_defects_of_shared_tables() -> None:
     shared = {name for name in defect.names() if defect.load(name).shares_tables}
     assert shared == {name for name in defect.names()

@@ -12,8 +12,9 @@ _NRPE = {NRPE_OK: "OK", NRPE_CRITICAL: "CRITICAL", NRPE_UNKNOWN: "UNKNOWN"}
 # Of a version or a path, and of an error, so many characters fit.
 _NRPE_NAME, _NRPE_WHY = 200, 900
 _METRIC = "linux_page_migration_defect"
-# A row that is VULNERABLE or unknown, for which the user has said so.
-ACCEPTED = "accepted"
+# A row that is VULNERABLE or unknown, for which the user has said so; or of a defect that does no
+# harm but to be slow, for which nobody has to.
+ACCEPTED, ONLY_SLOW = "accepted", "only slow"
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,18 @@ class Audited:
     def accepts(self, found: Finding) -> bool:
         """Whether a row would say no good, and is accepted.
 
-        Who lives with not knowing is not taken to live with the defect.
+        Who lives with not knowing is not taken to live with the defect.  Nobody has to say so of one
+        that is only slow: with no other patch to be had, no check would ever be OK.
         """
+        if found.only_slow and found.status in (VULNERABLE, UNKNOWN):
+            return True
         return f"{found.defect}:{VULNERABLE}" in self.accepted \
             and found.status in (VULNERABLE, UNKNOWN) \
             or found.defect in self.accepted and found.status == UNKNOWN
+
+    def word(self, found: Finding) -> str:
+        """What is told of an accepted row in place of its status, for a person; "" of others."""
+        return (ONLY_SLOW if found.only_slow else ACCEPTED) if self.accepts(found) else ""
 
     def alarming(self, found: Finding) -> bool:
         """Whether a row says no good, and is not accepted."""
@@ -62,6 +70,7 @@ def report(one: Audited) -> dict[str, object]:
     return said | {"version": one.version, "running": one.runs, **one.also,
                    "defects": [{"defect": found.defect, "title": found.title,
                                 "status": found.status, "accepted": one.accepts(found),
+                                "only_slow": found.only_slow,
                                 "why": found.why, "places": list(found.places),
                                 "apply": list(found.apply), "from": found.source}
                                for found in one.findings]}
@@ -79,7 +88,7 @@ def summary(one: Audited) -> str:
     for found in one.findings:
         lines.append(f"{found.status:12}  "
                      + (f"{found.source:6}  " if column else "") + found.defect
-                     + (" (accepted)" if one.accepts(found) else ""))
+                     + (f" ({word})" if (word := one.word(found)) else ""))
         if found.status in (VULNERABLE, UNKNOWN) and found.title:
             lines.append(f"{'':14}{found.title}")
         lines += [f"{'':14}{place}" for place in found.places]
@@ -95,9 +104,10 @@ def summary(one: Audited) -> str:
 
 def counted(one: Audited) -> str:
     """How many rows say what, the worst first: "2 VULNERABLE, 26 protected"."""
-    said = [ACCEPTED if one.accepts(found) else found.status for found in one.findings]
+    said = [one.word(found) or found.status for found in one.findings]
     return ", ".join(f"{said.count(status)} {status}"
-                     for status in (VULNERABLE, UNKNOWN, ACCEPTED, PROTECTED, NOT_AFFECTED)
+                     for status in (VULNERABLE, UNKNOWN, ACCEPTED, ONLY_SLOW, PROTECTED,
+                                    NOT_AFFECTED)
                      if status in said)
 
 
@@ -122,7 +132,7 @@ def table(kernels: Sequence[Audited]) -> str:
             name = read[0][1].findings[row].defect
             cells = [(one, one.findings[row]) for _number, one in read]
             lines.append(f"{name:26}" + "".join(
-                f"{ACCEPTED if one.accepts(found) else found.status:14}"
+                f"{one.word(found) or found.status:14}"
                 for one, found in cells).rstrip())
         lines.append("\nFor places and patches, audit one of them alone.")
     return "\n".join(lines)

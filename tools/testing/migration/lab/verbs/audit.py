@@ -333,7 +333,7 @@ def summary(version: str, findings: Sequence[Finding]) -> str:
 
 
 def _titled(found: Finding, defect: Defect) -> Finding:
-    return dataclasses.replace(found, title=defect.title)
+    return dataclasses.replace(found, title=defect.title, only_slow=defect.only_slow)
 
 
 def _unknown(defect: Defect, why: str) -> Finding:
