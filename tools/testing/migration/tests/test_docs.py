@@ -11,14 +11,14 @@ from conftest import APART, LATER, OF_FLUSH, debian_files, make
 from test_record import made
 from test_result import deaths
 
-from lab import defect
+from lab import base as bases, defect
 from lab.errors import LabError
 from lab.guest import selftest
 from lab.judge import verdict
 from lab.kernel import testseries
 from lab.paths import REPO
 from lab.progress import Progress
-from lab.tell import docs, record, result
+from lab.tell import docs, record, result, rst
 
 PAGE = REPO / "Documentation" / "mm" / "hugetlb_pmd_sharing.rst"
 # Where the functions are that the page is about, and those who unshare; the patterns are tar's.
@@ -83,6 +83,41 @@ def test_new_records_render_without_a_warning(tmp_path: Path, monkeypatch: pytes
         page = (tmp_path / name / "out/proofs/pmd-share-migrate/6.12.57-1.html").read_text()
         assert ("One lost write, on the vulnerable kernel" in page) == (name == "new")
         assert ("swapops.h:505!" in page) == ("<strong>Stale</strong>" in page) == (name == "died")
+
+
+def test_what_the_two_forms_cost_is_recorded() -> None:
+    """The rows of the page that say so have the figures of the record."""
+    page = (REPO / "Documentation" / "proofs" / "index.rst").read_text(encoding="utf-8")
+    told = record.read(record.RECORDS / "bench" / "4.18.0.json")["tables"][0]
+    head, rows = told["head"], {tuple(row[:2]): row for row in told["rows"]}
+    for state, column, row in (("hot", "moved %", "write: calls that moved it"),
+                               ("hot", "ms", "time of a call"),
+                               ("hot", "TLB", "interrupts to flush, a page moved"),
+                               ("hot", "faults", "faults, a page moved"),
+                               ("asleep", "ms", "the same while all sleep: time"),
+                               ("asleep", "TLB", "interrupts to flush"),
+                               ("asleep", "faults", "faults")):
+        unit = {"moved %": " %", "ms": " ms"}.get(column, "")
+        one, other = (rows[f"{state}, 512", form][head.index(column)]
+                      for form in ("series", "series.unshare"))
+        assert re.search(rf"(?m)^{row} +{one}{unit} +{other}{unit}$", page), row
+
+
+def test_how_often_each_was_booted_is_counted() -> None:
+    """Of each record that there is, on the page that `make docs` makes."""
+    page = rst.pages()["proofs/boots"]
+    head = next(line for line in page.splitlines() if line.startswith("defect")).split()
+    runs = [run for run in record.proofs() if run.arch == "x86_64" and not run.debug]
+    part = page.split("\nx86_64\n")[1].split("\nx86_64 with")[0]
+    rows = {line.split()[0]: line.split() for line in part.splitlines() if line[:1].isalpha()}
+    assert set(defect.names()) < set(rows) and len(runs) > 100
+    for run in runs:
+        least = min(kernel.boots for kernel in run.both())
+        name = bases.for_version(run.source["version"]).name
+        assert rows[run.defect][head.index(name)].strip("()") == str(least), run.name()
+    assert rows["pmd-share-arm64-flush"][1:] == ["-"] * (len(head) - 1)
+    one = made()
+    assert "(20)" not in rst.boots([one]) and " none " in rst.boots([one])
 
 
 def test_the_kernels_conf_is_left_alone() -> None:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """Renders records as reStructuredText for `make docs`.  Nothing of that is kept or read back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import scheme
+from lab import arch as arches, base as bases, defect, scheme
 from lab.judge.summary import Summary, special
-from lab.tell import plot, record, tables
+from lab.tell import cells, plot, record, tables
 from lab.tell.tables import Row
 from lab.words import wrap
 
@@ -24,7 +24,38 @@ def pages(folder: Path = record.RECORDS) -> dict[str, str]:
         home, render = kinds.get(path.parent.name, (f"proofs/{path.parent.name}", None))
         made[f"{home}/{path.stem}"] = render(record.read(path)) if render else \
             proof(record.load(path))
+    if runs := record.proofs(folder):
+        made["proofs/boots"] = boots(runs)
     return made
+
+
+def boots(runs: Sequence[Summary]) -> str:
+    """How often each defect was booted on each base, and what was not."""
+    title = "How often each was booted"
+    lines = [".. SPDX-License-Identifier: GPL-2.0", "", title, "=" * len(title), "", *wrap(
+        "Boots of each of the two kernels of a record, by base. In brackets are those of a record "
+        "that is stale. \"none\" is what has no record, and \"-\" is where there is nothing to prove, "
+        "as far as the lab knows without the source. Of DEBUG=1 and of other architectures only "
+        "defects that have a record are told.")]
+    said = [(run, record.stale(run)) for run in runs]
+    for debug in (False, True):
+        for name in sorted({run.arch for run in runs if run.debug == debug}):
+            known = cells.survey([defect.load(one) for one in defect.names()], bases.names(), [name],
+                                 said, debug=debug)
+            usual = name == arches.FIRST and not debug
+            rows = [(one, *(_booted(cell) for cell in known if cell.defect == one))
+                    for one in defect.names()
+                    if usual or any(cell.run for cell in known if cell.defect == one)]
+            head = " ".join([name, *(["with DEBUG=1"] if debug else [])])
+            lines += ["", head, "-" * len(head), "", *table(("defect", *bases.names()), rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _booted(cell: cells.Cell) -> str:
+    if not cell.run:
+        return "-" if cell.state == cells.NONE else "none"
+    least = min(kernel.boots for kernel in cell.run.both())
+    return f"({least})" if cell.state == cells.STALE else str(least)
 
 
 def proof(run: Summary) -> str:
