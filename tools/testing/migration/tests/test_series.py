@@ -209,7 +209,7 @@ def test_a_letter_that_asks_for_what_is_not_there(tmp_path: Path, monkeypatch: p
 
 def test_a_letter_of_fixes_says_nothing_of_a_stale_record(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel that it was of had other patches than are sent.  The vulnerable one is as it was."""
+    """Its fixed kernel had other patches than are sent.  The vulnerable one is as it was."""
     text = "title\n\nIn {lost vulnerable pmd-share-migrate 4.18.0}, with this in %s.\n"
     asked = "{lost fixed pmd-share-migrate 4.18.0}"
     monkeypatch.setattr(series, "COVER", tmp_path / "letter")

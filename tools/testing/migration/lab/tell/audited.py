@@ -44,8 +44,8 @@ class Audited:
     def accepts(self, found: Finding) -> bool:
         """Whether a row would say no good, and is accepted.
 
-        Who lives with not knowing is not taken to live with the defect.  Nobody has to say so of one
-        that is only slow: with no other patch to be had, no check would ever be OK.
+        Who lives with not knowing is not taken to live with the defect.  Nobody has to say so of
+        one that is only slow: with no patch to be had, no check would ever be OK.
         """
         if found.only_slow and found.status in (VULNERABLE, UNKNOWN):
             return True

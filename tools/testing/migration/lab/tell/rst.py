@@ -34,14 +34,14 @@ def boots(runs: Sequence[Summary]) -> str:
     title = "How often each was booted"
     lines = [".. SPDX-License-Identifier: GPL-2.0", "", title, "=" * len(title), "", *wrap(
         "Boots of each of the two kernels of a record, by base. In brackets are those of a record "
-        "that is stale. \"none\" is what has no record, and \"-\" is where there is nothing to prove, "
-        "as far as the lab knows without the source. Of DEBUG=1 and of other architectures only "
-        "defects that have a record are told.")]
+        "that is stale. \"none\" is what has no record, and \"-\" is where there is nothing to "
+        "prove, as far as the lab knows without the source. Of DEBUG=1 and of other "
+        "architectures only defects that have a record are told.")]
     said = [(run, record.stale(run)) for run in runs]
     for debug in (False, True):
         for name in sorted({run.arch for run in runs if run.debug == debug}):
-            known = cells.survey([defect.load(one) for one in defect.names()], bases.names(), [name],
-                                 said, debug=debug)
+            known = cells.survey([defect.load(one) for one in defect.names()], bases.names(),
+                                 [name], said, debug=debug)
             usual = name == arches.FIRST and not debug
             rows = [(one, *(_booted(cell) for cell in known if cell.defect == one))
                     for one in defect.names()

@@ -314,8 +314,8 @@ def _figure(asks: str, of_fixes: bool, what: str, which: str, name: str, version
                        "of it")
     run = record.load(path)
     if of_fixes and which != "vulnerable" and (why := record.stale(run)):
-        raise LabError(f"{asks} asks for the fixed kernel of {name} on {version}, and the record of "
-                       f"it is of other patches or tests: {why}")
+        raise LabError(f"{asks} asks for the fixed kernel of {name} on {version}, and the record "
+                       f"of it is of other patches or tests: {why}")
     kernel = run.variants[which]
     if what == "boots":
         return str(kernel.boots)
