@@ -40,12 +40,13 @@ def boots(runs: Sequence[Summary]) -> str:
     said = [(run, record.stale(run)) for run in runs]
     for debug in (False, True):
         for name in sorted({run.arch for run in runs if run.debug == debug}):
-            known = cells.survey([defect.load(one) for one in defect.names()], bases.names(),
-                                 [name], said, debug=debug)
             usual = name == arches.FIRST and not debug
+            names = [one for one in defect.names() if usual or any(
+                (run.defect, run.arch, run.debug) == (one, name, debug) for run in runs)]
+            known = cells.survey(list(map(defect.load, names)), bases.names(), [name], said,
+                                 debug=debug)
             rows = [(one, *(_booted(cell) for cell in known if cell.defect == one))
-                    for one in defect.names()
-                    if usual or any(cell.run for cell in known if cell.defect == one)]
+                    for one in names]
             head = " ".join([name, *(["with DEBUG=1"] if debug else [])])
             lines += ["", head, "-" * len(head), "", *table(("defect", *bases.names()), rows)]
     return "\n".join(lines) + "\n"
