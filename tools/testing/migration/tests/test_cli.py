@@ -13,7 +13,7 @@ from conftest import make, outside_make, refused
 
 from lab import options
 from lab.errors import LabError
-from lab.paths import REPO
+from lab.paths import HOME, REPO
 
 MIGRATION = REPO / "tools" / "testing" / "migration" / "migration.py"
 
@@ -219,6 +219,15 @@ def test_a_path_arrives_as_it_is(tmp_path: Path, name: str) -> None:
 def test_a_path_in_the_home_folder(tmp_path: Path) -> None:
     done = make("prove", "KERNEL=~/nonesuch", HOME=str(tmp_path), LAB_CACHE=str(tmp_path / "cache"))
     assert f"error: no such folder: {tmp_path}/nonesuch (KERNEL=" in done.stderr
+
+
+def test_a_clone_beside_the_root(tmp_path: Path) -> None:
+    """As in a container: /lab has only one folder above it."""
+    code = ("import pathlib, sys; sys.path.insert(0, '.'); import lab.paths; "
+            "lab.paths.REPO = pathlib.Path('/lab'); import lab.verbs.hosttest")
+    done = subprocess.run([sys.executable, "-B", "-c", code], cwd=HOME, text=True,
+                          capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_program_takes_the_python_that_make_takes(tmp_path: Path) -> None:

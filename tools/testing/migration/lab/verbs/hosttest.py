@@ -30,7 +30,7 @@ from lab.verbs import kselftest
 
 NAME = "pmd-share-test"
 # Where a package has the selftests, beside what it has of the repository.
-_PACKED = REPO.parents[1] / "libexec" / REPO.name
+_PACKED = REPO.parent.parent / "libexec" / REPO.name
 # Seconds between two looks at the clock.
 _TICK = 1.0
 
