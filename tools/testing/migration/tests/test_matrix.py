@@ -524,6 +524,22 @@ def test_a_result_that_counts(tmp_path: Path) -> None:
     assert back.command == str(tmp_path / "out/home") and back.verdict == "PROVED"
 
 
+def test_a_record_of_another_form_is_not_in_the_way(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is newer, and of other patches: what was proved is recorded beside it."""
+    made = run([boot("vulnerable")], [boot("fixed")], started="2026-01-01")
+    other = dataclasses.replace(made, started="2026-02-01", command=f"{made.command} FORM=flush")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/verdict.json").write_text(json.dumps(told(made)))
+    cells.write(cells.Unit("6.12", made.arch, False, "c", {made.defect: Note("done", folder="home")}),
+                tmp_path)
+    monkeypatch.setattr(record, "stale", lambda _run: "")
+    monkeypatch.setattr(record, "keep", lambda run: Path(run.name()))
+    for known, new in ([other], 1), ([dataclasses.replace(other, command=made.command)], 0):
+        monkeypatch.setattr(record, "proofs", lambda known=known: known)
+        assert len(results.write(tmp_path)) == new
+
+
 # ---- the plan --------------------------------------------------------------------------------
 
 

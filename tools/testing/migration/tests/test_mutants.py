@@ -1131,6 +1131,17 @@ def test_a_record_of_other_mutants_is_stale(
     assert record.stale_mutants(told) == "the patches or rules have changed since"
 
 
+def test_mutants_of_another_form_are_a_record_of_their_own(machine: Machine) -> None:
+    machine.run()
+    usual = machine.recorded()
+    report = machine.report() | {"command": "make mutants BASE=6.12 FORM=flush"}
+    (machine.out / "mutants.json").write_text(json.dumps(report))
+    path = record.write_mutants(machine.out, machine.folder / "docs")
+    assert path.name == "6.12.117-flush.json"
+    assert "\nmutants: 6.12.117, FORM=flush\n" in rst.mutants(record.read(path))
+    assert record.read(path.with_name("6.12.117.json")) == usual
+
+
 def test_a_single_mutant_is_not_recorded(machine: Machine) -> None:
     machine.run("no-unshare")
     with pytest.raises(LabError, match="of one mutant only"):

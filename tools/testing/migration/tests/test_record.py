@@ -16,7 +16,7 @@ from runs import boot, golden, run, told
 from lab import arch, base, defect, provenance, trial
 from lab.errors import LabError
 from lab.guest import qemu, selftest
-from lab.judge import klog
+from lab.judge import klog, summary
 from lab.judge.summary import Said, Summary
 from lab.kernel import build, variant
 from lab.kernel.source import Source
@@ -164,6 +164,35 @@ def test_another_architecture_is_a_record_of_its_own(tmp_path: Path) -> None:
     assert len(record.proofs(tmp_path / "records")) == 4
 
 
+FORM = "make prove BASE=6.12 FORM=flush"
+
+
+def test_another_form_of_the_queue_is_a_record_of_its_own(tmp_path: Path) -> None:
+    """And says which, wherever it is told: it is of other patches."""
+    usual = recorded(tmp_path, made()).read_bytes()
+    paths = [recorded(tmp_path, made(command=FORM, arch=name, debug=debug))
+             for name, debug in (("x86_64", False), ("arm64", False), ("arm64", True))]
+    assert [path.name for path in paths] == [
+        "6.12.57-1-flush.json", "6.12.57-1-arm64-flush.json", "6.12.57-1-arm64-flush-debug.json"]
+    assert (tmp_path / "records/pmd-share-migrate/6.12.57-1.json").read_bytes() == usual
+    titles = [rst.proof(record.load(path)).splitlines()[3] for path in paths]
+    assert titles == [f"pmd-share-migrate: 6.12.57-1{more}" for more in (
+        ", FORM=flush", ", arm64, FORM=flush", ", arm64, FORM=flush, DEBUG=1")]
+    assert "proofs/pmd-share-migrate/6.12.57-1-flush" in rst.pages(tmp_path / "records")
+    assert record.versions("pmd-share-migrate", tmp_path / "records") == [
+        "6.12.57-1-arm64-flush-debug", "6.12.57-1-arm64-flush", "6.12.57-1-flush", "6.12.57-1"]
+    assert len({run.name() for run in record.proofs(tmp_path / "records")}) == 4
+
+
+@pytest.mark.parametrize("command, asked", [
+    ("make prove BASE=6.12", ""), (FORM, "flush"), (f"{FORM} KCONFIG='A=y B=y'", "flush"),
+    # What is no word of its own is none of make's variables.
+    ("make prove KCONFIG='A=y FORM=y' TESTS='-t FORM=x'", ""), ("make prove PLATFORM=a", ""),
+])
+def test_which_form_a_command_asks_for(command: str, asked: str) -> None:
+    assert summary.form(command) == asked == made(command=command).form()
+
+
 def test_only_a_proof_is_recorded(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="says MISSED: only what is PROVED"):
         recorded(tmp_path, made(verdict="MISSED"))
@@ -231,7 +260,9 @@ def test_every_record_is_whole_and_renders(path: Path, pages: dict[str, str]) ->
     kind, home = path.parent.name, {"mutants": "mutants", "bench": "bench"}
     page = pages[f"{home.get(kind, f'proofs/{kind}')}/{path.stem}"]
     one = json.loads(text)
-    assert one["source"]["version"] + arch.tag(one["arch"]) == path.stem.removesuffix("-debug")
+    asked = summary.form(one["command"])
+    assert f"{one['source']['version']}{arch.tag(one['arch'])}{f'-{asked}' if asked else ''}" == \
+        path.stem.removesuffix("-debug")
     assert bool(one.get("debug")) == path.stem.endswith("-debug")
     assert f":Repeat: ``make {home.get(kind, 'prove')}" in page
     if kind not in home:

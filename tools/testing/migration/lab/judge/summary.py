@@ -6,6 +6,7 @@ It is data and nothing else.  verdict.json is a Summary as JSON, and a record is
 
 import dataclasses
 import re
+import shlex
 import types
 import typing
 from collections.abc import Iterable, Sequence
@@ -197,9 +198,16 @@ class Provenance:
     series: list[str] = field(default_factory=list)
 
 
-def special(arch: str, debug: bool) -> list[str]:
-    """What of a configuration does not go without saying."""
-    return [*([arch] if arches.tag(arch) else []), *(["DEBUG=1"] if debug else [])]
+def form(command: str) -> str:
+    """The form of the queue that a run was asked for, by its command; "" for the usual one."""
+    return next((word.removeprefix("FORM=") for word in shlex.split(command)
+                 if word.startswith("FORM=")), "")
+
+
+def special(arch: str, debug: bool, asked: str = "") -> list[str]:
+    """What of a configuration does not go without saying; `asked` is a form of the queue."""
+    return [*([arch] if arches.tag(arch) else []), *([f"FORM={asked}"] if asked else []),
+            *(["DEBUG=1"] if debug else [])]
 
 
 @dataclass(frozen=True)
@@ -237,7 +245,11 @@ class Summary:
 
     def special(self) -> list[str]:
         """What of its configuration does not go without saying."""
-        return special(self.arch, self.debug)
+        return special(self.arch, self.debug, self.form())
+
+    def form(self) -> str:
+        """The form of the queue that it was asked for; "" for the usual one."""
+        return form(self.command)
 
     def both(self) -> list[KernelSummary]:
         return [self.variants[name] for name in KERNELS]

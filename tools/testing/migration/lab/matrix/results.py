@@ -99,8 +99,7 @@ def write(out: Path) -> list[Path]:
 
     A record that is as new stays, and what is stale is not recorded.
     """
-    known = {(run.defect, run.source["version"], run.arch, run.debug): run
-             for run in record.proofs()}
+    known = {run.name(): run for run in record.proofs()}
     made = []
     for unit in cells.read(out):
         for note in unit.notes.values():
@@ -108,7 +107,7 @@ def write(out: Path) -> list[Path]:
             if note.said != "done" or not path.is_file():
                 continue
             run = record.load(path)
-            old = known.get((run.defect, run.source["version"], run.arch, run.debug))
+            old = known.get(run.name())
             if run.verdict == "PROVED" and not record.stale(run) and \
                     (old is None or old.started < run.started):
                 made.append(record.keep(run))

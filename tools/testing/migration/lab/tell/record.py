@@ -2,8 +2,8 @@
 """Keeps what runs showed, as data: what of it outlives its logs, and what it was made with.
 
 Nobody types a figure: a record is made by `make record` of the last run in OUT, one file a defect,
-version, architecture and configuration in records/, and another run of the same takes the place of
-the last.
+version, architecture, form of the queue (FORM=) and configuration in records/, and another run of
+the same takes the place of the last.
 `make docs` renders them, and a record of other tests or patches than there are today is stale.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from lab import arch, defect, provenance
 from lab.errors import LabError
-from lab.judge.summary import Provenance, Summary, command
+from lab.judge.summary import Provenance, Summary, command, form
 from lab.paths import HOME, replace
 
 RECORDS = HOME / "records"
@@ -117,7 +117,9 @@ def _put(folder: Path, told: dict[str, Any]) -> Path:
     if "path" in told["source"]:
         # Where the tree was is of no use to others, and no business of theirs.
         told["source"]["path"] = f"/path/to/{version}"
-    path = folder / (f"{version}{arch.tag(told['arch'])}{'-debug' if told.get('debug') else ''}"
+    other = form(told["command"])
+    path = folder / (f"{version}{arch.tag(told['arch'])}{f'-{other}' if other else ''}"
+                     f"{'-debug' if told.get('debug') else ''}"
                      f"{'-check' if told.get('witness') else ''}.json")
     replace(path, dump(told) + "\n")
     return path
