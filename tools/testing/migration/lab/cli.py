@@ -423,7 +423,7 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     if args.part:
         return _mail(name, args.part, out, args.kernel and args.kernel.expanduser(), clone)
     made = series.write(name, out, args.form, clone)
-    for path in (made.cover, *made.patches, *made.reports):
+    for path in (made.cover, *made.patches, *made.reports, made.document):
         if path:
             print(path)
     print(f"\n{mailing.to_apply(made.patches, args.kernel and args.kernel.expanduser().resolve())}"
@@ -432,6 +432,8 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
         print(f"Before that, read:                {out}/report-*.txt\n"
               "They are mails, too. They say where they and the patches go, and what must not go "
               "to a list.")
+    if made.document:
+        print(f"When the page that it changes is there: {made.document}, a patch, too.")
     print(_without_upstream([made]), end="")
     return 0
 

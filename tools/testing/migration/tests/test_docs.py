@@ -2,8 +2,10 @@
 """The documents: they render without a warning, and say of 7.3 what is so."""
 
 import io
+import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from lab import base as bases, defect
 from lab.errors import LabError
 from lab.guest import selftest
 from lab.judge import verdict
-from lab.kernel import testseries
+from lab.kernel import testseries, variant
 from lab.paths import REPO
 from lab.progress import Progress
 from lab.tell import docs, record, result, rst
@@ -271,6 +273,66 @@ def test_every_file_is_there(source: Path) -> None:
     files = re.findall(r"(?<![\w/])(?:Documentation|arch|fs|include|mm)/[\w./-]*\w(?![\w:])", page)
     assert len(files) >= 7
     assert [name for name in files if not (source / name).is_file()] == []
+
+
+# ---- what the page says once migration does not unshare -----------------------------------
+
+
+def patched(folder: Path, patch: Path, *options: str) -> None:
+    """Apply a patch to what is in a folder; as it is written, and no line elsewhere."""
+    done = subprocess.run(["git", "apply", *options, str(patch)], cwd=folder, text=True,
+                          capture_output=True, check=False,
+                          env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)})
+    assert done.returncode == 0, (patch.name, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def page_of_flush(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page as queue/document.flush leaves it."""
+    folder = tmp_path_factory.mktemp("page")
+    page = folder / PAGE.relative_to(REPO)
+    page.parent.mkdir(parents=True)
+    shutil.copyfile(PAGE, page)
+    patched(folder, REPO / "queue" / "document.flush")
+    return page.read_text(encoding="utf-8")
+
+
+def test_the_page_of_the_form_that_does_not_unshare(page_of_flush: str) -> None:
+    assert page_of_flush != PAGE.read_text(encoding="utf-8")
+    assert [line for line in page_of_flush.splitlines() if len(line) > 80] == []
+    # A table is as wide as its rules.
+    lead, _, table = page_of_flush.rpartition("\nClaim ")
+    rule = lead.splitlines()[-1]
+    assert all(len(line) <= len(rule) for line in table.splitlines())
+
+
+def test_the_page_of_that_form_names_what_is_there(page_of_flush: str, source: Path, tmp_path: Path
+                                                   ) -> None:
+    tree, fixes = tmp_path / "7.3", variant.series("7.3")
+    shutil.copytree(source, tree)
+    found = []
+    for some in fixes, variant.series("7.3", "series.flush")[len(fixes):]:
+        for path in some:
+            patched(tree, path)
+        found.append({name for folder in ("mm", "fs") for path in (tree / folder).rglob("*.c")
+                      for name in callers(path)})
+    assert missing_functions(page_of_flush, tree) == []
+    before, after = found
+    assert before - after == {"try_to_migrate_one", "try_to_unmap_poisoned_hugetlb_one"}
+    assert after <= before
+    # Its table of those who unshare has them no more.
+    table = page_of_flush.partition("These are the callers.")[2].partition("Neither part of")[0]
+    told = set(re.findall(r"(?m)^ {0,2}(\w+)\(\) {4}", table))
+    assert {"move_hugetlb_page_tables", "hugetlb_split"} <= told <= before
+    assert not told & (before - after)
+
+
+@needs_sphinx
+def test_the_page_of_that_form_renders(page_of_flush: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / PAGE.name).write_text(page_of_flush, encoding="utf-8")
+    (tmp_path / "records").mkdir()
+    docs.build(tmp_path / "out", Progress(io.StringIO()), tmp_path / "in", tmp_path / "records")
 
 
 def test_every_selftest_is_there() -> None:

@@ -255,6 +255,7 @@ def test_git_reads_back_what_was_written(base: str, form: str, tmp_path: Path) -
              for name, mail in ([] if form else testseries.patches(base))]
     total = len(made.patches)
     lead = "PATCH" if base == "7.3" else f"PATCH {branch(base)}.y"
+    lead = f"RFC {lead}" if form == "flush" else lead
     for number, (path, text) in enumerate(zip(made.patches, kept, strict=True), 1):
         data = path.read_bytes()
         # RFC 5322, and 7 bits, as there is no header that says otherwise.
@@ -342,6 +343,17 @@ def test_the_form_that_does_not_unshare(base: str, tmp_path: Path) -> None:
     assert [" ".join(one.split()) for one in listed] == wanted
     body = cover.split("\n\n", 1)[1]
     assert len(body.split("\n  1. ")[0].splitlines()) <= 60
+    # It is sent to be talked about, and says which of its patches are not.
+    lead = "RFC PATCH" if base == "7.3" else f"RFC PATCH {base}.y"
+    for number, path in enumerate(mails):
+        assert f"\nSubject: [{lead} {number:02d}/{len(wanted)}] " in path.read_text(encoding="utf-8")
+    fixes = {12: "twelve"}.get(number := len(variant.series(base)), str(number))
+    assert f"The first {fixes} patches are fixes, which are sent on their own." in \
+        " ".join(body.split())
+    document = tmp_path / "s" / "document.txt"
+    assert document.read_text(encoding="utf-8") == \
+        (REPO / "queue" / "document.flush").read_text(encoding="utf-8")
+    assert f": {document}, a patch, too.\n" in done.stdout
     # What each of them says is to be seen is what this form is about.
     commands = [dict(word.split("=") for word in command.split())
                 for command in re.findall(r"make prove (.*)", cover)]

@@ -21,7 +21,9 @@ sent with it.  A test says what it showed on its day.
 Where nothing is left of the letter, the patches have nothing to do with each other, and get none.
 
 A series with the tests has queue/tests/cover-letter.  Another form of a queue, series.<form>, is
-written without them, with queue/cover-letter.<form> if there is one.  The form "unmapped" is no fix:
+written without them, with queue/cover-letter.<form> if there is one.  What the document of the
+tests says of the kernel is another thing then: queue/document.<form> is a patch to that page, for a
+tree with both, and is written beside the series.  The form "unmapped" is no fix:
 it is what is in queue/unmapped/, with the letter that is there, for a kernel with or without
 fixes.
 """
@@ -29,7 +31,7 @@ fixes.
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab import base as bases, defect
@@ -42,6 +44,9 @@ from lab.verbs import upstream
 from lab.words import plural
 
 COVER = REPO / "queue" / "cover-letter"
+_DOCUMENT = COVER.with_name("document")
+# The forms that are to be talked about before anybody applies them.
+_ASKED_ABOUT = ("flush",)
 _RECORDED = re.compile(r"\{(lost|failed|boots) (vulnerable|fixed) (\S+) (\S+)\}")
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
             "eleven", "twelve")
@@ -82,6 +87,7 @@ class Series:
     cover: Path | None          # patches that are not one piece of work have none
     patches: tuple[Path, ...]
     reports: tuple[Path, ...] = ()      # mails that tell of what the patches mend
+    document: Path | None = None        # a patch for when the page that it changes is there
 
 
 def write(base: str, out: Path, form: str = "", clone: upstream.Clone | None = None) -> Series:
@@ -106,7 +112,14 @@ def write(base: str, out: Path, form: str = "", clone: upstream.Clone | None = N
     letter = testseries.COVER if added else COVER.with_suffix(f".{form}" if form else "")
     if apart:
         return put(base, out, patches, unmapped.ROOM / testseries.COVER.name, {})
-    return put(base, out, patches, letter, reports(base, form))
+    made = put(base, out, patches, letter, reports(base, form), rfc=form in _ASKED_ABOUT)
+    document = _DOCUMENT.with_name(f"{_DOCUMENT.name}.{form}")
+    if not document.exists():
+        return made
+    # Not *.patch, so that it is not mailed with what does not need the page.
+    dest = out / "document.txt"
+    dest.write_text(document.read_text(encoding="utf-8"), encoding="utf-8")
+    return replace(made, document=dest)
 
 
 def restored(base: str, patches: list[tuple[str, str]], clone: upstream.Clone | None
@@ -139,10 +152,12 @@ def files(base: str, form: str = "", alone: bool = False) -> list[str]:
 
 
 def put(base: str, out: Path, patches: Sequence[tuple[str, str]], letter: Path,
-        told: dict[str, str], version: Version = FIRST, end: str = "") -> Series:
+        told: dict[str, str], version: Version = FIRST, end: str = "", rfc: bool = False
+        ) -> Series:
     """Write these patches for `base` to the folder `out`, with numbers, under a letter if any.
 
-    `told` are reports by the name of the defect, and `end` comes at the end of the letter.
+    `told` are reports by the name of the defect, and `end` comes at the end of the letter.  `rfc`
+    is of what is sent to hear what others think of it.
     LabError where `out` holds patches already.
     """
     names = [f"{number:04d}-{_bare(name)}.patch" for number, (name, _text) in
@@ -155,7 +170,8 @@ def put(base: str, out: Path, patches: Sequence[tuple[str, str]], letter: Path,
         mails.append(out / f"report-{name}.txt")
         mails[-1].write_text(text, encoding="utf-8")
     total = len(patches)
-    words = ["PATCH", f"v{version.number}" if version.number > 1 else "", branch(base)]
+    words = ["RFC PATCH" if rfc else "PATCH", f"v{version.number}" if version.number > 1 else "",
+             branch(base)]
     lead = " ".join(word for word in words if word)
     text_of_it = _letter(base, patches, letter)
     written = []
