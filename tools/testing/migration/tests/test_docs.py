@@ -2,16 +2,15 @@
 """The documents: they render without a warning, and say of 7.3 what is so."""
 
 import io
-import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import APART, LATER, OF_FLUSH, debian_files, make
 from test_record import made
 from test_result import deaths
+from trees import apply
 
 from lab import base as bases, defect
 from lab.errors import LabError
@@ -278,14 +277,6 @@ def test_every_file_is_there(source: Path) -> None:
 # ---- what the page says once migration does not unshare -----------------------------------
 
 
-def patched(folder: Path, patch: Path, *options: str) -> None:
-    """Apply a patch to what is in a folder; as it is written, and no line elsewhere."""
-    done = subprocess.run(["git", "apply", *options, str(patch)], cwd=folder, text=True,
-                          capture_output=True, check=False,
-                          env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)})
-    assert done.returncode == 0, (patch.name, done.stderr)
-
-
 @pytest.fixture(scope="module")
 def page_of_flush(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page as queue/document.flush leaves it."""
@@ -293,7 +284,7 @@ def page_of_flush(tmp_path_factory: pytest.TempPathFactory) -> str:
     page = folder / PAGE.relative_to(REPO)
     page.parent.mkdir(parents=True)
     shutil.copyfile(PAGE, page)
-    patched(folder, REPO / "queue" / "document.flush")
+    apply(folder, REPO / "queue" / "document.flush")
     return page.read_text(encoding="utf-8")
 
 
@@ -313,7 +304,7 @@ def test_the_page_of_that_form_names_what_is_there(page_of_flush: str, source: P
     found = []
     for some in fixes, variant.series("7.3", "series.flush")[len(fixes):]:
         for path in some:
-            patched(tree, path)
+            apply(tree, path)
         found.append({name for folder in ("mm", "fs") for path in (tree / folder).rglob("*.c")
                       for name in callers(path)})
     assert missing_functions(page_of_flush, tree) == []

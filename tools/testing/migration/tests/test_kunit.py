@@ -15,6 +15,7 @@ from trees import apply, fill, some
 
 from lab.kernel import variant
 from lab.paths import HOME, REPO
+from lab.verbs import mailing
 
 # Where each function is, in the order in which they need each other.
 FUNCTIONS = {
@@ -45,6 +46,23 @@ def functions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         apply(fixed, *(f"--include={name}" for name in paths), patch)
     texts = {name: (fixed / name).read_text(encoding="utf-8") for name in paths}
     return "".join(function(name, texts[path]) for name, path in FUNCTIONS.items())
+
+
+@pytest.mark.parametrize("base", ["6.12", "7.3"])
+def test_they_go_on_top_of_the_form_that_does_not_unshare(base: str, tmp_path: Path) -> None:
+    """They apply, and may call all that they call: nobody knows which goes in first."""
+    form = [path.read_text(encoding="utf-8") for path in variant.series(base, "series.flush")]
+    tests = [text for part in (*mailing.first(base, "kunit"), "kunit")
+             for _name, text in mailing.patches(base, part)]
+    tree = debian_files(base)
+    names = {name for text in (*form, *tests) for name in re.findall(r"(?m)^--- a/(.+)$", text)}
+    some(tree, tmp_path / "tree", sorted(names))
+    for text in (*form, *tests):
+        apply(tmp_path / "tree", "-", diff=text)
+    text = (tmp_path / "tree/mm/hugetlb.c").read_text(encoding="utf-8")
+    for name in (name for name, path in FUNCTIONS.items() if path == "mm/hugetlb.c"):
+        assert re.search(rf"(?m)^\w.*\b{name}\(", text) and not re.search(
+            rf"(?m)^static\b[^;{{]*\b{name}\(", text), name
 
 
 @pytest.fixture
