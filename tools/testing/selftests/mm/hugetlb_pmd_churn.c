@@ -42,6 +42,12 @@
  *		   stored there last, is stored anew, and loaded again
  *	operate    one of the operations of the variant, picked at random
  *
+ * Pages are moved by move_pages(2), which moves those that it is told to. Some
+ * variants do so by another trigger. mbind(2) and migrate_pages(2) move all of
+ * a process, so one sharer takes them to one node, and another to the other:
+ * each moves what it finds there. Soft offlining moves a page to another frame.
+ * The kernel takes one memory block offline at a time, and so two cannot.
+ *
  * Holes are punched into pages of their own, behind the others. A word there is
  * what its process stored last, or 0 after a hole. Anything else was stored to
  * a page that is used for something else by now.
@@ -54,8 +60,9 @@
  *
  * Environment:
  *	HUGETLB_PMD_CHURN=1		run it at all: a kernel that has the
- *					defect may crash; not for machines that
- *					do work
+ *					defect may crash, and memory is taken
+ *					offline for a moment; not for machines
+ *					that do work
  *	HUGETLB_PMD_CHURN_SECONDS=n	how long a variant runs, 400 at most
  *	HUGETLB_PMD_CHURN_SEED=n	for the choice of operations and pages
  */
@@ -75,11 +82,18 @@
 #include <sys/param.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#ifndef IN_TREE
+#include <sys/utsname.h>
+#endif
 #include <sys/wait.h>
 #include <time.h>
 
 #include "migrate_util.h"
 #include "vm_util.h"
+
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE	101
+#endif
 
 #define NR_PAGES	8	/* populated pages of the file */
 #define NR_SCRATCH	2	/* pages behind them, to punch holes into */
@@ -92,6 +106,9 @@
 #define MAX_SECONDS	400
 #define ENOUGH_MOVES	50	/* fewer are no evidence */
 #define ENOUGH_ROUNDS	10	/* of each sharer */
+#ifndef IN_TREE
+#define FEW_OFFLINED	30	/* of each sharer, where they are lost */
+#endif
 #define WRITES_SHIFT	10	/* in a round: less than 2 to the power of it */
 #define STEP_TIMEOUT_MS	20000	/* for a round and for other steps */
 #define ENOUGH_CHILDREN	3	/* where there are to be any */
@@ -115,6 +132,8 @@ enum {
 #define NR_OPS		8
 #define ALL_OPS		(MIGRATE | REMAP | DONTNEED | MUNMAP_PART | FORK)
 #define SPLIT_OPS	(MIGRATE | MUNMAP_PART | FORK)
+
+enum trigger { MOVE_PAGES, MBIND, MIGRATE_PAGES, SOFT_OFFLINE };
 
 enum phase { MAP = 1, RUN, STOP };	/* set by the test */
 enum state { MAPPED = 1, STOPPED };	/* set by a sharer */
@@ -157,6 +176,9 @@ struct control {
 	unsigned int seed;
 	int fd;
 	int nodes[2];
+#ifndef IN_TREE
+	bool keeps_poison;	/* what is soft-offlined stays in the pool */
+#endif
 	unsigned long start;
 	/* The first lost write. */
 	unsigned int has_first;
@@ -183,6 +205,7 @@ FIXTURE_VARIANT(hugetlb_pmd_churn)
 	int writers;		/* of these: do not operate */
 	unsigned int ops;
 	bool halves;		/* sharers 0 and 1 migrate a half each */
+	enum trigger trigger;	/* MOVE_PAGES without halves */
 	bool user;		/* sharers are an ordinary user's */
 };
 
@@ -192,8 +215,27 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, two_migrate) {
 FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, two_migrate_user) {
 	.name = "two_migrate_user", .sharers = 4, .writers = 2, .ops = MIGRATE,
 	.halves = true, .user = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, two_migrate_mbind) {
+	.name = "two_migrate_mbind", .sharers = 4, .writers = 2,
+	.ops = MIGRATE, .halves = true, .trigger = MBIND };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, two_migrate_mbind_user) {
+	.name = "two_migrate_mbind_user", .sharers = 4, .writers = 2,
+	.ops = MIGRATE, .halves = true, .trigger = MBIND, .user = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, two_migrate_migrate_pages) {
+	.name = "two_migrate_migrate_pages", .sharers = 4, .writers = 2,
+	.ops = MIGRATE, .halves = true, .trigger = MIGRATE_PAGES };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, two_migrate_migrate_pages_user) {
+	.name = "two_migrate_migrate_pages_user", .sharers = 4, .writers = 2,
+	.ops = MIGRATE, .halves = true, .trigger = MIGRATE_PAGES,
+	.user = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, two_migrate_soft_offline) {
+	.name = "two_migrate_soft_offline", .sharers = 4, .writers = 2,
+	.ops = MIGRATE, .halves = true, .trigger = SOFT_OFFLINE };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, four_migrate) {
 	.name = "four_migrate", .sharers = 4, .ops = MIGRATE };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, four_migrate_user) {
+	.name = "four_migrate_user", .sharers = 4, .ops = MIGRATE,
+	.user = true };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_migrate) {
 	.name = "churn_migrate", .sharers = 6, .ops = MIGRATE };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_remap) {
@@ -217,6 +259,9 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_punch) {
 FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_all_punch) {
 	.name = "churn_all_punch", .sharers = 6,
 	.ops = ALL_OPS | MPROTECT | PUNCH };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_all_end) {
+	.name = "churn_all_end", .sharers = 6,
+	.ops = ALL_OPS | MPROTECT | PUNCH | END };
 FIXTURE_VARIANT_ADD(hugetlb_pmd_churn, churn_user) {
 	.name = "churn_user", .sharers = 6, .ops = ALL_OPS,
 	.user = true };
@@ -277,6 +322,10 @@ static void check_word(struct sharer *s, char *addr, int page, const char *when)
 }
 
 /* What a sharer does. */
+
+static const char * const trigger_name[] = {
+	"move_pages", "mbind", "migrate_pages", "soft_offline",
+};
 
 static __noreturn void give_up(struct sharer *me, const char *call, int error)
 {
@@ -351,6 +400,76 @@ static void check_words(struct sharer *me, int except, const char *when)
 			check_word(me, me->addr, page, when);
 }
 
+/*
+ * All pages to the node of this sharer. Nobody else brings any there: what was on
+ * the other node and is here now was moved by this one. The other sharer may have
+ * taken it back by then, and so the count may be too low.
+ */
+static void move_all_here(struct sharer *me)
+{
+	const struct control *control = me->control;
+	int here = control->nodes[me->nr % 2];
+	int there = control->nodes[!(me->nr % 2)];
+	int flags = control->variant->user ? MPOL_MF_MOVE : MPOL_MF_MOVE_ALL;
+	int was[NR_PAGES], is[NR_PAGES], status;
+	void *pages[NR_PAGES], *left = NULL;
+	int i, moves = 0;
+	long ret;
+
+	for (i = 0; i < NR_PAGES; i++) {
+		pages[i] = me->addr + i * pmd_size();
+		was[i] = -ENOENT;
+		is[i] = -ENOENT;
+	}
+	move_pages(0, NR_PAGES, pages, NULL, was, 0);
+
+	count_up(&me->calls, 1);
+	/* A part of the mapping would be split off, and share no table. */
+	if (control->variant->trigger == MBIND)
+		ret = bind_range(me->addr, pud_size(), here, flags);
+	else
+		ret = migrate_node(0, there, here);
+	count_up(&me->failed_calls, ret < 0);
+
+	move_pages(0, NR_PAGES, pages, NULL, is, 0);
+	for (i = 0; i < NR_PAGES; i++) {
+		moves += was[i] == there && is[i] == here;
+		if (was[i] == there && is[i] == there)
+			left = pages[i];
+	}
+	count_up(&me->moves, moves);
+	if (!control->variant->user || moves || !left)
+		return;
+	/* These calls do not say what they may not do, and this one does. */
+	status = 0;
+	move_pages(0, 1, &left, &here, &status, MPOL_MF_MOVE);
+	count_up(&me->refused, status == -EACCES);
+}
+
+/* A page of its half to another frame. The test fills up the pool. */
+static void soft_offline(struct sharer *me)
+{
+	int page = me->nr % 2 * NR_PAGES / 2 + any(me, NR_PAGES / 2);
+	char *addr = me->addr + page * pmd_size();
+	int64_t was = page_pfn(0, addr);
+
+	if (was < 0)
+		return;
+#ifndef IN_TREE
+	if (me->control->keeps_poison && counted(&me->calls) >= FEW_OFFLINED)
+		return;
+#endif
+	count_up(&me->calls, 1);
+	if (madvise(addr, psize(), MADV_SOFT_OFFLINE)) {
+		count_up(&me->failed_calls, 1);
+		return;
+	}
+	/* Migration may have taken the table away: fault it in again. */
+	check_word(me, me->addr, page, "after it was soft-offlined");
+	count_up(&me->moves, page_pfn(0, addr) != was);
+	pfn_unpoison(was);
+}
+
 /* Each page to the node where it is not. */
 static void op_migrate(struct sharer *me)
 {
@@ -358,6 +477,16 @@ static void op_migrate(struct sharer *me)
 	int was[NR_PAGES], nodes[NR_PAGES], status[NR_PAGES];
 	int i, nr = 1, page = any(me, NR_PAGES);
 	void *pages[NR_PAGES];
+
+	me->doing = trigger_name[control->variant->trigger];
+	if (control->variant->trigger == SOFT_OFFLINE) {
+		soft_offline(me);
+		return;
+	}
+	if (control->variant->trigger != MOVE_PAGES) {
+		move_all_here(me);
+		return;
+	}
 
 	if (control->variant->halves || !any(me, 4)) {
 		nr = NR_PAGES / 2;
@@ -799,6 +928,38 @@ static void move_for_user(FIXTURE_DATA(hugetlb_pmd_churn) * self)
 	control->moves_for_user += was >= 0 && status == node;
 }
 
+static bool offlines(const struct control *control)
+{
+	return control->variant->trigger == SOFT_OFFLINE;
+}
+
+/* What is soft-offlined is none of the pool any more. */
+static void refill_pool(const struct control *control)
+{
+	long want = SPARE;
+	int i;
+
+#ifndef IN_TREE
+	for (i = 0; control->keeps_poison && i < 2; i++)
+		want += counted(&control->sharers[i].calls);
+#endif
+	for (i = 0; i < 2; i++)
+		pool_fill(control->nodes[i], want);
+}
+
+#ifndef IN_TREE
+/* Up to 4.12 it stays there, free and of no use. */
+static bool kernel_keeps_poison(void)
+{
+	unsigned int major, minor;
+	struct utsname name;
+
+	return !uname(&name) &&
+	       sscanf(name.release, "%u.%u", &major, &minor) == 2 &&
+	       (major < 4 || (major == 4 && minor < 13));
+}
+#endif
+
 /* In phase MAP until all did, in RUN for a time; or until one is bad. */
 static void watch_sharers(FIXTURE_DATA(hugetlb_pmd_churn) * self, long ms)
 {
@@ -826,6 +987,8 @@ static void watch_sharers(FIXTURE_DATA(hugetlb_pmd_churn) * self, long ms)
 		if (control->phase == RUN && control->variant->user &&
 		    control->variant->ops == SPLIT_OPS)
 			move_for_user(self);
+		if (control->phase == RUN && offlines(control))
+			refill_pool(control);
 	}
 }
 
@@ -866,6 +1029,8 @@ FIXTURE_SETUP(hugetlb_pmd_churn)
 	why = nodes_lack(nodes, 2, cpus[0]) ?:
 	      guard_lacks() ?:
 	      pool_lacks(nodes, 2, NR_PAGES + SPARE);
+	if (!why && variant->trigger == SOFT_OFFLINE)
+		why = unpoison_lacks();
 	if (why)
 		SKIP(return, "%s", why);
 
@@ -876,6 +1041,9 @@ FIXTURE_SETUP(hugetlb_pmd_churn)
 	control->nodes[0] = nodes[0];
 	control->nodes[1] = nodes[1];
 	control->oom_kills = vm_event("oom_kill");
+#ifndef IN_TREE
+	control->keeps_poison = kernel_keeps_poison();
+#endif
 	control->seed = env_long("HUGETLB_PMD_CHURN_SEED",
 				 time(NULL) + getpid());
 	why = file_lacks(&control->fd, pud_size());
@@ -1003,7 +1171,9 @@ TEST_F_TIMEOUT(hugetlb_pmd_churn, lost_write, 600)
 	}
 	calls += control->calls_for_user;
 	moves += control->moves_for_user;
-	missing = self->stuck ? 0 : missing_for_good(control);
+	/* Soft offlining is to take pages out of the pool. */
+	missing = self->stuck || offlines(control) ? 0 :
+		  missing_for_good(control);
 
 	ksft_print_msg("hugetlb_pmd_churn: trigger=%s sharers=%d control=no",
 		       variant->name, variant->sharers);
