@@ -107,43 +107,43 @@ COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-sha
            "pmd-share-no-lock", "hugetlb-punch-fault", "hugetlb-cow-fault",
            "hugetlb-truncate-fault", "hugetlb-fork-sizes", "hugetlb-punch-poison",
            "hugetlb-mremap-astray", "hugetlb-mremap-large", "hugetlb-mremap-private",
-           "hugetlb-punch-migrate", "hugetlb-fault-poison")
+           "hugetlb-punch-migrate", "hugetlb-fault-poison", "hugetlb-fork-shared")
 READ = {
-    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - - - - -",
-    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - - - - -",
-    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - - - p -",
-    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
-    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - - - V -",
-    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
+    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - - - - - V",
+    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - - - - - V",
+    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - - - p - V",
+    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
+    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - - - V - V",
+    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
     # It has what came with upstream's fix, as 4.19 and 5.4 do; so has 4.14.325.
-    "4.9.337":            "p - p p V p V V V V V p V V V p V V V - - V - - - - - - - - - - - - V -",
-    "4.9.337 and queue":  "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
-    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - - - V -",
-    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
-    "4.14.325":           "p - p p V p p V V V V p V V V p V p V - - V - - - - - - - - - - - - V -",
-    "4.14.325 and queue": "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
-    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - - - V -",
-    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
-    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - - - - - - - - - - - - V -",
-    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
-    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - - - - - - - - - - - - V -",
-    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p -",
+    "4.9.337":            "p - p p V p V V V V V p V V V p V V V - - V - - - - - - - - - - - - V - p",
+    "4.9.337 and queue":  "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
+    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - - - V - V",
+    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
+    "4.14.325":           "p - p p V p p V V V V p V V V p V p V - - V - - - - - - - - - - - - V - p",
+    "4.14.325 and queue": "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
+    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - - - V - V",
+    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
+    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - - - - - - - - - - - - V - p",
+    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
+    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - - - - - - - - - - - - V - p",
+    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
-    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p - - V V - - - - - - p V",
-    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p - - p p - - - - - - p p",
-    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V p - - V V - - - - - - p V",
-    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V p - - p p - - - - - - p p",
-    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p - V - V V - V p V V p -",
-    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p - p - p p - p p p p p -",
+    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p - - V V - - - - - - p V p",
+    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p - - p p - - - - - - p p p",
+    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V p - - V V - - - - - - p V p",
+    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V p - - p p - - - - - - p p p",
+    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p - V - V V - V p V V p - p",
+    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p - p - p p - p p p p p - p",
     # Since 6.6.72 nothing is shared there.  The queue brings it back.
-    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - - - - V V - V V V V p -",
-    "6.6 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p -",
-    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V V p -",
-    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p -",
-    "6.18":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V V V V p -",
-    "6.18 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p -",
-    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V p p -",
-    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p -",
+    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - - - - V V - V V V V p - -",
+    "6.6 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p - p",
+    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V V p - p",
+    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p - p",
+    "6.18":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V V V V p - p",
+    "6.18 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p - p",
+    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V p p - p",
+    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p - p",
 }
 LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
 
@@ -260,6 +260,9 @@ TAKEN_OUT = [
      "if (hugetlb_past_end(h, mapping, vmf.pgoff))", "if (!mapping)"),
     ("hugetlb-truncate-fault", "7.3 and series", HUGETLB,
      "if (hugetlb_past_end(h, mapping, idx))", "if (!mapping)"),
+    *(("hugetlb-fork-shared", base, HUGETLB, old, "dst_pte == src_pte") for base, old in (
+        ("7.3", "ptdesc_pmd_is_shared(virt_to_ptdesc(dst_pte))"),
+        ("5.10", "atomic_read(&virt_to_page(dst_pte)->pt_share_count)"))),
     ("hugetlb-fork-sizes", "7.3 and series", HUGETLB, "if (sz == PMD_SIZE &&\n\t\t    ptdesc", "if (ptdesc"),
     ("hugetlb-punch-poison", "7.3 and series", INODE, BEGINS, f"\ti_mmap_lock_write(mapping);\n{BEGINS}"),
     ("hugetlb-punch-poison", "6.1 and series", INODE, ENDS, f"\ti_mmap_lock_write(mapping);\n{ENDS}"),
@@ -647,6 +650,32 @@ def test_who_punches_a_hole_locks_a_page_first(steps: tuple[str, ...], want: str
                                                tmp_path: Path) -> None:
     tree = small_tree(tmp_path, {"mm/hugetlb.c": SHARE, INODE: PUNCH % "\n\t".join(steps)})
     found = look(tree, "hugetlb-punch-migrate")
+    assert found.status == want, found
+
+
+FORKS = ("int copy_hugetlb_page_range(struct mm_struct *dst, struct mm_struct *src)\n{\n"
+         "\tdst_pte = huge_pte_alloc(dst, addr, sz);\n\t%s\n\tif (dst_pte == src_pte%s)\n\t\treturn 0;\n"
+         "\tentry = huge_ptep_get(src_pte);\n\tif (huge_pte_none(entry)%s)\n\t\treturn 0;\n"
+         "\tset_huge_pte_at(dst, addr, dst_pte, entry);\n\treturn 0;\n}\n")
+DST = "dst_entry = huge_ptep_get(dst_pte);"
+
+
+@pytest.mark.parametrize("before, first, later, want", [
+    ("", "", "", audit.VULNERABLE),
+    # As upstream, and as the queues.
+    (DST, " || !huge_pte_none(dst_entry)", " || !huge_pte_none(dst_entry)", audit.PROTECTED),
+    ("", " || page_count(virt_to_page(dst_pte)) > 1", "", audit.PROTECTED),
+    ("", " || hugetlb_pmd_shared(dst_pte)", "", audit.PROTECTED),
+    ("", "", " || !huge_pte_none(huge_ptep_get(dst_pte))", audit.PROTECTED),
+    # Of the parent's.
+    ("", " || hugetlb_pmd_shared(src_pte)", "", audit.VULNERABLE),
+    (DST.replace("dst_pte", "src_pte"), " || !huge_pte_none(dst_entry)", "", audit.VULNERABLE),
+    (DST, "", "", audit.VULNERABLE),
+])
+def test_fork_looks_at_the_table_of_the_child(before: str, first: str, later: str, want: str,
+                                              tmp_path: Path) -> None:
+    tree = small_tree(tmp_path, {"mm/hugetlb.c": SHARE + FORKS % (before, first, later)})
+    found = look(tree, "hugetlb-fork-shared")
     assert found.status == want, found
 
 

@@ -130,7 +130,8 @@ def test_defects_of_shared_tables() -> None:
     shared = {name for name in defect.names() if defect.load(name).shares_tables}
     assert shared == {name for name in defect.names()
                       if name.startswith("pmd-share-")
-                      or name in ("hugetlb-mremap-hang", "hugetlb-fork-sizes")}
+                      or name in ("hugetlb-mremap-hang", "hugetlb-fork-shared",
+                                  "hugetlb-fork-sizes")}
     # And the audit looks for the code of such tables.
     functions = {"huge_pmd_share", "sharing_lock", "adjust_range_if_pmd_sharing_possible",
                  "tlb_unshare_pmd_ptdesc"}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Are all huge pages of a table unmapped when its only user unmaps it, also if
- * somebody looks at the table's page meanwhile?
+ * somebody looks at the table's page meanwhile, or if others fork?
  *
  * Page tables of hugetlb mappings can be shared, so to unmap one the kernel has
  * to know whether it has other users. If it has, the table is left to them as
@@ -23,6 +23,22 @@
  * must have them again once the file is gone. It has a size, so it counts its
  * pages by itself, whatever others do with the pool meanwhile.
  *
+ * fork(2) copies the entries of a table to that of the child, unless they are
+ * one table. But the child may share the table of a third process:
+ *
+ *	parent				another, which mapped the file first
+ *	maps the file: they share table T
+ *	mprotect(PROT_READ): leaves T
+ *	reads: has a table of its own
+ *	mprotect(PROT_READ | PROT_WRITE)
+ *	fork: the child could share
+ *	either table, and finds T first
+ *
+ * A kernel that compares the tables of parent and child alone copies to T what is
+ * there already, and maps each page once more. When the child is gone, nobody
+ * takes that back. Here a process does this with some children, one after the
+ * other. After each, the map count of the pages must be that of the tables.
+ *
  * A kernel that removes mapped pages from a file may crash. So if there are
  * such pages, a process stays that keeps the file.
  */
@@ -38,6 +54,7 @@
 #include <sys/mman.h>
 #include <sys/param.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 
 #include "migrate_util.h"
 #include "vm_util.h"
@@ -50,12 +67,15 @@
 #define SECONDS		10
 #define ENOUGH_LOOKS	20	/* fewer are no evidence */
 #define CHECK_EVERY	50	/* rounds */
+#define CHILDREN	10
+#define FORK_TRIES	500	/* while there is no memory for one, 10 ms each */
 #define STUCK_MS	20000
 
 struct control {
 	uint32_t stop;
+	uint32_t mapped;	/* by the one who maps the file first */
 	unsigned long looks;
-	int error;		/* of the one who looks */
+	int error;		/* of the one who looks, or maps */
 };
 
 FIXTURE(hugetlb_pmd_count)
@@ -65,18 +85,24 @@ FIXTURE(hugetlb_pmd_count)
 	int cpus[2];
 	int node;
 	int fd;
-	struct crew crew;	/* the one who looks */
+	struct crew crew;	/* the one who looks, or maps */
 	int dir;		/* of the mount */
 };
 
 FIXTURE_VARIANT(hugetlb_pmd_count)
 {
 	bool looked_at;
+	bool forks;
+	bool joins;		/* the child, a table that its parent has left */
 };
 
 /* First the one that nothing can be left of. */
-FIXTURE_VARIANT_ADD(hugetlb_pmd_count, left_alone) { false };
-FIXTURE_VARIANT_ADD(hugetlb_pmd_count, looked_at) { true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_count, left_alone) { };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_count, looked_at) { .looked_at = true };
+/* Here too: nobody else maps the file. */
+FIXTURE_VARIANT_ADD(hugetlb_pmd_count, forked_alone) { .forks = true };
+FIXTURE_VARIANT_ADD(hugetlb_pmd_count, forked) {
+	.forks = true, .joins = true };
 
 /* The last pages of a PUD begin with this one. */
 static int first_page(void)
@@ -111,6 +137,65 @@ static __noreturn void look_main(struct control *control, int cpu)
 		count_up(&control->looks, 1);
 	}
 	_exit(0);
+}
+
+/* The most of any page: how many tables map it, or -errno. */
+static long most_mapped(const int64_t *pfns)
+{
+	long count, most = 0;
+	int i;
+
+	for (i = 0; i < NR_PAGES; i++) {
+		count = map_count(pfns[i]);
+		if (count < 0)
+			return count;
+		most = MAX(most, count);
+	}
+	return most;
+}
+
+/* Map the file first, and keep the table. */
+static __noreturn void map_main(struct control *control, int fd, char *area)
+{
+	int error = map_pud(fd, area);
+
+	if (error)
+		crew_give_up(&control->error, error);
+	touch_pages(area + first_page() * pmd_size(), NR_PAGES);
+	__atomic_store_n(&control->mapped, 1, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&control->stop, __ATOMIC_ACQUIRE))
+		usleep(1000);
+	_exit(0);
+}
+
+static bool wait_until_mapped(const struct control *control)
+{
+	unsigned long start = cycles_clock();
+
+	while (!__atomic_load_n(&control->mapped, __ATOMIC_ACQUIRE)) {
+		if (control->error || ms_since(start) > STUCK_MS)
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
+/*
+ * A child that looks at the pages and ends. Returns 1 if it had a table that
+ * others share, 0 if that is not known, or -errno.
+ */
+static int with_child(char *pages)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid < 0)
+		return -errno;
+	if (!pid)
+		_exit(touch_pages(pages, NR_PAGES) >= NR_PAGES);
+	if (waitpid(pid, &status, 0) != pid)
+		return -errno;
+	return !status;
 }
 
 /* Keep the file, and nothing else that somebody could wait for. */
@@ -197,13 +282,104 @@ FIXTURE_TEARDOWN(hugetlb_pmd_count)
 		TH_LOG("%s", why);
 }
 
+/* It is no matter of figures alone. */
+static long free_without_file(struct __test_metadata *_metadata,
+			      FIXTURE_DATA(hugetlb_pmd_count) * self)
+{
+	long has;
+
+	ASSERT_TRUE(crew_wait(&self->crew, STUCK_MS));
+	ASSERT_EQ(0, crew_failed(&self->crew))
+		TH_LOG("a process died");
+	ASSERT_EQ(0, ftruncate(self->fd, 0));
+	has = hugetlbfs_free(self->dir);
+	EXPECT_EQ(MOUNT_PAGES, has)
+		TH_LOG("%ld of %d pages free with nothing left in the file",
+		       has, MOUNT_PAGES);
+	return has;
+}
+
+static void fork_children(struct __test_metadata *_metadata,
+			  FIXTURE_DATA(hugetlb_pmd_count) * self, bool joins)
+{
+	char *pages = self->area + first_page() * pmd_size();
+	struct control *control = self->control;
+	long tables = joins ? 2 : 1, most, left, nobodys;
+	int64_t pfns[NR_PAGES];
+	int children = 0, shared = 0, failed = 0, i, ret;
+	pid_t pid;
+
+	if (joins) {
+		pid = crew_fork(&self->crew);
+		ASSERT_GE(pid, 0);
+		if (!pid)
+			map_main(control, self->fd, self->area);
+		ASSERT_TRUE(wait_until_mapped(control))
+			TH_LOG("cannot map the file: %s",
+			       strerror(control->error));
+	}
+	ASSERT_EQ(0, map_pud(self->fd, self->area));
+	touch_pages(pages, NR_PAGES);
+	for (i = 0; i < NR_PAGES; i++) {
+		pfns[i] = page_pfn(0, pages + i * pmd_size());
+		ASSERT_GT(pfns[i], 0);
+		ASSERT_EQ(1, map_count(pfns[i]));
+	}
+	/* Leave the table, have another one, and be like the other again. */
+	ASSERT_EQ(0, mprotect(self->area, pud_size(), PROT_READ));
+	touch_pages(pages, NR_PAGES);
+	ASSERT_EQ(0, mprotect(self->area, pud_size(), PROT_READ | PROT_WRITE));
+	most = most_mapped(pfns);
+	ASSERT_GE(most, 0);
+	if (most != tables)
+		SKIP(return, "inconclusive: in %ld tables, and not in %ld",
+		     most, tables);
+
+	while (children < CHILDREN && failed < FORK_TRIES) {
+		ret = with_child(pages);
+		if (ret == -EAGAIN || ret == -ENOMEM) {
+			failed++;
+			usleep(10 * 1000);
+			continue;
+		}
+		ASSERT_GE(ret, 0);
+		children++;
+		shared += ret;
+	}
+	left = most_mapped(pfns) - tables;
+	ASSERT_GE(left, 0);
+	unmap_pud(self->area);
+	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	ASSERT_TRUE(crew_wait(&self->crew, STUCK_MS));
+	nobodys = most_mapped(pfns);
+	if (nobodys)
+		keep_for_good(self->fd);
+
+	ksft_print_msg("hugetlb_pmd_count: trigger=fork sharers=%d control=%s",
+		       joins ? 2 : 1, joins ? "no" : "yes");
+	printf(" calls=%d failed_calls=%d migrations=%d lost_migrations=%ld",
+	       children + failed, failed, children, MAX(left, nobodys));
+	printf(" shared=%d\n", shared);
+	ASSERT_EQ(0, left)
+		TH_LOG("mapped by %ld tables, and counted %ld times more, after %d children",
+		       tables, left, children);
+	ASSERT_EQ(0, nobodys)
+		TH_LOG("mapped by nobody, and counted %ld times", nobodys);
+	if (free_without_file(_metadata, self) != MOUNT_PAGES)
+		return;
+	/* Not after a failure: a skip would take its place. */
+	if (!shared)
+		SKIP(return, "inconclusive: none of %d children shared a table",
+		     children);
+}
+
 TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
 {
 	struct control *control = self->control;
 	char *pages = self->area + first_page() * pmd_size();
 	unsigned long start, rounds, ms = 0;
 	int64_t pfns[NR_PAGES];
-	long left = 0, count, has, faults;
+	long left = 0, has, faults;
 	pid_t pid;
 	int i;
 
@@ -213,6 +389,11 @@ TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
 		TH_LOG("cannot map the file: %s", strerror(-faults));
 	if (faults != 1)
 		SKIP(return, "%s", not_shared(faults, NR_PAGES));
+
+	if (variant->forks) {
+		fork_children(_metadata, self, variant->joins);
+		return;
+	}
 
 	ASSERT_EQ(0, map_pud(self->fd, self->area));
 	touch_pages(pages, NR_PAGES);
@@ -237,11 +418,8 @@ TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
 			unmap_pud(self->area);
 		}
 		/* Each time that the table is left maps each page once more. */
-		for (i = 0; i < NR_PAGES; i++) {
-			count = map_count(pfns[i]);
-			ASSERT_GE(count, 0);
-			left = MAX(left, count);
-		}
+		left = most_mapped(pfns);
+		ASSERT_GE(left, 0);
 		ASSERT_EQ(0, control->error)
 			TH_LOG("cannot write to %s: %s", LOOK_AT_ALL,
 			       strerror(control->error));
@@ -260,15 +438,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
 		TH_LOG("mapped by nobody, and counted %ld times: after %lu rounds, %lu looks",
 		       left, rounds, control->looks);
 
-	/* It is no matter of figures alone. */
-	ASSERT_TRUE(crew_wait(&self->crew, STUCK_MS));
-	ASSERT_EQ(0, crew_failed(&self->crew))
-		TH_LOG("a process died");
-	ASSERT_EQ(0, ftruncate(self->fd, 0));
-	has = hugetlbfs_free(self->dir);
-	EXPECT_EQ(MOUNT_PAGES, has)
-		TH_LOG("%ld of %d pages free with nothing left in the file",
-		       has, MOUNT_PAGES);
+	has = free_without_file(_metadata, self);
 	/* Not after a failure: a skip would take its place. */
 	if (variant->looked_at && has == MOUNT_PAGES &&
 	    control->looks < ENOUGH_LOOKS)

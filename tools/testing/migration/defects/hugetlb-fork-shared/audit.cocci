@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0
+// EXISTS  the function that copies, and the one that shares
+// NEEDS   where the first has a table of the child
+// HAS     it asks whether that is shared, or whether the entry is there
+
+@there@
+identifier fn = {copy_hugetlb_page_range, huge_pmd_share};
+position p;
+@@
+fn@p(...) { ... }
+
+@script:python@
+p << there.p;
+fn << there.fn;
+@@
+for kind in ("EXISTS", "SEEN") if str(fn) == "copy_hugetlb_page_range" else ("EXISTS",):
+    print("%s %s %s:%s" % (kind, fn, p[0].file, p[0].line))
+
+@allocs@
+identifier fn = {copy_hugetlb_page_range};
+identifier dst;
+position p;
+@@
+fn(...)
+{
+<+...
+dst = huge_pte_alloc@p(...)
+...+>
+}
+
+@script:python@
+p << allocs.p;
+fn << allocs.fn;
+@@
+print("NEEDS %s %s:%s" % (fn, p[0].file, p[0].line))
+
+@counts@
+identifier allocs.fn, allocs.dst;
+position p;
+@@
+fn(...)
+{
+<+...
+(
+page_count@p(virt_to_page(dst)) > 1
+|
+hugetlb_pmd_shared@p(dst)
+|
+atomic_read@p(&virt_to_page(dst)->pt_share_count)
+|
+ptdesc_pmd_is_shared@p(virt_to_ptdesc(dst))
+|
+huge_pte_none@p(huge_ptep_get(dst))
+)
+...+>
+}
+
+@script:python@
+p << counts.p;
+fn << allocs.fn;
+@@
+print("HAS %s %s:%s" % (fn, p[0].file, p[0].line))
+
+@compares@
+identifier allocs.fn, allocs.dst;
+identifier entry;
+position p;
+@@
+fn(...)
+{
+<+...
+entry = huge_ptep_get(dst);
+...
+huge_pte_none@p(entry)
+...+>
+}
+
+@script:python@
+p << compares.p;
+fn << allocs.fn;
+@@
+print("HAS %s %s:%s" % (fn, p[0].file, p[0].line))
