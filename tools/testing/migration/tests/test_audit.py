@@ -112,22 +112,22 @@ READ = {
     "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - - - - - V",
     "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - - - - - V",
     "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - - - p - V",
-    "4.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
+    "4.4 and queue":    "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
     "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - - - V - V",
-    "4.9 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
+    "4.9 and queue":    "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
     # It has what came with upstream's fix, as 4.19 and 5.4 do; so has 4.14.325.
     "4.9.337":            "p - p p V p V V V V V p V V V p V V V - - V - - - - - - - - - - - - V - p",
-    "4.9.337 and queue":  "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
+    "4.9.337 and queue":  "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
     "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - - - V - V",
-    "4.14 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
+    "4.14 and queue":   "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
     "4.14.325":           "p - p p V p p V V V V p V V V p V p V - - V - - - - - - - - - - - - V - p",
-    "4.14.325 and queue": "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
+    "4.14.325 and queue": "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
     "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - - - V - V",
-    "4.18 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
+    "4.18 and queue":   "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
     "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - - - - - - - - - - - - V - p",
-    "4.19 and queue":   "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
+    "4.19 and queue":   "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
     "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - - - - - - - - - - - - V - p",
-    "5.4 and queue":    "p - p p p p p p p p p p - p p p p p p - - p - - - - - - - - - - - - p - p",
+    "5.4 and queue":    "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
     # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
     "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p - - V V - - - - - - p V p",
     "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p - - p p - - - - - - p p p",
@@ -595,6 +595,31 @@ def test_move_pages_must_ask_for_the_table(asks: str, helper: str, take: str, wa
         assert found.places == ("mm/migrate.c:7 add_page_for_migration",)
         assert found.apply == ()
         assert "nobody has fixed it yet" in audit.summary("4.14.113", [found])
+
+
+PUTS_BACK = ("static bool remove_migration_pte(struct page *page, struct vm_area_struct *vma)\n{\n"
+             "\t%s\n\tset_huge_pte_at(vma, pte);\n\treturn true;\n}\n")
+
+
+@pytest.mark.parametrize("walk, asks, want", [
+    ("hugetlb_sharers_flush(vma, address, pte);",
+     "if (hugetlb_drop_shared_entry(vma, address, pte, prot, true))\n\t\treturn true;",
+     audit.PROTECTED),
+    ("hugetlb_sharers_flush(vma, address, pte);", "", audit.VULNERABLE),
+    # Nobody shares the entry that is put back.
+    ("huge_pmd_unshare(mm, &address, pte);", "", audit.VULNERABLE),
+    ("", "", audit.NOT_AFFECTED),
+])
+def test_what_is_put_back_suits_all_who_share_it(walk: str, asks: str, want: str, tmp_path: Path
+                                                 ) -> None:
+    tree = small_tree(tmp_path, {"mm/hugetlb.c": SHARE, "mm/migrate.c": MOVE + PUTS_BACK % asks,
+                                 "mm/rmap.c": WALK % f"\t{walk}\n"})
+    found = look(tree, "pmd-share-walkers")
+    assert found.status == want, found
+    if want == audit.VULNERABLE:
+        puts_back = "sharers" in walk
+        assert [place.split()[-1] for place in found.places] == [
+            "remove_migration_pte" if puts_back else "try_to_unmap_one"]
 
 
 @pytest.mark.parametrize("version, base", [("6.12.117", "6.12"), ("7.3.0", "7.3"),

@@ -82,6 +82,8 @@ THERE: dict[str, tuple[set[str], ...]] = {
                              MOVED | {"folio_migrate_mapping"},
                              MOVED | {"folio_migrate_mapping", "__migrate_folio"}),
     "punch-not-flushed": ({"unmap_shared_entry"}, NOWHERE, NOWHERE, NOWHERE),
+    "fork-copies-to-shared": ({"copy_hugetlb_page_range"}, NOWHERE, NOWHERE, NOWHERE),
+    "restored-for-one": ({"remove_migration_pte"}, NOWHERE, NOWHERE, NOWHERE),
     "range-beyond-vma": (ADJUST, ADJUST, ADJUST, ADJUST),
     "seed-loop": (ADJUST, ADJUST, ADJUST, ADJUST),
     # As hole-zeroed-under-file-lock, these four.

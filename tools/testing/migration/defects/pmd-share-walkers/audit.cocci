@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
-// EXISTS  PMD tables can be shared, and a walk of rmap unshares them
-// NEEDS   a walk of rmap that unshares one
-// HAS     who starts the walk takes the lock of the mapping for writing
+// EXISTS  PMD tables can be shared, and a walk of rmap unshares them, or leaves them shared and
+//         flushes all who share one
+// NEEDS   a walk of rmap that unshares one; and where one leaves them shared, who puts the entry back
+//         after that, since it has the protection of one of those who share the table
+// HAS     who starts the walk takes the lock of the mapping for writing; who puts the entry back asks
+//         if it suits all
 
 @initialize:python@
 @@
 WALKS = ("try_to_unmap_one", "try_to_migrate_one", "try_to_unmap_poisoned_hugetlb_one")
 MOVES = ("unmap_and_move_huge_page", "unmap_and_move_hugetlb_folio")
-writes, walks = {}, {}
+writes, walks, flushes, drops, restores = {}, {}, {}, {}, {}
 
 @there@
 identifier fn = {huge_pmd_share, try_to_unmap_one, try_to_migrate_one,
                  try_to_unmap_poisoned_hugetlb_one, unmap_and_move_huge_page,
-                 unmap_and_move_hugetlb_folio};
+                 unmap_and_move_hugetlb_folio, remove_migration_pte};
 position p;
 @@
 fn@p(...) { ... }
@@ -23,9 +26,12 @@ fn << there.fn;
 @@
 kind = "EXISTS" if str(fn) == "huge_pmd_share" else "SEEN"
 print("%s %s %s:%s" % (kind, fn, p[0].file, p[0].line))
+if str(fn) == "remove_migration_pte":
+    restores[str(fn)] = "%s:%s" % (p[0].file, p[0].line)
 
 @calls@
-identifier fn = {huge_pmd_unshare, hugetlb_page_mapping_lock_write,
+identifier fn = {huge_pmd_unshare, hugetlb_page_mapping_lock_write, hugetlb_sharers_flush,
+                 hugetlb_drop_shared_entry,
                  hugetlb_folio_mapping_lock_write, i_mmap_lock_write};
 position p;
 @@
@@ -39,13 +45,24 @@ name, fn = str(p[0].current_element), str(fn)
 where = "%s:%s" % (p[0].file, p[0].line)
 if name in WALKS and fn == "huge_pmd_unshare":
     walks.setdefault(name, where)
+elif name in WALKS and fn == "hugetlb_sharers_flush":
+    flushes.setdefault(name, where)
+elif fn == "hugetlb_drop_shared_entry":
+    drops.setdefault(name, where)
 elif name in WALKS + MOVES and fn.endswith("lock_write"):
     writes.setdefault(name, where)
 
 @finalize:python@
 @@
+for name, where in flushes.items():
+    print("EXISTS walk_of_shared %s" % where)
+if flushes:
+    for name, where in restores.items():
+        print("NEEDS %s %s" % (name, where))
+        if name in drops:
+            print("HAS %s %s" % (name, drops[name]))
 for name, where in walks.items():
-    print("EXISTS unsharing_walk %s" % where)
+    print("EXISTS walk_of_shared %s" % where)
     print("NEEDS %s %s" % (name, where))
     # The lock is taken by who calls the walk.
     for by, lock in writes.items():
