@@ -21,7 +21,7 @@ enum hugetlb_pmd_reason {
 	HUGETLB_PMD_SPLIT,	/* of the VMA, inside the table's range */
 	HUGETLB_PMD_MIGRATION,	/* of one of the table's pages */
 	HUGETLB_PMD_POISON,	/* one of the table's pages has failed */
-	HUGETLB_PMD_UFFD,	/* registered with userfaultfd, or poisoned by it */
+	HUGETLB_PMD_UFFD,	/* registered with userfaultfd */
 };
 
 /*

@@ -9,13 +9,16 @@ that they are not sent with the series.
 
 queue/cover-letter is for several queues, and says of each what is so.  What is between `#if NAME`
 and `#else` or `#endif` is for a series that has a patch of that name, without its number, or for a
-queue that has a file of that name beside its series; `#if commits` where some patches are commits
-of mainline, `#if commits without their text` where these are not as in mainline.  `#if before NAME`
+queue that has a file of that name beside its series; `#if mainline` for what goes there; `#if
+commits` where some patches are commits of mainline, `#if commits without their text` where these
+are not as in mainline.  `#if before NAME`
 asks whether that patch is there and others come before it, and `{before NAME}` is how many: "patch
 is", "two patches are".
 `{lost vulnerable DEFECT VERSION}` is what the record of that proof says of its vulnerable kernel,
 or its fixed one: in how many of its migrations writes were lost.  `{failed ...}` is of its tests,
-and `{boots ...}` is how often it was booted.  The changelog of a patch may ask for these, too.
+and `{boots ...}` is how often it was booted.  `{... VERSION TEST}` is of one of its tests, and
+`{... VERSION:16}` takes as many columns, for a table.
+The changelog of a patch may ask for these, too.
 A letter of fixes cannot ask for the fixed kernel of a stale record: that had other patches than are
 sent with it.  A test says what it showed on its day.
 Where nothing is left of the letter, the patches have nothing to do with each other, and get none.
@@ -47,7 +50,9 @@ COVER = REPO / "queue" / "cover-letter"
 _DOCUMENT = COVER.with_name("document")
 # The forms that are to be talked about before anybody applies them.
 _ASKED_ABOUT = ("flush",)
-_RECORDED = re.compile(r"\{(lost|failed|boots) (vulnerable|fixed) (\S+) (\S+)\}")
+_RECORDED = re.compile(r"\{(lost|failed|boots) (vulnerable|fixed) (\S+) ([^\s:}]+)"
+                       r"(?: ([\w.]+))?(?::(\d+))?\}")
+_LOG, _TEXT = 72, 75        # columns of a changelog, and of a letter
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
             "eleven", "twelve")
 
@@ -301,13 +306,15 @@ def _letter(base: str, patches: Sequence[tuple[str, str]], letter: Path) -> str:
     shortlog = "\n".join(line for number, subject in enumerate(subjects(texts), 1) for line in
                          textwrap.wrap(f"{number}. {subject}", 75, initial_indent="  ",
                                        subsequent_indent="     ", break_on_hyphens=False))
+    if not branch(base):
+        there.add("mainline")
     if any(map(upstream.commit_of, texts)):
         there.add("commits")
     if any(map(upstream.of_lab, texts)):
         there.add("commits without their text")
     words = {"base": base, "shortlog": shortlog,
              **{f"before {name}": _how_many(number) for name, number in before.items()}}
-    text = recorded(_for(letter.read_text(encoding="utf-8"), there), str(letter),
+    text = recorded(_for(letter.read_text(encoding="utf-8"), there), str(letter), _TEXT,
                     of_fixes=letter.parent == COVER.parent)
     try:
         return text.strip().format_map(words)
@@ -315,11 +322,40 @@ def _letter(base: str, patches: Sequence[tuple[str, str]], letter: Path) -> str:
         raise LabError(f"{letter} asks for {err}, which the series for {base} has not") from err
 
 
-def recorded(text: str, asks: str, of_fixes: bool = False) -> str:
+def recorded(text: str, asks: str, width: int = _LOG, of_fixes: bool = False) -> str:
     """The text with the figures of the records that it asks for.  `asks` is what it is, for an
-    error.  LabError where there is no such record, and where one of fixes asks for what a stale one
-    says of them."""
-    return _RECORDED.sub(lambda found: _figure(asks, of_fixes, *found.groups()), text)
+    error.  A paragraph with a figure is filled again, and no other.  LabError where there is no
+    such record, and where one of fixes asks for what a stale one says of them."""
+    def put_in(found: re.Match[str]) -> str:
+        what, which, name, version, test, columns = found.groups()
+        figure = _figure(asks, of_fixes, what, which, name, version)
+        if test:
+            path = record.RECORDS / name / f"{version}.json"
+            of_it = record.load(path).variants[which].by_test.get(test)
+            if not of_it or what == "boots":
+                raise LabError(f"{asks} asks for {what} of {test}, which {name} on {version} has not")
+            figure = f"{of_it.lost_migrations} of {of_it.migrations}" if what == "lost" \
+                else f"{of_it.failed} of {of_it.runs}"
+        return figure.rjust(int(columns or 0))
+
+    return "\n\n".join(_filled(_RECORDED.sub(put_in, part), width) if _RECORDED.search(part)
+                       else part for part in text.split("\n\n"))
+
+
+def _filled(part: str, width: int) -> str:
+    """A paragraph in lines of at most that width; what is a table or a list stays as it is."""
+    lines = part.strip("\n").splitlines()
+    lines, end = (lines[:lines.index("---")], lines[lines.index("---"):]) if "---" in lines \
+        else (lines, [])
+    if any(re.match(r"\s|[-\[]|[A-Z][\w-]*: ", line) for line in lines):
+        return part
+    gap = "  " if ".  " in part else " "
+    words = re.sub(r"([.:?])\n", rf"\1{gap}", "\n".join(lines)).replace("\n", " ")
+    # checkpatch.pl wants a commit's number beside that word; and a figure is read as one.
+    words = re.sub(r"\b([Cc]ommit) (?=[0-9a-f]{12})", "\\1\0", words)
+    words = re.sub(r"\b(\d+) of (?=\d)", "\\1\0of\0", words)
+    filled = textwrap.wrap(words, width, break_on_hyphens=False, break_long_words=False)
+    return "\n".join([*filled, *end]).replace("\0", " ") + part[len(part.rstrip("\n")):]
 
 
 def _figure(asks: str, of_fixes: bool, what: str, which: str, name: str, version: str) -> str:
