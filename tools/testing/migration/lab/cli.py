@@ -354,17 +354,25 @@ def _without_upstream(made: Sequence[series.Series]) -> str:
         if lack else ""
 
 
-def _mail(name: str, part: str, out: Path, tree: Path | None, clone: upstream.Clone | None = None
-          ) -> int:
+def _mail(name: str, part: str, out: Path, tree: Path | None, progress: Progress,
+          clone: upstream.Clone | None = None) -> int:
     touched = ltp.touched() if part == ltp.NAME else ()
     on = mailing.ground(tree, touched) if tree else None
-    written = mailing.write(name, out, part, on, clone)
+    asks = ", and asking whom MAINTAINERS names" if on and on.maintainers().is_file() else ""
+    written = mailing.write(name, out, part, on, clone,
+                            lambda one: progress.note(f"writing {one}{asks}"))
     for made in written:
         folder = made.patches[0].parent
         print(f"{folder}: {plural(len(made.patches), 'patches')}")
         to = f"$(cat {folder}/{mailing.RECIPIENTS}) " if (folder / mailing.RECIPIENTS).exists() \
             else ""
         print(f"  git send-email {to}{folder}/*.patch")
+        if part == mailing.STABLE and mailing.ended(folder.name.removesuffix(".y")):
+            print(f"  {folder.name} has ended, and stable@ takes nothing for it: name who keeps it, "
+                  "with --to=")
+        for patch in made.patches:
+            if mailing.left_out(patch.read_text(encoding="utf-8")):
+                print(f"  leave out {patch.name} for a tree that has it: the patch says from when on")
         for mail in made.reports:
             print(f"  before that, read {mail}")
         if part in mailing.parts(name):
@@ -379,14 +387,14 @@ def _mail(name: str, part: str, out: Path, tree: Path | None, clone: upstream.Cl
     return 0
 
 
-def _series_ltp(args: argparse.Namespace, out: Path) -> int:
+def _series_ltp(args: argparse.Namespace, out: Path, progress: Progress) -> int:
     if args.base or args.kernel:
         raise LabError("SERIES=ltp is for no kernel: leave BASE= and KERNEL= out, and name LTP's "
                        "source with LTP=, to check it against that")
     tree = ltp.find(args.ltp) if args.ltp else None
     if tree:
         ltp.check(tree)
-    status = _mail("", ltp.NAME, out, tree)
+    status = _mail("", ltp.NAME, out, tree, progress)
     print(f"To apply it:  git am -s {out}/000[1-9]-*.patch")
     return status
 
@@ -403,7 +411,7 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     if args.part == ltp.NAME:
         if args.upstream and options.UPSTREAM.name not in args.found:
             raise LabError("UPSTREAM= goes with patches of a kernel: leave it out with SERIES=ltp")
-        return _series_ltp(args, out)
+        return _series_ltp(args, out, progress)
     if args.ltp and options.LTP.name not in args.found:
         raise LabError("LTP= goes with SERIES=ltp")
     clone = upstream.clone(args.upstream.expanduser()) if args.upstream else None
@@ -421,7 +429,8 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
     if not name and args.part != mailing.STABLE:
         raise LabError("name a base with BASE=, or a tree that the series is for with KERNEL=")
     if args.part:
-        return _mail(name, args.part, out, args.kernel and args.kernel.expanduser(), clone)
+        return _mail(name, args.part, out, args.kernel and args.kernel.expanduser(), progress,
+                     clone)
     made = series.write(name, out, args.form, clone)
     for path in (made.cover, *made.patches, *made.reports, made.document):
         if path:

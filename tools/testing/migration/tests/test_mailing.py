@@ -73,6 +73,13 @@ def test_each_applies_alone(base: str, part: str, pristine: Callable[[str], Path
         len(made.patches)
 
 
+def headed(path: Path) -> list[str]:
+    """Whom a mail names in its headers, as options of git send-email, which reads them so."""
+    head = re.sub(r"\n ", " ", path.read_text(encoding="utf-8").partition("\n\n")[0])
+    return [f"--{word.lower()}={who}" for word, names in re.findall(r"(?m)^(To|Cc): (.*)$", head)
+            for who in names.split(", ")]
+
+
 @pytest.mark.parametrize("base, part", CASES)
 def test_it_says_what_it_is_for(base: str, part: str, pristine: Callable[[str], Path],
                                 tmp_path: Path) -> None:
@@ -87,6 +94,20 @@ def test_it_says_what_it_is_for(base: str, part: str, pristine: Callable[[str], 
     file = tmp_path / part / mailing.RECIPIENTS
     assert file.exists() == (asks or part == "fixes")
     lines = file.read_text().splitlines() if file.exists() else []
+    assert made.cover
+    text = made.cover.read_text(encoding="utf-8")
+    # Fixes for mainline go to who keeps what they change, and the letter to all of them.
+    if base == "7.3" and part == "fixes":
+        own = [headed(path) for path in made.patches]
+        assert len({tuple(one) for one in own}) > 2 and not set(lines) & set().union(*own)
+        assert {line.partition("=")[2] for line in headed(made.cover)} == \
+            {line.partition("=")[2] for line in set().union(*own)}
+        # The first is for mm/migrate.c alone.
+        assert "--to=muchun.song@linux.dev" not in own[0]
+        assert "--to=muchun.song@linux.dev" in own[1]
+        lines += headed(made.cover)
+    else:
+        assert not any(map(headed, [made.cover, *made.patches]))
     assert len(set(lines)) == len(lines)
     assert all(re.fullmatch(r"--(to|cc)=\S+@\S+", line) for line in lines), lines
     assert not lines or "--cc=linux-mm@kvack.org" in lines
@@ -97,8 +118,6 @@ def test_it_says_what_it_is_for(base: str, part: str, pristine: Callable[[str], 
     if asks and part in ("selftests", "hugetlb", "device"):
         assert "--cc=linux-kselftest@vger.kernel.org" in lines
     assert ("--to=stable@vger.kernel.org" in lines) == (part == "fixes" and base != "7.3")
-    assert made.cover
-    text = made.cover.read_text(encoding="utf-8")
     assert text.count(f"\nbase-commit: {on.commit}\n") == 1
     assert not re.search(r"(?m)[{}]|^#|^base: ", text)
     needs = [mail for need in mailing.first(base, part)
@@ -390,14 +409,31 @@ def test_the_branches_of_stable(tmp_path: Path) -> None:
     for base in STABLE:
         folder = tmp_path / "s" / f"{branch(base)}.y"
         mails = sorted(folder.glob("0*.patch"))
-        total = len(variant.series(base))
+        # The last release of 5.4 has the last of its patches.
+        total = len(variant.series(base)) - (base == "5.4")
         tags = {f"[PATCH {branch(base)}.y {numbered(number, total)}]" for number in range(total + 1)} \
             if total > 1 else {f"[PATCH {branch(base)}.y]"}
         found = {re.findall(r"(?m)^Subject: (\[.*?\])", path.read_text(encoding="utf-8"))[0]
                  for path in mails}
         assert found <= tags and len(found) >= total
-        assert (folder / mailing.RECIPIENTS).read_text().startswith("--to=stable@vger.kernel.org\n")
+        said = (folder / mailing.RECIPIENTS).read_text()
+        ended = base not in ("5.10", "5.15", "6.1", "6.6", "6.12", "6.18")
+        assert said.startswith("--to=stable@vger.kernel.org\n") != ended
+        assert (f"  {folder.name} has ended, and stable@ takes" in done.stdout) == ended
+        if (folder / "0000-cover-letter.patch").exists():
+            assert (f"\n{folder.name} has ended.  This is for those who keep it.\n" in
+                    (folder / "0000-cover-letter.patch").read_text(encoding="utf-8")) == ended
         assert f"$(cat {folder}/recipients) {folder}/*.patch" in done.stdout
+    assert "still-mapped" not in "".join(path.name for path in (tmp_path / "s/5.4.y").iterdir())
+    assert "  leave out 0008-mm-hugetlb-preserve-mremap-address-delta" in done.stdout
+
+
+def test_what_only_the_last_releases_have_is_in_the_queue(tmp_path: Path) -> None:
+    """It is for who has an older one."""
+    done = make("series", "BASE=5.4", "SERIES=fixes", f"O={tmp_path}/s")
+    assert done.returncode == 0, done.stderr
+    assert "  leave out 0021-mm-hugetlb-fix-folio-is-still-mapped-when-deleted.patch for a tree " \
+        "that has it" in done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -480,6 +516,8 @@ def test_the_front_door(tmp_path: Path) -> None:
     done = make("series", "BASE=7.3", "SERIES=all", f"O={tmp_path}/s")
     assert done.returncode == 0, done.stderr
     for part in PARTS:
+        # Before it is there: to ask for recipients may take minutes.
+        assert f"writing {part}\n" in done.stdout
         assert f"  git send-email {tmp_path}/s/{part}/*.patch\n" in done.stdout
         assert (tmp_path / "s" / part / "0000-cover-letter.patch").is_file()
     assert f"before that, read {tmp_path}/s/fixes/report-pmd-share-protect.txt" in done.stdout

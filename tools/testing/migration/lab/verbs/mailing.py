@@ -7,6 +7,9 @@
     all         for mainline, each of its parts, a folder a part
     ltp         queue/ltp: tests for LTP, which is no kernel
 
+Fixes for mainline have little to do with each other: each names in its headers who gets it, and the
+letter goes to all of them.  Any other series goes to one list of recipients.
+
 The cover letter of a part is queue/tests/cover-letter.<part>.  A line `#after <part>` in it says
 that the patches need those of another part.  What is known of the tree goes to its end: its
 commit, and the patches that have to be there first.
@@ -24,10 +27,11 @@ All of it goes to the letter, and what is of a patch also below the `---` of tha
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import base as bases
 from lab.errors import LabError
 from lab.guest import ltp
 from lab.kernel import testseries, variant
@@ -40,6 +44,14 @@ STABLE_RECIPIENTS = REPO / "queue" / "recipients"
 _LTP = ("--to=ltp@lists.linux.it",)
 RECIPIENTS = "recipients"
 _NOT_YET = "[ There is no such commit upstream yet. ]\n\n"
+# Nobody makes releases of these any more, and stable@ takes nothing for them.
+ENDED = ("2.6.34", "4.4", "4.9", "4.14", "4.18", "4.19", "5.4")
+_TO_STABLE = "--to=stable@vger.kernel.org"
+# What a patch says that some releases of its branch have, and that all later ones have.
+_HAVE, _HAVE_ALL = re.compile(r"leave\s+it\s+out|not\s+to\s+get\s+it\s+again"), \
+    re.compile(r"\d+\.\d+\.\d+\s+and\s+later\s+have\s+this")
+# The roles of get_maintainer.pl, other than those of reviewers and lists.
+_KEEPS = re.compile(r"(?:^|,)(?:maintainer|supporter|odd fixer|\w+ minder|chief penguin)\b")
 
 
 @dataclass(frozen=True)
@@ -86,9 +98,20 @@ def to_apply(patches: Sequence[Path], tree: Path | None) -> str:
     return f"{first}To apply it, with your sign-off:  cd {tree} && {command}\n"
 
 
+def ended(base: str) -> bool:
+    """Whether the branch of a base has ended."""
+    return bases.branch(base) in ENDED
+
+
+def left_out(mail: str, by: re.Pattern[str] = _HAVE) -> bool:
+    """Whether some releases of the branch have what is in this patch."""
+    return bool(by.search(mail.partition("\ndiff --git ")[0]))
+
+
 def write(base: str, out: Path, part: str, on: Ground | None = None,
-          clone: upstream.Clone | None = None) -> list[series.Series]:
-    """Write the series that `part` names to `out`, or each to a folder there.
+          clone: upstream.Clone | None = None, say: Callable[[str], None] = lambda _name: None
+          ) -> list[series.Series]:
+    """Write the series that `part` names to `out`, or each to a folder there; `say` is told which.
 
     What is a commit of mainline is written as that is in `clone`, if there is one.  LabError where
     there is no such part or commit, or a folder holds patches already.
@@ -98,7 +121,8 @@ def write(base: str, out: Path, part: str, on: Ground | None = None,
     if part == STABLE:
         # Who keeps a branch takes what is for its last release.
         last = {series.branch(name): name for name in series.queues()}
-        found = {name: _mails(name, FIXES, clone) for branch, name in last.items() if branch}
+        found = {name: [one for one in _mails(name, FIXES, clone) if not left_out(one[1], _HAVE_ALL)]
+                 for branch, name in last.items() if branch}
         return [_one(name, out / series.branch(name), FIXES, None, mails)
                 for name, mails in found.items()]
     if base not in series.queues():
@@ -106,9 +130,14 @@ def write(base: str, out: Path, part: str, on: Ground | None = None,
     have = parts(base)
     if part == ALL:
         each = {name: _mails(base, name, clone) for name in have}
-        return [_one(base, out / name, name, on, mails) for name, mails in each.items()]
+        written = []
+        for name, mails in each.items():
+            say(name)
+            written.append(_one(base, out / name, name, on, mails))
+        return written
     if part not in have:
         raise LabError(f"SERIES={part}: for {base} there are {', '.join([*have, ALL, STABLE, ltp.NAME])}")
+    say(part)
     return [_one(base, out, part, on, _mails(base, part, clone))]
 
 
@@ -157,15 +186,23 @@ def _one(base: str, out: Path, part: str, on: Ground | None, mails: list[tuple[s
         end += "".join(f"prerequisite-patch-id: {_patch_id(text)}\n"
                        for _name, text in patches(base, need))
     told = series.reports(base) if part == FIXES else {}
+    if part == FIXES and ended(base) and len(mails) > 1:
+        end = f"\n{series.branch(base)} has ended.  This is for those who keep it.\n{end}"
     made = series.put(base, out, mails, letter_of(base, part), told, _version(base, part, mails),
                       end)
+    lines: list[str] = []
     if on and on.maintainers().is_file():
         before = [text for need in needs for _name, text in patches(base, need)]
-        lines = _recipients(on, before, mails)
-    else:
-        lines = []
+        apart = part == FIXES and not series.branch(base)
+        groups = [[one] for one in mails] if apart else [mails]
+        asked = _recipients(on, before, groups)
+        lines = [line for line in asked[0] if all(line in one for one in asked)]
+        if apart:
+            _address(made, asked, lines)
     if series.branch(base) and part == FIXES:
         known = STABLE_RECIPIENTS.read_text(encoding="utf-8").split()
+        if ended(base):
+            known.remove(_TO_STABLE)
         # One to whom it goes gets no copy.
         sent = {line.partition("=")[2] for line in known}
         lines = [*known, *(line for line in [*lines, *_authors(mails)]
@@ -223,35 +260,57 @@ def _patch_id(mail: str) -> str:
     return done.stdout.split()[0]
 
 
-def _recipients(on: Ground, before: Sequence[str], mails: Sequence[tuple[str, str]]) -> list[str]:
-    """Options of git send-email, as the tree's MAINTAINERS says with what the patches add to it."""
+def _address(made: series.Series, asked: Sequence[Sequence[str]], common: Sequence[str]) -> None:
+    """Write to the headers of each patch who gets it beside those who get all, and to the letter's
+    who gets any."""
+    union = list(dict.fromkeys(line for one in asked for line in one))
+    # Who is to act on one of them is asked to look at the letter, too.
+    union = [line for line in union if line.replace("--cc=", "--to=") not in union
+             or line.startswith("--to=")]
+    mails = [*zip(made.patches, asked), *([(made.cover, union)] if made.cover else [])]
+    for path, lines in mails:
+        head, empty, rest = path.read_text(encoding="utf-8").partition("\n\n")
+        for word in ("To", "Cc"):
+            option = f"--{word.lower()}="
+            own = [line.removeprefix(option) for line in lines
+                   if line.startswith(option) and line not in common]
+            if own:
+                head += f"\n{word}: " + ",\n ".join(own)
+        path.write_text(head + empty + rest, encoding="utf-8")
+
+
+def _recipients(on: Ground, before: Sequence[str], groups: Sequence[Sequence[tuple[str, str]]]
+                ) -> list[list[str]]:
+    """Options of git send-email for each group of mails, as the tree's MAINTAINERS says with what
+    the patches add to it."""
     with scratch_dir("lab-mail-") as work:
         file = work / "MAINTAINERS"
         file.write_bytes((on.tree / "MAINTAINERS").read_bytes())
-        for text in [*before, *(text for _name, text in mails)]:
+        for text in [*before, *(text for mails in groups for _name, text in mails)]:
             done = subprocess.run(["git", "apply", "--include=MAINTAINERS", "-"], input=text,
                                   text=True, encoding="utf-8", cwd=work, capture_output=True,
                                   check=False, env=_nowhere(work))
             if done.returncode != 0:
                 raise LabError(f"MAINTAINERS of {on.tree} does not take the patches: "
                                f"{done.stderr.strip()}")
-        names = []
-        for name, text in mails:
-            (work / name).write_text(text, encoding="utf-8")
-            names.append(name)
+        for mails in groups:
+            for name, text in mails:
+                (work / name).write_text(text, encoding="utf-8")
+        return [_asked(on, work, [name for name, _text in mails]) for mails in groups]
 
-        def ask(*words: str) -> list[str]:
-            done = subprocess.run(
-                ["perl", str(on.maintainers()), "--no-tree", "--no-git", "--no-git-fallback",
-                 "--no-rolestats", "--no-n", "--mpath", str(file), *words, *names], cwd=work,
-                text=True, encoding="utf-8", capture_output=True, check=False)
-            if done.returncode != 0:
-                raise LabError(f"{on.maintainers()} failed: {done.stderr.strip()}")
-            return [line for line in done.stdout.splitlines() if "@" in line]
 
-        to = ask("--no-l", "--no-r")
-        return [*(f"--to={one}" for one in to),
-                *(f"--cc={one}" for one in ask() if one not in to)]
+def _asked(on: Ground, work: Path, names: Sequence[str]) -> list[str]:
+    """What get_maintainer.pl says of these patches in the folder `work`."""
+    done = subprocess.run(
+        ["perl", str(on.maintainers()), "--no-tree", "--no-git", "--no-git-fallback",
+         "--no-rolestats", "--roles", "--no-n", "--mpath", str(work / "MAINTAINERS"), *names],
+        cwd=work, text=True, encoding="utf-8", capture_output=True, check=False)
+    if done.returncode != 0:
+        raise LabError(f"{on.maintainers()} failed: {done.stderr.strip()}")
+    # One who keeps it is asked, and who reviews it, or a list, gets a copy.
+    said = re.findall(r"(?m)^(\S+@\S+) \((.*)\)$", done.stdout)
+    return [*(f"--to={who}" for who, role in said if _KEEPS.search(role)),
+            *(f"--cc={who}" for who, role in said if not _KEEPS.search(role))]
 
 
 def _nowhere(folder: Path) -> dict[str, str]:
