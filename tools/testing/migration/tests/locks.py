@@ -82,6 +82,9 @@ class Claim:
     older: str = ""
     called: str = ""
     bug: bool = False           # it has the lock, and should not
+    first: str = ""             # not of kernels before this one, nor after that: another claim
+    last: str = ""              # is about the same there
+    row: str = ""               # the function that the page names, where it is not this one
 
     def name(self) -> str:
         return f"{self.function}() calls {self.call}() with: {self.lock}"
@@ -110,7 +113,8 @@ CLAIMS = (
           # Where entries are copied to be written to, the mapping is private.
           unless=("raw_write_seqcount_begin(...)",)),
     Claim("walk_hugetlb_range", "hugetlb_walk", READ, "mm/pagewalk.c"),
-    Claim("follow_page_mask", "follow_p4d_mask", READ, "mm/gup.c"),
+    Claim("follow_page_mask", "follow_p4d_mask", READ, "mm/gup.c", first="6.12"),
+    Claim("hugetlb_follow_page_mask", "hugetlb_walk", READ, last="6.6", row="follow_page_mask"),
     Claim("folio_walk_start", "pgd_offset", READ, "mm/pagewalk.c"),
     # Who shares.
     Claim("huge_pmd_share", "page_table_shareable", SOUGHT),
@@ -148,6 +152,9 @@ CLAIMS = (
     # Who waits for i_mmap_rwsem with the folio locked.
     Claim("remove_inode_single_folio", "hugetlb_unmap_file_folio", FOLIO, INODE),
     Claim("hugetlb_unmap_file_folio", "i_mmap_lock_write", FOLIO, INODE, by_caller=True),
+    # Who waits for the VMA lock with the folio locked.
+    Claim("hugetlb_unmap_file_folio", "down_write", FOLIO, INODE, by_caller=True),
+    Claim("hugetlb_wp", "hugetlb_vma_lock_read", FOLIO, by_caller=True),
     Claim("hugetlb_fault", "hugetlb_wp", FOLIO, some=True),
     Claim("hugetlb_wp", "unmap_ref_private", FOLIO, by_caller=True),
     Claim("try_memory_failure_hugetlb", "hwpoison_user_mappings", FOLIO, FAILURE),
@@ -224,7 +231,8 @@ def file_of(tree: Path, claim: Claim) -> str:
 
 
 # The order of locks: who has the second does not wait for the first.  And what is to be done
-# before something is over.
+# before something is over.  spatch looks at one function at a time, and the page has those that are
+# in the wrong order with what their callers hold: each of these is a claim.
 ORDER = """
 @order exists@
 identifier fn;
@@ -247,6 +255,74 @@ p << order.p;
 fn << order.fn;
 @@
 print("order %s %s:%s" % (fn, p[0].file, p[0].line))
+
+@fault exists@
+identifier fn;
+identifier held = {hugetlb_vma_lock_write, hugetlb_vma_lock_read, i_mmap_lock_write,
+		   i_mmap_lock_read};
+position p;
+@@
+fn(...)
+{
+... when any
+held(...)
+...  when != hugetlb_vma_unlock_write(...)
+     when != hugetlb_vma_unlock_read(...)
+     when != i_mmap_unlock_write(...)
+     when != i_mmap_unlock_read(...)
+mutex_lock@p(&hugetlb_fault_mutex_table[...])
+... when any
+}
+
+@script:python@
+p << fault.p;
+fn << fault.fn;
+@@
+print("fault %s %s:%s" % (fn, p[0].file, p[0].line))
+
+@folio exists@
+identifier fn;
+identifier map = {i_mmap_lock_write, i_mmap_lock_read};
+identifier wait = {folio_lock, filemap_lock_hugetlb_folio, filemap_lock_folio};
+position p;
+@@
+fn(...)
+{
+... when any
+map(...)
+...  when != i_mmap_unlock_write(...)
+     when != i_mmap_unlock_read(...)
+wait@p(...)
+... when any
+}
+
+@script:python@
+p << folio.p;
+fn << folio.fn;
+@@
+print("folio %s %s:%s" % (fn, p[0].file, p[0].line))
+
+@above exists@
+identifier fn;
+identifier has = {folio_lock, folio_trylock, filemap_lock_hugetlb_folio, filemap_lock_folio};
+identifier wait = {i_mmap_lock_write, i_mmap_lock_read, hugetlb_vma_lock_write,
+		   hugetlb_vma_lock_read};
+position p;
+@@
+fn(...)
+{
+... when any
+has(...)
+...  when != folio_unlock(...)
+wait@p(...)
+... when any
+}
+
+@script:python@
+p << above.p;
+fn << above.fn;
+@@
+print("above %s %s:%s" % (fn, p[0].file, p[0].line))
 
 @sleeps exists@
 identifier fn;
