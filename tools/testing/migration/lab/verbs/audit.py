@@ -155,7 +155,10 @@ def of_images(named: str, symbols: Path | None, tree: Audited | None = None,
 
 
 def _marked(found: list[Audited]) -> list[Audited]:
-    """With a mark at the kernel that runs here; at none where that is not known."""
+    """With a mark at the kernel that runs here; at none where that is not known.
+
+    Its rows are those of RUNNING=1: what a livepatch replaces is not in its image.
+    """
     try:
         now = running.running()
     except LabError:
@@ -168,7 +171,15 @@ def _marked(found: list[Audited]) -> list[Audited]:
     # A banner alone may be that of two builds.
     elif len(same) > 1 and (len({ids[id(one)] for one in same}) > 1 or not ids[id(same[0])]):
         return found
-    return [dataclasses.replace(one, runs=True) if one in same else one for one in found]
+    replaced = _replaced() if same else {}
+    return [dataclasses.replace(patched(one, replaced), runs=True) if one in same else one
+            for one in found]
+
+
+def _replaced() -> dict[str, str]:
+    """The functions that livepatch modules replace now, and by which module."""
+    return {one.function: one.module for one in running.livepatches()
+            if one.enabled and one.object == "vmlinux"}
 
 
 def images(named: str) -> list[Path]:
@@ -249,10 +260,8 @@ def of_image(kernel: Image) -> Audited:
 
 def of_running() -> Audited:
     """The same of the kernel that runs; what a livepatch replaces is not in its image."""
-    replaced = {one.function: one.module for one in running.livepatches()
-                if one.enabled and one.object == "vmlinux"}
     with bounded.time_of("the kernel that runs"):
-        return dataclasses.replace(patched(of_image(running.image()), replaced), runs=True)
+        return dataclasses.replace(patched(of_image(running.image()), _replaced()), runs=True)
 
 
 def patched(one: Audited, replaced: dict[str, str]) -> Audited:
