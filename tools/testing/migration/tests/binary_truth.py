@@ -16,8 +16,8 @@ each folder DIR/NAME has an `image`, the tree `source` that it was made from, an
 
 With --break, each call that a form of `protected` asks for is taken out of the code, all those of
 one function that would do at a time, and the form must not fit any more: that is what a mutant does.
-Where it asks for one call before another, the two also change places, each of the one kind with the
-other: then a lock is taken behind the call that needs it, or released before that.
+Where it asks for one call before another, two of these also change places, the nearest ones: then a
+lock is taken behind the call that needs it, or released before that.
 
 Images of mutants that the cache has are looked at as well, and no others with --mutants.  That
 fails if all rows that MUTANTS names of one are protected, if it does not know one, and if none
@@ -421,7 +421,9 @@ def with_each_other(kernel: image.Image, read: code.Code, caller: str, one: str,
                     ) -> image.Image | None:
     """The same code, but a function calls `other` where it called `one`, and the other way round.
 
-    None where it does not call both by what is known here.
+    It does so with the two calls that are nearest to each other, of those that may come in that
+    order: if all change places, they may be right in their new ones.  None where there are none, or
+    none that are called by what is known here.
     """
     sections = list(kernel.sections)
     for function in read.functions(caller):
@@ -429,15 +431,19 @@ def with_each_other(kernel: image.Image, read: code.Code, caller: str, one: str,
                    if any(fits_one(name, words) for name in call.names)] for words in (one, other)]
         if not all(places) or set(places[0]) & set(places[1]):
             return None
-        leads = [function.code[found[0]].target for found in places]
-        for found, to in zip(places, leads[::-1]):
-            for at in found:
-                assert to is not None
-                made = retargeted(kernel.arch, read_bytes(sections, at, function.code[at].size),
-                                  to - at)
-                if made is None:
-                    return None
-                write_bytes(sections, at, made)
+        pairs = [(abs(first - second), first, second) for first in places[0]
+                 for second in sorted(function.later([first], traps_end=True) & set(places[1]))]
+        if not pairs:
+            return None
+        pair = min(pairs)[1:]
+        for at, by in zip(pair, pair[::-1]):
+            to = function.code[by].target
+            assert to is not None
+            made = retargeted(kernel.arch, read_bytes(sections, at, function.code[at].size),
+                              to - at)
+            if made is None:
+                return None
+            write_bytes(sections, at, made)
     return dataclasses.replace(kernel, sections=tuple(sections))
 
 

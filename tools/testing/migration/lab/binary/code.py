@@ -79,18 +79,21 @@ class Function:
     # Where it looks into what a pointer leads to that it has from some struct.
     followed: frozenset[int] = frozenset()
 
-    def later(self, starts: Iterable[int], ends: Iterable[int] = ()) -> set[int]:
+    def later(self, starts: Iterable[int], ends: Iterable[int] = (), *,
+              traps_end: bool) -> set[int]:
         """What can be run after one of `starts`, in the same round of the loops that it is in.
 
         What each way to it has passed before is a new round.  What is in `ends` is run, and
-        nothing after it.
+        nothing after it.  A BUG() does not return, a WARN() does, and here they are alike.  So a
+        trap ends the way if `traps_end`, for who asks what may come; and it does not for who asks
+        what must not.
         """
         seen: set[int] = set()
         for start in starts:
             anew = frozenset(self._dominators(start))
             seen |= _reach(self.code, [to for to in _next(self.code, start, self.calls, self.into)
                                        if to not in anew],
-                           self.calls, self.into, anew | frozenset(ends)) - anew
+                           self.calls, self.into, anew | frozenset(ends), traps_end) - anew
         return seen
 
     def _dominators(self, address: int) -> Iterator[int]:

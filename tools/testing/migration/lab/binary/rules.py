@@ -15,7 +15,8 @@ that it was inlined into: name that last.
     F calls G               there is a direct call, or a jump as its last act, that can be reached
     F calls G with its own  the first argument is that which F was called with
     F calls none of G       nor in code that is entered by other ways, and all of it could be read
-    F calls G then H        a call of H can come after one of G, in the same round of a loop
+    F calls G then H        a call of H can come after one of G, in the same round of a loop; not
+                            on a way over a trap, which may be a BUG()
     F calls G then H with the same      both have the same first argument, as far as it can be told
     F calls no H after G    none can, of all that could be read; and G is called
     F calls G before H      whoever comes to H has passed G
@@ -245,7 +246,7 @@ def _calls_none(image: Code, f: str, g: str) -> Seen:
 def _calls_then(image: Code, f: str, g: str, h: str) -> Seen:
     def look(one: Function) -> Seen:
         firsts, seconds = (_reached(one, _calls(image, one, names)) for names in (g, h))
-        later = one.later(firsts)
+        later = one.later(firsts, traps_end=True)
         found = [call for call in seconds if call in later]
         return Seen(True, (_place(one, firsts[0]), _place(one, found[0]))) if found else NOT_SEEN
     return _all(image, f, look)
@@ -256,7 +257,7 @@ def _calls_then_same(image: Code, f: str, g: str, h: str) -> Seen:
         firsts, seconds = (_reached(one, _calls(image, one, names)) for names in (g, h))
         for first in firsts:
             argument = one.calls[first].displacement
-            later = one.later([first])
+            later = one.later([first], traps_end=True)
             for second in seconds:
                 if second in later and argument is not None \
                         and one.calls[second].displacement == argument:
@@ -269,7 +270,7 @@ def _calls_not_after(image: Code, f: str, h: str, g: str) -> Seen:
     def look(one: Function) -> Seen:
         firsts, seconds = _calls(image, one, g), _calls(image, one, h, True)
         if not firsts or not one.whole or image.inlines_across_files or one.into or \
-                one.later([*firsts, *one.hidden]) & set(seconds):
+                one.later([*firsts, *one.hidden], traps_end=False) & set(seconds):
             return NOT_SEEN
         return Seen(True, (_place(one, firsts[0]),))
     return _all(image, f, look)
@@ -280,7 +281,8 @@ def _each_comes_to(image: Code, g: str, f: str, h: str) -> Seen:
     for one in [copy for name in _split(f) for copy in image.functions(name)]:
         firsts, seconds = (_calls(image, one, names) for names in (g, h))
         for call in firsts:
-            found = [after for after in seconds if after in one.later([call])]
+            later = one.later([call], traps_end=True)
+            found = [after for after in seconds if after in later]
             if not found:
                 return NOT_SEEN
             places.append(_place(one, found[0]))
@@ -294,7 +296,7 @@ def _all_come_same(image: Code, g: str, f: str, h: str) -> Seen:
     for one in [copy for name in _split(f) for copy in image.functions(name)]:
         firsts, seconds = (_calls(image, one, names) for names in (g, h))
         for call in firsts:
-            argument, later = one.calls[call], one.later([call])
+            argument, later = one.calls[call], one.later([call], traps_end=True)
             found = [at for at in seconds if at in later and (
                 argument.own == one.calls[at].own if argument.own or one.calls[at].own
                 else argument.displacement in (None, one.calls[at].displacement)
@@ -420,11 +422,11 @@ def _calls_kept(image: Code, f: str, g: str, h: str, u: str) -> Seen:
         firsts, seconds = (_reached(one, _calls(image, one, names)) for names in (g, h))
         if not one.whole or image.inlines_across_files:
             return NOT_SEEN
-        found = set(seconds) & one.later(firsts)
+        found = set(seconds) & one.later(firsts, traps_end=True)
         # What matters is on a way from one of G to the first of H.
-        between = one.later(firsts, [*firsts, *seconds])
+        between = one.later(firsts, [*firsts, *seconds], traps_end=False)
         ends = [at for at in _given_up(image, one, u) if at in between]
-        if not found or one.later(ends, firsts) & set(seconds):
+        if not found or one.later(ends, firsts, traps_end=False) & set(seconds):
             return NOT_SEEN
         return Seen(True, (_place(one, firsts[0]), _place(one, min(found))))
     return _all(image, f, look)
