@@ -192,8 +192,24 @@ def test_names_of_pieces() -> None:
      "call g; test %eax, %eax; je 1f; ret; 1: test %ebx, %ebx; je 2f; call h; 2: ret", False),
     ("f always comes to h after g", "call g; test %eax, %eax; je 1f; jmp other; 1: call other; "
      "test %ebx, %ebx; je 2f; call h; 2: ret", False),
-    ("f counts twice", "lock incl 8(%rax); lock decl 8(%rbx); ret", True),
-    ("f counts twice", "lock incl 8(%rax); lock decl 4(%rbx); ret", False),
+    ("f calls g given 0x8cc0", "mov $0x8cc0, %esi; call g; ret", True),
+    ("f calls g given 0x8cc0", "mov $0x8cc0, %edx; mov %rbx, %rdi; jmp g", True),
+    ("f calls g given 0x8cc0", "mov $0xcc0, %esi; mov $0x8cc0, %eax; call g; ret", False),
+    ("f calls g given 0x8cc0", "mov $0x8cc0, %esi; mov $0xcc0, %esi; call g; ret", False),
+    ("f calls g given 0x8cc0", "mov $0x8cc0, %esi; mov %rbx, %rsi; call g; ret", False),
+    ("f calls g given 0x8cc0", "mov $0x8cc0, %esi; mov (%rbx), %rsi; call g; ret", False),
+    ("f calls g given 0x8cc0", "mov $0x8cc0, %esi; call h; call g; ret", False),
+    ("f calls g given 0x8cc0", "mov $0x8cc0, %esi; xchg %rsi, %rbx; call g; ret", False),
+    ("f calls g given 0x8cc0", "mov $0x8cc0, %esi; 1: call g; test %eax, %eax; je 1b; ret", False),
+    ("f calls g given 0x8cc0",
+     "mov $0x8cc0, %esi; call g; mov $0xcc0, %esi; call g; ret", False),
+    ("f stores by its second argument", "mov %rax, (%rsi); ret", True),
+    ("f stores by its second argument", "mov %rsi, %rbx; call g; mov %rax, (%rbx); ret", True),
+    ("f stores by its second argument", "mov %rax, (%rdx); mov (%rsi), %rax; ret", False),
+    ("f stores by its second argument", "mov %rax, 8(%rsi); ret", False),
+    ("f stores by its second argument", "mov (%rsi), %rsi; mov %rax, (%rsi); ret", False),
+    ("f stores by its second argument", "call g; mov %rax, (%rsi); ret", False),
+    ("f stores by its third argument", "mov %rax, (%rdx); ret", True),
     ("f refers to g", "lea g(%rip), %rax; ret", True),
     ("f refers to g", "movq $g, -8(%rsp); ret", True),
     ("f refers to g", "lea h(%rip), %rax; ret", False),
@@ -217,6 +233,26 @@ def test_names_of_pieces() -> None:
 ])
 def test_conditions(form: str, code: str, true: bool) -> None:
     assert seen(f"fn f; {code}", form) is true
+
+
+@pytest.mark.parametrize("code, true", [
+    ("lock incl 8(%rax); call h; lock decl 8(%rax); ret", True),
+    ("lock addl $1, 8(%rax); call h; lock addl $-1, 8(%rax); ret", True),
+    ("lock subl $-1, 8(%rax); call h; lock subl $1, 8(%rax); ret", True),
+    ("lock incl 8(%rax); lock decl 8(%rax); call h; ret", False),
+    ("lock decl 8(%rax); lock incl 4(%rax); call h; ret", False),
+    ("lock decl 8(%rax); call h; lock incl 8(%rax); ret", False),
+    ("lock incl 8(%rax); lock addl $-1, 8(%rax); call h; ret", False),
+    ("lock incl 8(%rax); lock subl $1, 8(%rax); call h; ret", False),
+    # By how much, nobody knows.
+    ("lock incl 8(%rax); lock xadd %ecx, 8(%rax); call h; ret", False),
+    ("lock addl %ecx, 8(%rax); call h; ret", False),
+    ("je 1f; lock incl 8(%rax); 1: call h; ret", False),
+    ("lock incl 8(%rax); je 1f; lock decl 8(%rax); 1: call h; ret", False),
+])
+def test_a_count_that_is_up(code: str, true: bool) -> None:
+    reads = "fn k; mov 8(%rax), %eax; test %eax, %eax; ret"
+    assert seen(f"fn f; {code}\n{reads}", "f counts up what k reads held at h") is true
 
 
 def test_pieces_belong_to_a_function() -> None:
@@ -672,7 +708,7 @@ def test_all_defects_say_what_code_tells_of_them() -> None:
                 if one.binary else []
             assert any(" calls " in text and "none of" not in text and " no " not in text
                        or " counts " in text or " reads what " in text or " uses " in text
-                       or " reads of a page what " in text or " clears before " in text
+                       or " heeds of a page what " in text or " clears before " in text
                        or " heeds " in text or " passes on " in text
                        for text in conditions), (one.name, form)
             # Which of all semaphores it is, is said; and that one is taken is not enough.
@@ -752,7 +788,7 @@ FLUSH = ("fn huge_pmd_unshare_flush; call tlb_flush_unshared_tables; ret\n"
          "push %rbx; mov %rdi, %rbx; call huge_pmd_unshare; mov %rbx, %rdi; "
          "call huge_pmd_unshare_flush; ret\nfn hugetlb_change_protection; lea {}(%rsp), %rdi; "
          "call huge_pmd_unshare; lea 0x40(%rsp), %rdi; call tlb_flush_unshared_tables; ret")
-PENDING = ("fn change_protection_range; lock incl 0x30(%rbx); {}; ret\n"
+PENDING = ("fn change_protection_range; {}; ret\n"
            "fn change_protection; ret\n"
            "fn ptep_clear_flush; mov 0x30(%rax), %eax; test %eax, %eax; ret")
 
@@ -763,6 +799,42 @@ PUNCH = "fn remove_inode_hugepages; {}; ret"
 MUTEX, RWSEM = "call mutex_unlock", "call down_write"
 LOCK_PAGE, UNLOCK_PAGE = ("lock bts $0, (%rbx); jae 2f; call __lock_page; 2: nop",
                           "call unlock_page")
+
+
+UP_COUNT, DOWN_COUNT = "lock incl 0x30(%rbx)", "lock decl 0x30(%rbx)"
+WALK, OFFSET = "call vm_normal_page", "call huge_pte_offset"
+GATHER, FINISH = "call tlb_gather_mmu", "call tlb_finish_mmu"
+COUNTS = ("fn tlb_gather_mmu; lock incl 0x30(%rdi); ret\nfn tlb_finish_mmu; lock decl 0x30(%rdi); "
+          "ret\nfn ptep_clear_flush; mov 0x30(%rax), %eax; test %eax, %eax; ret\n")
+GATHERED = COUNTS + ("fn change_protection; call hugetlb_change_protection; ret\n"
+                     "fn do_mprotect_pkey; {}; ret\nfn change_prot_numa; {}; ret")
+CHANGES = COUNTS + ("fn tlb_gather_mmu_vma; lock incl 0x30(%rdi); ret\n"
+                    "fn hugetlb_change_protection; {}; ret")
+NOTIFY, FLUSH_SHARERS, RMAP_WALK, CLEAR_ENTRY = (
+    "call hugetlb_sharers_notify", "call hugetlb_sharers_flush", "call rmap_walk_file",
+    "call ptep_clear_flush")
+SHARE = ("fn hugetlb_sharers_notify; call __mmu_notifier_invalidate_range_start; "
+         "call __mmu_notifier_invalidate_range_end; ret\n"
+         "fn hugetlb_sharers_flush; call huge_pte_offset; call flush_tlb_mm_range; ret\n")
+SHARERS_TOLD = SHARE + "fn try_to_unmap_one; {}; ret"
+SHARERS_OF_ONE = SHARE + ("fn try_to_migrate_one; {}; ret\n"
+                          "fn try_to_unmap_poisoned_hugetlb_one; {}; ret")
+SHARERS = SHARE + ("fn try_to_migrate_one; ret\nfn try_to_migrate; call rmap_walk_sharers; ret\n"
+                   "fn try_to_unmap; call rmap_walk_sharers; ret\nfn rmap_walk_sharers; {}; ret")
+STACK = ("fn try_to_migrate; lea invalid_migration_vma(%rip), %rdi; ret\n"
+         "fn invalid_migration_vma; {}; ret")
+TEMPORARY = "call vma_is_temporary_stack"
+LOCK_ALLOC, KMALLOC = "fn hugetlb_vma_lock_alloc; {}; ret", "call kmalloc_trace"
+WIDENS = ("fn adjust_range_if_pmd_sharing_possible; mov $0x3fffffff, %ecx; "
+          "mov $0xffffffffc0000000, %r8; {}; ret")
+ROUND_START = "mov (%rsi), %rax; and %r8, %rax; mov %rax, (%rsi)"
+ROUND_END = "mov (%rdx), %rax; add %rcx, %rax; and %r8, %rax; mov %rax, (%rdx)"
+PAGES = ("\nfn huge_pmd_share; lock incl 0x20(%rax); call h; ret\n"
+         "fn __free_pages; lock decl 0x34(%rdi); ret\nfn do_migrate_pages; ret")
+QUEUES = "fn queue_folios_hugetlb; {}; 1: ret" + PAGES
+COUNTED = "shr $12, %rdi; add 8(%rip), %rdi"
+MAPPED = "call page_mapped"
+FALLOCATE = "\nfn hugetlbfs_fallocate; ret"
 
 
 @pytest.mark.parametrize("name, kernel_of, right, broken", [
@@ -817,8 +889,70 @@ LOCK_PAGE, UNLOCK_PAGE = ("lock bts $0, (%rbx); jae 2f; call __lock_page; 2: nop
         (("call h",), ("nop",))]),
     ("pmd-share-flush", FLUSH, (("0x40",),), [
         (("0x80",),)]),
-    ("thp-numa-pending", PENDING, (("lock decl 0x30(%rbx)",),), [
-        (("nop",),)]),
+    ("thp-numa-pending", PENDING, ((UP_COUNT, WALK, DOWN_COUNT),), [
+        ((UP_COUNT, DOWN_COUNT, WALK),),
+        ((DOWN_COUNT, UP_COUNT.replace("0x30", "0x34"), WALK),),
+        ((DOWN_COUNT, WALK, UP_COUNT),),
+        ((WALK, UP_COUNT, DOWN_COUNT),)]),
+    ("thp-numa-pending", GATHERED,
+     ((GATHER, "call mprotect_fixup", FINISH), (GATHER, "call change_protection", FINISH)), [
+         ((GATHER, FINISH, "call mprotect_fixup"), (GATHER, "call change_protection", FINISH)),
+         ((GATHER, "call mprotect_fixup", FINISH), (GATHER, FINISH, "call change_protection"))]),
+    ("hugetlb-mprotect-pending", GATHERED,
+     ((GATHER, "call mprotect_fixup", FINISH), ("nop",)), [
+         ((GATHER, FINISH, "call mprotect_fixup"), ("nop",))]),
+    ("hugetlb-mprotect-pending", CHANGES, ((GATHER + "_vma", OFFSET, FINISH),), [
+        ((GATHER + "_vma", FINISH, OFFSET),),
+        ((OFFSET, GATHER + "_vma", FINISH),)]),
+    ("hugetlb-mprotect-pending", CHANGES, ((UP_COUNT, OFFSET, DOWN_COUNT),), [
+        ((UP_COUNT, DOWN_COUNT, OFFSET),),
+        ((DOWN_COUNT, OFFSET, UP_COUNT),)]),
+    ("pmd-share-notifier", SHARERS_TOLD, ((NOTIFY, LOOK, NOTIFY),), [
+        ((LOOK, NOTIFY, NOTIFY),),
+        ((NOTIFY, NOTIFY, LOOK),)]),
+    ("pmd-share-notifier", SHARERS, ((NOTIFY, RMAP_WALK, NOTIFY),), [
+        ((RMAP_WALK, NOTIFY, NOTIFY),),
+        ((NOTIFY, RMAP_WALK),),
+        (("test %eax, %eax; je 1f", NOTIFY, "1:", RMAP_WALK, NOTIFY),),
+        ((NOTIFY, RMAP_WALK, "test %eax, %eax; je 1f; call other; ret; 1:", NOTIFY),)]),
+    ("pmd-share-migrate", SHARERS_TOLD, ((LOOK, CLEAR_ENTRY, FLUSH_SHARERS),), [
+        ((FLUSH_SHARERS, LOOK, CLEAR_ENTRY),),
+        ((LOOK, FLUSH_SHARERS, CLEAR_ENTRY),)]),
+    ("pmd-share-migrate", SHARERS, ((NOTIFY, RMAP_WALK, FLUSH_SHARERS, NOTIFY),), [
+        ((NOTIFY, FLUSH_SHARERS, RMAP_WALK, NOTIFY),),
+        ((NOTIFY, RMAP_WALK, NOTIFY, FLUSH_SHARERS),),
+        ((NOTIFY, RMAP_WALK, "test %eax, %eax; je 1f; call other; ret; 1:", FLUSH_SHARERS,
+          NOTIFY),)]),
+    ("exec-temp-stack", STACK, ((TEMPORARY, "test %al, %al; sete %al"),), [
+        ((TEMPORARY, "xor %eax, %eax"),)]),
+    ("exec-temp-stack", STACK, ((TEMPORARY, "nop"),), [
+        ((TEMPORARY, "mov %ebx, %eax"),)]),
+    ("pmd-share-no-lock", LOCK_ALLOC, (("mov $0x8cc0, %esi", KMALLOC),), [
+        (("mov $0xcc0, %esi", "mov $0x8cc0, %eax", KMALLOC),),
+        (("mov $0xcc0, %esi", KMALLOC, "mov $0x8cc0, %esi"),)]),
+    ("pmd-share-range", WIDENS, ((ROUND_START, ROUND_END),), [
+        (("nop",),),
+        ((ROUND_START, ROUND_START),),
+        ((ROUND_END, ROUND_END),)]),
+    ("pmd-share-move-all", QUEUES, ((COUNTED, "cmpl $0, 0x20(%rdi); jne 1f", ISOLATE),), [
+        ((COUNTED, "mov 0x20(%rdi), %eax", ISOLATE),),
+        ((COUNTED, ISOLATE, "mov 0x20(%rdi), %eax"),),
+        ((COUNTED, ISOLATE, "cmpl $0, 0x20(%rdi); jne 1f"),)]),
+    ("pmd-share-move-pages", ADDS + PAGES,
+     ((COUNTED, "cmpl $0, 0x20(%rdi); jne 1f", ISOLATE),), [
+         ((COUNTED, "mov 0x20(%rdi), %eax", ISOLATE),),
+         ((COUNTED, ISOLATE, "cmpl $0, 0x20(%rdi); jne 1f"),)]),
+    ("hugetlb-punch-migrate", PUNCH + FALLOCATE, ((LOCK_PAGE, MAPPED, DELETE),), [
+        ((MAPPED, DELETE, LOCK_PAGE),),
+        ((MAPPED, LOCK_PAGE, DELETE),),
+        ((DELETE, LOCK_PAGE, MAPPED),)]),
+    ("pmd-share-notifier", SHARERS_OF_ONE, ((NOTIFY, LOOK, NOTIFY), (NOTIFY, LOOK, NOTIFY)), [
+        ((LOOK, NOTIFY, NOTIFY), (NOTIFY, LOOK, NOTIFY)),
+        ((NOTIFY, LOOK, NOTIFY), (NOTIFY, LOOK))]),
+    ("pmd-share-migrate", SHARERS_OF_ONE,
+     ((LOOK, CLEAR_ENTRY, FLUSH_SHARERS), (LOOK, CLEAR_ENTRY, FLUSH_SHARERS)), [
+         ((LOOK, FLUSH_SHARERS, CLEAR_ENTRY), (LOOK, CLEAR_ENTRY, FLUSH_SHARERS)),
+         ((LOOK, CLEAR_ENTRY, FLUSH_SHARERS), (LOOK, FLUSH_SHARERS, CLEAR_ENTRY))]),
 ])
 def test_protected_by_what_is_in_its_place(name: str, kernel_of: str,
                                            right: tuple[tuple[str, ...], ...],
@@ -831,6 +965,34 @@ def test_protected_by_what_is_in_its_place(name: str, kernel_of: str,
     assert say(right) == PROTECTED
     for parts in broken:
         assert say(parts) in (UNKNOWN, VULNERABLE), parts
+
+
+@pytest.mark.parametrize("fault, handles, maps, status", (
+    ("lea 0x30(%rbx), %rdi; call down_read", "nop", "call hugetlb_page_mapping_lock_write",
+     VULNERABLE),
+    ("lea 0x8(%rbx), %rdi; call down_read", "nop", "call hugetlb_page_mapping_lock_write",
+     NOT_AFFECTED),
+    # Which lock it is, nobody knows.
+    ("mov 8(%rsp), %rdi; call down_read", "nop", "call hugetlb_page_mapping_lock_write", UNKNOWN),
+    # Who handles the error takes the lock before he locks the page.
+    ("lea 0x30(%rbx), %rdi; call down_read", "lea 0x30(%rbx), %rdi; call down_write", "nop",
+     UNKNOWN)))
+def test_a_fault_that_waits_with_the_lock_of_the_file(fault: str, handles: str, maps: str,
+                                                      status: str) -> None:
+    """Another lock may be there as well, and who tries to take that has a name."""
+    image = kernel(f"fn hugetlb_fault; {fault}; call __lock_page; ret\n"
+                   "fn hugetlb_vma_trylock_write; ret\n"
+                   "fn unlink_file_vma; lea 0x30(%rax), %rdi; call down_write; ret\n"
+                   "fn collect_procs_file; lea 0x30(%rax), %rdi; call down_read; ret\n"
+                   f"fn hwpoison_user_mappings; call collect_procs_file; {maps}; ret\n"
+                   f"fn memory_failure; {handles}; call hwpoison_user_mappings; ret")
+    assert decide.decide(image, defects.load("hugetlb-fault-poison")).status == status
+
+
+def test_a_page_of_a_hole_is_locked_too_late() -> None:
+    text = (PUNCH + FALLOCATE).format("; ".join((MAPPED, "test %eax, %eax; je 1f", DELETE, "1:",
+                                                 LOCK_PAGE)))
+    assert decide.decide(kernel(text), defects.load("hugetlb-punch-migrate")).status == VULNERABLE
 
 
 def test_a_hole_is_zeroed_with_the_lock() -> None:
@@ -1561,12 +1723,22 @@ def test_a_call_with_its_own(code: str, true: bool) -> None:
     assert seen(text, "f calls g")
 
 
+PAGE = "shr $12, %rdi; add 8(%rip), %rdi; "
+
+
 @pytest.mark.parametrize("code, true", (
-    ("shr $12, %rdi; add 8(%rip), %rdi; mov 0x20(%rdi), %eax; test %eax, %eax; ret", True),
+    (PAGE + "mov 0x20(%rdi), %eax; test %eax, %eax; jne 1f; call h; 1: ret", True),
+    (PAGE + "cmpl $0, 0x20(%rdi); jne 1f; call h; 1: ret", True),
+    (PAGE + "mov 0x20(%rdi), %r8d; mov %rbx, %rdi; cmp $1, %r8d; jne 1f; call h; 1: ret", True),
     # Of a struct that another names: its own field at that offset.
-    ("mov 0x18(%rdi), %rax; mov 0x20(%rax), %eax; test %eax, %eax; ret", False)))
+    ("mov 0x18(%rdi), %rax; mov 0x20(%rax), %eax; test %eax, %eax; jne 1f; call h; 1: ret", False),
+    # Too late, for nothing, or not at all.
+    (PAGE + "call h; mov 0x20(%rdi), %eax; test %eax, %eax; jne 1f; 1: ret", False),
+    (PAGE + "mov 0x20(%rdi), %eax; mov %ebx, %eax; test %eax, %eax; jne 1f; call h; 1: ret", False),
+    (PAGE + "mov 0x20(%rdi), %eax; test %ebx, %ebx; jne 1f; call h; 1: ret", False),
+    (PAGE + "mov 0x20(%rdi), %eax; call h; ret", False)))
 def test_a_count_of_a_page(code: str, true: bool) -> None:
     text = f"fn huge_pmd_share; lock incl 0x20(%rax); ret\nfn f; {code}"
-    assert seen(text, "f reads of a page what huge_pmd_share counts") is true
+    assert seen(text, "f heeds of a page what huge_pmd_share counts before h") is true
     assert seen(text, "f reads what huge_pmd_share counts")
     assert not seen(text, "f reads nothing that huge_pmd_share counts")

@@ -105,6 +105,13 @@ def _counts(one: Instruction, after: Instruction | None) -> tuple[str, int] | No
     return (match[2], 0) if match and adds else None
 
 
+def _adds(_one: Instruction, after: Instruction | None) -> int:
+    by = number(after.operands.rpartition(",")[2].strip()) if after else None
+    if not after or by is None or by <= 0:
+        return 0
+    return {"add": 1, "sub": -1}.get(after.name, 0)
+
+
 def _reads(one: Instruction) -> int | None:
     match = _LOADS.fullmatch(one.text)
     return int(match[1] or "0", 0) if match else None
@@ -182,8 +189,9 @@ def _makes(words: Sequence[int], page: int, targets: frozenset[int]) -> bool:
                and page + (found >> 10 & 0xfff) in targets for found in words[1:])
 
 
-SET = Set(capstone("CS_ARCH_ARM64", "CS_MODE_ARM"), ("x0", "w0"), _decode, _counts, _reads,
-          _touches, _looks, _leads,
+SET = Set(capstone("CS_ARCH_ARM64", "CS_MODE_ARM"), ("x0", "w0"),
+          tuple(f"x{number}" for number in range(8)), _decode, _counts, _adds, _reads, _touches,
+          _looks, _leads,
           forgets=re.compile(r"[wx]0, (?!.*\b[wx]0\b)"),
           # Stores that may fail write to their first; atomic ones what they find to their second.
           only_reads=re.compile(r"cmp|cmn|tst|ccmp|ccmn|cbn?z|tbn?z|st(?!l?x).*|swp.*"
@@ -191,6 +199,7 @@ SET = Set(capstone("CS_ARCH_ARM64", "CS_MODE_ARM"), ("x0", "w0"), _decode, _coun
           restores=re.compile(r"mov x0, x(?:19|2\d)"),
           narrow=re.compile(r"\bw0\b"), widens=re.compile(r"sxtw x\d+, w0"),
           decides=re.compile(r"(?:cmp|cmn|tst|cbn?z|tbn?z|subs|ands) (?:.*, )?[wx]0\b"),
+          asks=re.compile(r"cmp|cmn|tst|cbn?z|tbn?z|subs|ands"),
           stores_word=_stores_word,
           padding=frozenset(("nop", "udf")),
           # bti c, bti jc, paciasp

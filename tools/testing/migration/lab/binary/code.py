@@ -445,17 +445,26 @@ class Code:
         return {address: known[address][register] for address in function.calls
                 for register in self.set.first[::-1] if register in known.get(address, {})}
 
-    def _registers(self, function: Function) -> dict[int, dict[str, int]]:
+    def stores_by(self, function: Function, register: str) -> list[int]:
+        """Where a function stores a word to where the argument that is in `register` points."""
+        known = self._registers(function, register)
+        return [address for address, one in sorted(function.code.items())
+                if address in function.reached and self.set.stores_word(one)
+                and self.set.looks(one) == frozenset((0,))
+                and known[address].get(base(one.operands)) == OWN]
+
+    def _registers(self, function: Function, own: str = "") -> dict[int, dict[str, int]]:
         """What each instruction finds in registers, where all ways to it have the same.
 
-        It is how far each is from some pointer.
+        It is how far each is from some pointer.  The function's own argument is the first, or that
+        which is in `own`.
         """
         known: dict[int, dict[str, int]] = {}
         # Code that is entered by other ways says nothing of what the rest comes to.
         for starts, within in ((function.entries, function.reached),
                                (_heads(function.code, function.hidden), function.hidden)):
             todo = [start for start in starts if start in within and start not in known]
-            known |= {start: {self.set.first[0]: OWN} if start in function.entries else {}
+            known |= {start: {own or self.set.first[0]: OWN} if start in function.entries else {}
                       for start in todo}
             while todo:
                 address = todo.pop()

@@ -66,10 +66,14 @@ class Set:
 
     reader: Callable[[], Reader]    # NotInstalled where there is none
     first: tuple[str, ...]          # registers of the first argument, the whole one first
+    arguments: tuple[str, ...]      # whole registers of the first arguments
     decode: Callable[[int, int, str, str], Instruction]
     # Whether it adds to or subtracts from an int so that no other CPU comes between, and where: by
     # which register, and how far from that.  What follows it may have to be seen, too.
     counts: Callable[[Instruction, Instruction | None], tuple[str, int] | None]
+    # Of one that does so, by the same two: 1 where it adds, -1 where it subtracts, 0 where that
+    # cannot be told.
+    adds: Callable[[Instruction, Instruction | None], int]
     # How far from a register the int of a struct is that it loads or compares.
     reads: Callable[[Instruction], int | None]
     # What of a struct it loads or stores, if that is no more than an int.
@@ -92,6 +96,8 @@ class Set:
     widens: re.Pattern[str] | None
     # What asks for the value that it has, of which a jump may be made.
     decides: re.Pattern[str]
+    # The same of any register: the names of such instructions.
+    asks: re.Pattern[str]
     # What stores 8 bytes where a pointer leads to that is not the stack: ZERO or "word", or "".
     stores_word: Callable[[Instruction], str]
     padding: frozenset[str]

@@ -110,6 +110,14 @@ def track(one: Instruction, known: dict[str, int]) -> None:
         known[to] = value
 
 
+def changes(one: Instruction, registers: set[str]) -> set[str]:
+    """Which of some registers, whole ones, an instruction writes to."""
+    marks = {register: number << 48 for number, register in enumerate(sorted(registers), 1)}
+    known = dict(marks)
+    track(one, known)
+    return {register for register in registers if known.get(register) != marks[register]}
+
+
 def whole(register: str) -> str:
     """The register that one is, or is a part of: "rbx" of "ebx" and "bl", "x3" of "w3"."""
     if match := _PART.fullmatch(register):

@@ -60,6 +60,10 @@ def _counts(one: Instruction, _after: Instruction | None) -> tuple[str, int] | N
     return (match[1], 0) if match else None
 
 
+def _adds(_one: Instruction, _after: Instruction | None) -> int:
+    return 0
+
+
 def _place(one: Instruction) -> int | None:
     """How far from a register that is which it loads or stores; None for the stack, too."""
     match = _MEMORY.fullmatch(one.operands)
@@ -148,12 +152,14 @@ def _makes(code: bytes, page: int, targets: frozenset[int]) -> bool:
                and page + signed(other >> 20, 12) in targets for other in others)
 
 
-SET = Set(Objdump, ("a0",), _decode, _counts, _reads, _touches, _looks, _leads,
+SET = Set(Objdump, ("a0",), tuple(f"a{number}" for number in range(8)), _decode, _counts, _adds,
+          _reads, _touches, _looks, _leads,
           forgets=re.compile(r"a0, ?(?!.*\ba0\b)"),
           only_reads=re.compile(r"b(?:eq|ne|[lg][te])[uz]?|s[bhw]|str"),
           restores=re.compile(r"mv a0, ?s\d+"),
           narrow=re.compile(r"$^"), widens=None,
           decides=re.compile(r"b\w+ (?:\w+, ?)?a0\b"),
+          asks=re.compile(r"b(?:eq|ne|[lg][te])[uz]?"),
           stores_word=_stores_word,
           padding=frozenset(("nop", "unimp")), marks=frozenset(),
           # Most numbers are put together by several instructions.

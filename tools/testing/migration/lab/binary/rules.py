@@ -14,6 +14,7 @@ that it was inlined into: name that last.
     there is no F           none of them is
     F calls G               there is a direct call, or a jump as its last act, that can be reached
     F calls G with its own  the first argument is that which F was called with
+    F calls G given N       each time one argument is this number, set right before it
     F calls none of G       nor in code that is entered by other ways, and all of it could be read
     F calls G then H        a call of H can come after one of G, in the same round of a loop; not
                             on a way over a trap, which may be a BUG()
@@ -28,6 +29,9 @@ that it was inlined into: name that last.
     F calls no H from G to U    after a call of G none of H can come before one of U, and G is
                             called
     F heeds G               where it calls one of G, it decides by what that returns
+    F heeds of a page what G counts before H    it loads or compares an int at the offset of some
+                            struct where G counts, not behind a pointer that it has from a struct,
+                            decides by it, and a call of H can come after that and none before
     F widens what G returns     each time it extends the sign of an int
     F passes on what G returns  each time it returns that as it is, all 64 bits
     F clears before G       whoever comes to G has passed a store of a word to what a pointer leads
@@ -51,14 +55,15 @@ that it was inlined into: name that last.
                             same offset of some struct
     F counts other than G   both do so, and at no common offset
     F counts before H       whoever comes to H has passed such an instruction
-    F counts twice          at one offset in several places: it adds, and it takes that back
+    F counts up what G reads held at H      on each way to H the last such instruction for one
+                            offset is one that adds; and G loads or compares an int at that offset
     F counts nothing        there is no such instruction, and all of it could be read
     F sets what G tests     it stores to a place that G loads or compares, at the same offset of
                             some struct
     F reads what G counts   it loads or compares an int at such an offset
-    F reads of a page what G counts     the same, but not behind a pointer that it has from a struct
     F reads nothing that G counts
     F runs straight on      it has no loop
+    F stores by its second argument     a word to where that points; "third" as well
     it is for ARCH          the architecture; "it is not for ARCH"
     the config has OPTION   of those that an image can hold; "the config has none of A|B"
 
@@ -74,7 +79,8 @@ from dataclasses import dataclass
 
 from lab.binary import code
 from lab.binary.code import Call, Code, Function
-from lab.binary.instruction import ZERO, values
+from lab.binary.instruction import ZERO, number, values
+from lab.binary.registers import changes, whole
 from lab.errors import LabError
 
 
@@ -233,6 +239,36 @@ def _calls_own(image: Code, f: str, g: str) -> Seen:
     def look(one: Function) -> Seen:
         return _first(one, [at for at in _calls(image, one, g) if one.calls[at].own])
     return _all(image, f, look)
+
+
+def _calls_given(image: Code, f: str, g: str, n: str) -> Seen:
+    numbers = {int(text, 0) for text in _split(n)}
+
+    def look(one: Function) -> Seen:
+        found = _reached(one, _calls(image, one, g))
+        if not found or not all(_gives(image, one, at, numbers) for at in found):
+            return NOT_SEEN
+        return Seen(True, (_place(one, found[0]),))
+    return _all(image, f, look)
+
+
+def _gives(image: Code, one: Function, at: int, numbers: set[int]) -> bool:
+    """Whether what is right before a call sets one of its arguments to one of `numbers`."""
+    jumped = {part.target for part in one.code.values()} | {*one.entries, *one.into.values()}
+    before = {part.address + part.size: part for part in one.code.values() if part.falls}
+    left = set(image.set.arguments)
+    while left and at not in jumped and at in before:
+        part = before[at]
+        at = part.address
+        if part.calls or at in one.calls:
+            return False
+        changed = changes(part, left)
+        to, _, by = part.operands.partition(",")
+        if whole(to) in changed and part.name in ("mov", "movz", "li") \
+                and number(by.strip()) in numbers:
+            return True
+        left -= changed
+    return False
 
 
 def _calls_none(image: Code, f: str, g: str) -> Seen:
@@ -473,6 +509,43 @@ def _decides(image: Code, one: Function, at: int) -> bool:
     return False
 
 
+def _heeds_count(image: Code, f: str, g: str, h: str) -> Seen:
+    theirs = _counted_by(image, g)
+
+    def look(one: Function) -> Seen:
+        calls = _reached(one, _calls(image, one, h))
+        late = one.later(calls, traps_end=False)
+        for at, offset in sorted(one.reads.items()):
+            # Where a page is, is calculated.  Other structs may have another int at that offset.
+            if offset in theirs and at in one.reached and at not in late | one.followed \
+                    and _asked(image, one, at) and set(calls) & one.later([at], traps_end=True):
+                return Seen(True, (f"{_place(one, at)} asks for what {g} counts",
+                                   _place(one, calls[0])))
+        return NOT_SEEN
+    return _own(image, f, look)
+
+
+def _asked(image: Code, one: Function, at: int) -> bool:
+    """Whether what an instruction loads is looked at before something else is in the register."""
+    part = one.code[at]
+    if image.set.asks.fullmatch(part.name):
+        return True
+    register = whole(part.operands.partition(",")[0])
+    steps, seen = _following(one, at), {at}
+    while len(steps) == 1 and steps[0] not in seen:
+        part = one.code[steps[0]]
+        seen.add(part.address)
+        if part.address in one.calls or part.calls:
+            return False
+        named = {whole(word) for word in re.findall(r"\w+", _BRACKETS.sub("", part.operands))}
+        if image.set.asks.fullmatch(part.name) and register in named:
+            return True
+        if changes(part, {register}):
+            return False
+        steps = _steps(one, part.address)
+    return False
+
+
 def _widens(image: Code, f: str, g: str) -> Seen:
     def look(one: Function) -> Seen:
         found = _reached(one, _calls(image, one, g))
@@ -641,12 +714,29 @@ def _counts_before(image: Code, f: str, h: str) -> Seen:
     return _own(image, f, look)
 
 
-def _counts_twice(image: Code, f: str) -> Seen:
+def _counts_held(image: Code, f: str, g: str, h: str) -> Seen:
+    theirs = {offset for one in _functions(image, g)
+              for at, offset in one.reads.items() if at in one.reached}
+
     def look(one: Function) -> Seen:
-        known = [offset for offset in one.counts.values() if offset is not None]
-        common = [offset for offset in known if known.count(offset) > 1]
-        return Seen(True, (f"{one.name} counts up and down at offset {min(common):#x}",)) \
-            if common else NOT_SEEN
+        seconds = _calls(image, one, h)
+        if not one.whole or not _reached(one, seconds):
+            return NOT_SEEN
+        for offset in sorted(_counted(one) & theirs):
+            ups, downs = [], []
+            for at, where in one.counts.items():
+                part = one.code[at]
+                adds = image.set.adds(part, one.code.get(at + part.size))
+                if where == offset and adds > 0:
+                    ups.append(at)
+                # What it does, or where, is not known: it may take back.
+                elif adds <= 0 and where in (offset, None):
+                    downs.append(at)
+            starts = [*one.entries, *one.hidden, *_coming(one, downs)]
+            if _reached(one, ups) and not code.after(one, starts, frozenset(ups)) & set(seconds):
+                return Seen(True, (f"{_place(one, min(ups))} counts up at offset {offset:#x}",
+                                   _place(one, _reached(one, seconds)[0])))
+        return NOT_SEEN
     return _own(image, f, look)
 
 
@@ -680,29 +770,22 @@ def _sets_what(image: Code, f: str, g: str) -> Seen:
     return _own(image, f, look)
 
 
-def _read_offsets(one: Function, but: frozenset[int] = frozenset()) -> dict[int, int]:
+def _read_offsets(one: Function) -> dict[int, int]:
     found: dict[int, int] = {}
     for at, offset in one.reads.items():
-        if at not in but:
-            found.setdefault(offset, at)
+        found.setdefault(offset, at)
     return found
 
 
-def _reads_what(image: Code, f: str, g: str, page: bool = False) -> Seen:
+def _reads_what(image: Code, f: str, g: str) -> Seen:
     theirs = _counted_by(image, g)
 
     def look(one: Function) -> Seen:
-        # Where a page is, is calculated.  Other structs may have another int at that offset.
-        common = sorted(at for offset, at in _read_offsets(
-            one, one.followed if page else frozenset()).items()
-            if offset in theirs and at in one.reached)
+        common = sorted(at for offset, at in _read_offsets(one).items()
+                        if offset in theirs and at in one.reached)
         return Seen(True, (f"{_place(one, common[0])} reads what {g} counts",)) \
             if common else NOT_SEEN
     return _own(image, f, look)
-
-
-def _reads_of_page(image: Code, f: str, g: str) -> Seen:
-    return _reads_what(image, f, g, page=True)
 
 
 def _reads_nothing(image: Code, f: str, g: str) -> Seen:
@@ -724,6 +807,16 @@ def _straight(image: Code, f: str) -> Seen:
             return NOT_SEEN
         return Seen(True, (f"{one.name} has no loop",))
     return _all(image, f, look)
+
+
+def _stores_by(image: Code, f: str, which: str) -> Seen:
+    register = image.set.arguments[("first", "second", "third").index(which)]
+
+    def look(one: Function) -> Seen:
+        found = image.stores_by(one, register)
+        return Seen(True, (f"{_place(one, found[0])} stores by its {which} argument",)) \
+            if found else NOT_SEEN
+    return _own(image, f, look)
 
 
 def _steps(one: Function, at: int) -> list[int]:
@@ -763,6 +856,7 @@ _FORMS: tuple[tuple[str, Callable[..., Seen]], ...] = (
     (rf"{_F} calls {_G} kept to {_H} by {_U}", _calls_kept),
     (rf"{_F} calls no {_H} from {_G} to {_U}", _calls_none_from),
     (rf"{_F} heeds {_G}", _heeds),
+    (rf"{_F} heeds of a page what {_G} counts before {_H}", _heeds_count),
     (rf"{_F} widens what {_G} returns", _widens),
     (rf"{_F} passes on what {_G} returns", _passes_on),
     (rf"{_F} clears before {_G}", _clears_before),
@@ -774,6 +868,7 @@ _FORMS: tuple[tuple[str, Callable[..., Seen]], ...] = (
     (rf"{_F} calls {_G} before {_H}", _calls_before),
     (rf"{_F} calls {_H} without {_G}", _calls_without),
     (rf"{_F} calls {_G} with its own", _calls_own),
+    (rf"{_F} calls {_G} given {_N}", _calls_given),
     (rf"{_F} calls {_G}", _calls_it),
     (rf"{_F} refers to {_G}", _refers),
     (rf"{_F} uses none of {_N}", _uses_none),
@@ -783,12 +878,12 @@ _FORMS: tuple[tuple[str, Callable[..., Seen]], ...] = (
     (rf"{_F} counts other than {_G}", _counts_other),
     (rf"{_F} counts before {_H}", _counts_before),
     (rf"{_F} counts nothing", _counts_nothing),
-    (rf"{_F} counts twice", _counts_twice),
+    (rf"{_F} counts up what {_G} reads held at {_H}", _counts_held),
     (rf"{_F} sets what {_G} tests", _sets_what),
     (rf"{_F} reads what {_G} counts", _reads_what),
-    (rf"{_F} reads of a page what {_G} counts", _reads_of_page),
     (rf"{_F} reads nothing that {_G} counts", _reads_nothing),
     (rf"{_F} runs straight on", _straight),
+    (rf"{_F} stores by its (?P<which>second|third) argument", _stores_by),
     (r"it is for (?P<arch>\w+)", _for),
     (r"it is not for (?P<arch>\w+)", _not_for),
     (r"the config has none of (?P<option>[\w|]+)", _config_none),

@@ -46,6 +46,17 @@ def _counts(one: Instruction, _after: Instruction | None) -> tuple[str, int] | N
     return ("", int(match[1] or "0", 0)) if match else None
 
 
+def _adds(one: Instruction, _after: Instruction | None) -> int:
+    by = number(one.operands.rpartition(",")[2].strip())
+    if one.name in ("inc", "dec"):
+        by = 1
+    if by is None or one.name == "xadd":
+        return 0
+    # It may be written without its sign.
+    up = (0 < by < 1 << 31) == (one.name in ("inc", "add"))
+    return 1 if up else -1
+
+
 def _reads(one: Instruction) -> int | None:
     if one.name not in ("mov", "cmp", "test", "add", "sub") or one.text.startswith("lock"):
         return None
@@ -96,14 +107,16 @@ def _leads(code: bytes, begin: int, targets: frozenset[int]) -> list[int]:
     return places
 
 
-SET = Set(capstone("CS_ARCH_X86", "CS_MODE_64"), ("rdi", "edi"), _decode, _counts, _reads,
-          _touches, _looks, _leads,
+SET = Set(capstone("CS_ARCH_X86", "CS_MODE_64"), ("rdi", "edi"),
+          ("rdi", "rsi", "rdx", "rcx", "r8", "r9"), _decode, _counts, _adds, _reads, _touches,
+          _looks, _leads,
           forgets=re.compile(r"[er]ax, (?!.*\b(?:[er]ax|al)\b)|al, "),
           only_reads=re.compile(r"cmp|test|bt"),
           restores=re.compile(r"mov rax, r(?:bx|1[2-5])"),
           narrow=re.compile(r"\b(?:eax|ax|al|ah)\b"),
           widens=re.compile(r"cdqe|movsxd r\w+, eax"),
           decides=re.compile(r"(?:test|cmp) (?:.*, )?(?:[er]ax|al)\b"),
+          asks=re.compile(r"test|cmp"),
           stores_word=_stores_word,
           padding=frozenset(("int3", "nop", "ud2")),
           # endbr64, and what the kernel puts there where no jump may come in.
