@@ -23,7 +23,8 @@ Images of mutants that the cache has are looked at as well, and no others with -
 fails if all rows that MUTANTS names of one are protected, if it does not know one, and if none
 could be looked at.  Of which it names no row, no row is about.
 
-It writes a table of how often each rule was right, unknown and wrong.  An image that was made
+It writes a table of how often each rule was right, unknown and wrong, one of how many images there
+were of which release and architecture, and the same two of --pairs.  An image that was made
 without what the defect is in is "not affected" whatever its source says; that counts as right
 only if its .config says so, which the audit of an image does not read.  The exit status is 0 if
 nothing was wrong.
@@ -126,6 +127,7 @@ class Made:
     what: str                   # in words
     tree: Path                  # the files of it that the audit reads
     debian: bool = False        # the image tells which version it was made from
+    other: bool = False         # it is one of --pairs
 
 
 def git(*words: str) -> str:
@@ -349,7 +351,7 @@ def of_others(folder: Path) -> Iterator[Made]:
         config = tree.with_name("config")
         yield Made(tree.with_name("image"),
                    config.read_text(encoding="utf-8") if config.exists() else "",
-                   tree.parent.name, tree)
+                   tree.parent.name, tree, other=True)
 
 
 def judged(status: str, source: str, defect: Defect, config: str, arch: str) -> str:
@@ -423,12 +425,11 @@ def with_each_other(kernel: image.Image, read: code.Code, caller: str, one: str,
 
     It does so with the two calls that are nearest to each other, of those that may come in that
     order: if all change places, they may be right in their new ones.  None where there are none, or
-    none that are called by what is known here.
+    none that are called by what is known here, or where what is called is told by its argument.
     """
-    sections = list(kernel.sections)
+    sections, moved = list(kernel.sections), []
     for function in read.functions(caller):
-        places = [[at for at, call in sorted(function.calls.items())
-                   if any(fits_one(name, words) for name in call.names)] for words in (one, other)]
+        places = [rules.calls_of(read, function, words) for words in (one, other)]
         if not all(places) or set(places[0]) & set(places[1]):
             return None
         pairs = [(abs(first - second), first, second) for first in places[0]
@@ -436,6 +437,7 @@ def with_each_other(kernel: image.Image, read: code.Code, caller: str, one: str,
         if not pairs:
             return None
         pair = min(pairs)[1:]
+        moved.append(pair)
         for at, by in zip(pair, pair[::-1]):
             to = function.code[by].target
             assert to is not None
@@ -444,7 +446,13 @@ def with_each_other(kernel: image.Image, read: code.Code, caller: str, one: str,
             if made is None:
                 return None
             write_bytes(sections, at, made)
-    return dataclasses.replace(kernel, sections=tuple(sections))
+    swapped = dataclasses.replace(kernel, sections=tuple(sections))
+    # The arguments stay where they are: of a lock it must not be another one.
+    for function, pair in zip(code.Code(swapped).functions(caller), moved):
+        if any(at not in rules.calls_of(read, function, words)
+               for at, words in zip(pair, (other, one))):
+            return None
+    return swapped
 
 
 def retargeted(arch: str, old: bytes, far: int) -> bytes | None:
@@ -543,8 +551,9 @@ def main() -> int:
     work = args.work or Path(tempfile.mkdtemp(prefix="lab-truth-"))
     work.mkdir(parents=True, exist_ok=True)
     sources = Sources(work.resolve(), args.trees)
-    counts: Counter[tuple[str, str]] = Counter()
-    kernels: Counter[str] = Counter()
+    # Those of --pairs apart: other compilers made them.
+    counts: dict[bool, Counter[tuple[str, str]]] = {False: Counter(), True: Counter()}
+    kernels: dict[bool, Counter[tuple[str, str]]] = {False: Counter(), True: Counter()}
     spoilt, swapped, releases = {False: 0, True: 0}, {False: 0, True: 0}, set()
     every = [*of_cache(sources), *(of_debian(args.debian, sources) if args.debian else ()),
              *(of_others(args.pairs) if args.pairs else ())]
@@ -560,7 +569,7 @@ def main() -> int:
             print(f"left out: {made.image}: {err}", file=sys.stderr)
             continue
         truth = sources.findings(made.tree)
-        kernels[kernel.arch] += 1
+        kernels[made.other][".".join(version.split(".")[:2]), kernel.arch] += 1
         # One of each release: the others differ from it in a few functions.
         spoil = args.spoil and (kernel.release, kernel.arch) not in releases
         releases.add((kernel.release, kernel.arch))
@@ -576,19 +585,35 @@ def main() -> int:
         for defect in KNOWN:
             said = decide.decide(read, defect)
             column = judged(said.status, truth[defect.name], defect, made.config, kernel.arch)
-            counts[defect.name, column] += 1
+            counts[made.other][defect.name, column] += 1
             if column == WRONG:
                 wrong.append(f"{defect.name}: {made.image} ({made.what}) is {said.status}, its "
                              f"source {truth[defect.name]}: {said.why} {'; '.join(said.places)}")
-    print("\n".join(table(counts, args.rst)))
-    print(f"\n{', '.join(f'{number} images for {arch}' for arch, number in kernels.items())}")
+    for other, known in kernels.items():
+        if known:
+            print("\n".join([*table(counts[other], args.rst), "", *releases_of(known, args.rst), ""]))
     if args.spoil:
         print(f"{sum(spoilt.values())} times calls were taken out, and {spoilt[True]} times the "
               f"form of protected fitted all the same; {sum(swapped.values())} times two kinds "
               f"changed places, and {swapped[True]} times it did")
     for line in wrong:
         print(f"WRONG {line}", file=sys.stderr)
-    return 1 if wrong or not kernels else 0
+    return 1 if wrong or not any(kernels.values()) else 0
+
+
+def releases_of(kernels: Counter[tuple[str, str]], rst: bool) -> list[str]:
+    """A table of how many images there were, a line a release and a column an architecture."""
+    arches = sorted({arch for _release, arch in kernels})
+    releases = sorted({release for release, _arch in kernels},
+                      key=lambda release: [int(part) for part in release.split(".")])
+    lines = [f"{release:8} " + " ".join(f"{kernels[release, arch]:>8}" for arch in arches)
+             for release in releases]
+    lines.append(f"{'all':8} " + " ".join(
+        f"{sum(number for key, number in kernels.items() if key[1] == arch):>8}"
+        for arch in arches))
+    head = f"{'release':8} " + " ".join(f"{arch:>8}" for arch in arches)
+    rule = " ".join(("=" * 8, *("=" * 8 for _arch in arches)))
+    return [rule, head, rule, *lines, rule] if rst else [head, *lines]
 
 
 def table(counts: Counter[tuple[str, str]], rst: bool) -> list[str]:

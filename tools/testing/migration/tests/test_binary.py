@@ -1058,6 +1058,14 @@ def test_each_mutant_has_its_rows_or_is_outside_the_audit() -> None:
             assert one.binary and one.binary.protected, (name, row)
 
 
+def test_how_many_images_of_which_release_there_were() -> None:
+    counted = binary_truth.Counter({("6.12", "arm64"): 3, ("5.4", "x86_64"): 2,
+                                    ("6.12", "x86_64"): 1})
+    assert [line.split() for line in binary_truth.releases_of(counted, False)] == [
+        ["release", "arm64", "x86_64"], ["5.4", "0", "2"], ["6.12", "3", "1"], ["all", "3", "3"]]
+    assert len(binary_truth.releases_of(counted, True)) == 7
+
+
 def test_two_calls_change_places() -> None:
     image = assembled(KERNEL + "fn f; call g; call h; call g; jmp other")
 

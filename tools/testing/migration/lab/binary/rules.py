@@ -173,7 +173,7 @@ def _all(image: Code, f: str, look: Callable[[Function], Seen]) -> Seen:
     return Seen(True, tuple(place for one in seen for place in one.places))
 
 
-def _calls(image: Code, function: Function, g: str, maybe: bool = False) -> list[int]:
+def calls_of(image: Code, function: Function, g: str, maybe: bool = False) -> list[int]:
     """Where a function calls one of g, in what can be reached or not.
 
     With `maybe`, also where it may be that call: what is said to be called nowhere must not be
@@ -232,12 +232,12 @@ def _there_is_no(image: Code, f: str) -> Seen:
 
 
 def _calls_it(image: Code, f: str, g: str) -> Seen:
-    return _all(image, f, lambda one: _first(one, _calls(image, one, g)))
+    return _all(image, f, lambda one: _first(one, calls_of(image, one, g)))
 
 
 def _calls_own(image: Code, f: str, g: str) -> Seen:
     def look(one: Function) -> Seen:
-        return _first(one, [at for at in _calls(image, one, g) if one.calls[at].own])
+        return _first(one, [at for at in calls_of(image, one, g) if one.calls[at].own])
     return _all(image, f, look)
 
 
@@ -245,7 +245,7 @@ def _calls_given(image: Code, f: str, g: str, n: str) -> Seen:
     numbers = {int(text, 0) for text in _split(n)}
 
     def look(one: Function) -> Seen:
-        found = _reached(one, _calls(image, one, g))
+        found = _reached(one, calls_of(image, one, g))
         if not found or not all(_gives(image, one, at, numbers) for at in found):
             return NOT_SEEN
         return Seen(True, (_place(one, found[0]),))
@@ -273,7 +273,7 @@ def _gives(image: Code, one: Function, at: int, numbers: set[int]) -> bool:
 
 def _calls_none(image: Code, f: str, g: str) -> Seen:
     def look(one: Function) -> Seen:
-        if image.inlines_across_files or not one.whole or _calls(image, one, g, True):
+        if image.inlines_across_files or not one.whole or calls_of(image, one, g, True):
             return NOT_SEEN
         return Seen(True, (f"{one.name} calls no {g.replace('|', ', ')}",))
     return _all(image, f, look)
@@ -281,7 +281,7 @@ def _calls_none(image: Code, f: str, g: str) -> Seen:
 
 def _calls_then(image: Code, f: str, g: str, h: str) -> Seen:
     def look(one: Function) -> Seen:
-        firsts, seconds = (_reached(one, _calls(image, one, names)) for names in (g, h))
+        firsts, seconds = (_reached(one, calls_of(image, one, names)) for names in (g, h))
         later = one.later(firsts, traps_end=True)
         found = [call for call in seconds if call in later]
         return Seen(True, (_place(one, firsts[0]), _place(one, found[0]))) if found else NOT_SEEN
@@ -290,7 +290,7 @@ def _calls_then(image: Code, f: str, g: str, h: str) -> Seen:
 
 def _calls_then_same(image: Code, f: str, g: str, h: str) -> Seen:
     def look(one: Function) -> Seen:
-        firsts, seconds = (_reached(one, _calls(image, one, names)) for names in (g, h))
+        firsts, seconds = (_reached(one, calls_of(image, one, names)) for names in (g, h))
         for first in firsts:
             argument = one.calls[first].displacement
             later = one.later([first], traps_end=True)
@@ -304,7 +304,7 @@ def _calls_then_same(image: Code, f: str, g: str, h: str) -> Seen:
 
 def _calls_not_after(image: Code, f: str, h: str, g: str) -> Seen:
     def look(one: Function) -> Seen:
-        firsts, seconds = _calls(image, one, g), _calls(image, one, h, True)
+        firsts, seconds = calls_of(image, one, g), calls_of(image, one, h, True)
         if not firsts or not one.whole or image.inlines_across_files or one.into or \
                 one.later([*firsts, *one.hidden], traps_end=False) & set(seconds):
             return NOT_SEEN
@@ -315,7 +315,7 @@ def _calls_not_after(image: Code, f: str, h: str, g: str) -> Seen:
 def _each_comes_to(image: Code, g: str, f: str, h: str) -> Seen:
     places: list[str] = []
     for one in [copy for name in _split(f) for copy in image.functions(name)]:
-        firsts, seconds = (_calls(image, one, names) for names in (g, h))
+        firsts, seconds = (calls_of(image, one, names) for names in (g, h))
         for call in firsts:
             later = one.later([call], traps_end=True)
             found = [after for after in seconds if after in later]
@@ -330,7 +330,7 @@ def _each_comes_to(image: Code, g: str, f: str, h: str) -> Seen:
 def _all_come_same(image: Code, g: str, f: str, h: str) -> Seen:
     places: list[str] = []
     for one in [copy for name in _split(f) for copy in image.functions(name)]:
-        firsts, seconds = (_calls(image, one, names) for names in (g, h))
+        firsts, seconds = (calls_of(image, one, names) for names in (g, h))
         for call in firsts:
             argument, later = one.calls[call], one.later([call], traps_end=True)
             found = [at for at in seconds if at in later and (
@@ -347,7 +347,7 @@ def _all_come_same(image: Code, g: str, f: str, h: str) -> Seen:
 
 def _always_comes(image: Code, f: str, h: str, g: str) -> Seen:
     def look(one: Function) -> Seen:
-        firsts, seconds = _calls(image, one, g, True), _reached(one, _calls(image, one, h))
+        firsts, seconds = calls_of(image, one, g, True), _reached(one, calls_of(image, one, h))
         if not seconds or not one.whole or image.inlines_across_files:
             return NOT_SEEN
         stop = frozenset(seconds) | {at for at, part in one.code.items()
@@ -398,7 +398,7 @@ def _following(function: Function, call: int) -> list[int]:
 
 def _calls_before(image: Code, f: str, g: str, h: str) -> Seen:
     def look(one: Function) -> Seen:
-        firsts, seconds = (_calls(image, one, names) for names in (g, h))
+        firsts, seconds = (calls_of(image, one, names) for names in (g, h))
         if not _reached(one, firsts) or not _reached(one, seconds):
             return NOT_SEEN
         # Code that is entered by other ways may be entered at any time.
@@ -412,7 +412,7 @@ def _calls_before(image: Code, f: str, g: str, h: str) -> Seen:
 
 def _calls_without(image: Code, f: str, h: str, g: str) -> Seen:
     def look(one: Function) -> Seen:
-        firsts, seconds = _calls(image, one, g, True), _calls(image, one, h)
+        firsts, seconds = calls_of(image, one, g, True), calls_of(image, one, h)
         # A piece that it calls may do what is looked for, and come back.
         if not one.whole or image.inlines_across_files or one.into:
             return NOT_SEEN
@@ -424,7 +424,7 @@ def _calls_without(image: Code, f: str, h: str, g: str) -> Seen:
 
 def _given_up(image: Code, one: Function, u: str) -> list[int]:
     """Where a function calls one of u or may do so, itself or in a piece of it that it calls."""
-    found = _calls(image, one, u, True)
+    found = calls_of(image, one, u, True)
     return found + [at for at, piece in one.into.items() if code.after(one, [piece]) & set(found)]
 
 
@@ -438,7 +438,7 @@ def _coming(one: Function, addresses: Sequence[int]) -> list[int]:
 
 def _calls_held(image: Code, f: str, g: str, h: str, u: str) -> Seen:
     def look(one: Function) -> Seen:
-        firsts, seconds = (_calls(image, one, names) for names in (g, h))
+        firsts, seconds = (calls_of(image, one, names) for names in (g, h))
         # What another file does may be inlined, and then it is no call.
         if not _reached(one, firsts) or not _reached(one, seconds) or not one.whole or \
                 image.inlines_across_files:
@@ -455,7 +455,7 @@ def _calls_held(image: Code, f: str, g: str, h: str, u: str) -> Seen:
 
 def _calls_kept(image: Code, f: str, g: str, h: str, u: str) -> Seen:
     def look(one: Function) -> Seen:
-        firsts, seconds = (_reached(one, _calls(image, one, names)) for names in (g, h))
+        firsts, seconds = (_reached(one, calls_of(image, one, names)) for names in (g, h))
         if not one.whole or image.inlines_across_files:
             return NOT_SEEN
         found = set(seconds) & one.later(firsts, traps_end=True)
@@ -470,11 +470,11 @@ def _calls_kept(image: Code, f: str, g: str, h: str, u: str) -> Seen:
 
 def _calls_none_from(image: Code, f: str, h: str, g: str, u: str) -> Seen:
     def look(one: Function) -> Seen:
-        firsts, ends = (_calls(image, one, names) for names in (g, u))
+        firsts, ends = (calls_of(image, one, names) for names in (g, u))
         if not _reached(one, firsts) or not one.whole or image.inlines_across_files:
             return NOT_SEEN
         starts = [*_coming(one, firsts), *one.hidden]
-        if code.after(one, starts, frozenset(ends)) & set(_calls(image, one, h, True)):
+        if code.after(one, starts, frozenset(ends)) & set(calls_of(image, one, h, True)):
             return NOT_SEEN
         return Seen(True, (_place(one, _reached(one, firsts)[0]),))
     return _all(image, f, look)
@@ -485,7 +485,7 @@ _BRACKETS = re.compile(r"\[[^]]*\]")
 
 def _heeds(image: Code, f: str, g: str) -> Seen:
     def look(one: Function) -> Seen:
-        found = _reached(one, _calls(image, one, g))
+        found = _reached(one, calls_of(image, one, g))
         if not found or not all(_decides(image, one, at) for at in found):
             return NOT_SEEN
         return Seen(True, (_place(one, found[0]),))
@@ -513,7 +513,7 @@ def _heeds_count(image: Code, f: str, g: str, h: str) -> Seen:
     theirs = _counted_by(image, g)
 
     def look(one: Function) -> Seen:
-        calls = _reached(one, _calls(image, one, h))
+        calls = _reached(one, calls_of(image, one, h))
         late = one.later(calls, traps_end=False)
         for at, offset in sorted(one.reads.items()):
             # Where a page is, is calculated.  Other structs may have another int at that offset.
@@ -548,7 +548,7 @@ def _asked(image: Code, one: Function, at: int) -> bool:
 
 def _widens(image: Code, f: str, g: str) -> Seen:
     def look(one: Function) -> Seen:
-        found = _reached(one, _calls(image, one, g))
+        found = _reached(one, calls_of(image, one, g))
         if not found or not all(_widened(image, one, at) for at in found):
             return NOT_SEEN
         return Seen(True, (_place(one, found[0]),))
@@ -571,7 +571,7 @@ def _widened(image: Code, one: Function, at: int) -> bool:
 
 def _passes_on(image: Code, f: str, g: str) -> Seen:
     def look(one: Function) -> Seen:
-        found = _reached(one, _calls(image, one, g))
+        found = _reached(one, calls_of(image, one, g))
         # Where the ABI has each int extended, who calls does not.
         if not found or not one.whole or image.inlines_across_files or not image.set.widens:
             return NOT_SEEN
@@ -598,7 +598,7 @@ def _returned_whole(image: Code, one: Function, at: int) -> bool:
 
 def _clears_before(image: Code, f: str, g: str) -> Seen:
     def look(one: Function) -> Seen:
-        firsts = _calls(image, one, g)
+        firsts = calls_of(image, one, g)
         calls = {at for at, part in one.code.items()
                  if part.target is None and (part.calls or part.indirect)}
         stores = {at: image.set.stores_word(part) for at, part in one.code.items()}
@@ -706,7 +706,7 @@ def _counts_other(image: Code, f: str, g: str) -> Seen:
 def _counts_before(image: Code, f: str, h: str) -> Seen:
     def look(one: Function) -> Seen:
         counts = set(one.counts)
-        seconds = _calls(image, one, h)
+        seconds = calls_of(image, one, h)
         early = code.after(one, [*one.entries, *one.hidden], frozenset(counts))
         if not one.whole or not _reached(one, seconds) or early & set(seconds):
             return NOT_SEEN
@@ -719,7 +719,7 @@ def _counts_held(image: Code, f: str, g: str, h: str) -> Seen:
               for at, offset in one.reads.items() if at in one.reached}
 
     def look(one: Function) -> Seen:
-        seconds = _calls(image, one, h)
+        seconds = calls_of(image, one, h)
         if not one.whole or not _reached(one, seconds):
             return NOT_SEEN
         for offset in sorted(_counted(one) & theirs):
