@@ -1738,6 +1738,9 @@ PAGE = "shr $12, %rdi; add 8(%rip), %rdi; "
     (PAGE + "mov 0x20(%rdi), %eax; test %eax, %eax; jne 1f; call h; 1: ret", True),
     (PAGE + "cmpl $0, 0x20(%rdi); jne 1f; call h; 1: ret", True),
     (PAGE + "mov 0x20(%rdi), %r8d; mov %rbx, %rdi; cmp $1, %r8d; jne 1f; call h; 1: ret", True),
+    # Kept over a call, or not.
+    (PAGE + "mov 0x20(%rdi), %r12d; call g; test %r12d, %r12d; jne 1f; call h; 1: ret", True),
+    (PAGE + "mov 0x20(%rdi), %ecx; call g; test %ecx, %ecx; jne 1f; call h; 1: ret", False),
     # Of a struct that another names: its own field at that offset.
     ("mov 0x18(%rdi), %rax; mov 0x20(%rax), %eax; test %eax, %eax; jne 1f; call h; 1: ret", False),
     # Too late, for nothing, or not at all.

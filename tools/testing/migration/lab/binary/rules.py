@@ -80,7 +80,7 @@ from dataclasses import dataclass
 from lab.binary import code
 from lab.binary.code import Call, Code, Function
 from lab.binary.instruction import ZERO, number, values
-from lab.binary.registers import changes, whole
+from lab.binary.registers import changes, outlives_call, whole
 from lab.errors import LabError
 
 
@@ -536,7 +536,10 @@ def _asked(image: Code, one: Function, at: int) -> bool:
         part = one.code[steps[0]]
         seen.add(part.address)
         if part.address in one.calls or part.calls:
-            return False
+            if not part.falls or not outlives_call(register):
+                return False
+            steps = _following(one, part.address)
+            continue
         named = {whole(word) for word in re.findall(r"\w+", _BRACKETS.sub("", part.operands))}
         if image.set.asks.fullmatch(part.name) and register in named:
             return True
