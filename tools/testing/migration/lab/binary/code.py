@@ -451,7 +451,7 @@ class Code:
         return [address for address, one in sorted(function.code.items())
                 if address in function.reached and self.set.stores_word(one)
                 and self.set.looks(one) == frozenset((0,))
-                and known[address].get(base(one.operands)) == OWN]
+                and known.get(address, {}).get(base(one.operands)) == OWN]
 
     def _registers(self, function: Function, own: str = "") -> dict[int, dict[str, int]]:
         """What each instruction finds in registers, where all ways to it have the same.
