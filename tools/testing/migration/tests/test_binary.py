@@ -914,14 +914,14 @@ FALLOCATE = "\nfn hugetlbfs_fallocate; ret"
         ((RMAP_WALK, NOTIFY, NOTIFY),),
         ((NOTIFY, RMAP_WALK),),
         (("test %eax, %eax; je 1f", NOTIFY, "1:", RMAP_WALK, NOTIFY),),
-        ((NOTIFY, RMAP_WALK, "test %eax, %eax; je 1f; call other; ret; 1:", NOTIFY),)]),
+        ((NOTIFY, RMAP_WALK, "test %eax, %eax; je 1f; call other; ret; 1: call h", NOTIFY),)]),
     ("pmd-share-migrate", SHARERS_TOLD, ((LOOK, CLEAR_ENTRY, FLUSH_SHARERS),), [
         ((FLUSH_SHARERS, LOOK, CLEAR_ENTRY),),
         ((LOOK, FLUSH_SHARERS, CLEAR_ENTRY),)]),
     ("pmd-share-migrate", SHARERS, ((NOTIFY, RMAP_WALK, FLUSH_SHARERS, NOTIFY),), [
         ((NOTIFY, FLUSH_SHARERS, RMAP_WALK, NOTIFY),),
         ((NOTIFY, RMAP_WALK, NOTIFY, FLUSH_SHARERS),),
-        ((NOTIFY, RMAP_WALK, "test %eax, %eax; je 1f; call other; ret; 1:", FLUSH_SHARERS,
+        ((NOTIFY, RMAP_WALK, "test %eax, %eax; je 1f; call other; ret; 1: call h", FLUSH_SHARERS,
           NOTIFY),)]),
     ("exec-temp-stack", STACK, ((TEMPORARY, "test %al, %al; sete %al"),), [
         ((TEMPORARY, "xor %eax, %eax"),)]),
