@@ -934,6 +934,37 @@ long __wrap_migrate_node(pid_t pid, int from, int to)
 	return 0;
 }
 
+static char *ours;
+static size_t ours_size;
+static long frame = 1000;
+
+/* One that is asked for compaction: pages are in other frames then, of the same node. */
+int __real_file_write(const char *path, const char *value);
+
+int __wrap_file_write(const char *path, const char *value)
+{
+	if (!strstr(path, "/compact"))
+		return __real_file_write(path, value);
+	frame += strcmp(getenv("HOW"), "stay") ? 1 : 0;
+	move(ours, ours_size, node);
+	return 0;
+}
+
+int __wrap_access(const char *path, int how)
+{
+	return strstr(path, "/compact") ? 0 : faccessat(AT_FDCWD, path, how, 0);
+}
+
+/* The lowest is the first that is asked for. */
+int64_t __wrap_page_pfn(pid_t pid, char *addr)
+{
+	if (!ours || addr < ours)
+		ours = addr;
+	if (addr + psize() > ours + ours_size)
+		ours_size = addr + psize() - ours;
+	return frame;
+}
+
 long __wrap_bind_range(void *addr, size_t len, int to, unsigned int flags)
 {
 	return move(addr, len, to);
@@ -1291,13 +1322,14 @@ def test_rounds_go_on_until_a_hot_page_moves(tree612: Path, tmp_path: Path, how:
 
 @pytest.mark.skipif(os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2,
                     reason="needs root and two CPUs, as the test does")
-@pytest.mark.parametrize("variant, test", [("anon", "move_pages"), ("shmem", "mbind")])
+@pytest.mark.parametrize("variant, test", [
+    ("anon", "move_pages"), ("shmem", "mbind"), ("anon", "compaction"), ("shmem", "compaction")])
 @pytest.mark.parametrize("how, result", [("keep", PASS), ("lose", FAIL), ("stay", SKIP)])
 def test_a_lost_write_is_one(tree612: Path, tmp_path: Path, variant: str, test: str, how: str,
                              result: int) -> None:
     """And a page that does not move proves nothing."""
     program = compiled(tree612, LOST, tmp_path / "lost", "-pthread", *wrapped(
-        "nodes_lack move_pages migrate_node bind_range"))
+        "nodes_lack move_pages migrate_node bind_range file_write access page_pfn"))
     name = f"migrate_lost_write.{variant}.{test}"
     done = run(program, "-r", name, HOW=how, MIGRATE_LOST_WRITE_CALLS="3")
     outcome = {PASS: f"\nok 1 {name}\n", FAIL: f"\nnot ok 1 {name}\n",

@@ -45,6 +45,18 @@
  * may, can lose anything. On a machine with slower memory, reclaim demotes pages
  * to it, and NUMA balancing, in another mode, promotes those that are in use.
  *
+ * Nobody says where to if memory is compacted, taken offline by the block, or
+ * soft-offlined by the page. There a page has moved if it is in another frame.
+ * Compaction moves pages from the low end of a zone to holes at its high end, so
+ * there are holes above ours. It leaves pages alone that are as large as a PMD
+ * maps, and soft offlining splits huge pages before it moves them.
+ *
+ * alloc_contig_range() (CMA, virtio-mem, gigantic pages) and long-term pins, which
+ * take pages out of ZONE_MOVABLE and CMA, call the same migrate_pages(). The way
+ * there was not tried with these kinds of memory: hugetlb_pmd_contig tries the
+ * first with hugetlb pages. Of compaction, only what /sys asks for was tried, and
+ * not that of page faults and of kcompactd, which do not wait for pages as it does.
+ *
  * The parts of huge pages that no journal lies in have contents of their own,
  * which nobody writes to: they must still be there.
  *
@@ -54,6 +66,8 @@
  * Environment:
  *	MIGRATE_LOST_WRITE_CALLS=n	rounds a test
  *	MIGRATE_LOST_WRITE_SEED=n	for the random delays
+ *	HUGETLB_PMD_MIGRATE_OFFLINE=1	also take memory offline, and soft-offline
+ *					pages, whose poison is taken back
  */
 #include "kselftest_harness.h"
 
@@ -79,13 +93,16 @@
 #include "migrate_writers.h"
 #include "vm_util.h"
 
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE	101
+#endif
 #ifndef MPOL_F_NUMA_BALANCING
 #define MPOL_F_NUMA_BALANCING	0x2000
 #endif
 
 #define CALLS		3
 #define MIN_MOVES	3	/* fewer are no evidence */
-#define TEST_MS		40000	/* no call begins later */
+#define TEST_MS		20000	/* no call begins later */
 #define EXAMPLES	3
 #define NR_HUGE		4	/* pages for all writers */
 #define NR_SMALL	16	/* those of 64 KiB */
@@ -108,6 +125,10 @@
 #define DEMOTION_MS	500	/* for reclaim to find all pages idle */
 #define BALANCE_MIB	64	/* for a walk to come by all pages */
 #define BALANCE_MS	1000	/* for it to move a page */
+#define NODES		"/sys/devices/system/node/"
+#define SCRATCH		(32l << 20)	/* memory that has holes */
+#define HOLE		16	/* pages: has room for a page of 64 KiB */
+#define SOFT_PAGES	8	/* a call */
 
 enum kind { ANON, SHMEM, A_FILE };
 enum size { BASE, SMALL_HUGE, HUGE };
@@ -129,6 +150,7 @@ struct state {
 	pid_t reaper;		/* who removes that, when this pipe is closed */
 	int reap;
 	char *own;		/* the mapping of who moves */
+	char *scratch;		/* what compaction finds holes in, or NULL */
 	int nodes[2];
 	unsigned int seed;
 };
@@ -961,17 +983,171 @@ static const char *promotion_lacks(struct state *st)
 	       "needs mode 2 of numa_balancing (since 5.18)" : NULL;
 }
 
+/* Compaction. */
+
+static const char *compaction_lacks(struct state *st)
+{
+	char path[64];
+
+	if (st->pages == HUGE)
+		return "compaction leaves pages alone that are as large as a PMD maps";
+	snprintf(path, sizeof(path), NODES "node%d/compact", st->nodes[1]);
+	return access(path, W_OK) ? "needs CONFIG_COMPACTION" : NULL;
+}
+
+static void fault_in(char *addr, size_t len)
+{
+	size_t off;
+
+	for (off = 0; off < len; off += psize())
+		__atomic_store_n(addr + off, 1, __ATOMIC_RELAXED);
+}
+
+/*
+ * Keep every other run of @HOLE page frames of the scratch memory, but only above
+ * the lowest page of ours. What is below would be moved to the holes first.
+ */
+static void punch_holes(const struct state *st, int64_t lowest)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	size_t nr = SCRATCH / psize(), i, first = 0;
+	bool keep, kept = true;
+	int64_t pfn;
+
+	if (fd < 0)
+		return;
+	/* Neighbours that go do so at once. */
+	for (i = 0; i <= nr; i++) {
+		keep = true;
+		if (i < nr) {
+			pfn = PAGEMAP_PFN(pagemap_get_entry(fd, st->scratch +
+							    i * psize()));
+			keep = pfn > lowest && pfn / HOLE % 2;
+		}
+		if (keep == kept)
+			continue;
+		if (keep)
+			madvise(st->scratch + first * psize(),
+				(i - first) * psize(), MADV_DONTNEED);
+		first = i;
+		kept = keep;
+	}
+	close(fd);
+}
+
+/*
+ * The kernel may take page frames from either end: half of the scratch memory is
+ * there before ours comes to the node, and half of it after. It is on that node
+ * because this CPU is.
+ */
+static void make_holes(struct state *st, void **pages)
+{
+	int64_t pfn, lowest = INT64_MAX;
+	int i;
+
+	if (st->scratch)
+		munmap(st->scratch, SCRATCH);
+	by_move_pages(st, pages, st->nodes[0]);
+	st->scratch = mmap(NULL, SCRATCH, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (st->scratch == MAP_FAILED) {
+		st->scratch = NULL;
+		return;
+	}
+	madvise(st->scratch, SCRATCH, MADV_NOHUGEPAGE);
+	fault_in(st->scratch, SCRATCH / 2);
+	by_move_pages(st, pages, st->nodes[1]);
+	fault_in(st->scratch + SCRATCH / 2, SCRATCH / 2);
+	for (i = 0; i < st->nr_pages; i++) {
+		pfn = page_pfn(0, pages[i]);
+		if (pfn > 0 && pfn < lowest)
+			lowest = pfn;
+	}
+	punch_holes(st, lowest);
+}
+
+static int by_compaction(const struct state *st, void **pages, int to)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), NODES "node%d/compact", st->nodes[1]);
+	return file_write(path, "1");
+}
+
+/* What takes memory away, if it may. */
+
+static const char *offline_lacks(struct state *st)
+{
+	if (!env_long("HUGETLB_PMD_MIGRATE_OFFLINE", 0))
+		return "takes memory offline: HUGETLB_PMD_MIGRATE_OFFLINE=1 allows it";
+	return block_of_pfn(0) < 0 ?
+	       "no memory blocks: needs CONFIG_MEMORY_HOTREMOVE" : NULL;
+}
+
+/* The block of the first page, and all of ours that are in it. */
+static int by_offline(const struct state *st, void **pages, int to)
+{
+	int64_t pfn = page_pfn(0, pages[0]);
+	long block = pfn < 0 ? pfn : block_of_pfn(pfn);
+	int ret, back;
+
+	if (block < 0)
+		return block;
+	ret = block_offline(block);
+	back = block_online(block);
+	return ret ?: back;
+}
+
+static const char *soft_offline_lacks(struct state *st)
+{
+	if (!env_long("HUGETLB_PMD_MIGRATE_OFFLINE", 0))
+		return "soft-offlines pages: HUGETLB_PMD_MIGRATE_OFFLINE=1 allows it";
+	return st->pages ? "soft offlining splits huge pages" :
+			   unpoison_lacks();
+}
+
+static int by_soft_offline(const struct state *st, void **pages, int to)
+{
+	int i, ret, error = 0;
+	int64_t pfn;
+
+	/* Writers take turns in them: but for the 1, all would be of the same. */
+	for (i = 0; i < st->nr_pages; i += st->nr_pages / SOFT_PAGES + 1) {
+		pfn = page_pfn(0, pages[i]);
+		if (pfn < 0)
+			ret = pfn;
+		else if (madvise(pages[i], psize(), MADV_SOFT_OFFLINE))
+			ret = -errno;
+		else
+			ret = pfn_unpoison(pfn);
+		error = error ?: ret;
+	}
+	return error;
+}
+
 struct trigger {
 	const char *name;
 	int (*move)(const struct state *st, void **pages, int to);
 	/* What is missing, or NULL; sets up what it needs. */
 	const char *(*lacks)(struct state *st);
+	/* NULL, or is called before each call, with nobody writing. */
+	void (*prepare)(struct state *st, void **pages);
+	bool frame;		/* is all that changes: nobody says where to */
 	bool some;		/* of the pages are moved, and others stay */
 	bool one_way;		/* to the second node */
 	bool awake;		/* it does not look at who rests */
 };
 
 /* One test. */
+
+/* Where a page is, of those that locate() was asked for. */
+static void locate_frames(const struct state *st, void **pages, int64_t *pfns)
+{
+	int i;
+
+	for (i = 0; i < st->nr_pages; i++)
+		pfns[i] = page_pfn(0, pages[i]);
+}
 
 static void report_loss(const struct lost_write *lost, void *arg)
 {
@@ -1057,6 +1233,7 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 	long want = env_count("MIGRATE_LOST_WRITE_CALLS", CALLS), got;
 	long calls = 0, failed = 0, moved_calls = 0, moves = 0, lost_calls = 0;
 	int from[MAX_WRITERS * MAX_PAGES], to[MAX_WRITERS * MAX_PAGES];
+	int64_t was[MAX_WRITERS * MAX_PAGES], is[MAX_WRITERS * MAX_PAGES];
 	int i, nr, rests = 0, examples = EXAMPLES, error = 0, target;
 	void *pages[MAX_WRITERS * MAX_PAGES];
 	uint64_t then[MAX_WRITERS];
@@ -1085,10 +1262,13 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 		if (trigger->some)
 			by_move_pages(st, pages,
 				      st->nodes[target == st->nodes[0]]);
+		if (trigger->prepare)
+			trigger->prepare(st, pages);
 		ASSERT_TRUE(writers_order(&st->writers, WRITE, rests));
 		for (i = 0; i < st->writers.nr; i++)
 			ASSERT_EQ(0, st->writers.each[i].error);
 		locate(st, pages, from);
+		locate_frames(st, pages, was);
 		writers_note(&st->writers, then);
 		i = trigger->move(st, pages, target);
 		wrote = writers_wrote(&st->writers, then) == st->writers.nr;
@@ -1098,11 +1278,14 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 		}
 		ASSERT_TRUE(writers_order(&st->writers, STOP, 0));
 		locate(st, pages, to);
+		locate_frames(st, pages, is);
 		got = compare(st, &examples);
 		ASSERT_GE(got, 0)
 			TH_LOG("cannot look at the pages: %s", strerror(-got));
 		for (nr = 0, i = 0; i < st->nr_pages; i++)
-			nr += from[i] >= 0 && to[i] >= 0 && from[i] != to[i];
+			nr += trigger->frame ?
+			      was[i] > 0 && is[i] > 0 && was[i] != is[i] :
+			      from[i] >= 0 && to[i] >= 0 && from[i] != to[i];
 		lost += got;
 		lost_calls += got > 0;
 		moves += nr;
@@ -1237,35 +1420,47 @@ FIXTURE_TEARDOWN(migrate_lost_write)
 
 TEST_F_TIMEOUT(migrate_lost_write, move_pages, 120)
 {
-	const struct trigger trigger = { "move_pages", by_move_pages };
+	const struct trigger trigger = {
+		.name = "move_pages", .move = by_move_pages,
+	};
 
 	run(_metadata, &self->state, &trigger);
 }
 
 TEST_F_TIMEOUT(migrate_lost_write, migrate_pages, 120)
 {
-	const struct trigger trigger = { "migrate_pages", by_migrate_pages };
+	const struct trigger trigger = {
+		.name = "migrate_pages", .move = by_migrate_pages,
+	};
 
 	run(_metadata, &self->state, &trigger);
 }
 
 TEST_F_TIMEOUT(migrate_lost_write, migrate_pages_of_another, 120)
 {
-	const struct trigger trigger = { "migrate_pages_of_another", by_another };
+	const struct trigger trigger = {
+		.name = "migrate_pages_of_another", .move = by_another,
+	};
 
 	run(_metadata, &self->state, &trigger);
 }
 
 TEST_F_TIMEOUT(migrate_lost_write, cpuset, 120)
 {
-	const struct trigger trigger = { "cpuset", by_cpuset, cpuset_lacks };
+	const struct trigger trigger = {
+		.name = "cpuset", .move = by_cpuset,
+		.lacks = cpuset_lacks,
+	};
 
 	run(_metadata, &self->state, &trigger);
 }
 
 TEST_F_TIMEOUT(migrate_lost_write, cpuset_v1, 120)
 {
-	const struct trigger trigger = { "cpuset_v1", by_cpuset, cpuset_v1_lacks };
+	const struct trigger trigger = {
+		.name = "cpuset_v1", .move = by_cpuset,
+		.lacks = cpuset_v1_lacks,
+	};
 
 	run(_metadata, &self->state, &trigger);
 }
@@ -1303,14 +1498,49 @@ TEST_F_TIMEOUT(migrate_lost_write, promotion, 120)
 
 TEST_F_TIMEOUT(migrate_lost_write, damon, 120)
 {
-	const struct trigger trigger = { "damon", by_damon, damon_lacks };
+	const struct trigger trigger = {
+		.name = "damon", .move = by_damon,
+		.lacks = damon_lacks,
+	};
 
 	run(_metadata, &self->state, &trigger);
 }
 
 TEST_F_TIMEOUT(migrate_lost_write, mbind, 120)
 {
-	const struct trigger trigger = { "mbind", by_mbind };
+	const struct trigger trigger = {
+		.name = "mbind", .move = by_mbind,
+	};
+
+	run(_metadata, &self->state, &trigger);
+}
+
+TEST_F_TIMEOUT(migrate_lost_write, compaction, 120)
+{
+	const struct trigger trigger = {
+		.name = "compaction", .move = by_compaction,
+		.lacks = compaction_lacks, .prepare = make_holes, .frame = true,
+	};
+
+	run(_metadata, &self->state, &trigger);
+}
+
+TEST_F_TIMEOUT(migrate_lost_write, offline, 120)
+{
+	const struct trigger trigger = {
+		.name = "offline", .move = by_offline, .lacks = offline_lacks,
+		.frame = true, .some = true,
+	};
+
+	run(_metadata, &self->state, &trigger);
+}
+
+TEST_F_TIMEOUT(migrate_lost_write, soft_offline, 120)
+{
+	const struct trigger trigger = {
+		.name = "soft_offline", .move = by_soft_offline,
+		.lacks = soft_offline_lacks, .frame = true,
+	};
 
 	run(_metadata, &self->state, &trigger);
 }
