@@ -46,10 +46,10 @@
  *	vmsplice	pages in a pipe, which are kept. The program writes to them,
  *			and the kernel reads
  *
- * Memory is private, a memfd's, or a hugetlb file's. That of a file is mapped by
- * another process too, and it is that one's memory that is written to where the
- * way to write allows it. Of a hugetlb file both share the page table, if the
- * kernel has them do so.
+ * Memory is private, in base pages or transparent huge pages, a memfd's, or a
+ * hugetlb file's. That of a file is mapped by another process too, and it is that
+ * one's memory that is written to where the way to write allows it. Of a hugetlb
+ * file both share the page table, if the kernel has them do so.
  *
  * Environment:
  *	MIGRATE_PINNED_WRITE_CALLS=n	rounds a test
@@ -91,9 +91,11 @@
 #define TEST_MS		40000	/* no call begins later */
 #define EXAMPLES	3
 
-enum kind { ANON, SHMEM, HUGETLB };
+enum kind { ANON, ANON_THP, SHMEM, HUGETLB };
 
-static const char * const kind_name[] = { "anon", "shmem", "hugetlb" };
+static const char * const kind_name[] = {
+	"anon", "anon_thp", "shmem", "hugetlb",
+};
 
 struct state;
 
@@ -139,6 +141,7 @@ FIXTURE_VARIANT(migrate_pinned_write)
 };
 
 FIXTURE_VARIANT_ADD(migrate_pinned_write, anon) { .kind = ANON };
+FIXTURE_VARIANT_ADD(migrate_pinned_write, anon_thp) { .kind = ANON_THP };
 FIXTURE_VARIANT_ADD(migrate_pinned_write, shmem) { .kind = SHMEM };
 FIXTURE_VARIANT_ADD(migrate_pinned_write, hugetlb) { .kind = HUGETLB };
 
@@ -170,6 +173,18 @@ struct sums {
 	long held, held_moved;	/* pages */
 	int error;		/* of move_pages() */
 };
+
+static bool is_private(const struct state *st)
+{
+	return st->kind == ANON || st->kind == ANON_THP;
+}
+
+/* Whether pages are what they are to be: a huge one may be split, to be moved. */
+static bool still_huge(const struct state *st)
+{
+	return st->kind != ANON_THP ||
+	       check_huge_anon(st->addr, st->nr_pages, st->page);
+}
 
 static char *page_at(const struct state *st, int page)
 {
@@ -607,7 +622,7 @@ static void report(struct __test_metadata *_metadata, struct state *st,
 
 	ksft_print_msg("migrate_pinned_write: backing=%s trigger=%s sharers=%d control=no",
 		       kind_name[st->kind], st->way->name,
-		       st->kind == ANON ? 1 : 2);
+		       is_private(st) ? 1 : 2);
 	printf(" calls=%ld failed_calls=0 errno=%d moved_calls=%ld migrations=%ld",
 	       sums->calls, sums->error, sums->moved_calls, sums->moves);
 	printf(" lost_migrations=%ld lost_writes=%ld held=%ld held_moved=%ld\n",
@@ -653,7 +668,7 @@ static void run_race(struct __test_metadata *_metadata, struct state *st)
 	bool wrote;
 
 	ASSERT_EQ(0, pthread_create(&thread, NULL, writer_main, st));
-	while (sums.moved_calls < want &&
+	while (sums.moved_calls < want && still_huge(st) &&
 	       goes_on(&sums, want, ms_since(start))) {
 		ASSERT_TRUE(next_phase(st));
 		moved = move_all(st, &sums, &wrote);
@@ -683,7 +698,7 @@ static void run_held(struct __test_metadata *_metadata, struct state *st)
 	int error;
 
 	while (sums.moved_calls < want && sums.calls < 4 * want &&
-	       ms_since(start) < TEST_MS) {
+	       still_huge(st) && ms_since(start) < TEST_MS) {
 		lost = 0;
 		error = st->way->hold(st);
 		if (error)
@@ -787,6 +802,8 @@ FIXTURE_SETUP(migrate_pinned_write)
 		why = pool_lacks(st->nodes, 2, NR_HUGE + SPARE);
 		if (why)
 			SKIP(return, "%s", why);
+	}
+	if (st->kind == HUGETLB || st->kind == ANON_THP) {
 		st->page = pmd_size();
 		st->nr_pages = NR_HUGE;
 	}
@@ -798,10 +815,11 @@ FIXTURE_SETUP(migrate_pinned_write)
 	if (why)
 		SKIP(return, "%s", why);
 
-	if (st->kind == ANON) {
+	if (is_private(st)) {
 		ASSERT_EQ(0, mprotect(st->addr, st->nr_pages * st->page,
 				      PROT_READ | PROT_WRITE));
-		madvise(st->addr, st->nr_pages * st->page, MADV_NOHUGEPAGE);
+		madvise(st->addr, st->nr_pages * st->page, st->kind == ANON ?
+			MADV_NOHUGEPAGE : MADV_HUGEPAGE);
 	} else {
 		st->fd = open_file(st->kind, st->nr_pages * st->page);
 		if (st->fd < 0)
@@ -811,7 +829,10 @@ FIXTURE_SETUP(migrate_pinned_write)
 	/* A page that nobody has written to has no memory of its own. */
 	for (i = 0; i < st->nr_pages; i++)
 		memset(page_at(st, i), 0, SLOTS_BYTES);
-	if (st->kind != ANON) {
+	if (!still_huge(st))
+		SKIP(return,
+		     "no huge pages: needs CONFIG_TRANSPARENT_HUGEPAGE, not never in its file enabled, and some free memory");
+	if (!is_private(st)) {
 		st->target = crew_fork(&st->crew);
 		ASSERT_GE(st->target, 0);
 		if (!st->target)
