@@ -83,6 +83,7 @@ MUTANTS = {
     "mapcount-dropped-for-every-sharer": "",
     "migrated-not-flushed": "",
     "mprotect-flushes-own-range": "pmd-share-flush",
+    "moved-not-flushed": "pmd-share-flush",
     "no-cache-flush": "",
     "no-invalidate-before-copy": "",
     "no-tlb-flush": "pmd-share-migrate",

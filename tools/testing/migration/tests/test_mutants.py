@@ -49,6 +49,7 @@ ADJUST, ZAP, PROTECT = {"adjust_range_if_pmd_sharing_possible"}, {"__unmap_hugep
 RANGE = {"flush_tlb_mm_range"}
 NOWHERE: set[str] = set()
 HUGETLB, ALL_PMDS = {"unmap_and_move_huge_page"}, {"hugetlb_unshare_pmds"}
+MREMAP = {"move_hugetlb_page_tables"}
 MOVED = {"migrate_huge_page_move_mapping"}
 HUGE = {"set_pmd_migration_entry"}
 # What each rule must change, so that one that silently stops matching is seen.
@@ -70,6 +71,7 @@ THERE: dict[str, tuple[set[str], ...]] = {
     "uffd-size-not-looked-at": (NOWHERE, NOWHERE, NOWHERE, NOWHERE),
     "mapcount-dropped-for-every-sharer": (NOWHERE, UNMAP, BOTH, BOTH),
     "mprotect-flushes-own-range": (PROTECT, PROTECT, PROTECT, PROTECT),
+    "moved-not-flushed": (NOWHERE, NOWHERE, MREMAP, MREMAP),
     "migrated-not-flushed": (UNMAP | HUGE, UNMAP | HUGE, MIGRATE | HUGE, MIGRATE | HUGE),
     "no-cache-flush": (NOWHERE, UNMAP, BOTH, BOTH),
     "no-invalidate-before-copy": (NOWHERE, UNMAP, BOTH, NOWHERE),
@@ -905,7 +907,7 @@ def test_what_qemu_is_asked_for(machine: Machine) -> None:
     assert sorted(machine.told) == [
         "fixed/boot-01", "fixed/boot-02", "zap-flushes-own-range/boot-01",
         "zap-flushes-own-range/boot-02"]
-    assert "lab.run=hugetlb_pmd_flush " in machine.told["zap-flushes-own-range/boot-01"]
+    assert "lab.run=hugetlb_pmd_flush,hugetlb_pmd_unshare " in machine.told["zap-flushes-own-range/boot-01"]
     folder = Path(machine.report()["mutants"][0]["folder"])
     assert (folder / "variant.diff").read_text() == "zap-flushes-own-range"
     assert (folder.parent / "mutants.json").exists()
