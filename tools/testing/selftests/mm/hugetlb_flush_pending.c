@@ -94,8 +94,9 @@ FIXTURE_VARIANT(hugetlb_flush_pending)
 	bool mprotect;
 };
 
-FIXTURE_VARIANT_ADD(hugetlb_flush_pending, mprotect) { true };
-FIXTURE_VARIANT_ADD(hugetlb_flush_pending, no_mprotect) { false };
+FIXTURE_VARIANT_ADD(hugetlb_flush_pending, mprotect) { .mprotect = true };
+FIXTURE_VARIANT_ADD(hugetlb_flush_pending, no_mprotect) {
+	.mprotect = false };
 
 static uint32_t has_access;
 

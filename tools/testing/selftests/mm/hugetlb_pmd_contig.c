@@ -38,6 +38,9 @@
  * cannot. A call counts if pages moved, and if each writer wrote to all of them
  * meanwhile.
  *
+ * Removal of memory by ACPI calls the same offline_pages() that the tests of
+ * hugetlb_pmd_migrate which take blocks offline call. The way there was not tried.
+ *
  * Environment:
  *	HUGETLB_PMD_CONTIG_CALLS=n	rounds a test
  *	HUGETLB_PMD_CONTIG_SEED=n	for the random delays

@@ -91,8 +91,8 @@ FIXTURE_VARIANT(migrate_flush_pending)
 	bool walks;
 };
 
-FIXTURE_VARIANT_ADD(migrate_flush_pending, walks) { true };
-FIXTURE_VARIANT_ADD(migrate_flush_pending, no_walks) { false };
+FIXTURE_VARIANT_ADD(migrate_flush_pending, walks) { .walks = true };
+FIXTURE_VARIANT_ADD(migrate_flush_pending, no_walks) { .walks = false };
 
 static bool stopped(FIXTURE_DATA(migrate_flush_pending) * self)
 {

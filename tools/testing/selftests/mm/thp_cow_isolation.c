@@ -96,8 +96,8 @@ FIXTURE_VARIANT(thp_cow_isolation)
 	enum trigger trigger;
 };
 
-FIXTURE_VARIANT_ADD(thp_cow_isolation, gigantic) { GIGANTIC };
-FIXTURE_VARIANT_ADD(thp_cow_isolation, virtio_mem) { VIRTIO_MEM };
+FIXTURE_VARIANT_ADD(thp_cow_isolation, gigantic) { .trigger = GIGANTIC };
+FIXTURE_VARIANT_ADD(thp_cow_isolation, virtio_mem) { .trigger = VIRTIO_MEM };
 
 static long meminfo_kib(const char *name)
 {
