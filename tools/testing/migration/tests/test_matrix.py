@@ -29,6 +29,7 @@ from trees import git
 
 from lab import arch, cli, defect, deps, options, provenance
 from lab.errors import LabError
+from lab.guest import qemu
 from lab.judge.summary import Provenance, Summary
 from lab.matrix import gnuparallel, hosts, job, live, plan, results
 from lab.matrix.hosts import Host
@@ -426,6 +427,92 @@ def test_a_line_of_hosts(tmp_path: Path, line: str, login: str, jobs: int) -> No
     (tmp_path / "hosts").write_text(f"# mine\n\n{line}\n")
     [one] = hosts.read(tmp_path / "hosts")
     assert (one.login, one.jobs) == (login, jobs)
+
+
+# ---- what a host says of itself ----------------------------------------------------------------
+
+FACTS = {"machine": "x86_64", "cores": "8", "mib": "32000", "disk": "90000", "cached": "0",
+         "kvm": "1", "seen": "", "treeless": "", "lacks": ""}
+
+
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str = "one",
+          trees: Sequence[Path] = (), **facts: str) -> tuple[list[Host], str]:
+    """The hosts that are left of one that says this of itself, and what is told."""
+    said = "pmd-share-host " + " ".join(f"{name}={text}" for name, text in (FACTS | facts).items())
+    monkeypatch.setattr(gnuparallel, "on_all", lambda logins, _script: (
+        {login: said + "\n" for login in logins}, {}))
+    (tmp_path / "hosts").write_text(f"{line}\n:\n")
+    told_ = io.StringIO()
+    return hosts.ask(tmp_path / "hosts", Progress(told_), trees), told_.getvalue()
+
+
+def test_a_host_is_asked_what_it_has(tmp_path: Path) -> None:
+    """By a shell, with nothing that Debian's base system lacks."""
+    (tmp_path / "trees/4.19").mkdir(parents=True)
+    (tmp_path / "trees/4.19/Makefile").write_text("")
+    script = hosts._ASK.format(trees=f"{tmp_path}/trees/4.19 '{tmp_path}/a b/4.4'")
+    known = qemu._kvm_known(dataclasses.replace(arch.load(), qemu=f"qemu-system-{os.uname().machine}"))
+    for seen in ("", "no", "yes"):
+        cache = tmp_path / f"cache{seen}"
+        if seen:
+            (cache / "kvm").mkdir(parents=True)
+            (cache / "images").mkdir()
+            (cache / "kvm" / known.name).write_text(f"{seen}\n")
+        done = subprocess.run(["sh", "-c", script], text=True, capture_output=True, check=True,
+                              env={**os.environ, "LAB_CACHE": str(cache)})
+        facts = dict(hosts._FACT.findall(done.stdout))
+        assert facts.keys() == FACTS.keys() and done.stderr == "" and done.stdout.count("\n") == 1
+        assert (facts["seen"], facts["cached"]) == (seen, "1" if seen else "0")
+        assert facts["treeless"] == "4.4," and facts["machine"] == os.uname().machine
+        assert all(int(facts[name]) > 0 for name in ("cores", "mib", "disk"))
+
+
+@pytest.mark.parametrize(("kvm", "seen", "words"), [
+    ("0", "", "without KVM"), ("1", "", "with a /dev/kvm that was not tried"),
+    ("1", "yes", "with KVM"), ("1", "no", "without KVM"), ("0", "yes", "without KVM")])
+def test_a_dev_kvm_alone_says_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kvm: str,
+                                     seen: str, words: str) -> None:
+    [one, mine], _told = asked(tmp_path, monkeypatch, kvm=kvm, seen=seen)
+    assert one.kvm is (words != "without KVM") and f", {words}, " in one.told()
+    # And the same of this machine.
+    monkeypatch.setattr(hosts.os, "access", lambda *_words: kvm == "1")
+    monkeypatch.setattr(qemu, "kvm_seen", lambda _arch: {"yes": True, "no": False}.get(seen))
+    assert f", {words}, " in hosts.here().told() and hosts.here().kvm is one.kvm
+    assert mine.here
+
+
+@pytest.mark.parametrize(("facts", "says"), [
+    ({"mib": "1000"}, "it has 1000 MiB of memory, and a job takes 4096 MiB or more"),
+    ({"disk": "5000"}, "its disk has 5000 MiB free for the cache, and a job takes 6144 MiB"),
+    ({"disk": "900", "cached": "1"}, "its disk has 900 MiB free"), ({"disk": "5000", "cached": "1"}, ""),
+    ({"mib": "8000"}, ""), ({"disk": "x"}, "it says: it did not answer")])
+def test_a_host_that_no_job_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                 facts: dict[str, str], says: str) -> None:
+    found, said = asked(tmp_path, monkeypatch, **facts)
+    assert len(found) == (1 if says else 2)
+    assert f"one is left out: {says}" in said if says else "left out" not in said
+    # Who says how many jobs it is to have is believed.
+    if "x" not in facts.values():
+        assert len(asked(tmp_path, monkeypatch, "1/one", **facts)[0]) == 2
+
+
+def test_a_host_without_a_tree_gets_other_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                               ) -> None:
+    (tmp_path / "4.14").mkdir()
+    (tmp_path / "4.14/Makefile").write_text("")
+    trees = [tmp_path / "4.14", tmp_path / "4.4"]
+    found, _said = asked(tmp_path, monkeypatch, "9/one", trees, treeless="4.14,")
+    assert [one.without for one in found] == [("4.14",), ("4.4",)]
+    assert found[0].told().endswith("; no tree of 4.14")
+    units = [plan.Work(base, HERE, ("d",), 9.0, 9.0, 0) for base in ("4.14", "4.4", "4.9")]
+    shares, _last = plan.share(units, plan.kinds(found))
+    where = {one.base: kind.here for kind, some in shares.items() for one in some}
+    assert where["4.14"] is True and where["4.4"] is False
+    # Where nobody has it a job says so.
+    assert matrix._shares({"x": plan.Work("4.4", HERE, ("d",), 9.0, 9.0, 0)}, found[1:], {"x": set()})
+    only = plan.able(units[0], plan.kinds(found))
+    assert [kind.here for kind in only] == [True]
+    assert matrix._shares({"x": units[0]}, found, {"x": set(only)}) == {}
 
 
 # ---- what comes back -------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from lab import arch
 from lab.defect import Machine
 from lab.errors import LabError
 from lab.guest import qemu
-from lab.paths import HOME
+from lab.paths import HOME, cache_dir
 from lab.progress import Progress
 
 # By the clock, what stands for QEMU is told from what hangs.
@@ -226,6 +226,38 @@ class TestAccelerator:
         assert self.choose(None, row) == "kvm"
         assert self.choose("kvm", row) == "kvm"
         assert (tmp_path / "count").read_text() == "x\n"
+
+    def test_one_answer_does_not_drive_out_another(self, tmp_path: Path) -> None:
+        """Each QEMU has its own, and what was seen before the host booted goes."""
+        rows = []
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            rows.append(stand_in(tmp_path / name, f"echo x >> {tmp_path}/{name}/count; "
+                                                  "echo lab: done > ktap.log"))
+        known = cache_dir() / "kvm"
+        known.mkdir(parents=True)
+        (known / "qemu-system-x-of-another-boot").write_text("yes")
+        assert [qemu.kvm_seen(row) for row in rows] == [None, None]
+        for row in (*rows, *rows):
+            assert self.choose(None, row) == "kvm" and qemu.kvm_seen(row)
+        for name in ("one", "two"):
+            assert (tmp_path / name / "count").read_text() == "x\n"
+        assert not (known / "qemu-system-x-of-another-boot").exists()
+
+    def test_two_runs_try_it_one_after_the_other(
+            self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The second one must not take away the folder that the first one's guest is in."""
+        monkeypatch.setattr(qemu, "_PROBE_SECONDS", 60)
+        row = stand_in(tmp_path, f"echo x >> {tmp_path}/count; sleep 0.5; "
+                                 "echo lab: done > ktap.log")
+        said: list[str] = []
+        both = [threading.Thread(target=lambda: said.append(self.choose(None, row)))
+                for _ in range(2)]
+        for one in both:
+            one.start()
+        for one in both:
+            one.join()
+        assert said == ["kvm", "kvm"] and (tmp_path / "count").read_text() == "x\n"
 
     def test_asked_for_and_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(LabError, match="use ACCEL=tcg"):

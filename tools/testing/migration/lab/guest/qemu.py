@@ -16,7 +16,7 @@ from pathlib import Path
 from lab.arch import Arch
 from lab.defect import Machine
 from lab.errors import LabError
-from lab.paths import cache_dir
+from lab.paths import cache_dir, locked, replace
 from lab.progress import Progress
 
 CPUS = 4
@@ -25,6 +25,8 @@ CPUS = 4
 GRACE = 2.0
 # Seconds that a guest gets to show its first sign of life under KVM: it takes about one.
 _PROBE_SECONDS = 10
+# In the cache's folder of what came of that.
+_KVM_LOCK = ".lock"
 ACCELS = ("kvm", "tcg")
 # What the nodes of a machine with slow memory are said to be: nanoseconds, and bytes a second.
 _HMAT = (("10", "10G"), ("40", "2G"))
@@ -228,23 +230,49 @@ def choose_accel(wanted: str | None, arch: Arch, image: Path, initrd: Path,
     return "kvm" if works else "tcg"
 
 
+def _kvm_known(arch: Arch) -> Path:
+    """Where the cache keeps whether a guest comes up with KVM, since this host was booted."""
+    # lab/matrix/hosts.py asks hosts for the same name.
+    return cache_dir() / "kvm" / (re.sub(r"\W+", "-", arch.qemu) + f"-{_boot_id()}")
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+def kvm_seen(arch: Arch) -> bool | None:
+    """Whether a guest was seen to come up with KVM here; None where none was tried."""
+    try:
+        return _kvm_known(arch).read_text("ascii").strip() == "yes"
+    except OSError:
+        return None
+
+
 def _kvm_works(arch: Arch, image: Path, initrd: Path, progress: Progress) -> bool:
-    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    version = re.sub(r"\W+", "-", arch.qemu)
-    known = cache_dir() / "kvm" / f"{version}-{boot_id}"
-    if not known.exists():
-        progress.step("trying KVM")
-        known.parent.mkdir(exist_ok=True)
-        for stale in known.parent.iterdir():
-            shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink()
-        folder = known.parent / "probe"
-        folder.mkdir()
-        guest = Guest(arch, "kvm", image, initrd, "lab.probe")
-        try:
-            boot(guest, folder, _PROBE_SECONDS, lambda _log, _ktap: False)
-            works = "lab: done" in (folder / "ktap.log").read_text("utf-8", "replace")
-        except LabError:
-            works = False
-        known.write_text("yes\n" if works else "no\n", "ascii")
-        progress.done("it does" if works else "no guest comes up with it: using TCG")
+    known = _kvm_known(arch)
+    # One at a time: another run must not remove the folder that a guest is in.
+    with locked(known.parent / _KVM_LOCK):
+        if not known.exists():
+            _try_kvm(known, arch, image, initrd, progress)
     return known.read_text("ascii").strip() == "yes"
+
+
+def _try_kvm(known: Path, arch: Arch, image: Path, initrd: Path, progress: Progress) -> None:
+    """Boot a guest with KVM, and keep in `known` what came of it."""
+    progress.step("trying KVM")
+    # What other QEMUs did since the boot stays.
+    for old in known.parent.iterdir():
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+        elif old.name != _KVM_LOCK and not old.name.endswith(_boot_id()):
+            old.unlink()
+    folder = known.parent / "probe"
+    folder.mkdir()
+    guest = Guest(arch, "kvm", image, initrd, "lab.probe")
+    try:
+        boot(guest, folder, _PROBE_SECONDS, lambda _log, _ktap: False)
+        works = "lab: done" in (folder / "ktap.log").read_text("utf-8", "replace")
+    except LabError:
+        works = False
+    replace(known, "yes\n" if works else "no\n")
+    progress.done("it does" if works else "no guest comes up with it: using TCG")

@@ -8,11 +8,14 @@ is given at a time.
 
 import os
 import re
-from dataclasses import dataclass
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab import arch
 from lab.errors import LabError
+from lab.guest import qemu
 from lab.matrix import gnuparallel
 from lab.progress import Progress
 from lab.words import plural
@@ -21,9 +24,20 @@ HERE = ":"
 # What a job takes of a host. Four vCPUs and the compilers do not use more for long, and a guest
 # with DIMMs and a build beside it stay below 8 GiB.
 CORES, MIB = 4, 8 << 10
-_ASK = ("echo pmd-share-host machine=$(uname -m) cores=$(nproc) "
+# What a job cannot do without: the guest and a build beside it; and on the disk of the cache all
+# that a first proof puts there, or another kernel of a cache that has one.
+LEAST_MIB, FIRST_MIB, NEXT_MIB = 4 << 10, 6 << 10, 1 << 10
+# A /dev/kvm says little: what make prove saw on that host, with the QEMU of its own architecture,
+# is in the cache (lab/guest/qemu.py).
+_ASK = ("at=${{LAB_CACHE:-${{XDG_CACHE_HOME:-$HOME/.cache}}/pmd-share-lab}}; "
+        "seen=$at/kvm/qemu-system-$(uname -m)-$(cat /proc/sys/kernel/random/boot_id); "
+        "test -d \"$at/images\" && cached=1 || cached=0; test -d \"$at\" || at=$HOME; "
+        "echo pmd-share-host machine=$(uname -m) cores=$(nproc) "
         "mib=$(($(sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo) / 1024)) "
-        "kvm=$(test -w /dev/kvm && echo 1 || echo 0) "
+        "disk=$(df -m --output=avail \"$at/\" | tail -n 1 | tr -d ' ') cached=$cached "
+        "kvm=$(test -w /dev/kvm && echo 1 || echo 0) seen=$(cat \"$seen\" 2> /dev/null) "
+        "treeless=$(for tree in {trees}; do test -f \"$tree/Makefile\" || "
+        "printf %s, \"${{tree##*/}}\"; done) "
         "lacks=$(for tool in git python3 rsync perl; do command -v $tool > /dev/null || "
         "printf %s, $tool; done)")
 _FACT = re.compile(r"(\w+)=(\S*)")
@@ -46,9 +60,11 @@ class Host:
     login: str                  # as GNU parallel is told of it
     shown: str                  # as it is told
     arch: str                   # "" for one that the lab does not know
-    kvm: bool
+    kvm: bool                   # it has one, or is supposed to
     cores: int
     jobs: int                   # at a time
+    tried: bool = False         # a guest was seen to come up with KVM
+    without: tuple[str, ...] = ()       # the bases whose tree it does not have
 
     @property
     def here(self) -> bool:
@@ -60,9 +76,11 @@ class Host:
 
     def told(self) -> str:
         """What it brings, in words."""
+        kvm = "without KVM" if not self.kvm else "with KVM" if self.tried else \
+            "with a /dev/kvm that was not tried"
         return (f"{self.shown}: {self.arch or 'an architecture that the lab does not know'}, "
-                f"{plural(self.cores, 'cores')}, {'with' if self.kvm else 'without'} /dev/kvm, "
-                f"{plural(self.jobs, 'jobs')} at a time")
+                f"{plural(self.cores, 'cores')}, {kvm}, {plural(self.jobs, 'jobs')} at a time"
+                + (f"; no tree of {', '.join(self.without)}" if self.without else ""))
 
 
 @dataclass(frozen=True)
@@ -108,43 +126,49 @@ def _entry(text: str, where: str) -> _Entry:
     return _Entry(login, "this machine" if login == HERE else login, jobs)
 
 
-def here() -> Host:
+def here(trees: Sequence[Path] = ()) -> Host:
     """This machine, alone."""
     mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     cores = len(os.sched_getaffinity(0))
-    return Host(HERE, "this machine", arch.host(), os.access("/dev/kvm", os.W_OK), cores,
-                _fit(cores, mib))
+    seen = qemu.kvm_seen(arch.load())
+    return Host(HERE, "this machine", arch.host(),
+                os.access("/dev/kvm", os.W_OK) and seen is not False, cores, _fit(cores, mib),
+                seen is True,
+                tuple(tree.name for tree in trees if not (tree / "Makefile").is_file()))
 
 
 def _fit(cores: int, mib: int) -> int:
     return max(1, min(cores // CORES, mib // MIB))
 
 
-def ask(path: Path, progress: Progress) -> list[Host]:
+def ask(path: Path, progress: Progress, trees: Sequence[Path] = ()) -> list[Host]:
     """The hosts of a file that can take jobs.  Of each other one a line says why it is left out.
 
-    LabError where none is left.
+    `trees` are those that jobs need, each named as its base is.  LabError where none is left.
     """
     entries = read(path)
     progress.step(f"asking {plural(len(entries), 'hosts')}")
     others = [one for one in entries if one.login != HERE]
-    answers, said = gnuparallel.on_all([one.login for one in others], _ASK) if others else ({}, {})
+    script = _ASK.format(trees=shlex.join(map(str, trees)))
+    answers, said = gnuparallel.on_all([one.login for one in others], script) if others else \
+        ({}, {})
     found, notes = [], []
     for one in entries:
         if one.login == HERE:
-            mine = here()
-            found.append(Host(mine.login, mine.shown, mine.arch, mine.kvm, mine.cores,
-                              one.jobs or mine.jobs))
+            mine = here(trees)
+            found.append(replace(mine, jobs=one.jobs or mine.jobs))
             continue
         facts = dict(_FACT.findall(answers.get(one.login, "").partition("pmd-share-host ")[2]))
-        if why := _unfit(facts, said.get(one.login, "")):
+        if why := _unfit(facts, said.get(one.login, "")) or not one.jobs and _small(facts):
             notes.append(f"{one.shown} is left out: {why}")
             continue
         row = next((name for name in arch.names()
                     if arch.load(name).machine_name == facts["machine"]), "")
         cores, mib = int(facts["cores"]), int(facts["mib"])
-        found.append(Host(one.login, one.shown, row, facts["kvm"] == "1", cores,
-                          one.jobs or _fit(cores, mib)))
+        found.append(Host(one.login, one.shown, row,
+                          facts["kvm"] == "1" and facts["seen"] != "no", cores,
+                          one.jobs or _fit(cores, mib), facts["seen"] == "yes",
+                          tuple(filter(None, facts["treeless"].split(",")))))
     progress.done(f"{len(found)} can take jobs")
     for note in notes:
         progress.note(note)
@@ -155,8 +179,8 @@ def ask(path: Path, progress: Progress) -> list[Host]:
 
 def _unfit(facts: dict[str, str], said: str) -> str:
     """Why a host can take no job; "" if it can."""
-    if not {"machine", "cores", "mib", "kvm", "lacks"} <= facts.keys() or \
-            not all(facts[name].isdecimal() for name in ("cores", "mib")):
+    if not {"machine", "kvm", "seen", "cached", "treeless", "lacks"} <= facts.keys() or \
+            not all(facts.get(name, "").isdecimal() for name in ("cores", "mib", "disk")):
         for pattern, why in _WHY:
             if re.search(pattern, said):
                 return why
@@ -164,4 +188,16 @@ def _unfit(facts: dict[str, str], said: str) -> str:
         return f"it says: {last[0]}"
     if lacks := facts["lacks"].strip(","):
         return f"it has no {lacks.replace(',', ', ')}: install that"
+    return ""
+
+
+def _small(facts: dict[str, str]) -> str:
+    """What a host has too little of for any job; "" if it has enough."""
+    if (mib := int(facts["mib"])) < LEAST_MIB:
+        return (f"it has {mib} MiB of memory, and a job takes {LEAST_MIB} MiB or more: name it as "
+                "1/HOST to try it all the same")
+    least = NEXT_MIB if facts["cached"] == "1" else FIRST_MIB
+    if (free := int(facts["disk"])) < least:
+        return (f"its disk has {free} MiB free for the cache, and a job takes {least} MiB: free "
+                "some space, or name it as 1/HOST to try it all the same")
     return ""

@@ -84,6 +84,7 @@ class Kind:
     arch: str
     kvm: bool
     here: bool
+    without: tuple[str, ...]    # the bases whose tree they do not have
     hosts: tuple[Host, ...]
 
     def told(self) -> str:
@@ -99,23 +100,30 @@ class Kind:
 
 def kinds(hosts: Iterable[Host]) -> list[Kind]:
     """The hosts by their kind."""
-    by_kind: dict[tuple[str, bool, bool], list[Host]] = {}
+    by_kind: dict[tuple[str, bool, bool, tuple[str, ...]], list[Host]] = {}
     for one in hosts:
-        by_kind.setdefault((one.arch, one.kvm, one.here), []).append(one)
+        by_kind.setdefault((one.arch, one.kvm, one.here, one.without), []).append(one)
     return [Kind(*key, tuple(some)) for key, some in sorted(by_kind.items())]
+
+
+def able(one: Work, among: Sequence[Kind]) -> list[Kind]:
+    """Those that have the tree that a unit of work needs; all if none has it."""
+    return [kind for kind in among if one.base not in kind.without] or list(among)
 
 
 def share(units: Sequence[Work], among: Sequence[Kind]) -> tuple[dict[Kind, list[Work]], float]:
     """Which kind of host does which work, the longest first, and how long all of it takes.
 
-    Each unit goes to where it ends first, by the speeds above: to a host of its own architecture if
-    there is any, and there to one with KVM as long as those are not busy for longer.
+    Each unit goes to where it ends first, by the speeds above: to a host that has its tree, of its
+    own architecture if there is any, and there to one with KVM as long as those are not busy for
+    longer.
     """
     free = {kind: [0.0] * sum(one.jobs for one in kind.hosts) for kind in among}
     found: dict[Kind, list[Work]] = {kind: [] for kind in among}
     last = 0.0
     for one in units:
-        fit = [kind for kind in among if kind.arch == one.arch] or list(among)
+        have = able(one, among)
+        fit = [kind for kind in have if kind.arch == one.arch] or have
         ends = {kind: free[kind][0] + one.seconds / kind.speed(one.arch) for kind in fit}
         best = min(fit, key=lambda kind: (ends[kind], not kind.kvm))
         heapq.heapreplace(free[best], ends[best])

@@ -69,14 +69,15 @@ def run(scope: Scope, form: str, progress: Progress) -> int:
         deps.ensure(progress, deps.MATRIX)
         gnuparallel.check()
     if form:
-        found = hosts.ask(scope.hosts, progress) if scope.hosts else []
+        found = hosts.ask(scope.hosts, progress, _trees(scope, jobs)) if scope.hosts else []
         print(plan.told(commit, look, jobs, bare, scope.boots, found))
         return 0
     if jobs:
         if changes := provenance.git("status", "--porcelain", "--", ".", f":!{_OURS}"):
             raise LabError(f"{changes.splitlines()[0].split(maxsplit=1)[-1]} is in no commit, and "
                            "a commit is what hosts get: commit it, or put it away")
-        made = hosts.ask(scope.hosts, progress) if scope.hosts else [hosts.here()]
+        made = hosts.ask(scope.hosts, progress, _trees(scope, jobs)) if scope.hosts else \
+            [hosts.here()]
         _spread(scope, commit, jobs, made, progress)
     results.write(scope.out)
     look = _look(scope)
@@ -91,6 +92,12 @@ def _wants(cell: Cell, scope: Scope) -> bool:
 def _bare(name: str, scope: Scope) -> bool:
     """Whether the source of a base is not to be had."""
     return base.load(name).package is None and scope.trees is None
+
+
+def _trees(scope: Scope, jobs: Sequence[Work]) -> list[Path]:
+    """The trees that jobs need, as hosts have to have them."""
+    names = dict.fromkeys(one.base for one in jobs if base.load(one.base).package is None)
+    return [scope.trees / name for name in names] if scope.trees else []
 
 
 def _look(scope: Scope) -> list[Cell]:
@@ -134,7 +141,8 @@ def _shares(left: dict[str, Work], among: Sequence[Host], tried: dict[str, set[K
     """Who does what is left: a kind of host that has not tried it yet."""
     groups: dict[tuple[Kind, ...], list[Work]] = {}
     for name, one in left.items():
-        if fresh := tuple(kind for kind in plan.kinds(among) if kind not in tried[name]):
+        if fresh := tuple(kind for kind in plan.able(one, plan.kinds(among))
+                          if kind not in tried[name]):
             groups.setdefault(fresh, []).append(one)
     # One group after another: two of them would give a host more than fits.
     return next((plan.share(units, fresh)[0] for fresh, units in groups.items()), {})
