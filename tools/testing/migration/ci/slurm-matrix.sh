@@ -10,8 +10,16 @@
 # SBATCH has further options of sbatch, such as --partition=big.
 set -euo pipefail
 : "${OUT:?names a folder that all nodes see}"
+# Tasks run in a folder of their own, where another path would be meant.
+OUT=$(realpath -m -- "$OUT")
 mkdir -p "$OUT"
 scope=("$@")
+# The plan is made of what is here, and tasks of what is committed.
+if changes=$(git status --porcelain -- . ':!tools/testing/migration/records') && [[ $changes ]]; then
+	changes=${changes%%$'\n'*}
+	echo "error: ${changes:3} is in no commit, and a commit is what tasks get" >&2
+	exit 2
+fi
 make --no-print-directory matrix PLAN=json OUT="$OUT" "${scope[@]}" > "$OUT/plan.json"
 mapfile -t commands < <(jq -r '.jobs[].command' "$OUT/plan.json")
 if ((${#commands[@]} == 0)); then
@@ -30,7 +38,9 @@ trap 'rm -rf "\$work"' EXIT
 git clone -q '$PWD' "\$work/lab"
 git -C "\$work/lab" checkout -q --detach $(git rev-parse HEAD)
 cd "\$work/lab"
-eval "\$(sed -n "\${SLURM_ARRAY_TASK_ID}p" '$OUT/commands') OUT='$OUT'"
+command=\$(sed -n "\${SLURM_ARRAY_TASK_ID}p" '$OUT/commands')
+test -n "\$command" || { echo "error: $OUT/commands has no line \$SLURM_ARRAY_TASK_ID" >&2; exit 2; }
+eval "\$command OUT='$OUT'"
 EOF
 )
 # Also where a task failed: what it did not bring is missing, and the check says so.

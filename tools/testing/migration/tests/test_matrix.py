@@ -831,20 +831,47 @@ echo 1
 """
 
 
+def with_slurm(front: Front, out: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    """What ci/slurm-matrix.sh does with a stand-in for sbatch."""
+    top = front.out.parent
+    (top / "bin").mkdir()
+    (top / "bin/sbatch").write_text(SBATCH)
+    (top / "bin/sbatch").chmod(0o755)
+    return subprocess.run(
+        [front.lab / CI.relative_to(REPO) / "slurm-matrix.sh", f"ARCH={HERE}", *words],
+        cwd=front.lab, text=True, capture_output=True, check=False, env={
+            **outside_make(), "OUT": out, "LAB_CACHE": str(top / "cache"),
+            "PATH": f"{top}/bin:{os.environ['PATH']}"})
+
+
+@pytest.mark.skipif(not shutil.which("jq"), reason="there is no jq")
+def test_an_array_of_slurm_in_a_folder_named_from_here(front: Front) -> None:
+    """Its tasks are in another folder."""
+    done = with_slurm(front, os.path.relpath(front.out, front.lab), "DEFECT=pmd-share-migrate",
+                      "BASE=6.12")
+    assert done.returncode == 0 and "1 cell: 1 PROVED" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("jq"), reason="there is no jq")
+def test_an_array_of_slurm_with_changes(front: Front) -> None:
+    """Its tasks would not have them."""
+    new = front.lab / "queue/new"
+    new.write_text("")
+    try:
+        done = with_slurm(front, str(front.out), "BASE=6.12")
+    finally:
+        new.unlink()
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2, "", "error: queue/new is in no commit, and a commit is what tasks get\n")
+
+
 @LONG
 @pytest.mark.skipif(not shutil.which("jq"), reason="there is no jq")
 @pytest.mark.parametrize("all_of_it", [True, False])
-def test_an_array_of_slurm(front: Front, tmp_path: Path, all_of_it: bool) -> None:
+def test_an_array_of_slurm(front: Front, all_of_it: bool) -> None:
     """With a stand-in for sbatch; that its job array is one was tried with Slurm itself."""
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/sbatch").write_text(SBATCH)
-    (tmp_path / "bin/sbatch").chmod(0o755)
-    done = subprocess.run(
-        [front.lab / CI.relative_to(REPO) / "slurm-matrix.sh", f"ARCH={HERE}", f"DEFECT={TWO}",
-         f"BASE=6.12,{'6.1' if all_of_it else '4.14'}"], cwd=front.lab, text=True,
-        capture_output=True, check=False, env={
-            **outside_make(), "OUT": str(front.out), "LAB_CACHE": str(tmp_path / "cache"),
-            "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"})
+    done = with_slurm(front, str(front.out), f"DEFECT={TWO}",
+                      f"BASE=6.12,{'6.1' if all_of_it else '4.14'}")
     # That of make, which says 2 for each that is not 0.
     assert done.returncode == (0 if all_of_it else 2), done.stdout + done.stderr
     assert ("NOT GREEN" in done.stdout) is not all_of_it
