@@ -6,6 +6,8 @@ configs/base.config, whose options are those of x86_64, less `drop`.
 """
 
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lab.errors import LabError
@@ -50,8 +52,31 @@ class Arch:
     # The first kernel that has there what configs/base.config asks for, and what those before lack.
     since: str = ""
     before: str = ""
+    # Options that not all of its kernels have, each with the first version that does.  A base before
+    # that leaves it out; what a defect cannot be shown without (`needs`) need not be asked for.
+    later: tuple[tuple[str, str], ...] = ()
     # What a defect may ask of the CPU, as QEMU says it.
     cpu_features: tuple[str, ...] = ()
+
+    def lacks(self, version: str) -> tuple[str, ...]:
+        """The options that its kernels of a version do not have."""
+        return self.drop + tuple(name for name, came in self.later if older(version, came))
+
+    def why_not(self, needs: Iterable[str], version: str) -> str:
+        """Why its kernels of a version cannot show what needs these options; "" if they can."""
+        for name in needs:
+            if name in self.drop:
+                return f"{self.name} has no {name}, and it takes that to show it"
+            if name in self.lacks(version):
+                came = dict(self.later)[name]
+                return f"{self.name} has {name} since {came}, and it takes that to show it"
+        return ""
+
+    def too_old(self, version: str) -> str:
+        """Why no kernel of a version is built for it; "" if it can be."""
+        if not self.since or not older(version, self.since):
+            return ""
+        return f"before {self.since} a kernel {self.before} on {self.name}"
 
     @property
     def native(self) -> bool:
@@ -98,6 +123,8 @@ _ROWS = {
              console="ttyAMA0", second_console="ttyS0", third_console="ttyS1", cmdline="",
              line_device="pci-serial",
              dimms=False,
+             since="3.7", before="is not built",
+             later=(("ARCH_ENABLE_HUGEPAGE_MIGRATION", "5.4"),),
              drop=("X86_64_ACPI_NUMA", "X86_MCE", "UNWINDER_FRAME_POINTER", "HYPERVISOR_GUEST",
                    "KVM_GUEST", "KERNEL_GZIP", "PROCESSOR_SELECT")),
         # No kernel has soft offlining there. The machine is described by a device tree, so ACPI has
@@ -116,6 +143,7 @@ _ROWS = {
              line_device="pci-serial",
              dimms=False, suite="trixie",
              since="6.11", before="cannot take memory offline",
+             later=(("ARCH_ENABLE_HUGEPAGE_MIGRATION", "5.15"),),
              drop=("X86_64_ACPI_NUMA", "X86_MCE", "MEMORY_FAILURE", "HWPOISON_INJECT",
                    "UNWINDER_FRAME_POINTER", "HYPERVISOR_GUEST", "KVM_GUEST",
                    "ACPI", "ACPI_HOTPLUG_MEMORY", "PROCESSOR_SELECT")),
@@ -130,6 +158,17 @@ FIRST = "x86_64"
 def tag(name: str) -> str:
     """What tells things of architecture `name` from those of the first, at the end of a name."""
     return "" if name == FIRST else f"-{name}"
+
+
+def older(version: str, than: str) -> bool:
+    """Whether a version, "6.1.192" or "5.18-rc1", is before another."""
+    return _numbers(version) < _numbers(than)
+
+
+def _numbers(version: str) -> list[int]:
+    """The numbers that a version begins with."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return [int(number) for number in found[0].split(".")] if found else []
 
 
 def names() -> list[str]:

@@ -50,6 +50,9 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
                       default
     hidden            a list: architectures whose kernels have the defect, and on which no boot shows
                       it, "ARCH: why"
+    needs             a list: options that no test can show it without, besides those that all
+                      kernels of x86_64 have had for long: an architecture, or its kernels before
+                      some version, may lack them (lab/arch.py)
     on_request        true where the selftests take minutes or the kernel may die of them: what runs
                       all selftests in a guest leaves `env` out, and they skip; false by default
 
@@ -129,6 +132,7 @@ class Show:
     harm: str = "lost writes"
     counts: str = "migrations"
     hidden: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     on_request: bool = False
 
     def hides(self, arch: str) -> str:
@@ -336,6 +340,10 @@ def _check(path: Path, one: Defect) -> None:
         if machine not in arches.names() or not why:
             raise LabError(f"{path}: [show] hidden: {line} is not ARCH: why, with ARCH one of "
                            f"{', '.join(arches.names())}")
+    for option in show.needs:
+        if not any(option in (*row.drop, *dict(row.later)) for row in
+                   map(arches.load, arches.names())):
+            raise LabError(f"{path}: [show] needs: no architecture of lab/arch.py lacks {option}")
     if show.turns and not show.fatal and not show.symptoms:
         raise LabError(f"{path}: [show] turns are for a kernel that dies or gets stuck of its first "
                        "test: fatal or symptoms say how, or all tests can run in each boot")

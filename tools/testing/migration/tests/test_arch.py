@@ -107,6 +107,23 @@ def test_a_row_that_drops_what_nobody_asks_for(tmp_path: Path) -> None:
         kconfig.request(base.Base("0.1"), row, tmp_path, False)
 
 
+def test_an_option_that_came_later_is_not_asked_of_older_kernels(tmp_path: Path) -> None:
+    """Nor are those that others bring along."""
+    row = dataclasses.replace(arch.load("x86_64"), later=(("MEMORY_HOTREMOVE", "6.11"),))
+    for name, there in (("6.6", False), ("6.12", True), ("6.11", True)):
+        asked = kconfig.request(base.Base(name), row, tmp_path, False)
+        assert ("MEMORY_HOTREMOVE" in asked.options) is there
+        assert ("MEMORY_HOTREMOVE" in row.lacks(name)) is not there
+        lost = kconfig.missing(kconfig.Request({}, ()), "", "", row.lacks(name))
+        assert ("CONFIG_MEMORY_HOTREMOVE=y" in lost) is there
+
+
+def test_an_older_version() -> None:
+    for version, than in (("6.1.192", "6.11"), ("5.18-rc1", "6.11"), ("6.10", "6.11")):
+        assert arch.older(version, than) and not arch.older(than, version)
+    assert not arch.older("6.11", "6.11") and not arch.older("6.11.3", "6.11")
+
+
 def words_of(row: arch.Arch, machine: Machine = Machine()) -> list[str]:
     return qemu.command(qemu.Guest(row, "tcg", Path("image"), Path("initrd"), "x", machine),
                         "console.log", "ktap.log")

@@ -403,6 +403,14 @@ def test_an_architecture_that_hides_it_says_why(folder: Path) -> None:
         check_refused(folder, shown(hidden=[wrong]), f"hidden: {wrong} is not ARCH: why, with ARCH")
 
 
+def test_what_it_cannot_be_shown_without(folder: Path) -> None:
+    path = folder / defect.FILE
+    path.write_text(shown(needs=["MEMORY_FAILURE"]))
+    assert defect.load("astray").show.needs == ("MEMORY_FAILURE",)
+    check_refused(folder, shown(needs=["MEMORY_FAILUER"]),
+                  "needs: no architecture of lab/arch.py lacks MEMORY_FAILUER")
+
+
 def test_code_that_has_gone(folder: Path) -> None:
     (folder / defect.FILE).write_text('gone = "5.13"\n' + TEXT)
     assert defect.load("astray").gone == "5.13"

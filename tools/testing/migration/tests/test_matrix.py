@@ -27,7 +27,7 @@ from machines import ROOT, SSHD, Machine, Machines
 from runs import boot, run, told
 from trees import git
 
-from lab import arch, cli, defect, deps, options, provenance
+from lab import arch, base, cli, defect, deps, options, provenance
 from lab.errors import LabError
 from lab.guest import qemu
 from lab.judge.summary import Provenance, Summary
@@ -698,6 +698,36 @@ def test_where_there_is_nothing_to_prove_it_is_said() -> None:
             one.name: Note("none", "nothing to compare", ground=ground)})
         known = survey(names=[one.name], units=[unit])
         assert cell(known, one.name, "6.12").state == state
+
+
+def test_what_a_kernel_cannot_show_there_is_not_missing() -> None:
+    """No job is made for it: one that can only fail would leave the matrix red for ever."""
+    all_of_it = cells.survey([defect.load(name) for name in defect.names()], base.names(),
+                             cells.archs(), ())
+    for one in all_of_it:
+        row = arch.load(one.arch)
+        if row.since and base.numbers(one.base) < base.numbers(row.since):
+            assert one.state == cells.NONE, one
+    for name, on, machine, why in (
+            ("hugetlb-subpool", "6.6", "riscv64", "before 6.11 a kernel cannot take memory offline"),
+            ("hugetlb-subpool", "4.19", "arm64", "arm64 has ARCH_ENABLE_HUGEPAGE_MIGRATION since 5.4"),
+            ("hugetlb-subpool", "2.6.34", "x86_64", "nothing is proved of 2.6.34: no compiler of "),
+            ("hugetlb-poison-read", "6.12", "riscv64", "riscv64 has no MEMORY_FAILURE, and it")):
+        one = cell(all_of_it, name, on, machine)
+        assert one.state == cells.NONE and one.why.startswith(why), one
+    for name, on, machine in (("hugetlb-subpool", "5.10", "arm64"),
+                              ("hugetlb-subpool", "6.12", "riscv64"),
+                              ("hugetlb-subpool", "4.4", "x86_64"),
+                              ("pmd-share-count", "4.19", "arm64"),
+                              ("hugetlb-poison-read", "4.19", "arm64")):
+        assert cell(all_of_it, name, on, machine).state == cells.MISSING, (name, on, machine)
+    # Who has seen it all the same is believed.
+    made = run([boot("vulnerable")], [boot("fixed")], defect="hugetlb-poison-read", arch="riscv64")
+    assert cell(survey_of(made, "riscv64"), made.defect, "6.12", "riscv64").state == "PROVED"
+
+
+def survey_of(made: Summary, machine: str) -> list[Cell]:
+    return cells.survey([defect.load(made.defect)], ["6.12"], [machine], [(made, "")])
 
 
 def test_what_it_costs_comes_from_records() -> None:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def request(base: Base, arch: Arch, tree: Path, debug: bool,
             more: tuple[str, ...] = ()) -> Request:
     """What is asked of a kernel of `base`: the fragments, less base.drop, plus base.add.
 
-    The architecture changes the first of them: less arch.drop, plus configs/<arch>.config.  `more`
+    The architecture changes the first of them: less what it lacks, plus configs/<arch>.config.  `more`
     are lines that a defect asks for; the base may drop them, too.
     """
     files = {path.stem: fragment.parse(path.read_text(encoding="utf-8"), str(path))
@@ -63,7 +64,7 @@ def request(base: Base, arch: Arch, tree: Path, debug: bool,
                        f"{' '.join(strange)}")
     known = {*files["base"], *files["debug"]}
     files["base"] = {name: value for name, value in files["base"].items()
-                     if name not in arch.drop}
+                     if name not in arch.lacks(base.name)}
     own = CONFIGS / f"{arch.name}.config"
     files["base"] |= fragment.parse("\n".join(fragment.lines(own)), str(own))
     files["base"] |= fragment.parse("\n".join(more), "the defect's options")
@@ -100,15 +101,15 @@ def symbols(tree: Path, arch: Arch) -> set[str]:
     return found
 
 
-def missing(asked: Request, config: str, sharing: str, arch: Arch) -> list[str]:
+def missing(asked: Request, config: str, sharing: str, lacks: Sequence[str]) -> list[str]:
     """What is not in a .config (its text) as it was asked for, derived options among it, less those
-    that `arch` does not have.
+    that such a kernel `lacks` in any case.
 
     `sharing` is the option that says whether PMD tables are shared, or "".  Each is "CONFIG_X=y", with
     what it is in its place where it has another value.
     """
     have = fragment.parse(config, ".config")
-    derived = [name for name in (*_DERIVED, sharing) if name and name not in arch.drop]
+    derived = [name for name in (*_DERIVED, sharing) if name and name not in lacks]
     wanted = {**{name: "y" for name in derived}, **asked.options}
     return [f"CONFIG_{name}={value}" + (f" (is {have[name]})" if have.get(name, "n") != "n"
                                         else "")
@@ -219,9 +220,8 @@ def make(source: Source, obj: Path, asked: Request, arch: Arch, log: Path) -> No
     Where obj already has the .config that the same options made, nothing is done.  What make
     says is added to `log`.  LabError names all options that did not stick, in one line.
     """
-    if arch.since and _numbers(source.version) < _numbers(arch.since):
-        raise LabError(f"{source.version} is too old for {arch.name}: before {arch.since} a kernel "
-                       f"{arch.before} there; take a later BASE= or KERNEL=")
+    if why := arch.too_old(source.version):
+        raise LabError(f"{source.version} is too old: {why}; take a later BASE= or KERNEL=")
     fragment, stamp, config = obj / "lab.config", obj / "lab.config.stamp", obj / ".config"
     obj.mkdir(parents=True, exist_ok=True)
     if stamp.exists() and stamp.read_text(encoding="utf-8") == _stamp(source, asked, config):
@@ -235,17 +235,12 @@ def make(source: Source, obj: Path, asked: Request, arch: Arch, log: Path) -> No
     _run(["sh", str(merge), "-m", "-O", str(obj), str(config), str(fragment)], obj, log)
     _run([*command, "olddefconfig"], obj, log)
     text = config.read_text(encoding="utf-8")
-    if lost := missing(asked, text, sharing_option(source.tree, arch), arch):
+    if lost := missing(asked, text, sharing_option(source.tree, arch),
+                       arch.lacks(source.base.name)):
         raise LabError(f"{plural(len(lost), 'options')} {LOST} the "
                        f"configuration of {source.version}: {', '.join(lost)} (a base that has "
                        f"no such option says so in bases/{source.base.name}.toml)", str(log))
     stamp.write_text(_stamp(source, asked, config), encoding="utf-8")
-
-
-def _numbers(version: str) -> list[int]:
-    """The numbers that a version begins with."""
-    found = re.match(r"\d+(?:\.\d+)*", version)
-    return [int(number) for number in found[0].split(".")] if found else []
 
 
 def _stamp(source: Source, asked: Request, config: Path) -> str:

@@ -137,8 +137,13 @@ def nothing(one: Defect, base: str, arch: str) -> str:
     repository alone can tell; "" where it cannot."""
     if not one.show.selftests:
         return "no selftest shows it"
+    if why := bases.load(base).unproved if base in bases.names() else "":
+        return f"nothing is proved of {base}: {why}"
     if why := one.show.hides(arch):
         return f"no boot shows it on {arch}: {why}"
+    row = arches.load(arch)
+    if why := row.too_old(base) or row.why_not(one.show.needs, base):
+        return why
     forms = [path.name for path in (variant.QUEUE / base).glob("series*")]
     # A form of the fix may bring it to where it was not, and so may what a stable branch took since
     # its first release.
