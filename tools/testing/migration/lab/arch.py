@@ -7,10 +7,12 @@ configs/base.config, whose options are those of x86_64, less `drop`.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from lab import fragment
 from lab.errors import LabError
+from lab.paths import HOME
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class Arch:
     # Options that not all of its kernels have, each with the first version that does.  A base before
     # that leaves it out; what a defect cannot be shown without (`needs`) need not be asked for.
     later: tuple[tuple[str, str], ...] = ()
+    # Options of KCONFIG= with which it shares no PMD table, so that nothing can be asked for that
+    # says it does; and with which huge pages are so large that each node gets so many MiB more.
+    unshared_with: tuple[str, ...] = ()
+    room_with: tuple[tuple[str, int], ...] = ()
     # What a defect may ask of the CPU, as QEMU says it.
     cpu_features: tuple[str, ...] = ()
 
@@ -71,6 +77,29 @@ class Arch:
                 came = dict(self.later)[name]
                 return f"{self.name} has {name} since {came}, and it takes that to show it"
         return ""
+
+    def shares(self, options: Mapping[str, str]) -> bool:
+        """Whether kernels with these options can share PMD tables."""
+        return not any(options.get(name) == "y" for name in self.unshared_with)
+
+    def room(self, options: Mapping[str, str]) -> int:
+        """MiB that a node needs more with these options."""
+        return sum(mib for name, mib in self.room_with if options.get(name) == "y")
+
+    def unusual(self, command: str) -> list[str]:
+        """What KCONFIG= of a command asks for, where that is another kind of kernel than
+        configs/<name>.config makes, with pages or addresses of another size."""
+        found = re.search(r"\bKCONFIG=(?:'([^']*)'|(\S+))", command)
+        words = (found[1] or found[2] or "").split() if found else []
+        asked = {name: value or "y" for name, _equals, value in
+                 (word.partition("=") for word in words)}
+        path = HOME / "configs" / f"{self.name}.config"
+        own = fragment.parse("\n".join(fragment.lines(path)), str(path))
+        if all(own.get(name, value) == value for name, value in asked.items()):
+            return []
+        on = [name if value == "y" else f"{name}={value}" for name, value in asked.items()
+              if value != "n"]
+        return on or [f"{name}=n" for name in asked]
 
     def too_old(self, version: str) -> str:
         """Why no kernel of a version is built for it; "" if it can be."""
@@ -125,6 +154,8 @@ _ROWS = {
              dimms=False,
              since="3.7", before="is not built",
              later=(("ARCH_ENABLE_HUGEPAGE_MIGRATION", "5.4"),),
+             # Huge pages of 512 MiB, and a PUD that no mapping fills.
+             unshared_with=("ARM64_64K_PAGES",), room_with=(("ARM64_64K_PAGES", 6144),),
              drop=("X86_64_ACPI_NUMA", "X86_MCE", "UNWINDER_FRAME_POINTER", "HYPERVISOR_GUEST",
                    "KVM_GUEST", "KERNEL_GZIP", "PROCESSOR_SELECT")),
         # No kernel has soft offlining there. The machine is described by a device tree, so ACPI has

@@ -197,7 +197,7 @@ def _shell(args: argparse.Namespace, progress: Progress) -> int:
     [made] = trial.prepare(wanted, row, progress, only=(name,))
     what = qemu.Guest(made.arch, made.accel, made.kernel.image, made.initrd, " ".join(
         ["lab.shell", "quiet", made.source.base.cmdline, made.defect.kernel.cmdline]),
-        trial.with_room(made.defect.guest, wanted.debug))
+        made.machine())
     progress.note(f"the {name} kernel {made.source.version}, {made.accel.upper()}; "
                   "Ctrl-A X ends it")
     with scratch_dir("lab-shell-") as folder:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import fragment
 from lab.arch import Arch
 from lab.base import load as load_base
 from lab.defect import Defect, Machine
@@ -34,9 +35,9 @@ LAST_WORDS = 20.0
 Enough = Callable[[ktap.Transcript, list[klog.Complaint]], bool]
 
 
-def with_room(machine: Machine, debug: bool) -> Machine:
-    """The machine, with the memory that a debug kernel takes."""
-    more = DEBUG_MIB if debug else 0
+def with_room(machine: Machine, debug: bool, more: int = 0) -> Machine:
+    """The machine, with the memory that a debug kernel takes, and `more` MiB a node."""
+    more += DEBUG_MIB if debug else 0
     return dataclasses.replace(machine, nodes=(machine.nodes[0] + more, machine.nodes[1] + more))
 
 
@@ -95,11 +96,16 @@ class Trial:
             return self.defect.arguments(turns[(number - 1) % len(turns)])
         return self.defect.arguments()
 
+    def machine(self) -> Machine:
+        """What all that is asked for needs."""
+        options = fragment.parse("\n".join(self.defect.kernel.options), "the options")
+        return with_room(self.defect.guest, self.wanted.debug, self.arch.room(options))
+
     def guest(self, tests: tuple[str, ...]) -> qemu.Guest:
         """The guest that boots run in, with arguments for its selftests; its files are named as
         from the folder of a boot."""
         debug = self.wanted.debug
-        machine = with_room(self.defect.guest, debug)
+        machine = self.machine()
         env = [*machine.env, *(["LTP_COLORIZE_OUTPUT=n"] if self.wanted.ltp else []),
                *([f"VIRTIO_MEM_QMP=/dev/{self.arch.third_console}"] if machine.virtio_mem else [])]
         programs = self.wanted.programs()

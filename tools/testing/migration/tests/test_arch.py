@@ -118,6 +118,19 @@ def test_an_option_that_came_later_is_not_asked_of_older_kernels(tmp_path: Path)
         assert ("CONFIG_MEMORY_HOTREMOVE=y" in lost) is there
 
 
+def test_another_size_of_pages_is_no_usual_kernel() -> None:
+    row = arch.load("arm64")
+    for words, kind in (("", []), ("KCONFIG=NET", []), ("KCONFIG='CMA=y NET=y'", []),
+                        ("KCONFIG=ARM64_4K_PAGES=y", []),
+                        ("KCONFIG='ARM64_4K_PAGES=n ARM64_16K_PAGES=y' BOOTS=1", ["ARM64_16K_PAGES"]),
+                        ("KCONFIG='ARM64_VA_BITS_48=n ARM64_VA_BITS_39=y'", ["ARM64_VA_BITS_39"]),
+                        ("KCONFIG=ARM64_4K_PAGES=n", ["ARM64_4K_PAGES=n"])):
+        assert row.unusual(f"make prove ARCH=arm64 {words}") == kind
+        assert arch.load("x86_64").unusual(f"make prove {words}") == []
+    assert row.shares({"ARM64_16K_PAGES": "y"}) and not row.shares({"ARM64_64K_PAGES": "y"})
+    assert row.room({"ARM64_64K_PAGES": "y"}) > 0 and row.room({"ARM64_64K_PAGES": "n"}) == 0
+
+
 def test_an_older_version() -> None:
     for version, than in (("6.1.192", "6.11"), ("5.18-rc1", "6.11"), ("6.10", "6.11")):
         assert arch.older(version, than) and not arch.older(than, version)

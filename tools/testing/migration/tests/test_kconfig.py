@@ -175,6 +175,23 @@ def test_sharing_hangs_on_the_newer_option_where_there_is_one(tree: Path) -> Non
         kconfig.sharing_option(tree, X86)
 
 
+@pytest.mark.parametrize("pages", ["4K", "64K"])
+def test_sharing_is_not_asked_for_where_pages_are_too_large(tree: Path, tmp_path: Path, pages: str
+                                                            ) -> None:
+    """Such a kernel can be made, and its tests skip; any other without sharing stops the run."""
+    (tree / "refused").write_text("CONFIG_ARCH_WANT_HUGE_PMD_SHARE")
+    row = dataclasses.replace(X86, unshared_with=("ARM64_64K_PAGES",))
+    asked = kconfig.Request({f"ARM64_{pages}_PAGES": "y"}, ())
+
+    def configured() -> None:
+        kconfig.make(a_source(tree, a_base()), tmp_path / "obj", asked, row, tmp_path / "log")
+    if pages == "64K":
+        configured()
+    else:
+        with pytest.raises(LabError, match="stick .*: CONFIG_ARCH_WANT_HUGE_PMD_SHARE=y"):
+            configured()
+
+
 def test_a_tree_whose_tables_cannot_be_shared(tree: Path) -> None:
     """As 6.6.72 and later, where nothing defines what the option depends on."""
     (tree / "fs").mkdir()

@@ -22,7 +22,7 @@ from lab.kernel import build, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
 from lab.progress import Progress
-from lab.tell import record, rst, tables
+from lab.tell import cells, record, rst, tables
 from lab.verbs import prove
 
 DEFECT = defect.load("pmd-share-migrate")
@@ -191,6 +191,17 @@ def test_another_form_of_the_queue_is_a_record_of_its_own(tmp_path: Path) -> Non
 ])
 def test_which_form_a_command_asks_for(command: str, asked: str) -> None:
     assert summary.form(command) == asked == made(command=command).form()
+
+
+def test_another_size_of_pages_is_a_record_of_its_own(tmp_path: Path) -> None:
+    """And it is not what the matrix asks for."""
+    made = run([boot("vulnerable")], [boot("fixed")], arch="arm64")
+    large = dataclasses.replace(made, command="make prove ARCH=arm64 KCONFIG='ARM64_4K_PAGES=n "
+                                              "ARM64_16K_PAGES=y'")
+    assert [record.keep(one, tmp_path).name for one in (made, large)] == [
+        "6.12.57-1-arm64.json", "6.12.57-1-arm64-ARM64_16K_PAGES.json"]
+    assert [cells.counts(one) for one in record.proofs(tmp_path)] == [False, True]
+    assert large.name() == made.name() + ", ARM64_16K_PAGES"
 
 
 def test_only_a_proof_is_recorded(tmp_path: Path) -> None:

@@ -245,7 +245,8 @@ class Summary:
 
     def special(self) -> list[str]:
         """What of its configuration does not go without saying."""
-        return special(self.arch, self.debug, self.form())
+        return [*special(self.arch, self.debug, self.form()),
+                *arches.load(self.arch).unusual(self.command)]
 
     def form(self) -> str:
         """The form of the queue that it was asked for; "" for the usual one."""

@@ -235,8 +235,8 @@ def make(source: Source, obj: Path, asked: Request, arch: Arch, log: Path) -> No
     _run(["sh", str(merge), "-m", "-O", str(obj), str(config), str(fragment)], obj, log)
     _run([*command, "olddefconfig"], obj, log)
     text = config.read_text(encoding="utf-8")
-    if lost := missing(asked, text, sharing_option(source.tree, arch),
-                       arch.lacks(source.base.name)):
+    sharing = sharing_option(source.tree, arch) if arch.shares(asked.options) else ""
+    if lost := missing(asked, text, sharing, arch.lacks(source.base.name)):
         raise LabError(f"{plural(len(lost), 'options')} {LOST} the "
                        f"configuration of {source.version}: {', '.join(lost)} (a base that has "
                        f"no such option says so in bases/{source.base.name}.toml)", str(log))

@@ -120,9 +120,15 @@ def _put(folder: Path, told: dict[str, Any]) -> Path:
     other = form(told["command"])
     path = folder / (f"{version}{arch.tag(told['arch'])}{f'-{other}' if other else ''}"
                      f"{'-debug' if told.get('debug') else ''}"
-                     f"{'-check' if told.get('witness') else ''}.json")
+                     f"{'-check' if told.get('witness') else ''}{_kind(told)}.json")
     replace(path, dump(told) + "\n")
     return path
+
+
+def _kind(told: dict[str, Any]) -> str:
+    """What tells a kernel with pages or addresses of another size from the usual one."""
+    return "".join(f"-{word.replace('=', '-')}"
+                   for word in arch.load(told["arch"]).unusual(told["command"]))
 
 
 def dump(told: Any, indent: str = "") -> str:
