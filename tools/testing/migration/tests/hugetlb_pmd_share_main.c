@@ -2,10 +2,10 @@
 /*
  * Runs mm/tests/hugetlb_pmd_share_kunit.c in user space, on the text of the
  * functions that it tests, which is in functions.inc. Here is what both need of
- * the kernel: of KUnit, of a VMA, of the page tables of x86-64.
+ * the kernel: of KUnit, of a VMA, of page tables.
  *
- * What the kernel's own macros and types of the same name are, test_kunit.py says
- * on gcc's command line.
+ * What the kernel's own macros and types of the same name are, and how much a page,
+ * a PMD and a PUD map, test_kunit.py says on gcc's command line.
  *
  * Says of each test, and each parameter of it, if it is ok; ends with 1 if one
  * is not, or if no test ran.
@@ -22,11 +22,10 @@
 #define ULONG_MAX		(~0UL)
 #define ARRAY_SIZE(array)	(sizeof(array) / sizeof((array)[0]))
 
-#define PAGE_SHIFT		12
-#define PMD_SIZE		BIT(21)
-#define PUD_SIZE		BIT(30)
+#define PMD_SIZE		BIT(PMD_SHIFT)
+#define PUD_SIZE		BIT(PUD_SHIFT)
 #define PUD_MASK		(~(PUD_SIZE - 1))
-#define pmd_index(addr)		((addr) / PMD_SIZE % 512)
+#define pmd_index(addr)		((addr) / PMD_SIZE % (PUD_SIZE / PMD_SIZE))
 
 #define VM_READ			BIT(0)
 #define VM_WRITE		BIT(1)

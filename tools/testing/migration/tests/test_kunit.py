@@ -26,6 +26,9 @@ FUNCTIONS = {
     "want_pmd_share": "mm/hugetlb.c",
     "adjust_range_if_pmd_sharing_possible": "mm/hugetlb.c",
 }
+# How far a page, a PMD and a PUD shift an address: with base pages of 4 KiB, which all architectures
+# have, and with those of 16 KiB and 64 KiB, which arm64 has beside.
+SHIFTS = {"4K": (12, 21, 30), "16K": (14, 25, 36), "64K": (16, 29, 42)}
 # Not in every kernel that there is one of.
 OPTIONAL = {"range_is_subset"}
 # What the KUnit file includes; hugetlb_pmd_share_main.c has it all.
@@ -82,8 +85,8 @@ def function(name: str, source: str) -> str:
     return found[0] + "\n"
 
 
-def run(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The KUnit tests on the functions `text`."""
+def run(text: str, folder: Path, pages: str = "4K") -> subprocess.CompletedProcess[str]:
+    """The KUnit tests on the functions `text`, with base pages of one size."""
     fill(folder, dict.fromkeys(HEADERS, ""))
     (folder / "mm/tests").mkdir(exist_ok=True)
     (folder / "functions.inc").write_text(text, encoding="utf-8")
@@ -91,14 +94,17 @@ def run(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     # The KUnit file asks for ../internal.h: mm/tests/.. of some folder in the list.
     subprocess.run(["gcc", "-O1", "-Wall", "-Wno-unused-function", "-fsanitize=undefined",
                     *(f"-D{macro}" for macro in MACROS),
+                    *(f"-D{name}_SHIFT={bits}" for name, bits in
+                      zip(("PAGE", "PMD", "PUD"), SHIFTS[pages])),
                     *(["-DHAS_UFFD_RWP"] if "VMA_UFFD_RWP" in text else []),
                     f"-I{folder}", f"-I{folder}/mm/tests", f"-I{REPO}", "-o", program,
                     HOME / "tests" / "hugetlb_pmd_share_main.c"], check=True)
     return subprocess.run([program], text=True, capture_output=True, check=False, timeout=60)
 
 
-def test_they_pass(functions: str, tmp_path: Path) -> None:
-    done = run(functions, tmp_path)
+@pytest.mark.parametrize("pages", SHIFTS)
+def test_they_pass(functions: str, pages: str, tmp_path: Path) -> None:
+    done = run(functions, tmp_path, pages)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == "" and "SKIP" not in done.stdout
     found = re.search(r"(\d+) tests, 0 failed", done.stdout)
