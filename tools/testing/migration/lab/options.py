@@ -352,7 +352,8 @@ VERBS = (
           "series --kernel ~/linux --output /tmp/series",
           "series --kernel ~/linux --part all --output /tmp/series",
           "series --part stable --upstream ~/linux --output /tmp/stable",
-          "series --part ltp --output /tmp/ltp")),
+          "series --part ltp --output /tmp/ltp"),
+         "patches are the same for all architectures, and nothing is built or booted"),
     Verb("kselftest", "build the selftests and run them on this machine, or in a guest",
          "On this machine, as root, with the kernel's own runner: it needs two NUMA nodes, or "
          "skips and says so. With --base or --kernel they run in the guest. Standard output is "
@@ -382,7 +383,8 @@ VERBS = (
           Option("force", "FORCE", "{0,1}", "run although something is in the way; default: 0. "
                  "Example: --force 1", _flag, False, True), HARNESS),
          ("hosttest --plan 1", f"hosttest --defect {OTHER}"),
-         "what the tests may do beyond that, variables of the environment say"),
+         "it runs here, on the kernel of this machine; what the tests may do beyond that, variables of "
+         "the environment say"),
     Verb("selftests", "build the selftests, static, to run on any machine of one architecture",
          "", (DEST, HARNESS, _but(ARCH, "the architecture of that machine: "
                                   f"{', '.join(arch.names())}; default: this machine's. "

@@ -183,6 +183,8 @@ def test_every_example_is_understood(words: str) -> None:
     (("prove", "--boots"), "argument --boots: expected one argument"),
     (("prove", "--boots", "0"), "BOOTS=0: a whole number"),
     (("list", "--debug"), "--debug means nothing to list"),
+    (("series", "ARCH=arm64"), "ARCH= means nothing to series: patches are the same for all arch"),
+    (("hosttest", "ARCH=arm64"), "ARCH= means nothing to hosttest: it runs here"),
     (("kselftest", "--boots=2"), "--boots means nothing to kselftest: each test runs once"),
 ])
 def test_what_a_verb_does_not_take_is_refused(words: tuple[str, ...], says: str) -> None:
