@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A base or a defect that was added is in each table of the tests, and no table has another.
+"""A base or a defect that was added is in each table of the tests, and no table has another; and
+each base has a record.
 
 The tests of what these tables say need kernel trees, and are skipped where there are none.  That
 something is not in them at all is seen here, in any case.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,20 @@ from test_audit import COLUMNS, LETTER, READ
 from test_queue import FOLDERS
 from test_source import VERSIONS
 
-from lab import base, defect
+from lab import arch, base, defect
+from lab.judge.summary import Summary
 from lab.kernel import variant
+from lab.tell import cells, record
+from lab.wanted import DEFECT
+
+# Bases of which there is no record of the first defect, and why.  Whose proof is recorded goes.
+NOT_PROVED = {
+    "4.9.337": "no tree of it was there to prove it with",
+    "4.14.325": "no tree of it was there to prove it with",
+    "4.19": "hugetlb-punch-migrate alone was proved",
+    "5.4": "hugetlb-punch-migrate alone was proved",
+    "6.18": "others were proved, this one not yet",
+}
 
 
 def tables(name: str) -> dict[str, bool]:
@@ -39,6 +53,33 @@ def test_a_base_that_no_table_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(variant, "QUEUE", tmp_path)
     (tmp_path / "9.9").mkdir()
     assert 'base 9.9 is not in READ of tests/test_audit.py, as "9.9 and queue"' in lacking("9.9")
+
+
+def unproved(names: Iterable[str], records: Iterable[Summary]) -> list[str]:
+    """The bases that can have the first defect, and have no record of it."""
+    there = {cells.base_of(run) for run in records
+             if run.defect == DEFECT and run.arch == arch.FIRST and cells.counts(run)}
+    return [name for name in names
+            if name not in there and not cells.nothing(defect.load(DEFECT), name, arch.FIRST)]
+
+
+def test_a_base_has_a_record() -> None:
+    """make prove BASE=..., make record: then it is one that the lab can prove something of."""
+    lacks = unproved(base.names(), record.proofs())
+    assert sorted(lacks) == sorted(NOT_PROVED), f"no record of {DEFECT}, or NOT_PROVED is wrong"
+    assert all(NOT_PROVED.values())
+
+
+def test_a_base_without_a_record() -> None:
+    proved = record.proofs()
+    some = [run for run in proved if cells.base_of(run) == "6.12"]
+    assert "6.12" not in unproved(base.names(), proved)
+    assert "6.12" in unproved(base.names(), [run for run in proved if run not in some])
+    # Of another architecture, or of another defect, is not enough.
+    assert unproved(["6.12"], [run for run in some if run.arch != arch.FIRST]) == ["6.12"]
+    assert unproved(["6.12"], [run for run in some if run.defect != DEFECT]) == ["6.12"]
+    # It is built by no compiler, and its file says so.
+    assert unproved(["2.6.34"], []) == []
 
 
 def test_no_table_has_another_base() -> None:
