@@ -57,6 +57,9 @@ class Arch:
     # Options that not all of its kernels have, each with the first version that does.  A base before
     # that leaves it out; what a defect cannot be shown without (`needs`) need not be asked for.
     later: tuple[tuple[str, str], ...] = ()
+    # What the compiler of this machine needs for the programs that the build of an old kernel uses,
+    # with the first version that does without.
+    host_cflags: tuple[tuple[str, str], ...] = ()
     # Options of KCONFIG= with which it shares no PMD table, so that nothing can be asked for that
     # says it does; and with which huge pages are so large that each node gets so many MiB more.
     unshared_with: tuple[str, ...] = ()
@@ -77,6 +80,11 @@ class Arch:
                 came = dict(self.later)[name]
                 return f"{self.name} has {name} since {came}, and it takes that to show it"
         return ""
+
+    def host_compiler(self, version: str) -> str:
+        """This machine's compiler, as a kernel of a version has to be told of it; "" for its own."""
+        flags = [flag for flag, came in self.host_cflags if older(version, came)]
+        return " ".join(["gcc", *flags]) if flags else ""
 
     def shares(self, options: Mapping[str, str]) -> bool:
         """Whether kernels with these options can share PMD tables."""
@@ -154,6 +162,8 @@ _ROWS = {
              dimms=False,
              since="3.7", before="is not built",
              later=(("ARCH_ENABLE_HUGEPAGE_MIGRATION", "5.4"),),
+             # The device tree compiler has a variable twice. gcc 10 and later link that no more.
+             host_cflags=(("-fcommon", "5.6"),),
              # Huge pages of 512 MiB, and a PUD that no mapping fills.
              unshared_with=("ARM64_64K_PAGES",), room_with=(("ARM64_64K_PAGES", 6144),),
              drop=("X86_64_ACPI_NUMA", "X86_MCE", "UNWINDER_FRAME_POINTER", "HYPERVISOR_GUEST",

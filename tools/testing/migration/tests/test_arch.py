@@ -15,6 +15,7 @@ from lab.errors import LabError
 from lab.guest import qemu, selftest
 from lab.judge import summary
 from lab.kernel import kconfig
+from lab.kernel.source import Source
 from lab.paths import HOME
 
 ROWS = [arch.load(name) for name in arch.names()]
@@ -129,6 +130,16 @@ def test_another_size_of_pages_is_no_usual_kernel() -> None:
         assert arch.load("x86_64").unusual(f"make prove {words}") == []
     assert row.shares({"ARM64_16K_PAGES": "y"}) and not row.shares({"ARM64_64K_PAGES": "y"})
     assert row.room({"ARM64_64K_PAGES": "y"}) > 0 and row.room({"ARM64_64K_PAGES": "n"}) == 0
+
+
+def test_an_old_kernel_is_told_of_the_compiler_of_this_machine(tmp_path: Path) -> None:
+    """arm64's, for its device tree compiler; those of x86_64 are made as before."""
+    def host(name: str, version: str) -> list[str]:
+        source = Source(base.Base("0.1"), version, {}, "k", tmp_path)
+        return [word for word in kconfig.make_command(source, arch.load(name), tmp_path)
+                if word.startswith("HOST")]
+    assert host("arm64", "4.18.0") == host("arm64", "4.4.155") == ["HOSTCC=gcc -fcommon"]
+    assert host("arm64", "5.10.262") == host("x86_64", "4.4.155") == []
 
 
 def test_an_older_version() -> None:

@@ -209,6 +209,9 @@ def make_command(source: Source, arch: Arch, obj: Path) -> list[str]:
     # The prefix is said even if it is empty: vendors' trees have one of their own in the Makefile.
     command = ["make", "-C", str(source.tree), f"O={obj}", f"ARCH={arch.kernel_arch}",
                f"CC={compiler_wrapper()} {arch.compiler}", f"CROSS_COMPILE={arch.cross_compile}"]
+    # HOSTCFLAGS would take the place of what old kernels have in it.
+    if host := arch.host_compiler(source.version):
+        command.append(f"HOSTCC={host}")
     if source.base.cflags:
         command.append(f"KCFLAGS={source.base.cflags}")
     return command
