@@ -78,7 +78,7 @@ class Arch:
                 return f"{self.name} has no {name}, and it takes that to show it"
             if name in self.lacks(version):
                 came = dict(self.later)[name]
-                return f"{self.name} has {name} since {came}, and it takes that to show it"
+                return f"{self.name} has {name} in {came} and later, and it takes that to show it"
         return ""
 
     def host_compiler(self, version: str) -> str:
@@ -160,8 +160,11 @@ _ROWS = {
              console="ttyAMA0", second_console="ttyS0", third_console="ttyS1", cmdline="",
              line_device="pci-serial",
              dimms=False,
-             since="3.7", before="is not built",
-             later=(("ARCH_ENABLE_HUGEPAGE_MIGRATION", "5.4"),),
+             since="4.7", before="has no nodes of memory",
+             # The first base that has it.
+             later=(("ARCH_ENABLE_HUGEPAGE_MIGRATION", "5.4"), ("MEMORY_HOTREMOVE", "5.10"),
+                    *((name, "5.4") for name in ("MEMORY_HOTPLUG", "ACPI_HOTPLUG_MEMORY")),
+                    *((name, "4.14") for name in ("MEMORY_FAILURE", "HWPOISON_INJECT"))),
              # The device tree compiler has a variable twice. gcc 10 and later link that no more.
              host_cflags=(("-fcommon", "5.6"),),
              # Huge pages of 512 MiB, and a PUD that no mapping fills.

@@ -54,8 +54,8 @@ def request(base: Base, arch: Arch, tree: Path, debug: bool,
             more: tuple[str, ...] = ()) -> Request:
     """What is asked of a kernel of `base`: the fragments, less base.drop, plus base.add.
 
-    The architecture changes the first of them: less what it lacks, plus configs/<arch>.config.  `more`
-    are lines that a defect asks for; the base may drop them, too.
+    The architecture changes the first of them: less what it lacks, plus configs/<arch>.config.
+    `more` are lines that a defect asks for; the base may drop them, too.
     """
     files = {path.stem: fragment.parse(path.read_text(encoding="utf-8"), str(path))
              for path in (CONFIGS / "base.config", CONFIGS / "debug.config")}

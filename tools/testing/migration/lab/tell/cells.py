@@ -122,7 +122,8 @@ def counts(run: Summary) -> bool:
     """Whether a run is of all tests, of the usual form of the fix, of the usual kind of kernel, and
     of what a commit has."""
     return run.provenance.dirty is not True and not run.tests \
-        and not arches.load(run.arch).unusual(run.command) and not re.search(r"\b(TESTS|FORM)=", run.command)
+        and not arches.load(run.arch).unusual(run.command) \
+        and not re.search(r"\b(TESTS|FORM)=", run.command)
 
 
 def base_of(run: Summary) -> str:
