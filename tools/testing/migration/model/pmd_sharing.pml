@@ -27,6 +27,12 @@
 #ifndef STORES
 #define STORES		1	/* 0: nobody stores, and nobody faults for it */
 #endif
+#ifndef STORES_TO
+#define STORES_TO	2	/* the page that all store to; 2: to both */
+#endif
+#ifndef STORERS
+#define STORERS		N	/* processes that store, the first ones */
+#endif
 #ifndef WALKERS
 #define WALKERS		1	/* migrations, each of a page of its own: up to 2 */
 #endif
@@ -91,6 +97,9 @@
 #ifndef GUP
 #define GUP		0	/* looks a page up without a lock, IRQs off */
 #endif
+#ifndef GUP_THREAD
+#define GUP_THREAD	0	/* so does a second thread of process 0, and writes to page 1 */
+#endif
 #ifndef MREMAP
 #define MREMAP		0	/* moves its mapping */
 #endif
@@ -149,7 +158,10 @@
 #define TRUNCATE_WAITS		1	/* for faults that have seen the old size */
 #endif
 #ifndef REFS
-#define REFS			0	/* a page that somebody has looked up is not moved */
+#define REFS			GUP_THREAD	/* who has looked a page up keeps it from moving */
+#endif
+#ifndef GUP_LOOKS_TWICE
+#define GUP_LOOKS_TWICE		1	/* at the entry, once more with the reference */
 #endif
 #ifndef RETRIES
 #define RETRIES			0	/* a migration that gave up is tried again, for ever */
@@ -158,6 +170,9 @@
 /* Mutants: ways to get it wrong. */
 #ifndef NO_FLUSH
 #define NO_FLUSH	0
+#endif
+#ifndef MOVES_HELD
+#define MOVES_HELD	0	/* nobody asks for references before the copy */
 #endif
 #ifndef FLUSH_FIRST
 #define FLUSH_FIRST	0	/* of the sharers only who was found first */
@@ -266,10 +281,10 @@ bool cut, cut_done;		/* i_size is before page 1; and all is removed */
 #define ABSENT(p)	false
 #endif
 #if REFS
-byte refs[PAGES];		/* of faults, which the page cache has given the page to */
+byte refs[PAGES];		/* of who has looked the page up: faults, GUP */
 #define REF(p)		refs[p]++
 #define UNREF(p)	refs[p]--
-#define HELD(p)		(refs[p] > 0)
+#define HELD(p)		(!MOVES_HELD && refs[p] > 0)
 #else
 #define REF(p)		skip
 #define UNREF(p)	skip
@@ -894,8 +909,12 @@ proctype process(byte me)
 	:: break
 #endif
 #if STORES
-	:: !hushed && !dead && first == 0 -> store(0)
-	:: !hushed && !dead -> store(1)
+#if STORES_TO != 1
+	:: !hushed && !dead && me < STORERS && first == 0 -> store(0)
+#endif
+#if STORES_TO != 0
+	:: !hushed && !dead && me < STORERS -> store(1)
+#endif
 #endif
 #if MPROTECT
 	:: atomic { !hushed && !dead && left > 0 -> left-- };
@@ -1066,7 +1085,13 @@ proctype process(byte me)
 		end_change();
 		t = pud[me];
 		if
-		:: t != NONE -> free_table(me, t)
+		:: t != NONE ->
+#if GUP_THREAD
+			/* tlb_remove_table() waits for the CPUs that use this mm, and no others. */
+			pud[me] = NONE;
+			!walking[me];
+#endif
+			free_table(me, t)
 		:: else
 		fi
 #endif
@@ -1259,6 +1284,59 @@ inline put_back(to)
 	od
 }
 
+#if GUP_THREAD
+/*
+ * get_user_pages_fast() of page 1, which the first migration moves: it looks up the
+ * table, reads the entry, takes a reference, and reads the entry again. The PUD is not
+ * read again. The caller writes to the page, and lets go of it.
+ */
+proctype gup_thread(byte i)
+{
+	byte t = NONE;
+	byte had = EMPTY;
+
+	atomic { !hushed -> walking[i] = true; t = pud[i] };
+	if
+	:: t != NONE ->
+		atomic {
+			printf("%d: get_user_pages_fast() has looked up table %d\n", _pid, t);
+			CHECK(BUG_GUP, in_use[t])
+		};
+		atomic {
+			had = entry[t].at[1];
+			CHECK(BUG_GUP, in_use[t])
+		};
+		/* Nothing is looked for on the new page. */
+		if
+		:: had == OLD ->
+			REF(1);
+#if GUP_LOOKS_TWICE
+			atomic {
+				CHECK(BUG_GUP, in_use[t]);
+				if
+				:: entry[t].at[1] != OLD -> UNREF(1); had = EMPTY
+				:: else
+				fi
+			}
+#endif
+		:: else -> had = EMPTY
+		fi
+	:: else
+	fi;
+	walking[i] = false;
+	if
+	:: had == OLD ->
+		atomic {
+			printf("%d: writes to the old page 1, of which get_user_pages_fast() has a reference\n",
+			       _pid);
+			CHECK(BUG_LOST_WRITE, !copied[1])
+		};
+		UNREF(1)
+	:: else
+	fi
+}
+#endif
+
 #if POISON
 /* memory_failure() of page 0: who maps it is looked for with the page locked. */
 proctype poison()
@@ -1290,7 +1368,8 @@ proctype poison()
 #define WALK_ENDS	(WALK == BY_MAPCOUNT || UNSHARE_UNMAPS)
 
 /* Nobody does anything but the one migration. */
-#define ALONE		(!STORES && BUDGET == 0 && WALKERS == 1 && !DONTNEED && !POISON)
+#define ALONE		(!STORES && BUDGET == 0 && WALKERS == 1 && !DONTNEED && !POISON && \
+			 !GUP_THREAD)
 
 /* It moves page me, once. */
 proctype migration(byte me)
@@ -1373,11 +1452,11 @@ again:
 		walk_unlock();
 #endif
 		if
-		:: mapcount[me] == 0 && !HELD(me) ->
-			atomic {
-				printf("%d: nobody maps the page: the copy begins\n", _pid);
-				copied[me] = true
-			};
+		:: atomic {
+			mapcount[me] == 0 && !HELD(me) ->
+			printf("%d: nobody maps the page: the copy begins\n", _pid);
+			copied[me] = true
+		   };
 			where[me] = NEW;
 			put_back(NEW);
 			failed = false
@@ -1464,6 +1543,9 @@ init {
 		od;
 #if POISON
 		run poison();
+#endif
+#if GUP_THREAD
+		run gup_thread(0);
 #endif
 		i = 0
 	};

@@ -31,7 +31,7 @@ SMALL = {("released-4", "LOST_WRITE"), ("unshare-5.4", "COUNT"), ("unshare-write
          ("unshare-write-lock", "USED"), ("released-5.10", "SPLIT"), ("released-5.10", "GUP"),
          ("released-6.12", "DEADLOCK"), ("released-6.12", "STARVED"),
          ("flush-4", "STARVED"), ("flush-6.12", "STARVED"), ("flush-4", "PUNCHED"),
-         ("flush-flags-early", "PROTECT")}
+         ("flush-4", "GUP"), ("flush-gup-looks-once", "LOST_WRITE"), ("flush-flags-early", "PROTECT")}
 CLEAN = {"UNMAP=1", "PUNCH=1"}
 
 
@@ -101,10 +101,13 @@ def test_the_story_names_who_does_what() -> None:
 def test_the_story_names_who_is_there() -> None:
     # init is 0, and what moves page 0 is the second migration.
     said = "  1: a\n 2: a\n  3: b\n  4: b\n  5: c\nspin: trail ends\n"
-    assert model.story_of(said, 2, 2) == (
+    assert model.story_of(said, {"WALKERS": "2", "POISON": "1"}) == (
         "process 0: a", "process 1: a", "migration of page 1: b", "migration of page 0: b",
         "memory error: c")
-    assert model.story_of(said, 2, 0)[2] == "memory error: b"
+    assert model.story_of(said, {"N": "3", "POISON": "1", "GUP_THREAD": "1"})[2:] == (
+        "process 2: b", "migration of page 1: b", "memory error: c")
+    assert model.story_of("3: a\n4: b\n", {"WALKERS": "0", "POISON": "1", "GUP_THREAD": "1"}) == (
+        "memory error: a", "second thread of process 0: b")
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ import resource
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +36,8 @@ _DEPTH = 2_000_000
 _BITS, _MINUTES = 33, 10
 # Of the story of a cycle: it goes round after that.
 _STORY = 16
+# Who is there beside processes and migrations, by the parameter, in the order of init.
+_OTHERS = {"POISON": "memory error", "GUP_THREAD": "second thread of process 0"}
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,7 @@ def check(run: Run) -> Outcome:
             # Its exit status is that of the assertion that failed.
             told = _call(folder, "spin", *parameters, "-k", "model.pml.trail", "model.pml",
                          bad=True)
-            story = story_of(told, int(run.parameters.get("N", "2")),
-                             int(run.parameters.get("WALKERS", "1")))
+            story = story_of(told, run.parameters)
         return Outcome(run, found, "not completed" not in said and "too small" not in said,
                        int(float(states[1])), float(mib[1]) if mib else 0, seconds,
                        float(factor[1]) if factor else 0, story)
@@ -118,16 +119,17 @@ def _call(folder: Path, *words: str, bad: bool = False, cpu: int = 120) -> str:
     return done.stdout
 
 
-def story_of(told: str, processes: int, walkers: int) -> tuple[str, ...]:
+def story_of(told: str, parameters: Mapping[str, str]) -> tuple[str, ...]:
     """What each did on the way, in words: the model prints its number before each step."""
+    # In the order in which init runs them: it is 0. The first migration moves the last page.
+    who = ["init", *(f"process {number}" for number in range(int(parameters.get("N", "2")))),
+           *(f"migration of page {1 - number}"
+             for number in range(int(parameters.get("WALKERS", "1")))),
+           *(what for key, what in _OTHERS.items() if parameters.get(key, "0") != "0")]
     lines: list[str] = []
     for line in told.splitlines():
         if step := re.match(r"\s*(\d+): (.*)", line):
-            # init is 0; the first migration moves the last of the two pages.
-            who = int(step[1]) - 1
-            page = processes + 1 - who
-            said = (f"process {who}" if who < processes else f"migration of page {page}"
-                    if who < processes + walkers else "memory error") + f": {step[2]}"
+            said = f"{who[int(step[1])]}: {step[2]}"
             if not lines or lines[-1] != said:
                 lines.append(said)
     return tuple(lines[:_STORY] + ([f"... and {len(lines) - _STORY} steps more"]
