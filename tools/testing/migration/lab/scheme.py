@@ -54,6 +54,7 @@ class Scheme:
     versions: str
     runs: tuple[Run, ...]
     claims: tuple[Claim, ...] = ()
+    bases: tuple[str, ...] = ()         # of steps.toml, whose functions do its steps
 
 
 def mutants(schemes: Iterable[Scheme]) -> dict[str, str]:
@@ -76,6 +77,7 @@ def load(path: Path = SCHEMES) -> list[Scheme]:
             raise LabError(f"{where}: there is no scheme {table['scheme']}")
         schemes.append(_scheme(path, f"{table['scheme']} with {name}", {
             "versions": f"the mutant {name}",
+            "bases": text[table["scheme"]].get("bases", []),
             "set": text[table["scheme"]]["set"],
             "finds": {table["finds"]: table["set"]}}, bugs, known))
     return schemes
@@ -90,7 +92,10 @@ def _scheme(path: Path, name: str, table: dict[str, Any], bugs: set[str], known:
             ) -> Scheme:
     where = f"{path}, {name}"
     _keys(where, table, {"versions", "set"},
-          {"versions", "set", "finds", "clean", "moves", "claims"})
+          {"versions", "bases", "set", "finds", "clean", "moves", "claims"})
+    bases = table.get("bases", [])
+    if not isinstance(bases, list) or not all(isinstance(one, str) for one in bases):
+        raise LabError(f"{where}: bases must be a list of strings")
 
     def run(bug: str, found: bool, extra: dict[str, Any]) -> Run:
         options = {key: str(value) for key, value in extra.items()
@@ -111,4 +116,5 @@ def _scheme(path: Path, name: str, table: dict[str, Any], bugs: set[str], known:
     runs += [run("", False, extra) for extra in table.get("clean", [])]
     runs += [run(STARVED, False, extra) for extra in table.get("moves", [])]
     return Scheme(name, table["versions"], tuple(runs),
-                  schema.tables(Claim, path, f"{name}.claims", table.get("claims", [])))
+                  schema.tables(Claim, path, f"{name}.claims", table.get("claims", [])),
+                  tuple(bases))

@@ -5,7 +5,7 @@ The top of that file says what its keys mean.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,14 +40,15 @@ class Steps:
     versions: dict[str, str]                # of the sources that the lines are of, by base
     places: dict[str, tuple[Place, ...]]    # by the step of the model
 
-    def of(self, words: Iterable[str]) -> list[str]:
-        """Where the functions are that are named in `words` as function(), a line each."""
+    def of(self, words: Iterable[str], bases: Sequence[str]) -> list[str]:
+        """Where the functions are in `bases` that are named in `words` as function(), a line
+        each."""
         named = dict.fromkeys(name for word in words for name in re.findall(r"(\w+)\(\)", word))
         made = []
         for name in named:
             found = [f"{file}:{first}-{last} ({self.versions[place.base]})"
                      for place in dict.fromkeys(one for some in self.places.values()
-                                                for one in some)
+                                                for one in some if one.base in bases)
                      for file, (first, last), function in [place.parts()] if function == name]
             if found:
                 made.append(f"{name}(): {', '.join(found)}")

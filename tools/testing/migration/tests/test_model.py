@@ -173,6 +173,7 @@ def test_states_that_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
     ("[mutants.m]\nscheme = 'y'\nset = {}\nfinds = 'COUNT'\n", "there is no scheme y"),
     ("[x]\nversions = '1'\nset = {}\nclaims = {}\n", "[x.claims] must be a list of tables"),
     ("[x]\nversions = '1'\nset = {}\n[[x.claims]]\nfile = 'f'\n", "[x.claims] base is missing"),
+    ("[x]\nversions = '1'\nset = {}\nbases = '6.1'\n", "x: bases must be a list of strings"),
     ("[x\n", "x.toml"),
 ])
 def test_a_wrong_file_is_told(tmp_path: Path, text: str, says: str) -> None:
@@ -200,7 +201,9 @@ def functions(base: str, file: str, series: str = "") -> dict[str, Function]:
     asked = {call for some in STEPS.places.values() for one in some for call in one.calls} | {
         call for one in SCHEMES for claim in one.claims for call in (*claim.calls, *claim.never)}
     with tempfile.TemporaryDirectory(prefix="lab-model-") as folder:
-        tree = patched(base, series, file, Path(folder) / "tree") if series else debian_files(base)
+        # Of a tree below $TREES only what is claimed of it is looked up.
+        tree = patched(base, series, file, Path(folder) / "tree") \
+            if series or not load_base(base).package else debian_files(base)
         rule = Path(folder) / "calls.cocci"
         rule.write_text(f"""@found@
 identifier called = {{{', '.join(sorted(asked))}}};
@@ -228,7 +231,7 @@ def patched(base: str, form: str, file: str, tree: Path) -> Path:
     """Of `file` as that series of the queue leaves it, the functions that are claimed of it."""
     queued = load_base(base)
     some(debian_files(base) if queued.package else released_tree(base), tree, [file])
-    for patch in variant.series(base, form):
+    for patch in variant.series(base, form) if form else ():
         if f"\n--- a/{file}\n" in patch.read_text(encoding="utf-8"):
             apply(tree, f"--include={file}", patch)
     # Coccinelle takes half a minute for some of these files, and a moment for the functions.
@@ -291,9 +294,24 @@ def test_steps_are_those_of_the_model() -> None:
 
 
 def test_a_story_is_followed_by_places() -> None:
-    [line] = STEPS.of(["process 0: huge_pmd_unshare() takes table 0", "process 1: munmap() of all"])
+    story = ["process 0: huge_pmd_unshare() takes table 0", "process 1: munmap() of all"]
+    [line] = STEPS.of(story, list(STEPS.versions))
     assert line.startswith("huge_pmd_unshare(): mm/hugetlb.c:")
     assert all(f"({version})" in line for version in STEPS.versions.values())
+    [line] = STEPS.of(story, ["6.1"])
+    assert re.findall(r"\(([\d.]+)\)", line) == [STEPS.versions["6.1"]]
+    assert STEPS.of(story, []) == []
+
+
+def test_places_are_those_of_kernels_that_have_the_scheme() -> None:
+    bases = {one.name: one.bases for one in SCHEMES}
+    # None of its versions is in the list.
+    assert bases["unshare-5.4"] == bases["flush-4"] == ()
+    assert bases["queue-5.10"] == bases["queue-5.10 with no-unshare"] == ("5.10",)
+    assert set().union(*bases.values()) == set(STEPS.versions)
+    # What is said of the source of a version is said where its lines are given.
+    assert all({claim.base for claim in one.claims} & set(STEPS.versions) <= set(one.bases)
+               for one in SCHEMES)
 
 
 @pytest.mark.parametrize(("text", "says"), [
@@ -344,5 +362,9 @@ def test_what_is_said_and_is_not_so_is_seen() -> None:
 def test_schemes_of_the_queue_say_what_it_makes_of_the_source() -> None:
     said = {one.name: {(claim.base, claim.series) for claim in one.claims} for one in SCHEMES}
     assert said["flush-6.12"] == {(base, "series.flush") for base in ("6.12", "6.18", "7.3")}
-    assert said["queue-6.12"] == {("6.12", "series"), ("7.3", "series")}
+    assert said["queue-6.12"] == {("6.1", "series"), ("6.12", "series"), ("7.3", "series")}
+    assert said["queue-5.10"] == {("5.10", ""), ("5.10", "series")}
     assert said["flush-4"] == {("4.19", "series"), ("5.4", "series")}
+    # And those of released kernels are of released sources.
+    for name in ("released-4", "unshare-5.4", "released-5.10", "released-6.1", "released-6.12"):
+        assert said[name] and not any(series for _, series in said[name])

@@ -150,8 +150,10 @@ def run(schemes: Iterable[Scheme], long: bool, progress: Progress, tell: bool) -
             progress.done(f"{'found' if outcome.found else 'not found'}, {outcome.states} states")
             outcomes.append(outcome)
             if tell:
-                for line in (*outcome.story, *places.of(outcome.story)):
+                for line in (*outcome.story, *places.of(outcome.story, scheme.bases)):
                     progress.note(f"  {line}")
+                if outcome.story and not scheme.bases:
+                    progress.note("  (steps.toml has no lines of these versions)")
     return outcomes
 
 
