@@ -63,11 +63,20 @@ def mutants(schemes: Iterable[Scheme]) -> dict[str, str]:
             for scheme in schemes if " with " in scheme.name}
 
 
+def unsaid(path: Path = SCHEMES) -> dict[str, str]:
+    """Why the model has not the other mutants of the lab, by their names."""
+    said = schema.read(path).get("unsaid", {})
+    if not isinstance(said, dict) or not all(isinstance(why, str) and why for why in said.values()):
+        raise LabError(f"{path}: [unsaid] must be a table of strings")
+    return said
+
+
 def load(path: Path = SCHEMES) -> list[Scheme]:
     """The schemes, and after them those with a mutation; LabError where the file is wrong."""
     text = schema.read(path)
     bugs = set(re.findall(r"(?m)^#define BUG_(\w+)\s+\d", MODEL.read_text(encoding="utf-8")))
     known = set(re.findall(r"(?m)^#ifndef (\w+)$", MODEL.read_text(encoding="utf-8")))
+    text.pop("unsaid", None)
     mutants = text.pop("mutants", {})
     schemes = [_scheme(path, name, table, bugs, known) for name, table in text.items()]
     for name, table in mutants.items():

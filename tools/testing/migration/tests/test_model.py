@@ -63,7 +63,18 @@ def test_mutants_are_those_of_the_lab() -> None:
     mutants = scheme.mutants(SCHEMES)
     assert mutants["no-tlb-flush"] == "LOST_WRITE" and set(mutants.values()) <= \
         {run.bug for run in RUNS}
-    assert mutants.keys() <= set(mutant.names())
+    # The model has each, or it is said why not.
+    unsaid = scheme.unsaid()
+    assert sorted([*mutants, *unsaid]) == mutant.names()
+
+
+def test_why_a_mutant_is_not_there_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("[unsaid]\nm = ''\n")
+    with pytest.raises(LabError, match=r"\[unsaid\] must be a table of strings"):
+        scheme.unsaid(path)
+    path.write_text("[x]\nversions = '1'\nset = {}\n[unsaid]\nm = 'why'\n")
+    assert scheme.unsaid(path) == {"m": "why"} and [one.name for one in scheme.load(path)] == ["x"]
 
 
 @pytest.fixture(scope="module")
