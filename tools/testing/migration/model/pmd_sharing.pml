@@ -451,7 +451,7 @@ inline huge_pmd_unshare(i, t)
 inline free_table(i, t)
 {
 	atomic {
-		printf("%d: frees table %d\n", _pid, t);
+		printf("%d: free_pmd_range() frees table %d\n", _pid, t);
 		pud[i] = NONE;
 		count_users(t);
 		CHECK(BUG_FREED, users == 0 && in_use[t]);
@@ -1111,11 +1111,18 @@ proctype process(byte me)
 #endif
 #endif
 
+/* Since 5.14, but nothing of what is modelled differs in 5.15. */
+#define HAS_TRY_TO_MIGRATE	(FAULT_HOLDS == VMA_LOCK)
+
 /* The page is no longer mapped by the entry of table t, whose lock is held. */
 inline take_entry()
 {
 	d_step {
-		printf("%d: writes a migration entry to table %d\n", _pid, t);
+#if HAS_TRY_TO_MIGRATE
+		printf("%d: try_to_migrate_one() writes a migration entry to table %d\n", _pid, t);
+#else
+		printf("%d: try_to_unmap_one() writes a migration entry to table %d\n", _pid, t);
+#endif
 		entry[t].at[me] = MOVING;
 		mapcount[me]--
 	}
@@ -1125,7 +1132,13 @@ inline flush_one(i)
 {
 #if !NO_FLUSH
 	d_step {
-		printf("%d: flushes the page in process %d\n", _pid, i);
+#if WALK == BY_FLUSHING
+		printf("%d: hugetlb_sharers_flush() flushes the page in process %d\n", _pid, i);
+#elif HAS_TRY_TO_MIGRATE
+		printf("%d: try_to_migrate_one() flushes the page in process %d\n", _pid, i);
+#else
+		printf("%d: try_to_unmap_one() flushes the page in process %d\n", _pid, i);
+#endif
 		tlb[i].at[me] = EMPTY
 	}
 #else
@@ -1436,7 +1449,8 @@ again:
 		do
 		:: atomic { i < N && !failed && !(WALK_ENDS && mapcount[me] == 0) ->
 			    t = (mapped[i] -> pud[i] : NONE);
-			    printf("%d: looks at process %d, whose table is %d\n", _pid, i, t);
+			    printf("%d: rmap_walk_file() comes to process %d, whose table is %d\n",
+				   _pid, i, t);
 			    i++ };
 			visit()
 #if PUT_BACK_LOCKED || FLUSH_AFTER
@@ -1454,7 +1468,8 @@ again:
 		if
 		:: atomic {
 			mapcount[me] == 0 && !HELD(me) ->
-			printf("%d: nobody maps the page: the copy begins\n", _pid);
+			printf("%d: nobody maps the page: migrate_huge_page_move_mapping(), and the copy begins\n",
+			       _pid);
 			copied[me] = true
 		   };
 			where[me] = NEW;
