@@ -31,7 +31,8 @@ SMALL = {("released-4", "LOST_WRITE"), ("unshare-5.4", "COUNT"), ("unshare-write
          ("unshare-write-lock", "USED"), ("released-5.10", "SPLIT"), ("released-5.10", "GUP"),
          ("released-6.12", "DEADLOCK"), ("released-6.12", "STARVED"),
          ("flush-4", "STARVED"), ("flush-6.12", "STARVED"), ("flush-4", "PUNCHED"),
-         ("flush-4", "GUP"), ("flush-gup-looks-once", "LOST_WRITE"), ("flush-flags-early", "PROTECT")}
+         ("flush-4", "GUP"), ("flush-gup-looks-once", "LOST_WRITE"),
+         ("flush-flags-early", "PROTECT")}
 CLEAN = {"UNMAP=1", "PUNCH=1"}
 
 
@@ -301,8 +302,25 @@ def test_steps_are_those_of_the_model() -> None:
     # What a story names is in the list, or is claimed of what a queue makes.
     said = set(re.findall(r"(\w+)\(\)", "".join(re.findall(r'printf\("(.+)"', text))))
     claimed = {claim.function for one in SCHEMES for claim in one.claims if claim.series}
-    assert said - claimed - {place.parts()[2] for some in STEPS.places.values() for place in some} == \
+    known = {place.parts()[2] for some in STEPS.places.values() for place in some}
+    assert said - claimed - known == \
         {"madvise", "mprotect", "munmap", "mremap", "get_user_pages_fast"}
+
+
+# Of the inlines and processes of the model: locks, parts of others that have a place, and what the
+# hardware, a program or the queue does.
+WITHOUT_PLACE = {"count_users", "store", "process", "begin_change", "end_change", "clear_own",
+                 "visit", "flush_all", "flush_one", "flush_sharers", "flush_all_of_page"}
+
+
+def test_each_inline_has_a_place() -> None:
+    inlines = {name for name in re.findall(r"(?m)^(?:inline|proctype) (\w+)\(",
+                                           scheme.MODEL.read_text("utf-8"))
+               if not re.search(r"(^|_)(un)?lock(_|$)", name)}
+    assert WITHOUT_PLACE <= inlines and inlines - set(STEPS.places) == WITHOUT_PLACE
+    # As far as a version has the step.
+    assert all({place.base for place in STEPS.places[name]} == set(STEPS.versions)
+               for name in ("fault", "zap", "free_table", "take_entry", "gup_thread", "migration"))
 
 
 def test_a_story_is_followed_by_places() -> None:
