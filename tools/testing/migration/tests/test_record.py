@@ -71,8 +71,8 @@ def test_a_record_can_be_rendered(tmp_path: Path) -> None:
     whole = made()
     recorded(tmp_path, whole)
     pages = rst.pages(tmp_path / "records")
-    assert list(pages) == ["proofs/pmd-share-migrate/6.12.57-1"]
-    [text] = pages.values()
+    assert list(pages) == ["proofs/pmd-share-migrate/6.12.57-1", "proofs/boots"]
+    text = pages["proofs/pmd-share-migrate/6.12.57-1"]
     one = whole.variants["vulnerable"]
     assert f"{one.lost_migrations} of {one.migrations} (" in text
     assert f"{one.failed} of {one.tests}" in text
@@ -129,7 +129,7 @@ def test_a_record_shows_the_trace(tmp_path: Path) -> None:
     one = whole.variants["vulnerable"].trace
     assert one and one.folder == "out/vulnerable-2" and not whole.variants["fixed"].trace
     recorded(tmp_path, whole)
-    [text] = rst.pages(tmp_path / "records").values()
+    text = rst.pages(tmp_path / "records")["proofs/pmd-share-migrate/6.12.57-1"]
     assert "the vulnerable kernel said first, without its registers::\n\n    kernel BUG at inc" in text
     assert " Call Trace:\n" in text and "RAX: " not in text and "/my/" not in text
     assert "out/vulnerable" not in text and text.count("said first") == 1
