@@ -44,7 +44,8 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
                       and whatever else it says comes of it
     turns             a list, where a kernel dies or gets stuck of the first: variants of which a
                       boot of the vulnerable kernel runs one, in turn, beside `variants`, which it
-                      does not die of
+                      does not die of.  "a b" are two in one boot: for a that some of the kernels
+                      which have the defect pass
     harm              what a migration did that shows the defect; "lost writes" by default
     counts            what the selftests count as migrations, in their own word; "migrations" by
                       default
@@ -250,7 +251,8 @@ class Defect:
         `turn`, where one is named."""
         chosen = self.show.variants
         if turn or chosen:
-            chosen += (turn,) if turn else self.show.turns
+            turns = (turn,) if turn else self.show.turns
+            chosen += tuple(dict.fromkeys(name for one in turns for name in one.split()))
         # The fixture of a selftest has its name.
         return tuple(word for name in chosen
                      for word in ("-f" if name in self.show.selftests else "-v", name))

@@ -144,7 +144,7 @@ def test_defects_of_shared_tables() -> None:
 @pytest.mark.parametrize("name", defect.names())
 def test_variants_that_are_named_are_there(name: str) -> None:
     one = defect.load(name)
-    chosen = {*one.show.variants, *one.show.turns}
+    chosen = {*one.show.variants, *" ".join(one.show.turns).split()}
     for test in one.show.selftests:
         text = (REPO / selftest.FOLDER / f"{test}.c").read_text(encoding="utf-8")
         have = {*re.findall(r"(?m)^FIXTURE_VARIANT_ADD\(\w+, (\w+)\)", text), test}
@@ -433,6 +433,11 @@ def test_turns_are_for_what_is_fatal(folder: Path) -> None:
     loaded = defect.load("astray")
     assert loaded.arguments() == ("-f", "one", "-v", "c", "-v", "a", "-v", "b")
     assert loaded.arguments("b") == ("-f", "one", "-v", "c", "-v", "b")
+    # Two in one boot; and each of them once where no turn is named.
+    path.write_text(shown(variants=["c"], turns=["a b", "b"], fatal=["BUG"]))
+    loaded = defect.load("astray")
+    assert loaded.arguments("a b") == ("-v", "c", "-v", "a", "-v", "b")
+    assert loaded.arguments() == ("-v", "c", "-v", "a", "-v", "b")
 
 
 # ---- what the lab knows of them ------------------------------------------------------------

@@ -33,13 +33,23 @@
  *	page 0 ... 5			6			...
  *	written, moved, punched		of those who hold the lock
  *
+ * A page fault can be such another one too, if no lock keeps it out. Up to 5.1 the
+ * fault of a private mapping has another mutex than the hole: it locks the page, and
+ * maps it after the hole has asked. So "private" has processes that only read, by
+ * private mappings, and nobody moves a page or holds i_mmap_rwsem. When the hole
+ * begins they have all pages mapped, and it unmaps each. Those that the file still
+ * has they map again, which takes one more page fault for each. A page that they
+ * come to later is one of their own, and is all zeroes.
+ *
  *	no_move		nobody moves a page: right on any kernel
+ *	private		two read by private mappings, one writes; nobody moves a
+ *			page, and all are ordinary users
  *	move		two processes write
  *	share		they share their page table
  *	user		one writes, and all are ordinary users
  *
  * A hole counts if somebody was moving pages then and pages were written to
- * meanwhile.
+ * meanwhile; in "private", if somebody mapped a page again before it was gone.
  *
  * Environment:
  *	HUGETLB_PMD_CHURN=1		run it at all: a kernel that has the defect
@@ -63,10 +73,13 @@
 #include "migrate_util.h"
 
 #define NR_PAGES	6
-#define MAX_USERS	2
+#define MAX_USERS	3
+#define NR_READERS	2	/* by private mappings */
 #define NR_HOLDERS	2	/* of i_mmap_rwsem */
 /* Of a node: all may be there, or on their way there, and as many stale. */
 #define NEEDED		(2 * NR_PAGES + 2)
+/* Those who read may have pages of their own, too. */
+#define NEEDED_PRIVATE	(NEEDED + NR_READERS * NR_PAGES)
 #define SECONDS		10
 #define MAX_SECONDS	40	/* until there is enough, on a busy machine */
 #define ENOUGH		30	/* fewer holes that count, or moves, are no evidence */
@@ -88,6 +101,7 @@ struct control {
 	unsigned long ended;
 	unsigned long moves;	/* pages that were moved */
 	unsigned long held;	/* times that i_mmap_rwsem was taken */
+	unsigned long again;	/* pages of a hole mapped by who reads */
 	uint64_t saw[MAX_USERS][NR_PAGES];
 	int error;		/* of a call that failed */
 	long oom_kills;		/* of the kernel, before it began */
@@ -96,7 +110,7 @@ struct control {
 FIXTURE(hugetlb_punch_migrate)
 {
 	struct control *control;
-	struct crew crew;	/* those who write are the first */
+	struct crew crew;	/* those who write are the first, then who reads */
 	char *area;
 	int fd;
 	int nodes[2];
@@ -106,6 +120,8 @@ FIXTURE(hugetlb_punch_migrate)
 FIXTURE_VARIANT(hugetlb_punch_migrate)
 {
 	int users;
+	int readers;	/* of the users, the last ones */
+	bool moves;
 	bool share;
 	bool user;
 	bool control;
@@ -113,12 +129,15 @@ FIXTURE_VARIANT(hugetlb_punch_migrate)
 
 FIXTURE_VARIANT_ADD(hugetlb_punch_migrate, no_move) {
 	.users = 2, .control = true };
+/* Before those that move pages: a kernel that dies of these may pass this one. */
+FIXTURE_VARIANT_ADD(hugetlb_punch_migrate, private) {
+	.users = 1 + NR_READERS, .readers = NR_READERS, .user = true };
 FIXTURE_VARIANT_ADD(hugetlb_punch_migrate, move) {
-	.users = 2 };
+	.users = 2, .moves = true };
 FIXTURE_VARIANT_ADD(hugetlb_punch_migrate, share) {
-	.users = 2, .share = true };
+	.users = 2, .moves = true, .share = true };
 FIXTURE_VARIANT_ADD(hugetlb_punch_migrate, user) {
-	.users = 1, .user = true };
+	.users = 1, .moves = true, .user = true };
 
 static struct control *shared;
 
@@ -202,6 +221,46 @@ static __noreturn void write_main(int fd, char *area, int nr, bool share)
 			for (i = 0; i < NR_PAGES; i++)
 				shared->saw[nr][i] =
 					__atomic_load_n(word_of(area, i, 0),
+							__ATOMIC_ACQUIRE);
+		count_up(&shared->acks, 1);
+		wait_for_change(&shared->phase, phase);
+	}
+	_exit(0);
+}
+
+/*
+ * Read by a private mapping, which maps the pages that the file has. Nothing is to be
+ * unmapped to have faults: a hole takes all of them from here, its own ones too.
+ */
+static __noreturn void read_main(int fd, char *area, int nr)
+{
+	uint32_t phase;
+	long faults = 0;
+	int i;
+
+	if (mmap(area, size(), PROT_READ, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+		 fd, 0) == MAP_FAILED)
+		give_up(errno);
+	touch_pages(area, NR_PAGES);
+	while (goes_on(&phase)) {
+		if (phase % PHASES == RUN) {
+			faults += touch_pages(area, NR_PAGES);
+			continue;
+		}
+		if (phase % PHASES == STILL) {
+			/* All were mapped before, and all are from now on. */
+			faults += touch_pages(area, NR_PAGES);
+			if (faults > NR_PAGES)
+				count_up(&shared->again, faults - NR_PAGES);
+			faults = 0;
+		}
+		if (phase % PHASES == LOOK)
+			for (i = 0; i < NR_PAGES; i++)
+				/* One that was never stamped has been written to. */
+				shared->saw[nr][i] =
+					__atomic_load_n(word_of(area, i, 0),
+							__ATOMIC_ACQUIRE) ?:
+					__atomic_load_n(word_of(area, i, 1),
 							__ATOMIC_ACQUIRE);
 		count_up(&shared->acks, 1);
 		wait_for_change(&shared->phase, phase);
@@ -361,11 +420,13 @@ static __noreturn void member_main(FIXTURE_DATA(hugetlb_punch_migrate) * self,
 
 	if (variant->user)
 		be_nobody();
-	if (nr < variant->users)
+	if (nr < variant->users - variant->readers)
 		write_main(fd, self->area, nr, variant->share);
+	if (nr < variant->users)
+		read_main(fd, self->area, nr);
 	nr -= variant->users;
 	if (!nr)
-		punch_main(fd, variant->users, !variant->control);
+		punch_main(fd, variant->users - variant->readers, variant->moves);
 	if (nr <= NR_HOLDERS)
 		hold_main(fd, self->area);
 	move_main(self->crew.pids[0], self->area, self->nodes,
@@ -377,7 +438,7 @@ FIXTURE_SETUP(hugetlb_punch_migrate)
 	const char *why;
 	long faults;
 	pid_t pid;
-	int i, nr;
+	int i, nr, wanted;
 
 	self->fd = -1;
 	if (geteuid())
@@ -387,9 +448,11 @@ FIXTURE_SETUP(hugetlb_punch_migrate)
 		SKIP(return, "%s", why);
 	if (guard_left())
 		SKIP(return, "processes of the test before are stuck");
-	why = nodes_lack(self->nodes, 2, sched_getcpu()) ?:
+	wanted = variant->readers ? 1 : 2;
+	why = nodes_lack(self->nodes, wanted, sched_getcpu()) ?:
 	      guard_lacks() ?:
-	      pool_lacks(self->nodes, 2, NEEDED) ?:
+	      pool_lacks(self->nodes, wanted,
+			 variant->readers ? NEEDED_PRIVATE : NEEDED) ?:
 	      area_lacks(&self->area, 1) ?:
 	      file_lacks(&self->fd, pud_size());
 	if (why)
@@ -407,7 +470,12 @@ FIXTURE_SETUP(hugetlb_punch_migrate)
 	ASSERT_NE(NULL, shared);
 	self->control = shared;
 	shared->oom_kills = vm_event("oom_kill");
-	nr = variant->users + 1 + NR_HOLDERS + !variant->control;
+	/* Those who read count their page faults. */
+	if (variant->readers)
+		numa_balancing(0);
+	nr = variant->users + 1 + variant->moves;
+	if (!variant->readers)
+		nr += NR_HOLDERS;
 	for (i = 0; i < nr; i++) {
 		pid = crew_fork(&self->crew);
 		ASSERT_GE(pid, 0);
@@ -453,17 +521,21 @@ static void next_phase(struct control *control)
 	set_and_wake(&control->phase, phase_now() + 1);
 }
 
-/* How many pages of those who write are other ones than @view has. */
+/*
+ * How many pages of those who write, the first @writers of @users, are other ones than
+ * @view has; and of those who read, which are neither those nor their own.
+ */
 static int stale_pages(const struct control *control, const struct crew *crew,
-		       char *area, char *view, int users, uint64_t stamp,
-		       unsigned long *odd)
+		       char *area, char *view, int users, int writers,
+		       uint64_t stamp, unsigned long *odd)
 {
 	int64_t theirs, ours;
 	int i, nr, stale = 0;
 
 	for (nr = 0; nr < users; nr++) {
 		for (i = 0; i < NR_PAGES; i++) {
-			if (control->saw[nr][i] == stamp + i)
+			if (control->saw[nr][i] == stamp + i ||
+			    (nr >= writers && !control->saw[nr][i]))
 				continue;
 			theirs = page_pfn(crew->pids[nr], area + i * pmd_size());
 			ours = page_pfn(0, view + i * pmd_size());
@@ -483,18 +555,19 @@ static int stale_pages(const struct control *control, const struct crew *crew,
 
 TEST_F_TIMEOUT(hugetlb_punch_migrate, is_gone, 120)
 {
-	unsigned long met = 0, lost = 0, stale = 0, odd = 0, rounds = 0;
+	unsigned long met = 0, lost = 0, stale = 0, odd = 0, rounds = 0, again;
 	struct control *control = self->control;
 	uint64_t start = cycles_clock(), stamp;
 	int i, pages, still;
-	bool alive = true, died = false;
+	bool alive = true, died = false, counts;
 	char *view;
 
 	/* Those who hold the lock do not touch what is punched, and go on. */
-	still = variant->users + !variant->control;
+	still = variant->users + variant->moves;
 	while (lost < ENOUGH_LOST && ms_since(start) < MAX_SECONDS * 1000 &&
 	       (ms_since(start) < SECONDS * 1000 || met < ENOUGH ||
-		(!variant->control && counted(&control->moves) < ENOUGH))) {
+		(variant->moves && counted(&control->moves) < ENOUGH))) {
+		again = counted(&control->again);
 		alive = wait_until(&self->crew, &control->holes, rounds + 1);
 		if (!alive)
 			break;
@@ -517,11 +590,15 @@ TEST_F_TIMEOUT(hugetlb_punch_migrate, is_gone, 120)
 			break;
 		}
 		pages = stale_pages(control, &self->crew, self->area, view,
-				    variant->users, stamp, &odd);
+				    variant->users,
+				    variant->users - variant->readers, stamp,
+				    &odd);
 		munmap(view, size());
 		stale += pages;
 		lost += !!pages;
-		met += control->met || pages;
+		counts = variant->readers ? counted(&control->again) != again :
+					    control->met;
+		met += counts || pages;
 		next_phase(control);
 	}
 	/* Before they are told to end. */
@@ -533,8 +610,9 @@ TEST_F_TIMEOUT(hugetlb_punch_migrate, is_gone, 120)
 
 	ksft_print_msg("hugetlb_punch_migrate: control=%s calls=%lu failed_calls=0",
 		       variant->control ? "yes" : "no", rounds);
-	printf(" migrations=%lu lost_migrations=%lu moves=%lu stale=%lu odd=%lu held=%lu\n",
-	       met, lost, control->moves, stale, odd, control->held);
+	printf(" migrations=%lu lost_migrations=%lu moves=%lu stale=%lu odd=%lu",
+	       met, lost, control->moves, stale, odd);
+	printf(" held=%lu again=%lu\n", control->held, control->again);
 	ASSERT_EQ(0, lost)
 		TH_LOG("after %lu of %lu holes processes had pages that the file had no more: %lu",
 		       lost, rounds, stale);
@@ -552,11 +630,11 @@ TEST_F_TIMEOUT(hugetlb_punch_migrate, is_gone, 120)
 	if (odd)
 		return;
 	/* No hole and no answer for long: a busy machine, if all have ended now. */
-	if (!alive || met < ENOUGH || !control->held ||
-	    (!variant->control && control->moves < ENOUGH))
+	if (!alive || met < ENOUGH || (!variant->readers && !control->held) ||
+	    (variant->moves && control->moves < ENOUGH))
 		SKIP(return,
-		     "inconclusive: %lu of %lu holes count, %lu pages were moved",
-		     met, rounds, control->moves);
+		     "inconclusive: %lu of %lu holes count, %lu pages were moved, %lu mapped again",
+		     met, rounds, control->moves, control->again);
 }
 
 TEST_HARNESS_MAIN
