@@ -204,6 +204,26 @@ def test_another_size_of_pages_is_a_record_of_its_own(tmp_path: Path) -> None:
     assert large.name() == made.name() + ", ARM64_16K_PAGES"
 
 
+def test_a_run_with_the_kernels_own_check_is_a_record_of_its_own(tmp_path: Path) -> None:
+    """Of kernels that the usual record is not of.  DEBUG=1 has the check with all others."""
+    usual = recorded(tmp_path, made()).read_bytes()
+    word = "make prove BASE=6.12{} WITNESS=1"
+    paths = [recorded(tmp_path, made(command=word.format(more), debug=bool("DEBUG" in more)))
+             for more in ("", " FORM=flush", " DEBUG=1")]
+    assert [path.name for path in paths] == [
+        "6.12.57-1-check.json", "6.12.57-1-flush-check.json", "6.12.57-1-debug.json"]
+    assert (tmp_path / "records/pmd-share-migrate/6.12.57-1.json").read_bytes() == usual
+    titles = [rst.proof(record.load(path)).splitlines()[3] for path in paths]
+    assert titles == [f"pmd-share-migrate: 6.12.57-1{more}" for more in (
+        ", WITNESS=1", ", FORM=flush, WITNESS=1", ", DEBUG=1")]
+    assert len({run.name() for run in record.proofs(tmp_path / "records")}) == 4
+    # It is not what the matrix wants of a cell.
+    clean = dataclasses.replace(made().provenance, dirty=False)
+    assert [cells.counts(made(command=word.format(more), provenance=clean))
+            for more in ("", " DEBUG=1")] == [False, True]
+    assert not summary.witness("make prove KCONFIG='A=y WITNESS=1'")
+
+
 def test_only_a_proof_is_recorded(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="says MISSED: only what is PROVED"):
         recorded(tmp_path, made(verdict="MISSED"))
@@ -273,8 +293,10 @@ def test_every_record_is_whole_and_renders(path: Path, pages: dict[str, str]) ->
     one = json.loads(text)
     asked = summary.form(one["command"])
     assert f"{one['source']['version']}{arch.tag(one['arch'])}{f'-{asked}' if asked else ''}" == \
-        path.stem.removesuffix("-debug")
-    assert bool(one.get("debug")) == path.stem.endswith("-debug")
+        path.stem.removesuffix("-check").removesuffix("-debug")
+    assert bool(one.get("debug")) == path.stem.removesuffix("-check").endswith("-debug")
+    assert path.stem.endswith("-check") == bool(
+        one.get("witness") or summary.witness(one["command"]))
     assert f":Repeat: ``make {home.get(kind, 'prove')}" in page
     if kind not in home:
         back = record.load(path)

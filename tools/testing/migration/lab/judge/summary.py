@@ -204,10 +204,17 @@ def form(command: str) -> str:
                  if word.startswith("FORM=")), "")
 
 
-def special(arch: str, debug: bool, asked: str = "") -> list[str]:
-    """What of a configuration does not go without saying; `asked` is a form of the queue."""
+def witness(command: str) -> bool:
+    """Whether a run was asked for the kernel's own check alone; DEBUG=1 has it with all others."""
+    words = shlex.split(command)
+    return "WITNESS=1" in words and "DEBUG=1" not in words
+
+
+def special(arch: str, debug: bool, command: str = "") -> list[str]:
+    """What of a configuration does not go without saying; `command` is what asked for it."""
+    asked = form(command)
     return [*([arch] if arches.tag(arch) else []), *([f"FORM={asked}"] if asked else []),
-            *(["DEBUG=1"] if debug else [])]
+            *(["WITNESS=1"] if witness(command) else []), *(["DEBUG=1"] if debug else [])]
 
 
 @dataclass(frozen=True)
@@ -245,7 +252,7 @@ class Summary:
 
     def special(self) -> list[str]:
         """What of its configuration does not go without saying."""
-        return [*special(self.arch, self.debug, self.form()),
+        return [*special(self.arch, self.debug, self.command),
                 *arches.load(self.arch).unusual(self.command)]
 
     def form(self) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from lab import arch as arches, base as bases, provenance
 from lab.defect import FILE, Defect
 from lab.errors import LabError
-from lab.judge.summary import Summary
+from lab.judge.summary import Summary, witness
 from lab.kernel import variant
 from lab.paths import replace
 
@@ -121,7 +121,7 @@ def _cell(one: Defect, base: str, arch: str, said: Sequence[tuple[Summary, str]]
 def counts(run: Summary) -> bool:
     """Whether a run is of all tests, of the usual form of the fix, of the usual kind of kernel, and
     of what a commit has."""
-    return run.provenance.dirty is not True and not run.tests \
+    return run.provenance.dirty is not True and not run.tests and not witness(run.command) \
         and not arches.load(run.arch).unusual(run.command) \
         and not re.search(r"\b(TESTS|FORM)=", run.command)
 

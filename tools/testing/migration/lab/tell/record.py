@@ -2,8 +2,8 @@
 """Keeps what runs showed, as data: what of it outlives its logs, and what it was made with.
 
 Nobody types a figure: a record is made by `make record` of the last run in OUT, one file a defect,
-version, architecture, form of the queue (FORM=) and configuration in records/, and another run of
-the same takes the place of the last.
+version, architecture, form of the queue (FORM=), with or without the kernel's own check (WITNESS=1)
+and configuration in records/, and another run of the same takes the place of the last.
 `make docs` renders them, and a record of other tests or patches than there are today is stale.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from lab import arch, defect, provenance
 from lab.errors import LabError
-from lab.judge.summary import Provenance, Summary, command, form
+from lab.judge.summary import Provenance, Summary, command, form, witness
 from lab.paths import HOME, replace
 
 RECORDS = HOME / "records"
@@ -118,9 +118,11 @@ def _put(folder: Path, told: dict[str, Any]) -> Path:
         # Where the tree was is of no use to others, and no business of theirs.
         told["source"]["path"] = f"/path/to/{version}"
     other = form(told["command"])
+    # A bench says it by itself.
+    checked = told.get("witness") or witness(told["command"])
     path = folder / (f"{version}{arch.tag(told['arch'])}{f'-{other}' if other else ''}"
                      f"{'-debug' if told.get('debug') else ''}"
-                     f"{'-check' if told.get('witness') else ''}{_kind(told)}.json")
+                     f"{'-check' if checked else ''}{_kind(told)}.json")
     replace(path, dump(told) + "\n")
     return path
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import arch as arches, base as bases, defect, scheme
-from lab.judge.summary import Summary, form, special
+from lab.judge.summary import Summary, special
 from lab.tell import cells, plot, record, tables
 from lab.tell.tables import Row
 from lab.words import wrap
@@ -129,7 +129,7 @@ def _head(what: str, told: dict[str, Any], sentence: str, stale: str, facts: lis
           ) -> list[str]:
     """What all records begin with, and the fields of a record."""
     title = ", ".join([f"{what}: {told['source']['version']}",
-                       *special(told["arch"], bool(told.get("debug")), form(told["command"]))])
+                       *special(told["arch"], bool(told.get("debug")), told["command"])])
     bar = "=" * len(title)
     said = [(name, f"``{text}``" if name == "Repeat" else text)
             for name, text in tables.facts(told, facts)]
