@@ -42,6 +42,9 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
                       for complaints in a vulnerable kernel's log
     fatal             a list of such, too: those after which the kernel need not come to its end,
                       and whatever else it says comes of it
+    witness           true where the kernel's own check (WITNESS=1) sees the defect in each boot of
+                      the vulnerable kernel, with no writer and no race, where flushes are counted;
+                      false by default
     turns             a list, where a kernel dies or gets stuck of the first: variants of which a
                       boot of the vulnerable kernel runs one, in turn, beside `variants`, which it
                       does not die of.  "a b" are two in one boot: for a that some of the kernels
@@ -129,6 +132,7 @@ class Show:
     variants: tuple[str, ...] = ()
     symptoms: tuple[str, ...] = ()      # once loaded, what is fatal is among them
     fatal: tuple[str, ...] = ()
+    witness: bool = False
     turns: tuple[str, ...] = ()
     harm: str = "lost writes"
     counts: str = "migrations"

@@ -235,6 +235,45 @@ def test_the_verdict_names_it() -> None:
         assert word == "PROVED" and why.endswith(said), why
 
 
+@pytest.mark.parametrize("saw, witness, sees, word", [
+    ((True, True), True, True, "PROVED"),
+    ((True, False), True, True, "INCONCLUSIVE"),
+    ((False, False), True, True, "INCONCLUSIVE"),
+    # A defect that it does not see, and kernels without it.
+    ((False, False), True, False, "PROVED"),
+    ((False, False), False, True, "PROVED"),
+])
+def test_a_witness_that_has_to_see_it_and_is_silent_is_broken(
+        saw: tuple[bool, bool], witness: bool, sees: bool, word: str) -> None:
+    left = [dataclasses.replace(boots(one)[0], number=number) for number, one in enumerate(saw, 1)]
+    right = [dataclasses.replace(boots()[1], number=number) for number in (1, 2)]
+    said = unmapped.SAID if witness else ""
+    came, why = verdict.decide(left, right, 2, witness=said, sees=sees)
+    assert came == word, why
+    if word == "INCONCLUSIVE":
+        assert why.startswith(f"vulnerable boot {1 + saw.index(False)}: the kernel's own check ")
+        assert "said nothing of it: it is off, or broken" in why
+    # What the tests say comes first, and so does a complaint.
+    passes = [dataclasses.replace(one, variant="vulnerable") for one in right]
+    assert verdict.decide(passes, right, 2, witness=said, sees=sees)[0] == "MISSED"
+    bad = dataclasses.replace(right[0], complaints=klog.read(WARNINGS[1] + "\n"))
+    assert verdict.decide(left, [bad, right[1]], 2, witness=said, sees=sees)[0] == "CRASHED"
+
+
+def test_whose_defects_it_sees() -> None:
+    """Those of which the changelog says that the check reports them, and no other is proved by
+    it."""
+    [log] = {message(path)[1] for path in ROOM.glob("*/0001-*")}
+    would, would_not = log.split("It would not have reported")
+    for one in map(defect.load, defect.names()):
+        if one.show.witness:
+            assert any(line.split()[0] in would for line in one.upstream), one.name
+            assert one.show.selftests and not one.show.fatal, one.name
+    assert [unmapped.sees(defect.load("pmd-share-migrate"), arch.load(name))
+            for name in ("x86_64", "arm64")] == [True, False]
+    assert "a4a118f2eead" in would_not and not defect.load("pmd-share-flush").show.witness
+
+
 @pytest.mark.parametrize("witness", [unmapped.SAID, ""])
 def test_a_test_that_counts_nothing_need_not_count_because_of_it(witness: str) -> None:
     """Beside tests that count what was lost, one only fails, and the kernel's check has spoken."""

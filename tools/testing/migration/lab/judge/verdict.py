@@ -224,12 +224,14 @@ def _doubt(boot: Boot, lossy: list[str], harm: str, counts: str, kept: Set[str] 
 
 
 def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
-           harm: str = "lost writes", counts: str = "migrations", witness: str = ""
-           ) -> tuple[str, str]:
+           harm: str = "lost writes", counts: str = "migrations", witness: str = "",
+           sees: bool = False) -> tuple[str, str]:
     """The verdict of a run of `wanted` boots of each kernel, and why, in one sentence.
 
     `counts` is what the tests count as migrations, in the defect's own word, and `harm` what such
-    a one does that shows the defect; tests count that as lost_migrations.
+    a one does that shows the defect; tests count that as lost_migrations.  `witness` is what the
+    kernel's own check says, as an expression for symptoms, where both kernels have one, and `sees`
+    whether it sees this defect in each boot.
 
     The first row that fits is the verdict.  What a fixed kernel did wrong comes first: it is news
     whatever happened to the other boots.  Then come the boots that cannot be read as results, then
@@ -245,7 +247,9 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
     7. INCONCLUSIVE  in a vulnerable boot no failed test counted harm; in a fixed one a test was
                      undecided that showed the defect on the vulnerable kernel, or that passed in
                      no other fixed boot; or none that showed it passed and counted any; or such a
-                     test did so in no fixed boot at all
+                     test did so in no fixed boot at all; or the kernel's own check sees this
+                     defect, and said nothing in a vulnerable boot: that it says nothing of the
+                     fixed kernel means nothing then
     8. PROVED        none of these
     """
     whole = vulnerable
@@ -286,6 +290,10 @@ def decide(vulnerable: list[Boot], fixed: list[Boot], wanted: int,
     if open_tests := [name for name in lossy if name not in kept]:
         return "INCONCLUSIVE", f"{open_tests[0]} shows it on the vulnerable kernel, and " \
                                f"counted no {counts} on the fixed one"
+    if witness and sees and (bad := [boot for boot in whole if not _speaks(boot, witness)]):
+        return "INCONCLUSIVE", _first(
+            bad, lambda _boot: "the kernel's own check (debug_vm_unmapped) sees this defect, and "
+            "said nothing of it: it is off, or broken")
 
     def told(kernel: list[Boot]) -> list[Test]:
         return [test for boot in kernel for test in boot.tests() if not test.is_control()]
@@ -312,12 +320,16 @@ def _logs(vulnerable: list[Boot], witness: str) -> str:
     """
     if not witness:
         return "no log has a complaint"
-    saw = sum(any(re.search(witness, one.text) for one in boot.symptoms) for boot in vulnerable)
+    saw = sum(_speaks(boot, witness) for boot in vulnerable)
     if not saw:
         return "no log has a complaint, also not of the kernel's own check (debug_vm_unmapped)"
     of = _every(saw) if saw == len(vulnerable) else f"{saw} of its {len(vulnerable)} boots"
     return "no log has a complaint but what the kernel's own check (debug_vm_unmapped) says of " \
            f"the vulnerable one, in {of}"
+
+
+def _speaks(boot: Boot, witness: str) -> bool:
+    return any(re.search(witness, one.text) for one in boot.symptoms)
 
 
 def _every(wanted: int) -> str:

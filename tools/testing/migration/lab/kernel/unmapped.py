@@ -9,6 +9,8 @@ leaves somebody a way to the old page, whether or not anybody writes to it then.
 
 from pathlib import Path
 
+from lab.arch import Arch
+from lab.defect import Defect
 from lab.kernel import testseries, variant
 from lab.kernel.source import Source
 from lab.kernel.variant import Variant
@@ -24,6 +26,10 @@ CMDLINE = "debug_vm_unmapped"
 # Where its warning comes from, as an expression for a complaint.
 SAID = r"\bmm/debug_vm_unmapped\.c:\d+"
 
+# Where kernels count flushes.  On others it looks for entries alone, and what was not flushed is not
+# seen: see mm_flushes() in mm/debug_vm_unmapped.c.
+COUNTS = ("x86_64",)
+
 # What its KUnit tests say where they failed, as an expression for a line of the log.
 FAILED = r"(?:\[ *\d+\.\d+\] )?(not ok \d+ debug_vm_unmapped)\b"
 
@@ -36,6 +42,11 @@ def names() -> list[str]:
 def there(base: str) -> bool:
     """Whether a base has it."""
     return base in names()
+
+
+def sees(one: Defect, arch: Arch) -> bool:
+    """Whether it sees a defect in each boot of a vulnerable kernel on an architecture."""
+    return one.show.witness and arch.name in COUNTS
 
 
 def selftests(base: str) -> tuple[str, ...]:

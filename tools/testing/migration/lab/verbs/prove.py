@@ -48,7 +48,8 @@ def run(wanted: Wanted, arch: Arch, progress: Progress) -> Summary:
         raise
     word, why = verdict.decide(runs["vulnerable"], runs["fixed"], wanted.boots,
                                wanted.defect.show.harm, wanted.defect.show.counts,
-                               unmapped.SAID if kernels[0].witness else "")
+                               unmapped.SAID if kernels[0].witness else "",
+                               unmapped.sees(wanted.defect, arch))
     if wanted.ltp and word == "PROVED":
         word, why = ltp_judge.named(runs["vulnerable"], wanted.defect.upstream, word, why)
     whole = Summary(
