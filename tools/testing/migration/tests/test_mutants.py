@@ -1100,9 +1100,10 @@ def test_the_report_and_the_record(machine: Machine) -> None:
     assert record.stale_mutants(told) == ""
     text = rst.mutants(told)
     assert "``make mutants KERNEL=/path/to/6.12.117``" in text and "/home/" not in text
-    assert re.search(r"(?m)^no-unshare +killed +2 of 2 p\.a +LOST_WRITE$", text)
-    assert re.search(r"(?m)^seed-loop +survived +0 of 2 - +-$", text)
-    assert re.search(r"(?m)^no-cache-flush +not observable +- +- +-$", text)
+    assert re.search(r"(?m)^no-unshare +killed +2 of 2 p\.a +- +LOST_WRITE$", text)
+    assert re.search(r"(?m)^no-tlb-flush +killed +\d of 2 - +BUG +\w+$", text)
+    assert re.search(r"(?m)^seed-loop +survived +0 of 2 - +- +-$", text)
+    assert re.search(r"(?m)^no-cache-flush +not observable +- +- +- +-$", text)
     assert "``kernel BUG at mm/hugetlb.c:1213!``" in " ".join(text.split())
     for one in ALL:
         assert f"\n{one.name}\n    {one.breaks[:1].upper()}{one.breaks[1:9]}" in text

@@ -80,6 +80,13 @@ def mutants(told: dict[str, Any]) -> str:
     def those(status: str) -> int:
         return sum(row["status"] == status for row in rows)
 
+    def seen_by(row: dict[str, Any]) -> tuple[str, str, str]:
+        kernel = [one for one in row["by"] if one.startswith("the kernel (")]
+        tests = [one for one in row["by"] if one not in kernel]
+        kinds = [one.removeprefix("the kernel (").removesuffix(")") for one in kernel]
+        return (", ".join(tests) or "-", ", ".join(kinds) or "-",
+                modelled.get(row["name"], "-"))
+
     seen = those("killed") + those("survived") + those("no result")
     facts = [("Fixed", told["fixed"])]
     if taken := told.get("taken_over"):
@@ -90,10 +97,10 @@ def mutants(told: dict[str, Any]) -> str:
                     f"this version, and {those('not observable')} cannot be seen in this guest. Of "
                     f"the other {seen}, the tests and the kernel's own checks saw "
                     f"{those('killed')}.", record.stale_mutants(told), facts), "",
-             *table(("mutant", "", "boots", "by", "model"), [
+             *table(("mutant", "", "boots", "by test", "by the kernel", "by the model"), [
                  (row["name"], row["status"],
                   f"{row['killed']} of {row['boots']}" if row["boots"] else "-",
-                  ", ".join(row["by"]) or "-", modelled.get(row["name"], "-")) for row in rows]),
+                  *seen_by(row)) for row in rows]),
              "", "What they break", "===============", ""]
     for row in rows:
         said = [f"{row['breaks'][:1].upper()}{row['breaks'][1:]}."]
