@@ -2,16 +2,20 @@
 /*
  * Does the walk of debug_vm_unmapped see what maps a folio, and who was flushed?
  *
- * A page of a file that is mapped twice, and one of anonymous memory. What must
- * not be, such as a map count that is too low, is made here for the length of a
- * walk. Nothing is reported: only unmapped_walk() and unmapped_note() are called.
+ * A page of a file that is mapped twice, one of anonymous memory, and a hugetlb
+ * page that is mapped twice through one PMD table. What must not be, such as a
+ * map count that is too low, is made here for the length of a walk. Nothing is
+ * reported: only unmapped_walk() and unmapped_note() are called.
  */
 #include <kunit/test.h>
 #include <linux/file.h>
+#include <linux/hugetlb.h>
 #include <linux/mman.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/pgtable.h>
 #include <linux/rmap.h>
+#include <linux/syscalls.h>
 #include <linux/uaccess.h>
 
 #include <asm/tlbflush.h>
@@ -263,6 +267,149 @@ static void knows_a_cpu_that_was_left_out(struct kunit *test)
 }
 #endif
 
+#ifdef CONFIG_HUGETLB_PAGE
+
+/* Pages that a PMD maps. VMAs that share a PMD table have all that it maps. */
+#define HUGE_FLAGS	(MAP_SHARED | MAP_FIXED | MAP_NORESERVE)
+#define HUGE_ANON	(MAP_ANONYMOUS | MAP_HUGETLB | PMD_SHIFT << MAP_HUGE_SHIFT)
+#define HUGE_FIRST	PUD_SIZE
+#define HUGE_SECOND	(2 * PUD_SIZE)
+
+/*
+ * Have an entry there. The pool may be empty: a page beyond it will do, and the
+ * test before this one may not have given back its own yet.
+ */
+static bool touch_huge_page(struct hstate *h, unsigned long addr)
+{
+	unsigned long limit;
+	bool failed;
+
+	spin_lock_irq(&hugetlb_lock);
+	limit = h->nr_overcommit_huge_pages;
+	h->nr_overcommit_huge_pages = max(limit, h->surplus_huge_pages + 1);
+	spin_unlock_irq(&hugetlb_lock);
+	failed = put_user((char)1, (char __user *)addr);
+	spin_lock_irq(&hugetlb_lock);
+	h->nr_overcommit_huge_pages = limit;
+	spin_unlock_irq(&hugetlb_lock);
+	return !failed;
+}
+
+/* A hugetlb page that is mapped at two addresses, through one PMD table. */
+static struct file *map_huge_page_twice(struct kunit *test)
+{
+	struct hstate *h = size_to_hstate(PMD_SIZE);
+	struct mm_struct *mm;
+	struct vm_area_struct *vma;
+	struct file *file = NULL;
+	unsigned long addr;
+
+	if (!h)
+		kunit_skip(test, "no hugetlb pages of the size of a PMD");
+	/* It gives this thread an mm. */
+	map_page(test, NULL, MAP_PRIVATE | MAP_ANONYMOUS);
+	mm = current->mm;
+	addr = ksys_mmap_pgoff(HUGE_FIRST, PUD_SIZE, PROT_READ | PROT_WRITE,
+			       HUGE_FLAGS | HUGE_ANON, -1, 0);
+	if (IS_ERR_VALUE(addr))
+		kunit_skip(test, "a file of hugetlb pages cannot be had: %ld",
+			   (long)addr);
+	KUNIT_ASSERT_EQ(test, addr, HUGE_FIRST);
+	if (!touch_huge_page(h, HUGE_FIRST))
+		kunit_skip(test, "no hugetlb page can be had");
+
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, HUGE_FIRST);
+	if (vma && vma->vm_file)
+		file = get_file(vma->vm_file);
+	mmap_read_unlock(mm);
+	KUNIT_ASSERT_NOT_NULL(test, file);
+	addr = kunit_vm_mmap(test, file, HUGE_SECOND, PUD_SIZE,
+			     PROT_READ | PROT_WRITE, HUGE_FLAGS, 0);
+	if (addr != HUGE_SECOND || !touch_huge_page(h, HUGE_SECOND)) {
+		fput(file);
+		kunit_skip(test, "a hugetlb page cannot be mapped twice");
+	}
+	/* Not all kernels that could share a table do. */
+	if (pmd_off(mm, HUGE_FIRST) != pmd_off(mm, HUGE_SECOND)) {
+		fput(file);
+		kunit_skip(test, "PMD tables are not shared");
+	}
+	return file;
+}
+
+static void finds_all_who_share_a_table(struct kunit *test)
+{
+	struct unmapped_walk both = {}, before = {}, after = {}, one = {};
+	struct file *file = map_huge_page_twice(test);
+	struct folio *folio = lock_page_at(test, HUGE_FIRST);
+	struct unmapped_note note;
+	unsigned int i;
+
+	/* Why the count cannot tell. */
+	KUNIT_EXPECT_EQ(test, folio_mapcount(folio), 1);
+	unmapped_walk(folio, &both);
+	KUNIT_EXPECT_FALSE(test, both.contended);
+	KUNIT_EXPECT_EQ(test, both.vmas, 2);
+	KUNIT_EXPECT_EQ(test, both.mapped, 2);
+	KUNIT_EXPECT_PTR_EQ(test, both.where_mapped.mm, current->mm);
+	KUNIT_EXPECT_TRUE(test, both.where_mapped.address == HUGE_FIRST ||
+			  both.where_mapped.address == HUGE_SECOND);
+	KUNIT_EXPECT_TRUE(test, both.where_mapped.shared);
+
+	unmapped_note(folio, &note, false);
+	KUNIT_EXPECT_EQ(test, note.nr, IS_ENABLED(CONFIG_X86) ? 2 : 0);
+	for (i = 0; i < note.nr; i++)
+		KUNIT_EXPECT_TRUE(test, note.mms[i].shared);
+	before.note = &note;
+	unmapped_walk(folio, &before);
+	KUNIT_EXPECT_EQ(test, before.unflushed, note.nr);
+	flush_tlb_mm(current->mm);
+	after.note = &note;
+	unmapped_walk(folio, &after);
+	KUNIT_EXPECT_EQ(test, after.unflushed, 0);
+	unmapped_forget(&note);
+
+	/* Who is left has the table alone. */
+	vm_munmap(HUGE_SECOND, PUD_SIZE);
+	unmapped_walk(folio, &one);
+	KUNIT_EXPECT_EQ(test, one.vmas, 1);
+	KUNIT_EXPECT_EQ(test, one.mapped, 1);
+	KUNIT_EXPECT_EQ(test, one.where_mapped.address, HUGE_FIRST);
+	KUNIT_EXPECT_FALSE(test, one.where_mapped.shared);
+
+	unlock_page_at(folio);
+	fput(file);
+}
+
+static void does_not_wait_for_a_hugetlb_file(struct kunit *test)
+{
+	struct unmapped_walk taken = {}, ours = { .locked = true }, after = {};
+	struct file *file = map_huge_page_twice(test);
+	struct folio *folio = lock_page_at(test, HUGE_FIRST);
+
+	/* As somebody else would, who waits for the folio. */
+	i_mmap_lock_write(file->f_mapping);
+	unmapped_walk(folio, &taken);
+	unmapped_walk(folio, &ours);
+	i_mmap_unlock_write(file->f_mapping);
+	unmapped_walk(folio, &after);
+
+	KUNIT_EXPECT_TRUE(test, taken.contended);
+	KUNIT_EXPECT_EQ(test, taken.vmas, 0);
+	KUNIT_EXPECT_EQ(test, taken.mapped, 0);
+	/* Migration may have that lock itself (TTU_RMAP_LOCKED). */
+	KUNIT_EXPECT_FALSE(test, ours.contended);
+	KUNIT_EXPECT_EQ(test, ours.mapped, 2);
+	KUNIT_EXPECT_FALSE(test, after.contended);
+	KUNIT_EXPECT_EQ(test, after.mapped, 2);
+
+	unlock_page_at(folio);
+	fput(file);
+}
+
+#endif /* CONFIG_HUGETLB_PAGE */
+
 static struct kunit_case unmapped_cases[] = {
 	KUNIT_CASE(finds_all_mappings_of_a_file),
 	KUNIT_CASE(finds_no_vma_without_an_entry),
@@ -272,6 +419,10 @@ static struct kunit_case unmapped_cases[] = {
 	KUNIT_CASE(does_not_blame_a_flush_that_is_under_way),
 #ifdef CONFIG_X86
 	KUNIT_CASE(knows_a_cpu_that_was_left_out),
+#endif
+#ifdef CONFIG_HUGETLB_PAGE
+	KUNIT_CASE(finds_all_who_share_a_table),
+	KUNIT_CASE(does_not_wait_for_a_hugetlb_file),
 #endif
 	{}
 };
