@@ -125,9 +125,11 @@ static bool mm_flushes(struct mm_struct *mm, u64 *id, u64 *gen)
 	return true;
 #else
 	/*
-	 * arm64 and others flush by a broadcast instruction and count nothing.
-	 * A counter in mm_context_t, incremented where x86 does it, is all that
-	 * is missing.
+	 * arm64 and others flush by a broadcast instruction and count nothing,
+	 * so it cannot be known who was not flushed. It would take a counter in
+	 * mm_context_t, incremented in all the inline functions that flush user
+	 * memory. x86 has one for its own ends. Here it would be for this check
+	 * alone, and is for the architecture to want.
 	 */
 	return false;
 #endif
