@@ -186,7 +186,7 @@ DEBUG = Option(
 WITNESS = Option(
     "witness", "WITNESS", "{0,1}",
     "have both kernels check by themselves whether what migration copies is unmapped, as a second "
-    "witness; for 6.12 and 7.3; default: 0, with --debug 1. Example: --witness 1",
+    "witness; for 6.12, 6.18 and 7.3; default: 0, with --debug 1. Example: --witness 1",
     _flag, False, True)
 TIMEOUT = Option(
     "timeout", "TIMEOUT", "SECONDS",
@@ -342,7 +342,7 @@ VERBS = (
           _but(KERNEL, "a kernel tree that the patches must apply to; it is only read. Default: "
                "none, and nothing is checked. Example: --kernel ~/linux"),
           _but(FORM, "another form of the fix, queue/<base>/series.<name>: unshare for 4.4 to 4.18, "
-               "flush for 6.12 to 7.3; or, for 6.12 and 7.3, unmapped, which is no fix but "
+               "flush for 6.12 to 7.3; or, for 6.12 to 7.3, unmapped, which is no fix but "
                "queue/unmapped; default: series. Example: --form flush"), PART, UPSTREAM,
           _but(LTP, "with --part ltp: LTP's source, which the patches must apply to; it is only "
                "read. Default: none, and nothing is checked. Example: --ltp ~/ltp"),

@@ -2,13 +2,15 @@
 """queue/unmapped/: the kernel's own check, as patches to send and as the witness of a proof."""
 
 import dataclasses
+import io
+import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 import runs
-from conftest import FULL, debian_files, debian_tree, make, refused, wanted
+from conftest import FULL, NO_TREES, debian_files, debian_tree, make, refused, wanted
 from trees import git, repository
 
 from lab import arch, defect, options, trial
@@ -17,8 +19,9 @@ from lab.errors import LabError
 from lab.guest import selftest
 from lab.judge import klog, ktap, verdict
 from lab.kernel import build, testseries, unmapped, variant
-from lab.kernel.source import Source
+from lab.kernel.source import Source, from_tree
 from lab.paths import REPO
+from lab.progress import Progress
 from lab.verbs import series
 
 ROOM = unmapped.ROOM
@@ -34,6 +37,14 @@ def message(patch: Path) -> tuple[str, str]:
     return series.subjects([head + "\n\n"])[0], rest.split("\n---\n", 1)[0]
 
 
+def tree_of(base: str) -> Path:
+    """A tree of a base that no package has; skips the test where there is none."""
+    top = os.environ.get("TREES")
+    if not top or not Path(top, base, "Makefile").is_file():
+        pytest.skip(f"no tree of {base}: {NO_TREES}")
+    return Path(top, base)
+
+
 # ---- the room ------------------------------------------------------------------------------
 
 
@@ -42,7 +53,7 @@ def test_the_series_names_just_what_is_there() -> None:
     assert {name for name in names if "/" not in name} == {path.name for path in OWN}
     assert sorted(path.name for path in ROOM.iterdir() if path.suffix != ".patch") == \
         sorted([*BASES, "cover-letter", "series"])
-    assert {"6.12", "7.3"} <= set(BASES)
+    assert {"6.12", "6.18", "7.3"} <= set(BASES)
 
 
 def test_each_file_of_it_is_added_to_each_base() -> None:
@@ -97,7 +108,7 @@ def test_it_is_written_as_a_series_of_its_own(base: str, tmp_path: Path) -> None
 
 def test_what_has_none_is_told_so(tmp_path: Path) -> None:
     assert refused("series", "BASE=4.14", "FORM=unmapped", f"O={tmp_path}/s") == \
-        "error: FORM=unmapped: queue/unmapped has nothing for 4.14, only for 6.12, 7.3"
+        "error: FORM=unmapped: queue/unmapped has nothing for 4.14, only for 6.12, 6.18, 7.3"
     assert not (tmp_path / "s").exists()
     # It is not in any series of fixes.
     done = make("series", "BASE=7.3", f"O={tmp_path}/t")
@@ -107,7 +118,7 @@ def test_what_has_none_is_told_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("base", BASES)
 def test_git_am_takes_it_and_checkpatch_has_nothing_to_say(base: str, tmp_path: Path) -> None:
-    tree = debian_files(base)
+    tree = debian_files(base) if load(base).package else tree_of(base)
     mails = series.write(base, tmp_path / "mails", unmapped.FORM).patches
     texts = "".join(path.read_text(encoding="utf-8") for path in mails)
     repo = repository(tree, tmp_path / "linux",
@@ -132,12 +143,14 @@ def test_git_am_takes_it_and_checkpatch_has_nothing_to_say(base: str, tmp_path: 
 @pytest.mark.parametrize("base", BASES)
 def test_it_fits_on_each_kernel_that_is_proved(base: str) -> None:
     """The released one, each form of the queue, without each protection, and with the tests."""
-    source = debian_tree(base)
+    source = debian_tree(base) if load(base).package else \
+        from_tree(tree_of(base), base, Progress(io.StringIO()))
     diffs = {"as it is": variant.make("fixed", "as it is", "")}
     for form in ("series", *(path.name for path in (variant.QUEUE / base).glob("series.*"))):
         diffs[form] = variant.make("fixed", form, variant.queue_diff(
             source, variant.series(base, form)))
-    diffs["tests"] = testseries.applied(source)
+    if base in testseries.names():
+        diffs["tests"] = testseries.applied(source)
     for one in map(defect.load, defect.names()):
         if one.revert and (one.show.selftests or one.audit):
             try:
@@ -178,7 +191,7 @@ def test_who_gets_it(asked: dict[str, bool], base: str, there: bool, tmp_path: P
 
 def test_who_asks_for_what_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="WITNESS=1: queue/unmapped has nothing for 5.10, only for "
-                                       "6.12, 7.3"):
+                                       "6.12, 6.18, 7.3"):
         trial.has_witness(wanted(tmp_path, witness=True), source_of("5.10"))
 
 
