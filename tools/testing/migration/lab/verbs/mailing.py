@@ -137,8 +137,9 @@ def write(base: str, out: Path, part: str, on: Ground | None = None,
         return written
     if part not in have:
         raise LabError(f"SERIES={part}: for {base} there are {', '.join([*have, ALL, STABLE, ltp.NAME])}")
+    mails = _mails(base, part, clone)
     say(part)
-    return [_one(base, out, part, on, _mails(base, part, clone))]
+    return [_one(base, out, part, on, mails)]
 
 
 def patches(base: str, part: str) -> list[tuple[str, str]]:
