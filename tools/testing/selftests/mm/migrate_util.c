@@ -1238,11 +1238,12 @@ static __noreturn void on_sigbus(int sig)
 }
 
 /*
- * Whether this process can have @nr huge pages. Those that are free may be
- * reserved meanwhile, or more than its hugetlb cgroup may have: it learns that
- * when it touches them, by SIGBUS. Returns 0 or -errno, -ENOSPC if it cannot.
+ * Whether this process can have @nr huge pages: the first ones of @fd, or others
+ * where that is below zero. Those that are free may be reserved meanwhile, or more
+ * than its hugetlb cgroup may have: it learns that when it touches them, by SIGBUS.
+ * Returns 0 or -errno, -ENOSPC if it cannot.
  */
-static int pool_gives(long nr)
+static int pool_gives(int fd, long nr)
 {
 	size_t i, step = pmd_size(), len = nr * step;
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE |
@@ -1254,7 +1255,9 @@ static int pool_gives(long nr)
 
 	if (!pid) {
 		signal(SIGBUS, on_sigbus);
-		addr = mmap(NULL, len, PROT_READ | PROT_WRITE, flags, -1, 0);
+		if (fd >= 0)
+			flags = MAP_SHARED | MAP_NORESERVE;
+		addr = mmap(NULL, len, PROT_READ | PROT_WRITE, flags, fd, 0);
 		if (addr == MAP_FAILED)
 			_exit(1);
 		for (i = 0; i < len; i += step)
@@ -1298,7 +1301,7 @@ const char *pool_lacks(const int *nodes, int nr, long want)
 				 nr_free, nodes[i], want);
 		return why;
 	}
-	error = -pool_gives(nr * want);
+	error = -pool_gives(-1, nr * want);
 	if (error == ENOSPC) {
 		snprintf(why, sizeof(why),
 			 "%ld free huge pages, but this process cannot have them: a hugetlb cgroup's limit?",
@@ -1315,19 +1318,25 @@ const char *pool_lacks(const int *nodes, int nr, long want)
 
 const char *populate_lacks(int fd, char *addr, int nr)
 {
-	size_t size = nr * pmd_size();
 	static char why[96];
+	int error = 0;
 
-	if (fd >= 0 ? !fallocate(fd, 0, 0, size) :
-	    !madvise(addr, size, MADV_POPULATE_WRITE))
-		return NULL;
+#ifndef IN_TREE
+	/* Up to 5.10, what fallocate(2) has put into a file may never be migrated. */
+#endif
+	if (fd >= 0)
+		error = -pool_gives(fd, nr);
+	else if (madvise(addr, nr * pmd_size(), MADV_POPULATE_WRITE))
+		error = errno;
 #ifndef IN_TREE
 	/* Up to 5.13 that cannot be asked for. */
-	if (fd < 0 && errno == EINVAL)
+	if (fd < 0 && error == EINVAL)
 		return NULL;
 #endif
+	if (!error)
+		return NULL;
 	snprintf(why, sizeof(why), "huge pages were taken by others: %s",
-		 strerror(errno));
+		 strerror(error));
 	return why;
 }
 
