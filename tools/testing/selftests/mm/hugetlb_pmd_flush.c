@@ -400,7 +400,7 @@ FIXTURE_TEARDOWN(hugetlb_pmd_flush)
 	guard_stop();
 }
 
-TEST_F_TIMEOUT(hugetlb_pmd_flush, lost_write, 60)
+TEST_F_TIMEOUT(hugetlb_pmd_flush, lost_write, 120)
 {
 	long want = env_count("HUGETLB_PMD_FLUSH_CALLS", CALLS);
 	long calls, moves = 0, lost_moves = 0, lost = 0, stale = 0, got, faults;
