@@ -183,7 +183,7 @@ static bool is_private(const struct state *st)
 static bool still_huge(const struct state *st)
 {
 	return st->kind != ANON_THP ||
-	       check_huge_anon(st->addr, st->nr_pages, st->page);
+	       huge_anon_pages(st->addr) == st->nr_pages;
 }
 
 static char *page_at(const struct state *st, int page)

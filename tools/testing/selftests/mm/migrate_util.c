@@ -1580,6 +1580,26 @@ int64_t page_pfn(pid_t pid, void *addr)
 	return PAGEMAP_PFN(entry);
 }
 
+long huge_anon_pages(const char *addr)
+{
+	unsigned long start, end;
+	bool here = false;
+	char line[256];
+	long kib = -1;
+	FILE *smaps;
+
+	smaps = fopen("/proc/self/smaps", "re");
+	while (smaps && kib < 0 && fgets(line, sizeof(line), smaps)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = start == (unsigned long)addr;
+		else if (here && sscanf(line, "AnonHugePages: %ld", &kib) == 1)
+			kib /= (long)(pmd_size() >> 10);
+	}
+	if (smaps)
+		fclose(smaps);
+	return kib;
+}
+
 #define MEMORY	"/sys/devices/system/memory"
 
 long block_bytes(void)

@@ -299,6 +299,9 @@ bool numa_balancing(int mib);
 int page_node(pid_t pid, void *addr);
 int64_t page_pfn(pid_t pid, void *addr);
 
+/* Huge pages that the VMA that begins at @addr maps by PMDs, -1 if there is none. */
+long huge_anon_pages(const char *addr);
+
 /*
  * The size of a memory block, and the number of the block that holds @pfn.
  * -errno where blocks have no files.

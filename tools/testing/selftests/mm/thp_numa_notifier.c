@@ -508,27 +508,6 @@ static long numa_migrated(void)
 	return nr < 0 ? 0 : nr / (long)(pmd_size() / psize());
 }
 
-/* Huge pages that the VMA at @addr maps by PMDs, -1 if there is no VMA. */
-static long nr_huge(const char *addr)
-{
-	unsigned long start, end;
-	bool here = false;
-	char line[256];
-	long kib = -1;
-	FILE *smaps;
-
-	smaps = fopen("/proc/self/smaps", "r");
-	while (smaps && kib < 0 && fgets(line, sizeof(line), smaps)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			here = start == (unsigned long)addr;
-		else if (here && sscanf(line, "AnonHugePages: %ld", &kib) == 1)
-			kib /= (long)(pmd_size() >> 10);
-	}
-	if (smaps)
-		fclose(smaps);
-	return kib;
-}
-
 FIXTURE_SETUP(thp_numa_notifier)
 {
 	uint32_t nr = NR_PAGES;
@@ -590,7 +569,7 @@ FIXTURE_SETUP(thp_numa_notifier)
 #ifndef IN_TREE
 	drain();
 #endif
-	if (nr_huge(self->area) != NR_PAGES)
+	if (huge_anon_pages(self->area) != NR_PAGES)
 		SKIP(return, "no %d transparent huge pages to be had",
 		     NR_PAGES);
 
@@ -655,7 +634,7 @@ TEST_F_TIMEOUT(thp_numa_notifier, lost_write, 120)
 		if (!ioctl(self->device, TEST_MMU_NOTIFIER_READ, &state))
 			sum.stale += state.stale;
 	}
-	huge = nr_huge(self->area) == NR_PAGES;
+	huge = huge_anon_pages(self->area) == NR_PAGES;
 	for (i = 0; i < self->nr_examples; i++) {
 		const struct example *e = &self->examples[i];
 
