@@ -85,7 +85,7 @@ struct uffdio_continue {
 #endif
 
 #define KPAGEFLAGS	"/proc/kpageflags"
-#define KPF_HWPOISON	19
+#define HWPOISON_BIT	19
 
 #define NR_PAGES	3
 #define NR_FAULTERS	3	/* the first one always copies */
@@ -187,7 +187,7 @@ static int still_poisoned(int64_t pfn)
 		return -errno;
 	got = pread(fd, &flags, sizeof(flags), pfn * sizeof(flags));
 	close(fd);
-	return got == sizeof(flags) ? (flags >> KPF_HWPOISON) & 1 : -EIO;
+	return got == sizeof(flags) ? (flags >> HWPOISON_BIT) & 1 : -EIO;
 }
 
 /* A userfaultfd for UFFDIO_CONTINUE, or an error number below zero. */
