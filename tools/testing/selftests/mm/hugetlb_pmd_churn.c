@@ -60,9 +60,10 @@
  *
  * Environment:
  *	HUGETLB_PMD_CHURN=1		run it at all: a kernel that has the
- *					defect may crash, and memory is taken
- *					offline for a moment; not for machines
- *					that do work
+ *					defect may crash; not for machines that
+ *					do work
+ *	HUGETLB_PMD_MIGRATE_OFFLINE=1	also soft-offline pages, whose poison is
+ *					taken back
  *	HUGETLB_PMD_CHURN_SECONDS=n	how long a variant runs, 400 at most
  *	HUGETLB_PMD_CHURN_SEED=n	for the choice of operations and pages
  */
@@ -1022,6 +1023,9 @@ FIXTURE_SETUP(hugetlb_pmd_churn)
 	why = churn_lacks("may crash a kernel that has the defect");
 	if (why)
 		SKIP(return, "%s", why);
+	if (variant->trigger == SOFT_OFFLINE &&
+	    !env_long("HUGETLB_PMD_MIGRATE_OFFLINE", 0))
+		SKIP(return, "soft-offlines pages: HUGETLB_PMD_MIGRATE_OFFLINE=1 allows it");
 	nr_cpus = cpu_list(cpus, ARRAY_SIZE(cpus));
 	if (nr_cpus < 2)
 		SKIP(return, "needs two CPUs");
