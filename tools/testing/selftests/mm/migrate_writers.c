@@ -308,7 +308,8 @@ static bool has_obeyed(struct writer *one, int number)
 	       one->cmd) {
 		if (is_gone(one, number))
 			return false;
-		tid = __atomic_load_n(&one->tid, __ATOMIC_ACQUIRE);
+		/* One that had no CPU yet has not told. */
+		tid = __atomic_load_n(&one->tid, __ATOMIC_ACQUIRE) ?: one->pid;
 		if (!within_limit(&limit, &tid, 1, STEP_TIMEOUT_MS)) {
 			printf("# writer %d (pid %d) does not answer\n", number,
 			       tid);
