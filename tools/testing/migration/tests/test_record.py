@@ -202,6 +202,7 @@ def test_another_size_of_pages_is_a_record_of_its_own(tmp_path: Path) -> None:
         "6.12.57-1-arm64.json", "6.12.57-1-arm64-ARM64_16K_PAGES.json"]
     assert [cells.counts(one) for one in record.proofs(tmp_path)] == [False, True]
     assert large.name() == made.name() + ", ARM64_16K_PAGES"
+    assert rst.proof(large).splitlines()[3].endswith(": 6.12.57-1, arm64, ARM64_16K_PAGES")
 
 
 def test_a_run_with_the_kernels_own_check_is_a_record_of_its_own(tmp_path: Path) -> None:

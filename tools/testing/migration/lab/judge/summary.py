@@ -214,7 +214,8 @@ def special(arch: str, debug: bool, command: str = "") -> list[str]:
     """What of a configuration does not go without saying; `command` is what asked for it."""
     asked = form(command)
     return [*([arch] if arches.tag(arch) else []), *([f"FORM={asked}"] if asked else []),
-            *(["WITNESS=1"] if witness(command) else []), *(["DEBUG=1"] if debug else [])]
+            *(["WITNESS=1"] if witness(command) else []), *(["DEBUG=1"] if debug else []),
+            *arches.load(arch).unusual(command)]
 
 
 @dataclass(frozen=True)
@@ -252,8 +253,7 @@ class Summary:
 
     def special(self) -> list[str]:
         """What of its configuration does not go without saying."""
-        return [*special(self.arch, self.debug, self.command),
-                *arches.load(self.arch).unusual(self.command)]
+        return special(self.arch, self.debug, self.command)
 
     def form(self) -> str:
         """The form of the queue that it was asked for; "" for the usual one."""
