@@ -42,7 +42,10 @@ def boots(runs: Sequence[Summary]) -> str:
         for name in sorted({run.arch for run in runs if run.debug == debug}):
             usual = name == arches.FIRST and not debug
             names = [one for one in defect.names() if usual or any(
-                (run.defect, run.arch, run.debug) == (one, name, debug) for run in runs)]
+                (run.defect, run.arch, run.debug) == (one, name, debug) and cells.counts(run)
+                for run in runs)]
+            if not names:       # all of another form, or of another kind of kernel
+                continue
             known = cells.survey(list(map(defect.load, names)), bases.names(), [name], said,
                                  debug=debug)
             rows = [(one, *(_booted(cell) for cell in known if cell.defect == one))
