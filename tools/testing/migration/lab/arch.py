@@ -54,8 +54,9 @@ class Arch:
     # The first kernel that has there what configs/base.config asks for, and what those before lack.
     since: str = ""
     before: str = ""
-    # Options that not all of its kernels have, each with the first version that does.  A base before
-    # that leaves it out; what a defect cannot be shown without (`needs`) need not be asked for.
+    # Options that not all of its kernels have, each with the first version that does.  A base
+    # before that leaves it out; what a defect cannot be shown without (`needs`) need not be asked
+    # for.
     later: tuple[tuple[str, str], ...] = ()
     # What the compiler of this machine needs for the programs that the build of an old kernel uses,
     # with the first version that does without.
@@ -82,7 +83,8 @@ class Arch:
         return ""
 
     def host_compiler(self, version: str) -> str:
-        """This machine's compiler, as a kernel of a version has to be told of it; "" for its own."""
+        """This machine's compiler, as a kernel of a version has to be told of it; "" for its
+        own."""
         flags = [flag for flag, came in self.host_cflags if older(version, came)]
         return " ".join(["gcc", *flags]) if flags else ""
 

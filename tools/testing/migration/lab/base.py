@@ -9,8 +9,8 @@ Each of the keys is optional; a list is one of strings:
     drop      a list: options of the lab's fragments that this base does not have, "CONFIG_X"
     cflags    KCFLAGS that it needs to be built with a modern compiler
     cmdline   words to add to the kernel's command line
-    unproved  why nothing is proved of it: a base of which some files alone can be compiled, in words
-              that follow "nothing is proved of 4.4: "
+    unproved  why nothing is proved of it: a base of which some files alone can be compiled, in
+              words that follow "nothing is proved of 4.4: "
     noise     a list: what this version's kernels say of themselves now and then, whatever the
               variant, as regular expressions for complaints; they are told, and count for nothing
 

@@ -368,11 +368,12 @@ def _mail(name: str, part: str, out: Path, tree: Path | None, progress: Progress
             else ""
         print(f"  git send-email {to}{folder}/*.patch")
         if part == mailing.STABLE and mailing.ended(folder.name.removesuffix(".y")):
-            print(f"  {folder.name} has ended, and stable@ takes nothing for it: name who keeps it, "
-                  "with --to=")
+            print(f"  {folder.name} has ended, and stable@ takes nothing for it: name who keeps "
+                  "it, with --to=")
         for patch in made.patches:
             if mailing.left_out(patch.read_text(encoding="utf-8")):
-                print(f"  leave out {patch.name} for a tree that has it: the patch says from when on")
+                print(f"  leave out {patch.name} for a tree that has it: the patch says from when "
+                      "on")
         for mail in made.reports:
             print(f"  before that, read {mail}")
         if part in mailing.parts(name):

@@ -383,8 +383,8 @@ VERBS = (
           Option("force", "FORCE", "{0,1}", "run although something is in the way; default: 0. "
                  "Example: --force 1", _flag, False, True), HARNESS),
          ("hosttest --plan 1", f"hosttest --defect {OTHER}"),
-         "it runs here, on the kernel of this machine; what the tests may do beyond that, variables of "
-         "the environment say"),
+         "it runs here, on the kernel of this machine; what the tests may do beyond that, "
+         "variables of the environment say"),
     Verb("selftests", "build the selftests, static, to run on any machine of one architecture",
          "", (DEST, HARNESS, _but(ARCH, "the architecture of that machine: "
                                   f"{', '.join(arch.names())}; default: this machine's. "

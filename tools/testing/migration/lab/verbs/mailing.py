@@ -121,7 +121,8 @@ def write(base: str, out: Path, part: str, on: Ground | None = None,
     if part == STABLE:
         # Who keeps a branch takes what is for its last release.
         last = {series.branch(name): name for name in series.queues()}
-        found = {name: [one for one in _mails(name, FIXES, clone) if not left_out(one[1], _HAVE_ALL)]
+        found = {name: [one for one in _mails(name, FIXES, clone)
+                        if not left_out(one[1], _HAVE_ALL)]
                  for branch, name in last.items() if branch}
         return [_one(name, out / series.branch(name), FIXES, None, mails)
                 for name, mails in found.items()]

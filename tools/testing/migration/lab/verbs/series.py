@@ -333,7 +333,8 @@ def recorded(text: str, asks: str, width: int = _LOG, of_fixes: bool = False) ->
             path = record.RECORDS / name / f"{version}.json"
             of_it = record.load(path).variants[which].by_test.get(test)
             if not of_it or what == "boots":
-                raise LabError(f"{asks} asks for {what} of {test}, which {name} on {version} has not")
+                raise LabError(f"{asks} asks for {what} of {test}, which {name} on {version} has "
+                               "not")
             figure = f"{of_it.lost_migrations} of {of_it.migrations}" if what == "lost" \
                 else f"{of_it.failed} of {of_it.runs}"
         return figure.rjust(int(columns or 0))
