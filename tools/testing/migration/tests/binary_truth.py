@@ -606,7 +606,7 @@ def releases_of(kernels: Counter[tuple[str, str]], rst: bool) -> list[str]:
     """A table of how many images there were, a line a release and a column an architecture."""
     arches = sorted({arch for _release, arch in kernels})
     releases = sorted({release for release, _arch in kernels},
-                      key=lambda release: [int(part) for part in release.split(".")])
+                      key=lambda release: [int(part) for part in re.findall(r"\d+", release)])
     lines = [f"{release:8} " + " ".join(f"{kernels[release, arch]:>8}" for arch in arches)
              for release in releases]
     lines.append(f"{'all':8} " + " ".join(

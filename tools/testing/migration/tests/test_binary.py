@@ -1064,6 +1064,9 @@ def test_how_many_images_of_which_release_there_were() -> None:
     assert [line.split() for line in binary_truth.releases_of(counted, False)] == [
         ["release", "arm64", "x86_64"], ["5.4", "0", "2"], ["6.12", "3", "1"], ["all", "3", "3"]]
     assert len(binary_truth.releases_of(counted, True)) == 7
+    # Of a kernel that is no release yet, too.
+    counted["7.4-rc2", "arm64"] = 1
+    assert binary_truth.releases_of(counted, False)[3].split() == ["7.4-rc2", "1", "0"]
 
 
 def test_two_calls_change_places() -> None:
