@@ -534,6 +534,18 @@ RISCV_FRAME = "addi sp, sp, -400; sd s0, 384(sp); addi s0, sp, 400; "
     ("arm64", "f counts what k counts",
      f".arch armv8.1-a; add x1, x0, #48; str x2, [x1, #8]!; stadd w2, [x1]; ret; "
      f"{K % (ARM64_LOOPS % 48)}", False),
+    ("arm64", "f counts up what k reads held at h",
+     "add x1, x0, #48; 0: ldxr w2, [x1]; add w2, w2, #1; stxr w3, w2, [x1]; cbnz w3, 0b; bl h; ret; "
+     f"{K % 'ldr w2, [x0, #48]; ret'}", True),
+    ("arm64", "f counts up what k reads held at h",
+     "add x1, x0, #48; 0: ldxr w2, [x1]; sub w2, w2, #1; stxr w3, w2, [x1]; cbnz w3, 0b; bl h; ret; "
+     f"{K % 'ldr w2, [x0, #48]; ret'}", False),
+    ("arm64", "f counts up what k reads held at h",     # by a register: what comes after is no part
+     ".arch armv8.1-a; mov w2, #-1; add x1, x0, #48; stadd w2, [x1]; add x4, x4, #8; bl h; ret; "
+     f"{K % 'ldr w2, [x0, #48]; ret'}", False),
+    ("riscv64", "f counts up what k reads held at h",
+     "addi a4, a0, 48; li a5, -1; amoadd.w.aqrl zero, a5, (a4); call h; ret; "
+     f"{K % 'lw a5, 48(a0); ret'}", False),
     ("arm64", "f calls none of g", ".arch armv8.1-a; casal x1, x2, [x3]; ret", True),
     ("arm64", "f calls none of g", ".arch armv8.1-a; caspal x0, x1, x2, x3, [x4]; ret", True),
     ("arm64", "f calls none of g",

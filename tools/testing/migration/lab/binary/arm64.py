@@ -105,9 +105,12 @@ def _counts(one: Instruction, after: Instruction | None) -> tuple[str, int] | No
     return (match[2], 0) if match and adds else None
 
 
-def _adds(_one: Instruction, after: Instruction | None) -> int:
-    by = number(after.operands.rpartition(",")[2].strip()) if after else None
-    if not after or by is None or by <= 0:
+def _adds(one: Instruction, after: Instruction | None) -> int:
+    # One instruction adds what is in a register, and what comes after it is no part of that.
+    if not after or not _LOOP.fullmatch(one.text):
+        return 0
+    by = number(after.operands.rpartition(",")[2].strip())
+    if by is None or by <= 0:
         return 0
     return {"add": 1, "sub": -1}.get(after.name, 0)
 
