@@ -44,8 +44,8 @@ class Base:
     add: tuple[str, ...] = ()       # the lines of <name>.config
     cflags: str = ""
     cmdline: str = ""
-    unproved: str = ""
     noise: tuple[str, ...] = ()
+    unproved: str = ""
 
 
 def numbers(version: str) -> tuple[int, ...]:

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-// EXISTS  the function that copies, and the one that shares
+// EXISTS  the function that copies
 // NEEDS   where the first has a table of the child
 // HAS     it asks whether that is shared, or whether the entry is there
 
 @there@
-identifier fn = {copy_hugetlb_page_range, huge_pmd_share};
+identifier fn = {copy_hugetlb_page_range};
 position p;
 @@
 fn@p(...) { ... }
@@ -13,7 +13,7 @@ fn@p(...) { ... }
 p << there.p;
 fn << there.fn;
 @@
-for kind in ("EXISTS", "SEEN") if str(fn) == "copy_hugetlb_page_range" else ("EXISTS",):
+for kind in ("EXISTS", "SEEN"):
     print("%s %s %s:%s" % (kind, fn, p[0].file, p[0].line))
 
 @allocs@
@@ -35,7 +35,8 @@ fn << allocs.fn;
 print("NEEDS %s %s:%s" % (fn, p[0].file, p[0].line))
 
 @counts@
-identifier allocs.fn, allocs.dst;
+identifier fn = {copy_hugetlb_page_range};
+expression dst;
 position p;
 @@
 fn(...)
@@ -49,34 +50,35 @@ hugetlb_pmd_shared@p(dst)
 atomic_read@p(&virt_to_page(dst)->pt_share_count)
 |
 ptdesc_pmd_is_shared@p(virt_to_ptdesc(dst))
-|
-huge_pte_none@p(huge_ptep_get(dst))
 )
 ...+>
 }
 
 @script:python@
 p << counts.p;
-fn << allocs.fn;
+fn << counts.fn;
 @@
 print("HAS %s %s:%s" % (fn, p[0].file, p[0].line))
 
-@compares@
-identifier allocs.fn, allocs.dst;
+@compares exists@
+identifier fn = {copy_hugetlb_page_range};
+identifier dst;
 identifier entry;
 position p;
 @@
 fn(...)
 {
-<+...
+... when any
+dst = huge_pte_alloc(...);
+... when any
 entry = huge_ptep_get(dst);
-...
+... when any
 huge_pte_none@p(entry)
-...+>
+... when any
 }
 
 @script:python@
 p << compares.p;
-fn << allocs.fn;
+fn << compares.fn;
 @@
 print("HAS %s %s:%s" % (fn, p[0].file, p[0].line))

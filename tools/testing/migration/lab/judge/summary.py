@@ -198,15 +198,23 @@ class Provenance:
     series: list[str] = field(default_factory=list)
 
 
+def _words(command: str) -> list[str]:
+    """The words of a command that a shell would see; those between blanks, if it is none."""
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split()
+
+
 def form(command: str) -> str:
     """The form of the queue that a run was asked for, by its command; "" for the usual one."""
-    return next((word.removeprefix("FORM=") for word in shlex.split(command)
+    return next((word.removeprefix("FORM=") for word in _words(command)
                  if word.startswith("FORM=")), "")
 
 
 def witness(command: str) -> bool:
     """Whether a run was asked for the kernel's own check alone; DEBUG=1 has it with all others."""
-    words = shlex.split(command)
+    words = _words(command)
     return "WITNESS=1" in words and "DEBUG=1" not in words
 
 
@@ -215,7 +223,7 @@ def special(arch: str, debug: bool, command: str = "") -> list[str]:
     asked = form(command)
     return [*([arch] if arches.tag(arch) else []), *([f"FORM={asked}"] if asked else []),
             *(["WITNESS=1"] if witness(command) else []), *(["DEBUG=1"] if debug else []),
-            *arches.load(arch).unusual(command)]
+            *(arches.load(arch).unusual(command) if arch in arches.names() else [])]
 
 
 @dataclass(frozen=True)
