@@ -21,7 +21,7 @@ import kernels
 import pytest
 
 from lab import arch, cli, decide, defect as defects, options
-from lab.binary import bounded, rules, running, text
+from lab.binary import bounded, patched, rules, running, text
 from lab.binary.code import Code, base_name
 from lab.binary.image import Image, Section, Symbol
 from lab.errors import LabError, NotInstalled
@@ -396,6 +396,67 @@ def test_static_branches_of_a_kernel_without_names_of_data(change: str, known: b
         data = data[:-1]
     told = dataclasses.replace(image, sections=(*image.sections, Section(table, data, False)))
     assert rules.fits("f calls g", Code(told)).true == known
+
+
+# What the kernel has put where it jumps on some CPUs: a long jump, and a short one with a nop.
+LONG, SHORT = ".byte 0xe9; .long 1f - . - 4", "jmp 1f; .byte 0x0f, 0x1f, 0"
+NO_JUMP = ".byte 0x0f, 0x1f, 0x44, 0, 0"
+
+
+@pytest.mark.parametrize("code, without, true", [
+    (f"call g; {LONG}; inc %eax; 1: call h; ret", "", True),
+    (f"call g; {SHORT}; inc %eax; 1: call h; ret", "", True),
+    # One is behind the other.
+    (f"call g; {LONG}; inc %eax; jmp 2f; .byte 0x0f, 0x1f, 0; inc %eax; 2: inc %ebx; 1: call h; "
+     "ret", "", True),
+    # Both ways are followed.
+    (f"{LONG}; call g; 1: call h; ret", "", False),
+    (f"call g; {LONG}; call other; 1: call h; ret", "", False),
+    # A file is not patched.  In memory nothing is said of what may be entered by other ways.
+    (f"call g; {LONG}; inc %eax; 1: call h; ret", "memory", False),
+    (f"call g; {LONG}; inc %eax; 1: call h; ret", "jump_table", False),
+    (f"call g; {LONG}; inc %eax; 1: call h; ret", "ex_table", False),
+    (f"mov (%rax), %rax; call g; {LONG}; inc %eax; 1: call h; ret", "fault", False),
+    (f"call g; {LONG}; inc %eax; 1: call h; test %eax, %eax; je 2f; ret; 2: jmp *%rcx", "", False),
+    # That is no such jump.
+    ("call g; jmp 1f; inc %eax; 1: call h; ret", "", False),
+    (f"call g; {LONG}; .byte 0x0f, 0x1f, 0; inc %eax; 1: call h; ret", "", False),
+    ("call g; call h; ret; inc %eax; call h; ret", "", False),
+    # Where one is taken away, nothing says where it led.
+    (f"call g; {NO_JUMP}; call h; ret; inc %eax; call h; ret", "", False),
+    (f"{NO_JUMP}; call g; 1: call h; {SHORT.replace('1f', '2f')}; inc %eax; jmp 1b; 2: ret", "",
+     False)])
+def test_a_jump_that_was_made_for_this_cpu(code: str, without: str, true: bool) -> None:
+    """In memory there is no table any more of where it would be another."""
+    image = assembled(KERNEL + f"fn f; {NO_JUMP}; {code}\nfn key; {NO_JUMP}; ret")
+    at = {one.name: one.address for one in image.symbols}
+    tables = {"jump_table": (START + 0x10000, "<iiq", (at["key"], at["key"] + 5)),
+              "ex_table": (START + 0x20000, "<iii", (at["key"], at["key"] + 5))}
+    if without == "fault":
+        tables["ex_table"] = (START + 0x20000, "<iii", (at["f"] + 5, at["f"] + 8))
+    tables.pop(without, None)
+    sections, symbols = [*image.sections], [*image.symbols]
+    for name, (start, layout, (here, there)) in tables.items():
+        data = struct.pack(layout, here - start, there - (start + 4), 0)
+        sections.append(Section(start, data, False))
+        symbols += [Symbol(f"__start___{name}", start, "D"),
+                    Symbol(f"__stop___{name}", start + len(data), "D")]
+    live = dataclasses.replace(image, sections=tuple(sections), symbols=tuple(symbols),
+                               live=without != "memory")
+    assert rules.fits("f calls g held at h by other", Code(live)).true == true
+    # What is behind it is run, too: then nothing may be said not to be called.
+    assert not rules.fits("f calls none of h", Code(live)).true
+
+
+def test_what_may_fault() -> None:
+    """Since 4.6 an entry has three ints; what is not sorted is no such table."""
+    for size in (8, 12):
+        entries = b"".join(struct.pack("<ii", at - (START + number * size), 0) + bytes(size - 8)
+                           for number, at in enumerate((START + 0x100, START + 0x200, START + 0x208)))
+        assert patched.faults(START, entries) == [START + 0x100, START + 0x200, START + 0x208]
+        assert not patched.faults(START, entries[:-1])
+        assert not patched.faults(START, entries[size:] + entries[:size])
+    assert not patched.faults(0, b"")
 
 
 NOP, JUMP, MOVE = 0xd503201f, 0x14000000, 0xd2800000

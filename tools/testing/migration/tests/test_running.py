@@ -127,6 +127,8 @@ NAMES = f"""\
 {TEXT + 0x100:016x} T _etext
 {TEXT + 0x800000:016x} D __start___jump_table
 {TEXT + 0x800010:016x} D __stop___jump_table
+{TEXT + 0x800010:016x} D __start___ex_table
+{TEXT + 0x80001c:016x} D __stop___ex_table
 ffffffffc0000000 t handle_mm_fault\t[other]
 """
 CONFIG = "CONFIG_SMP=y\nCONFIG_ARCH_WANT_HUGE_PMD_SHARE=y\n"
@@ -158,9 +160,11 @@ def test_what_runs_is_read_out_of_memory(live: Path) -> None:
     image = running.image(live)
     assert image.path.endswith("proc/kcore") and image.banner == kernels.BANNER
     assert (image.build_id, image.config, image.missing) == ("11" * 20, CONFIG, "")
-    text, table = image.sections
+    assert image.live
+    text, table, faults = image.sections
     assert (text.address, text.data, text.executable) == (TEXT, b"\x90" * 0x100, True)
     assert (table.data, table.executable) == (b"\1" * 16, False)
+    assert (faults.data, faults.executable) == (b"\1" * 12, False)
     # What a module calls so is none of the kernel.
     assert [one.address for one in image.by_name["handle_mm_fault"]] == [TEXT + 0x10]
 

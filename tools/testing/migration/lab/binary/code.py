@@ -235,6 +235,11 @@ class Code:
         return patched.alternatives(self.image.symbols, self.image.sections, self.set.patched) \
             if self.set.patched else {}
 
+    @cached_property
+    def _faults(self) -> list[int]:
+        return patched.faults(*patched.table(self.image.symbols, self.image.sections,
+                                             "__start___ex_table", "__stop___ex_table"))
+
     def _as_patched(self, one: Instruction) -> Instruction:
         """An instruction that jumps or not, if whether it does is not for the image to say."""
         target = self._branches.get(one.address)
@@ -379,15 +384,8 @@ class Code:
                 waiting += aside
             else:
                 whole = False
-        reached = _reach(code, [start], calls, into)
-        # A cold piece that nothing reached by a direct jump belongs to code that is entered by
-        # other ways.
-        hidden = {address for address, one in code.items()
-                  if address not in reached and one.name not in self.set.padding
-                  and not one.text.startswith("endbr")}
-        if hidden:
-            more = _reach(code, _heads(code, hidden), calls, into)
-            hidden = {address for address in more if address not in reached}
+        code, reached, hidden = self._by_cpu(
+            code, calls, into, spans)
         # A probe of a kernel that runs hides what was there.
         if any(code[address].text.startswith(".byte") or code[address].name == "int3"
                for address in reached):
@@ -414,6 +412,63 @@ class Code:
             calls[address] = Call(address, calls[address].names,
                                   None if value == OWN else displacement, value == OWN)
         return function
+
+    def _hidden(self, code: dict[int, Instruction], reached: set[int], calls: dict[int, Call],
+                into: dict[int, int]) -> set[int]:
+        """What is entered by other ways than those that are known.
+
+        A cold piece that nothing reached by a direct jump belongs to such code.
+        """
+        hidden = {address for address, one in code.items()
+                  if address not in reached and one.name not in self.set.padding
+                  and not one.text.startswith("endbr")}
+        return _reach(code, _heads(code, hidden), calls, into) - reached if hidden else hidden
+
+    def _by_cpu(self, code: dict[int, Instruction], calls: dict[int, Call], into: dict[int, int],
+                spans: list[tuple[int, int]]) -> tuple[dict[int, Instruction], set[int], set[int]]:
+        """The code of a function, what can be reached of it, and what is hidden.
+
+        In memory a jump may be there since the CPU lacks something, and would be none on another.
+        What is behind it is then entered by no other way.  It is taken for such a jump, which is
+        made or not, if that explains all that is hidden, and nothing else can: no jump goes where a
+        register says, nothing faults, and there is no nop that may be a jump on other CPUs.
+        """
+        start = spans[0][0]
+        reached = _reach(code, [start], calls, into)
+        hidden = first = self._hidden(code, reached, calls, into)
+        if not hidden or not self.image.live or not self.set.jump or not self._branches or \
+                not self._faults or any(one.indirect for one in code.values()) or \
+                any(bisect.bisect_left(self._faults, begin) < bisect.bisect_left(self._faults, end)
+                    for begin, end in spans):
+            return code, reached, hidden
+        both, more = dict(code), reached
+        while hidden:
+            led = {code[at].target for at in hidden} | {into.get(at) for at in hidden}
+            jumps = [self._before(both, head) for head in _heads(code, hidden) if head not in led]
+            # One that is hidden itself has its turn when what is before it is known.
+            found = [one for one in jumps if one and one.address in more]
+            if not found:
+                return code, reached, first
+            both |= {one.address: dataclasses.replace(one, falls=True, name="jump")
+                     for one in found}
+            more = _reach(both, [start], calls, into)
+            hidden = self._hidden(both, more, calls, into)
+        # The first one is for tracing, behind the mark if there is one.
+        at = start + 4 if self._marked(start) else start
+        if any(both[one].name == "nop" and both[one].size >= self.set.jump
+               for one in more - {at}):
+            return code, reached, first
+        return both, more, hidden
+
+    def _before(self, code: dict[int, Instruction], head: int) -> Instruction | None:
+        """The jump which ends, with its nops, where `head` begins."""
+        one = code.get(head - self.set.jump)
+        if one is None or one.name != "jmp" or one.target not in code:
+            return None
+        at = one.address + one.size
+        while at in code and at < head and code[at].name == "nop":
+            at += code[at].size
+        return one if at == head else None
 
     def _aside(self, start: int, size: int) -> dict[int, Instruction]:
         """Code without a name that a function jumps to, up to where it jumps back or ends.

@@ -22,8 +22,9 @@ _LINE = re.compile(r"(?m)^([0-9a-f]{16}) ([A-Za-z]) (\S+)$")
 _TEXT = ("_stext", "_etext")
 # Of a kernel's code, and of the headers of its memory.
 _LARGEST, _HEADERS = 256 << 20, 4096
-# What is read beside the code: where its static branches are.
-_TABLE = ("__start___jump_table", "__stop___jump_table")
+# What is read beside the code: where its static branches are, and what may fault.
+_TABLES = (("__start___jump_table", "__stop___jump_table"),
+           ("__start___ex_table", "__stop___ex_table"))
 _ARCHS = {"x86_64": "x86_64", "aarch64": "arm64", "riscv64": "riscv64"}
 
 
@@ -49,7 +50,7 @@ def read(root: Path, banner: str, build_id: str, why: str) -> Image:
         missing = f"Its code cannot be read: {err}, and {why}"
     return Image(str(root / ("proc/kallsyms" if missing else "proc/kcore")),
                  _ARCHS.get(os.uname().machine, os.uname().machine), banner, build_id, sections,
-                 tuple(symbols), "/proc/kallsyms", _config(root), missing)
+                 tuple(symbols), "/proc/kallsyms", _config(root), missing, live=not missing)
 
 
 def _symbols(root: Path) -> list[Symbol]:
@@ -71,8 +72,8 @@ def _config(root: Path) -> str | None:
 
 def _memory(path: Path, known: dict[str, int]) -> Iterator[Section]:
     wanted = [(known[_TEXT[0]], known[_TEXT[1]], True)]
-    if all(known.get(name) for name in _TABLE):
-        wanted.append((known[_TABLE[0]], known[_TABLE[1]], False))
+    wanted += [(known[start], known[stop], False) for start, stop in _TABLES
+               if known.get(start) and known.get(stop)]
     try:
         with path.open("rb", buffering=0) as file:
             parts = list(_parts(file.read(64), file.fileno()))

@@ -46,6 +46,7 @@ class Image:
     symbols_from: str               # "kallsyms", "System.map", "symbol table", ...
     config: str | None              # the text of IKCONFIG
     missing: str = ""               # why there is no code, where only names are known
+    live: bool = False              # out of memory, where the kernel has patched its code
 
     @property
     def release(self) -> str:

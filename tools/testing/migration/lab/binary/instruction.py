@@ -110,6 +110,9 @@ class Set:
     whole_numbers: bool = True      # a number that is used is an operand of one instruction
     counts_all: bool = False        # there is no other way to count than is known here
     patched: Table | None = None
+    # In memory a jump that was made or taken away when the kernel booted, and the nops behind it,
+    # have so many bytes; 0 where that is not known.
+    jump: int = 0
 
     def forgotten(self, part: Instruction) -> bool:
         """Whether what a function returned is no more in its register behind an instruction."""

@@ -53,6 +53,21 @@ def branches(start: int, data: bytes, sections: Sequence[Section]) -> dict[int, 
     return {}
 
 
+def faults(start: int, data: bytes) -> list[int]:
+    """Which instructions may fault and go on elsewhere, sorted; [] where it is no such table.
+
+    `data`, at the address `start`, has an entry of each, which begins with how far it is from there
+    and where it goes on; since 4.6 one has an int more.  The kernel sorts it.
+    """
+    for size in (12, 8):
+        if data and len(data) % size == 0:
+            found = [start + at + struct.unpack_from("<i", data, at)[0]
+                     for at in range(0, len(data), size)]
+            if found == sorted(found):
+                return found
+    return []
+
+
 def alternatives(symbols: Sequence[Symbol], sections: Sequence[Section],
                  where: Table) -> dict[int, int]:
     """Where there is other code for some CPUs, and where that is; 0 where it is a nop.

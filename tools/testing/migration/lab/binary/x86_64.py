@@ -123,4 +123,4 @@ SET = Set(capstone("CS_ARCH_X86", "CS_MODE_64"), ("rdi", "edi"),
           marks=frozenset((b"\xf3\x0f\x1e\xfa", b"\x66\x0f\x1f\x00", b"\x0f\x1f\x40\xd6")),
           returns=("__x86_return_thunk", "srso_", "retbleed_", "its_return_thunk"),
           indirect=("__x86_indirect_", "its_indirect_", "__llvm_retpoline_"),
-          counts_all=True)
+          counts_all=True, jump=5)
