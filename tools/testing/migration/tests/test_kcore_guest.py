@@ -3,6 +3,9 @@
 
 With FULL=1: it makes a Debian of its own, and boots it with the kernel of this machine's Debian.
 In memory calls, jumps and alternatives are patched, which no file has.
+
+QEMU's kvm64 has no protection keys.  On a CPU that has them hugetlb-mprotect-pending and
+thp-numa-pending would be unknown in memory: see Documentation/binary-audit.rst.
 """
 
 import json

@@ -384,8 +384,7 @@ class Code:
                 waiting += aside
             else:
                 whole = False
-        code, reached, hidden = self._by_cpu(
-            code, calls, into, spans)
+        code, reached, hidden = self._by_cpu(code, calls, into, spans)
         # A probe of a kernel that runs hides what was there.
         if any(code[address].text.startswith(".byte") or code[address].name == "int3"
                for address in reached):
