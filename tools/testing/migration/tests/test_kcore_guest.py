@@ -53,6 +53,7 @@ def test_memory_says_what_the_image_says(tmp_path: Path) -> None:
         pytest.skip(f"no kernel of Debian's: {err}")
     image, = tmp_path.glob("vmlinuz-*")
     file_system = debian_guest.initrd(tmp_path, add, AUDIT, [one.package for one in deps.IMAGE])
-    text = debian_guest.said_of(image, file_system, tmp_path / "boot", LIMIT)
+    # A processor that is busy with other work may not have the timer in time for that check.
+    text = debian_guest.said_of(image, file_system, tmp_path / "boot", LIMIT, ["no_timer_check"])
     expected = audit.of_image(load(image)).findings
     assert told(text) == {one.defect: one.status for one in expected}
