@@ -450,10 +450,11 @@ def test_a_jump_that_was_made_for_this_cpu(code: str, without: str, true: bool) 
 
 def test_what_may_fault() -> None:
     """Since 4.6 an entry has three ints; what is not sorted is no such table."""
+    places = [START + 0x100, START + 0x200, START + 0x208]
     for size in (8, 12):
         entries = b"".join(struct.pack("<ii", at - (START + number * size), 0) + bytes(size - 8)
-                           for number, at in enumerate((START + 0x100, START + 0x200, START + 0x208)))
-        assert patched.faults(START, entries) == [START + 0x100, START + 0x200, START + 0x208]
+                           for number, at in enumerate(places))
+        assert patched.faults(START, entries) == places
         assert not patched.faults(START, entries[:-1])
         assert not patched.faults(START, entries[size:] + entries[:size])
     assert not patched.faults(0, b"")
