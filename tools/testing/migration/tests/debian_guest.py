@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """A guest that is a small Debian with Python, in memory, for what busybox cannot run."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -85,11 +86,14 @@ def said(kernel: Trial, file_system: Path, folder: Path, limit: float, words: Se
     return said_of(kernel.kernel.image, file_system, folder, limit, words)
 
 
-def said_of(image: Path, file_system: Path, folder: Path, limit: float, words: Sequence[str] = ()
-            ) -> str:
-    """The same, of a kernel that the lab has not made."""
+def said_of(image: Path, file_system: Path, folder: Path, limit: float, words: Sequence[str] = (),
+            cpu: str = "") -> str:
+    """The same, of a kernel that the lab has not made; `cpu` is QEMU's name of another one."""
     folder.mkdir(exist_ok=True)
-    guest = qemu.Guest(arch.load(), "tcg", image, file_system, " ".join(words),
+    machine = arch.load()
+    if cpu:
+        machine = dataclasses.replace(machine, cpu_tcg=cpu)
+    guest = qemu.Guest(machine, "tcg", image, file_system, " ".join(words),
                        Machine(nodes=(1024, 1024), dimms=(0, 0)))
     ended = qemu.boot(guest, folder, limit, lambda _log, _ktap: False)
     text = (folder / "ktap.log").read_text("utf-8", "replace")
