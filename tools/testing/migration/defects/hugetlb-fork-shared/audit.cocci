@@ -34,14 +34,16 @@ fn << allocs.fn;
 @@
 print("NEEDS %s %s:%s" % (fn, p[0].file, p[0].line))
 
-@counts@
+@counts exists@
 identifier fn = {copy_hugetlb_page_range};
-expression dst;
+identifier dst;
 position p;
 @@
 fn(...)
 {
-<+...
+... when any
+dst = huge_pte_alloc(...);
+... when any
 (
 page_count@p(virt_to_page(dst)) > 1
 |
@@ -50,8 +52,10 @@ hugetlb_pmd_shared@p(dst)
 atomic_read@p(&virt_to_page(dst)->pt_share_count)
 |
 ptdesc_pmd_is_shared@p(virt_to_ptdesc(dst))
+|
+huge_pte_none@p(huge_ptep_get(dst))
 )
-...+>
+... when any
 }
 
 @script:python@
