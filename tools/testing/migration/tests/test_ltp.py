@@ -17,6 +17,7 @@ import debian_guest
 import pytest
 from conftest import FULL, debian_tree, make, refused, wanted
 from runs import boot, golden
+from test_series import too_wide
 from trees import git
 
 from lab import arch, cli, defect, options
@@ -195,6 +196,12 @@ def _tree(tmp_path: Path) -> Path:
     return top
 
 
+def test_the_letter_is_within_its_width() -> None:
+    """Also where there is no tree of LTP.  The list of patches is all that is put in."""
+    assert "{shortlog}" in (text := ltp.COVER.read_text(encoding="utf-8"))
+    assert too_wide(text) == [] and too_wide(f"A letter\n\n{'x' * 76}\n") == ["x" * 76]
+
+
 def test_the_series_applies_with_git_am(tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "series"
     done = make("series", "SERIES=ltp", f"O={out}", f"LTP={tree}")
@@ -204,6 +211,7 @@ def test_the_series_applies_with_git_am(tree: Path, tmp_path: Path) -> None:
             for mail in mails] == ["[PATCH 1/3]", "[PATCH 2/3]", "[PATCH 3/3]"]
     letter = (out / "0000-cover-letter.patch").read_text()
     assert f"base-commit: {git(tree, 'rev-parse', 'HEAD').strip()}" in letter
+    assert too_wide(letter) == []
     assert (out / mailing.RECIPIENTS).read_text() == "--to=ltp@lists.linux.it\n"
     git(tree, "am", "-q", *map(str, mails))
     assert {path.name for path in (tree / ltp.FOLDER).iterdir()} == \

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import FULL, LATER, OF_FLUSH, debian_files, make, taken
+from test_series import too_wide
 from trees import git, repository
 
 from lab import arch, defect
@@ -215,24 +216,26 @@ def test_the_cover_letter(base: str, tmp_path: Path) -> None:
     assert made.cover
     text = made.cover.read_text(encoding="utf-8")
     assert not re.search(r"[{}]", text), "a placeholder is left"
+    assert too_wide(text) == []
+    said = " ".join(text.split())
     mails = [path.read_text(encoding="utf-8") for path in variant.series(base)]
     # It says what these are about.  Mainline has the last of the older ones.
     number = {12: "twelve", 13: "thirteen"}[len(mails)]
-    assert f"first {number} patches" in text and (base == NEWEST) == (len(mails) == 12)
+    assert f"first {number} patches" in said and (base == NEWEST) == (len(mails) == 12)
     assert "move_pages()" in series.subjects(mails)[0]
-    assert "private mapping" in series.subjects(mails)[1] and "private mapping" in text
-    assert "needs its lock" in series.subjects(mails)[2] and "without its lock" in text
+    assert "private mapping" in series.subjects(mails)[1] and "private mapping" in said
+    assert "needs its lock" in series.subjects(mails)[2] and "without its lock" in said
     assert "look at the size" in series.subjects(mails)[3]
-    assert "wait for page faults" in series.subjects(mails)[4] and "truncation leaves" in text
+    assert "wait for page faults" in series.subjects(mails)[4] and "truncation leaves" in said
     assert "private copies" in series.subjects(mails)[5]
-    assert "only PMD tables" in series.subjects(mails)[6] and "pages of 1 GiB" in text
-    assert "mremap()" in series.subjects(mails)[7] and "mremap()" in text
-    assert "flags and entries" in series.subjects(mails)[8] and "mprotect()" in text
-    assert "without i_mmap_rwsem" in series.subjects(mails)[9] and "a memory error" in text
-    assert "UFFDIO_POISON" in series.subjects(mails)[10] and "UFFDIO_POISON poisons" in text
-    assert "4 GiB" in series.subjects(mails)[11] and "4 GiB of huge pages" in text
+    assert "only PMD tables" in series.subjects(mails)[6] and "pages of 1 GiB" in said
+    assert "mremap()" in series.subjects(mails)[7] and "mremap()" in said
+    assert "flags and entries" in series.subjects(mails)[8] and "mprotect()" in said
+    assert "without i_mmap_rwsem" in series.subjects(mails)[9] and "a memory error" in said
+    assert "UFFDIO_POISON" in series.subjects(mails)[10] and "UFFDIO_POISON poisons" in said
+    assert "4 GiB" in series.subjects(mails)[11] and "4 GiB of huge pages" in said
     assert all("who has locked" in subject for subject in series.subjects(mails)[12:])
-    assert ("a private mapping locked" in text) == (len(mails) > 12)
+    assert ("a private mapping locked" in said) == (len(mails) > 12)
     mails += [mail for _name, mail in testseries.patches(base)]
     for number, subject in enumerate(series.subjects(mails), 1):
         assert re.search(rf"(?m)^ +{number}\. {re.escape(subject)}$", text), subject

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import runs
 from conftest import FULL, NO_TREES, debian_files, debian_tree, make, refused, wanted
+from test_series import too_wide
 from trees import git, repository
 
 from lab import arch, defect, options, trial
@@ -104,6 +105,7 @@ def test_it_is_written_as_a_series_of_its_own(base: str, tmp_path: Path) -> None
     # Where the letter names a patch by its number.
     assert "debug_vm_unmapped" in made.patches[1].read_text(encoding="utf-8")
     assert "Patch 2 lets migration look itself" in letter
+    assert too_wide(letter) == []
 
 
 def test_what_has_none_is_told_so(tmp_path: Path) -> None:
