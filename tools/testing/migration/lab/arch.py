@@ -65,6 +65,9 @@ class Arch:
     # says it does; and with which huge pages are so large that each node gets so many MiB more.
     unshared_with: tuple[str, ...] = ()
     room_with: tuple[tuple[str, int], ...] = ()
+    # What finds the options that are about the size of pages and addresses: kernels that differ in
+    # these are of different kinds.
+    sizes: str = ""
     # What a defect may ask of the CPU, as QEMU says it.
     cpu_features: tuple[str, ...] = ()
 
@@ -98,18 +101,21 @@ class Arch:
 
     def unusual(self, command: str) -> list[str]:
         """What KCONFIG= of a command asks for, where that is another kind of kernel than
-        configs/<name>.config makes, with pages or addresses of another size."""
+        configs/<name>.config makes, with pages or addresses of another size.
+
+        Records are named by it, so what else is asked for and in which order does not matter.
+        What is turned on says it all: what is turned off is told only where there is nothing else.
+        """
         found = re.search(r"\bKCONFIG=(?:'([^']*)'|(\S+))", command)
         words = (found[1] or found[2] or "").split() if found else []
         asked = {name: value or "y" for name, _equals, value in
-                 (word.partition("=") for word in words)}
+                 (word.partition("=") for word in words) if re.fullmatch(self.sizes, name)}
         path = HOME / "configs" / f"{self.name}.config"
         own = fragment.parse("\n".join(fragment.lines(path)), str(path))
-        if all(own.get(name, value) == value for name, value in asked.items()):
-            return []
-        on = [name if value == "y" else f"{name}={value}" for name, value in asked.items()
-              if value != "n"]
-        return on or [f"{name}=n" for name in asked]
+        other = {name: value for name, value in sorted(asked.items())
+                 if own.get(name, "n") != value}
+        return [name for name, value in other.items() if value != "n"] or \
+            [f"{name}=n" for name in other]
 
     def too_old(self, version: str) -> str:
         """Why no kernel of a version is built for it; "" if it can be."""
@@ -171,6 +177,7 @@ _ROWS = {
              host_cflags=(("-fcommon", "5.6"),),
              # Huge pages of 512 MiB, and a PUD that no mapping fills.
              unshared_with=("ARM64_64K_PAGES",), room_with=(("ARM64_64K_PAGES", 6144),),
+             sizes=r"ARM64_(\d+K_PAGES|(USER_)?VA_BITS_\d+|PA_BITS_52)",
              drop=("X86_64_ACPI_NUMA", "X86_MCE", "UNWINDER_FRAME_POINTER", "HYPERVISOR_GUEST",
                    "KVM_GUEST", "KERNEL_GZIP", "PROCESSOR_SELECT")),
         # No kernel has soft offlining there. The machine is described by a device tree, so ACPI has

@@ -2,6 +2,7 @@
 """Architectures: their rows, what differs for each, and that x86_64 stays as it was."""
 
 import dataclasses
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -126,9 +127,20 @@ def test_another_size_of_pages_is_no_usual_kernel() -> None:
                         ("KCONFIG=ARM64_4K_PAGES=y", []),
                         ("KCONFIG='ARM64_4K_PAGES=n ARM64_16K_PAGES=y' BOOTS=1", ["ARM64_16K_PAGES"]),
                         ("KCONFIG='ARM64_VA_BITS_48=n ARM64_VA_BITS_39=y'", ["ARM64_VA_BITS_39"]),
-                        ("KCONFIG=ARM64_4K_PAGES=n", ["ARM64_4K_PAGES=n"])):
+                        ("KCONFIG=ARM64_4K_PAGES=n", ["ARM64_4K_PAGES=n"]),
+                        # It contradicts nothing by its name, and is no usual kernel.
+                        ("KCONFIG=ARM64_64K_PAGES", ["ARM64_64K_PAGES"]),
+                        ("KCONFIG='ARM64_64K_PAGES=n ARM64_VA_BITS_39=n'", []),
+                        # The fragment has another value, and it is about something else.
+                        ("KCONFIG=ARM64_SVE=y", [])):
         assert row.unusual(f"make prove ARCH=arm64 {words}") == kind
         assert arch.load("x86_64").unusual(f"make prove {words}") == []
+    # A record has one name, however it was asked for.
+    words = ["ARM64_4K_PAGES=n", "ARM64_16K_PAGES=y", "ARM64_VA_BITS_48=n", "ARM64_VA_BITS_47=y"]
+    kinds = {tuple(row.unusual(f"make prove KCONFIG='{' '.join(order)}'"))
+             for more in ([], ["CMA=y"], ["NR_CPUS=4", "ARM64_MTE=y"])
+             for order in itertools.permutations([*words[:2], *more, *words[2:]])}
+    assert kinds == {("ARM64_16K_PAGES", "ARM64_VA_BITS_47")}
     assert row.shares({"ARM64_16K_PAGES": "y"}) and not row.shares({"ARM64_64K_PAGES": "y"})
     assert row.room({"ARM64_64K_PAGES": "y"}) > 0 and row.room({"ARM64_64K_PAGES": "n"}) == 0
 
