@@ -2,6 +2,7 @@
 """Booting, with a stand-in for QEMU: a shell script that fails in all the ways that QEMU can."""
 
 import dataclasses
+import io
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from lab import arch
 from lab.defect import Machine
 from lab.errors import LabError
 from lab.guest import qemu
-from lab.paths import HOME, cache_dir
+from lab.paths import HOME, cache_dir, locked
 from lab.progress import Progress
 
 # By the clock, what stands for QEMU is told from what hangs.
@@ -258,6 +259,22 @@ class TestAccelerator:
         for one in both:
             one.join()
         assert said == ["kvm", "kvm"] and (tmp_path / "count").read_text() == "x\n"
+
+    def test_who_waits_for_another_run_says_so(self, tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(qemu, "_PROBE_SECONDS", 60)
+        row, told = stand_in(tmp_path, "echo lab: done > ktap.log"), io.StringIO()
+        said: list[str] = []
+        one = threading.Thread(target=lambda: said.append(qemu.choose_accel(
+            None, row, Path("image"), Path("initrd"), Progress(told))))
+        with locked(cache_dir() / "kvm" / qemu._KVM_LOCK):
+            one.start()
+            end = time.monotonic() + 60
+            while not told.getvalue() and time.monotonic() < end:
+                time.sleep(0.01)
+            assert told.getvalue().endswith("] another run tries KVM: waiting\n")
+        one.join()
+        assert said == ["kvm"]
 
     def test_asked_for_and_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(LabError, match="use ACCEL=tcg"):

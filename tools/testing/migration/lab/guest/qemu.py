@@ -251,7 +251,8 @@ def kvm_seen(arch: Arch) -> bool | None:
 def _kvm_works(arch: Arch, image: Path, initrd: Path, progress: Progress) -> bool:
     known = _kvm_known(arch)
     # One at a time: another run must not remove the folder that a guest is in.
-    with locked(known.parent / _KVM_LOCK):
+    with locked(known.parent / _KVM_LOCK,
+                lambda: progress.note("another run tries KVM: waiting")):
         if not known.exists():
             _try_kvm(known, arch, image, initrd, progress)
     return known.read_text("ascii").strip() == "yes"
