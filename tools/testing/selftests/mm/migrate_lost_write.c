@@ -48,8 +48,9 @@
  * Nobody says where to if memory is compacted, taken offline by the block, or
  * soft-offlined by the page. There a page has moved if it is in another frame.
  * Compaction moves pages from the low end of a zone to holes at its high end, so
- * there are holes above ours. It leaves pages alone that are as large as a PMD
- * maps, and soft offlining splits huge pages before it moves them.
+ * before each call ours are taken to low frames, and holes are made above them. It
+ * leaves pages alone that are as large as a PMD maps, and soft offlining splits
+ * huge pages before it moves them.
  *
  * alloc_contig_range() (CMA, virtio-mem, gigantic pages) and long-term pins, which
  * take pages out of ZONE_MOVABLE and CMA, call the same migrate_pages(). The way
@@ -108,7 +109,8 @@
 #define NR_SMALL	16	/* those of 64 KiB */
 #define SMALL		(64 << 10)
 #define NR_BASE		32	/* pages for each */
-#define PAGE_IS_HEAD	0x8000	/* in /proc/kpageflags */
+#define PAGE_IS_FREE	0x400	/* in /proc/kpageflags */
+#define PAGE_IS_HEAD	0x8000
 #define PAGE_IS_TAIL	0x10000
 #define PATTERN		0x5a00000000000000ull	/* no word of a journal */
 #define DISK_BYTES	(64l << 20)
@@ -126,8 +128,12 @@
 #define BALANCE_MIB	64	/* for a walk to come by all pages */
 #define BALANCE_MS	1000	/* for it to move a page */
 #define NODES		"/sys/devices/system/node/"
-#define SCRATCH		(32l << 20)	/* memory that has holes */
-#define HOLE		16	/* pages: has room for a page of 64 KiB */
+#define SCRATCH_MAX	(512l << 20)	/* memory that has holes */
+#define PARTS		3	/* of it */
+#define SPARE		4096	/* pages of each part that no CPU keeps */
+#define BELOW		1024	/* pages of it below ours */
+#define HOLE		256	/* pages: half a pageblock */
+#define LOOKS		100	/* at statistics, for a CPU to keep less */
 #define SOFT_PAGES	8	/* a call */
 
 enum kind { ANON, SHMEM, A_FILE };
@@ -151,6 +157,9 @@ struct state {
 	int reap;
 	char *own;		/* the mapping of who moves */
 	char *scratch;		/* what compaction finds holes in, or NULL */
+	size_t scratch_size;
+	int low;		/* pages that were below it, at last */
+	long holes;		/* frames of it that were free then */
 	int nodes[2];
 	unsigned int seed;
 };
@@ -1003,67 +1012,300 @@ static void fault_in(char *addr, size_t len)
 		__atomic_store_n(addr + off, 1, __ATOMIC_RELAXED);
 }
 
-/*
- * Keep every other run of @HOLE page frames of the scratch memory, but only above
- * the lowest page of ours. What is below would be moved to the holes first.
- */
-static void punch_holes(const struct state *st, int64_t lowest)
+/* What is known of the scratch memory, and of the zone that most of it is in. */
+struct frame {
+	int64_t pfn;		/* first: see by_number() */
+	size_t index;		/* of the page of the scratch memory */
+};
+
+struct scratch {
+	size_t nr_pages;
+	struct frame *frames;	/* those in the zone, from the lowest up */
+	size_t nr;
+	bool *go;		/* of each page, whether it is to be given back */
+	int64_t last;		/* frame that was given back */
+};
+
+/* Where the zones of a node begin, and how many free pages a CPU keeps, at least. */
+struct zones {
+	int64_t start[8];
+	size_t nr;
+	long kept;
+};
+
+static void read_zones(int node, struct zones *zones)
+{
+	FILE *file = fopen("/proc/zoneinfo", "r");
+	long value, now = -1, min = 0;
+	char line[256];
+
+	memset(zones, 0, sizeof(*zones));
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "Node %ld, zone", &value) == 1)
+			now = value;
+		if (now != node)
+			continue;
+		/* The watermark of that name has no colon. */
+		if (sscanf(line, " high: %ld", &value) == 1 &&
+		    value > zones->kept)
+			zones->kept = value;
+		/* Since 6.7. */
+		if (sscanf(line, " high_min: %ld", &value) == 1 && value > min)
+			min = value;
+		if (sscanf(line, " start_pfn: %ld", &value) == 1 &&
+		    zones->nr < ARRAY_SIZE(zones->start))
+			zones->start[zones->nr++] = value;
+	}
+	zones->kept = min ?: zones->kept;
+	if (file)
+		fclose(file);
+}
+
+/* No page moves to another zone: leave only those of the one in the middle. */
+static void keep_zone(struct scratch *s, const struct zones *zones)
+{
+	int64_t pfn = s->frames[s->nr / 2].pfn, first = 0, end = INT64_MAX;
+	size_t i, nr = 0;
+
+	for (i = 0; i < zones->nr; i++) {
+		if (zones->start[i] <= pfn && zones->start[i] > first)
+			first = zones->start[i];
+		if (zones->start[i] > pfn && zones->start[i] < end)
+			end = zones->start[i];
+	}
+	for (i = 0; i < s->nr; i++)
+		if (s->frames[i].pfn >= first && s->frames[i].pfn < end)
+			s->frames[nr++] = s->frames[i];
+	s->nr = nr;
+}
+
+static bool read_frames(const struct state *st, struct scratch *s)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	size_t nr = SCRATCH / psize(), i, first = 0;
-	bool keep, kept = true;
+	size_t i, j, some;
+	uint64_t got[512];
 	int64_t pfn;
 
-	if (fd < 0)
-		return;
-	/* Neighbours that go do so at once. */
-	for (i = 0; i <= nr; i++) {
-		keep = true;
-		if (i < nr) {
-			pfn = PAGEMAP_PFN(pagemap_get_entry(fd, st->scratch +
-							    i * psize()));
-			keep = pfn > lowest && pfn / HOLE % 2;
+	for (i = 0; fd >= 0 && i < s->nr_pages; i += some) {
+		some = s->nr_pages - i < ARRAY_SIZE(got) ? s->nr_pages - i :
+							   ARRAY_SIZE(got);
+		if (pread(fd, got, some * sizeof(*got),
+			  ((uintptr_t)st->scratch / psize() + i) * sizeof(*got)) !=
+		    (ssize_t)(some * sizeof(*got)))
+			break;
+		for (j = 0; j < some; j++) {
+			pfn = PAGEMAP_PFN(got[j]);
+			if (!pfn)
+				continue;
+			s->frames[s->nr].pfn = pfn;
+			s->frames[s->nr++].index = i + j;
 		}
-		if (keep == kept)
-			continue;
-		if (keep)
-			madvise(st->scratch + first * psize(),
-				(i - first) * psize(), MADV_DONTNEED);
-		first = i;
-		kept = keep;
 	}
-	close(fd);
+	if (fd >= 0)
+		close(fd);
+	qsort(s->frames, s->nr, sizeof(*s->frames), by_number);
+	return s->nr;
+}
+
+static void scratch_free(struct scratch *s)
+{
+	free(s->frames);
+	free(s->go);
+}
+
+/* It is on the second node because this CPU is. */
+static bool scratch_make(struct state *st, struct scratch *s)
+{
+	size_t most = SCRATCH_MAX / psize();
+	struct zones zones;
+	long long room = 0;
+
+	memset(s, 0, sizeof(*s));
+	if (st->scratch)
+		munmap(st->scratch, st->scratch_size);
+	st->scratch = NULL;
+	read_zones(st->nodes[1], &zones);
+	s->nr_pages = PARTS * (zones.kept + SPARE);
+	if (numa_node_size64(st->nodes[1], &room) > 0 &&
+	    most > room / psize() / 2)
+		most = room / psize() / 2;
+	if (s->nr_pages > most)
+		s->nr_pages = most;
+	s->frames = calloc(s->nr_pages, sizeof(*s->frames));
+	s->go = calloc(s->nr_pages, sizeof(*s->go));
+	st->scratch_size = s->nr_pages * psize();
+	st->scratch = mmap(NULL, st->scratch_size, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (st->scratch == MAP_FAILED)
+		st->scratch = NULL;
+	if (!st->scratch || !s->frames || !s->go) {
+		scratch_free(s);
+		return false;
+	}
+	madvise(st->scratch, st->scratch_size, MADV_NOHUGEPAGE);
+	fault_in(st->scratch, st->scratch_size);
+	if (!read_frames(st, s)) {
+		scratch_free(s);
+		return false;
+	}
+	keep_zone(s, &zones);
+	return true;
+}
+
+/* Neighbours that go do so at once. */
+static void give_back(const struct state *st, struct scratch *s)
+{
+	size_t i, len = 0, last = 0;
+
+	for (i = 0; i < s->nr; i++) {
+		if (!s->go[s->frames[i].index] || s->frames[i].index < last)
+			continue;
+		last = s->frames[i].index;
+		s->last = s->frames[i].pfn;
+	}
+	for (i = 0; i <= s->nr_pages; i++) {
+		if (i < s->nr_pages && s->go[i]) {
+			len++;
+			continue;
+		}
+		if (len)
+			madvise(st->scratch + (i - len) * psize(),
+				len * psize(), MADV_DONTNEED);
+		len = 0;
+	}
+	memset(s->go, 0, s->nr_pages * sizeof(*s->go));
+}
+
+static void give_back_range(const struct state *st, struct scratch *s,
+			    size_t from, size_t to)
+{
+	for (; from < to; from++)
+		s->go[s->frames[from].index] = true;
+	give_back(st, s);
+}
+
+/* Some more than ours are. What is beside one stays, so that it is not joined. */
+static void give_back_rooms(const struct state *st, struct scratch *s,
+			    size_t from, size_t to)
+{
+	size_t run = st->memory.page / psize(), i;
+	int rooms = 0;
+
+	while (rooms < 2 * st->nr_pages && from + 2 * run <= to) {
+		if (s->frames[from].pfn % (2 * run) ||
+		    s->frames[from + 2 * run - 1].pfn !=
+		    s->frames[from].pfn + (int64_t)(2 * run - 1)) {
+			from++;
+			continue;
+		}
+		for (i = 0; i < run; i++)
+			s->go[s->frames[from + i].index] = true;
+		from += 2 * run;
+		rooms++;
+	}
+	give_back(st, s);
 }
 
 /*
- * The kernel may take page frames from either end: half of the scratch memory is
- * there before ours comes to the node, and half of it after. It is on that node
- * because this CPU is.
+ * Compaction takes none of what is free in pageblocks that are free as a whole:
+ * every other run stays.
+ */
+static void give_back_holes(const struct state *st, struct scratch *s,
+			    size_t from, size_t to)
+{
+	for (; from < to; from++)
+		s->go[s->frames[from].index] = !(s->frames[from].pfn / HOLE % 2);
+	give_back(st, s);
+}
+
+static bool is_free(int fd, int64_t pfn)
+{
+	uint64_t flags;
+
+	return pread(fd, &flags, sizeof(flags), pfn * sizeof(flags)) ==
+	       sizeof(flags) && flags & PAGE_IS_FREE;
+}
+
+/*
+ * Have the CPU let go of a frame. Since 6.7 it keeps as many as it was asked for
+ * lately, and fewer with each look at statistics, down to a minimum: more than that
+ * was given back after this one.
+ */
+static void let_go(int64_t pfn)
+{
+	int tries, fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+
+	for (tries = 0; fd >= 0 && tries < LOOKS && !is_free(fd, pfn); tries++)
+		file_write("/proc/sys/vm/stat_refresh", "1");
+	if (fd >= 0)
+		close(fd);
+}
+
+/* How many of ours are below, and what is free above: for who finds none moved. */
+static void look_at_holes(struct state *st, const struct scratch *s, void **pages,
+			  size_t from)
+{
+	int i, fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	int64_t pfn;
+
+	st->low = 0;
+	st->holes = 0;
+	for (i = 0; from < s->nr && i < st->nr_pages; i++) {
+		pfn = page_pfn(0, pages[i]);
+		st->low += pfn >= s->frames[0].pfn && pfn < s->frames[from].pfn;
+	}
+	for (; fd >= 0 && from < s->nr; from++)
+		st->holes += !(s->frames[from].pfn / HOLE % 2) &&
+			     is_free(fd, s->frames[from].pfn);
+	if (fd >= 0)
+		close(fd);
+}
+
+/*
+ * Ours come to frames that are low, and free ones that compaction takes are above.
+ * Scratch memory is had first, so that there are no small holes elsewhere. Of its
+ * frames, from the lowest up, these are given back:
+ *
+ *	first third	rooms for ours, and when they are in these, the rest, but
+ *			for some pages below them
+ *	second third	all
+ *	last third	every other run
+ *
+ * A CPU keeps pages that are given back, some thousand of them: it takes what
+ * came last for the next page that is asked for, and what came first is free for
+ * others, as soon as more has come than it keeps. Until then it is nothing that
+ * compaction takes. Each third is more than it keeps at least. It keeps small pages
+ * alone, so those of 64 KiB find rooms when the second third came behind these.
+ *
+ * Compaction takes free frames as they come, and ends where one page is larger than
+ * all that it has left. The pages below ours go first: they fill what is smaller
+ * than a hole.
  */
 static void make_holes(struct state *st, void **pages)
 {
-	int64_t pfn, lowest = INT64_MAX;
-	int i;
+	struct scratch s;
+	int64_t hole;
+	size_t part;
 
-	if (st->scratch)
-		munmap(st->scratch, SCRATCH);
 	by_move_pages(st, pages, st->nodes[0]);
-	st->scratch = mmap(NULL, SCRATCH, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (st->scratch == MAP_FAILED) {
-		st->scratch = NULL;
+	if (!scratch_make(st, &s))
 		return;
+	part = s.nr / PARTS;
+	if (!st->pages)
+		give_back_range(st, &s, part, 2 * part);
+	give_back_rooms(st, &s, part < 2 * BELOW ? 0 : BELOW, part);
+	if (st->pages) {
+		hole = s.last;
+		give_back_range(st, &s, part, 2 * part);
+		let_go(hole);
 	}
-	madvise(st->scratch, SCRATCH, MADV_NOHUGEPAGE);
-	fault_in(st->scratch, SCRATCH / 2);
 	by_move_pages(st, pages, st->nodes[1]);
-	fault_in(st->scratch + SCRATCH / 2, SCRATCH / 2);
-	for (i = 0; i < st->nr_pages; i++) {
-		pfn = page_pfn(0, pages[i]);
-		if (pfn > 0 && pfn < lowest)
-			lowest = pfn;
-	}
-	punch_holes(st, lowest);
+	give_back_holes(st, &s, 2 * part, s.nr);
+	hole = s.last;
+	give_back_range(st, &s, part < 2 * BELOW ? 0 : BELOW, part);
+	let_go(hole);
+	look_at_holes(st, &s, pages, 2 * part);
+	scratch_free(&s);
 }
 
 static int by_compaction(const struct state *st, void **pages, int to)
@@ -1262,8 +1504,12 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 		if (trigger->some)
 			by_move_pages(st, pages,
 				      st->nodes[target == st->nodes[0]]);
-		if (trigger->prepare)
+		if (trigger->prepare) {
 			trigger->prepare(st, pages);
+			/* Some were split on the way, for want of room. */
+			if (st->pages && !is_huge(st))
+				continue;
+		}
 		ASSERT_TRUE(writers_order(&st->writers, WRITE, rests));
 		for (i = 0; i < st->writers.nr; i++)
 			ASSERT_EQ(0, st->writers.each[i].error);
@@ -1319,6 +1565,9 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 	if (moves && !hot_moved)
 		ksft_print_msg("pages moved only with writers that rest: %ld others stayed\n",
 			       hot_calls);
+	if (trigger->prepare && moved_calls < want)
+		ksft_print_msg("before the last call, %d of %d pages lay below %ld free frames\n",
+			       st->low, st->nr_pages, st->holes);
 	if (moved_calls < MIN_MOVES && moved_calls < want)
 		SKIP(return, "inconclusive: only %ld of %ld calls moved pages, with all writing",
 		     moved_calls, calls);
