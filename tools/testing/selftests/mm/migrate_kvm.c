@@ -180,6 +180,7 @@ struct machine {
 	uint32_t exit_reason;	/* of KVM_RUN */
 	bool strange;		/* it was not told to */
 	bool slow;		/* it writes, but not often enough */
+	bool stopped;		/* it does not write */
 	size_t lost;		/* writes that can be seen to be missing */
 	uint64_t example;	/* number of one of them */
 	char *code;		/* the page with its code and the mailbox */
@@ -454,31 +455,41 @@ static uint32_t wrote(const struct machine *m)
 
 /*
  * Whether each machine makes so many writes more, within some seconds. One that
- * still writes then is slow.
+ * still writes then is slow, and one that does not has stopped.
  */
 static bool all_write(const FIXTURE_DATA(migrate_kvm) * self, int nr,
 		      uint32_t more)
 {
+	uint32_t from[MAX_MACHINES], last[MAX_MACHINES];
+	bool late[MAX_MACHINES] = {}, any = false;
 	struct wait_limit limit = {};
-	uint32_t from[MAX_MACHINES], last;
 	struct machine *m;
 	int i;
 
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr; i++) {
 		from[i] = wrote(&self->machines[i]);
+		self->machines[i].slow = false;
+		self->machines[i].stopped = false;
+	}
 	for (i = 0; i < nr; i++) {
 		m = &self->machines[i];
-		while (wrote(m) - from[i] < more) {
-			if (!within_limit(&limit, &m->pid, 1, RUN_MS)) {
-				last = wrote(m);
-				sleep(1);
-				m->slow = wrote(m) != last;
-				return false;
-			}
+		while (!late[i] && wrote(m) - from[i] < more) {
+			late[i] = !within_limit(&limit, &m->pid, 1, RUN_MS);
 			usleep(1000);
 		}
+		any = any || late[i];
 	}
-	return true;
+	if (!any)
+		return true;
+	for (i = 0; i < nr; i++)
+		last[i] = wrote(&self->machines[i]);
+	sleep(1);
+	for (i = 0; i < nr; i++) {
+		m = &self->machines[i];
+		m->slow = late[i] && wrote(m) != last[i];
+		m->stopped = wrote(m) == last[i];
+	}
+	return false;
 }
 
 /* The whole file, with none of its pages; where @addr is, no table can be shared. */
@@ -551,7 +562,8 @@ static enum round_end run_round(FIXTURE_DATA(migrate_kvm) * self,
 				const FIXTURE_VARIANT(migrate_kvm) * variant)
 {
 	int i, machines = variant->neighbour ? 1 : variant->processes;
-	bool ok = true, moved = false, idle = false, slow = false, writing;
+	bool ok = true, moved = false, idle = false, writing;
+	bool slow = false, stopped = false;
 	struct machine *m;
 	size_t lost = 0;
 
@@ -568,7 +580,6 @@ static enum round_end run_round(FIXTURE_DATA(migrate_kvm) * self,
 	for (i = 0; i < machines; i++) {
 		m = &self->machines[i];
 		m->mailbox->wrote = 0;
-		m->slow = false;
 		__atomic_store_n(&m->mailbox->stop, 0, __ATOMIC_RELEASE);
 		ask(m, STEP_RUN);
 	}
@@ -584,6 +595,7 @@ static enum round_end run_round(FIXTURE_DATA(migrate_kvm) * self,
 		m = &self->machines[i];
 		ok = answered(m) && ok;
 		slow = slow || (!writing && m->slow);
+		stopped = stopped || (!writing && m->stopped);
 		if (!ok || !m->lost)
 			continue;
 		lost += m->lost;
@@ -594,15 +606,15 @@ static enum round_end run_round(FIXTURE_DATA(migrate_kvm) * self,
 	if (self->view)
 		map_view(self->view, self->fd);
 	if (ok && !writing)
-		ksft_print_msg("a machine %s\n", slow ? "writes little" :
-							"does not write");
+		ksft_print_msg("a machine %s\n", stopped ? "does not write" :
+							   "writes little");
 	self->calls++;
 	self->failed_calls += !moved;
 	self->idle += moved && idle;
 	self->moves += moved && (!idle || lost);
 	self->lost_moves += moved && lost;
 	self->lost += lost;
-	if (ok && slow)
+	if (ok && slow && !stopped)
 		return ROUND_SLOW;
 	return ok && writing ? ROUND_DONE : ROUND_BROKEN;
 }
