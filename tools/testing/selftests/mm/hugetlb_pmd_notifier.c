@@ -57,7 +57,7 @@
 #define ROUNDS		4
 #define MIN_MOVES	2	/* fewer are no evidence */
 #define REPLY_MS	20000
-#define TEST_MS		40000	/* no round begins later */
+#define TEST_MS		20000	/* no round begins later */
 /* Of the file, and of a mapping: what lies around the PUD that matters. */
 #define NR_PUDS		3
 

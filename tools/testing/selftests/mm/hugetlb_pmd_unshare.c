@@ -78,7 +78,7 @@
 #define EACH		3	/* calls and operations in a round, at least */
 #define BURST_SHIFT	13	/* between two operations: less than 2 to the power of it */
 #define WROTE_MS	2000	/* for the writers to have written, in a round */
-#define TEST_MS		50000	/* no round begins later */
+#define TEST_MS		30000	/* no round begins later */
 #define SHARE_TRIES	3	/* a fault may be of something else */
 #define STUCK_MS	20000
 #define EXAMPLES	3

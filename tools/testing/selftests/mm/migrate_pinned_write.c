@@ -88,7 +88,7 @@
 #define TRIES		3
 #define STEP_TIMEOUT_MS	20000
 #define QUICK_MS	5000	/* calls that are quick go on for so long */
-#define TEST_MS		40000	/* no call begins later */
+#define TEST_MS		20000	/* no call begins later */
 #define EXAMPLES	3
 
 enum kind { ANON, ANON_THP, SHMEM, HUGETLB };
