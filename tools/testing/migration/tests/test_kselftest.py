@@ -525,7 +525,7 @@ def test_run_vmtests_of_the_series(tree612: Path, public: Path) -> None:
     texts = {name: variant.text_of(home, testseries.applied(home), str(selftest.FOLDER / name))
              for name in kselftest.SCRIPT_FILES}
     assert home.tree == tree612 and "hugetlb_pmd_migrate" in texts[kselftest.SCRIPT]
-    assert texts["settings"] == "timeout=900\n"
+    assert texts["settings"] == "timeout=1500\n"
     copy = shutil.copytree(kselftest.install(arch.load(), Progress(sys.stderr), texts),
                            public / "installed")
     listed = (copy / "kselftest-list.txt").read_text()
