@@ -258,9 +258,12 @@ def test_what_a_selftest_does_not_run_without_is_given_to_it(name: str) -> None:
     wanted: set[str] = set()
     for test in one.show.selftests:
         code = (REPO / selftest.FOLDER / f"{test}.c").read_text(encoding="utf-8")
-        wanted |= {f"{variable}=1" for variable in
-                   (*re.findall(r'SKIP\([^;]*?\b([A-Z_]+)=1\b', code),
-                    *(["HUGETLB_PMD_CHURN"] if "churn_lacks(" in code else []))}
+        asked = {*re.findall(r'SKIP\([^;]*?\b([A-Z_]+)=1\b', code),
+                 *(["HUGETLB_PMD_CHURN"] if "churn_lacks(" in code else [])}
+        # One of its variants alone needs that.
+        if test == "hugetlb_pmd_churn" and "two_migrate_soft_offline" not in one.show.turns:
+            asked.discard("HUGETLB_PMD_MIGRATE_OFFLINE")
+        wanted |= {f"{variable}=1" for variable in asked}
     assert set(one.guest.env) == wanted
 
 

@@ -1346,7 +1346,7 @@ def test_what_nobody_writes_to_is_looked_at(tree612: Path, tmp_path: Path, varia
                                             said: str) -> None:
     """A huge page is more than its journals."""
     program = compiled(tree612, LOST, tmp_path / "lost", "-pthread", *wrapped(
-        "nodes_lack move_pages migrate_node bind_range mount_nowhere"))
+        "nodes_lack move_pages migrate_node bind_range file_write access page_pfn mount_nowhere"))
     done = run(program, "-r", f"migrate_lost_write.{variant}.move_pages", HOW=how,
                MIGRATE_LOST_WRITE_CALLS="3")
     if "# SKIP n" in done.stdout:
@@ -1361,7 +1361,7 @@ def test_what_nobody_writes_to_is_looked_at(tree612: Path, tmp_path: Path, varia
 def test_what_cannot_be_mounted_is_no_missing_option(tree612: Path, tmp_path: Path, test: str
                                                      ) -> None:
     program = compiled(tree612, LOST, tmp_path / "lost", "-pthread", *wrapped(
-        "nodes_lack move_pages migrate_node bind_range mount_nowhere"))
+        "nodes_lack move_pages migrate_node bind_range file_write access page_pfn mount_nowhere"))
     done = run(program, "-r", f"migrate_lost_write.shmem.{test}", HOW="keep")
     assert "# SKIP cannot mount cgroups: Read-only file system\n" in done.stdout, done.stdout
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-// EXISTS  the function that copies
+// EXISTS  the function that copies, and the one that shares
 // NEEDS   where the first has a table of the child
 // HAS     it asks whether that is shared, or whether the entry is there
 
 @there@
-identifier fn = {copy_hugetlb_page_range};
+identifier fn = {copy_hugetlb_page_range, huge_pmd_share};
 position p;
 @@
 fn@p(...) { ... }
@@ -13,7 +13,7 @@ fn@p(...) { ... }
 p << there.p;
 fn << there.fn;
 @@
-for kind in ("EXISTS", "SEEN"):
+for kind in ("EXISTS", "SEEN") if str(fn) == "copy_hugetlb_page_range" else ("EXISTS",):
     print("%s %s %s:%s" % (kind, fn, p[0].file, p[0].line))
 
 @allocs@
