@@ -232,9 +232,11 @@ def prepare(wanted: Wanted, arch: Arch, progress: Progress, only: tuple[str, ...
     initrd = image(wanted, source, dict.fromkeys(
         wanted.programs(), f"defects/{wanted.defect.name}"), arch, progress)
     made = [one for one in variants if one.name in only]
-    kernels = {one.name: build.kernel(source, one, arch, wanted.debug, progress,
-                                      wanted.defect.kernel.options
-                                      + (unmapped.OPTIONS if witness else ())) for one in made}
+    options = wanted.defect.kernel.options
+    if witness:
+        options = unmapped.options(options)
+    kernels = {one.name: build.kernel(source, one, arch, wanted.debug, progress, options)
+               for one in made}
     differ(kernels)
     # The last is the fixed one, where there are two.
     accel = qemu.choose_accel(wanted.accel, arch, kernels[made[-1].name].image, initrd, progress)

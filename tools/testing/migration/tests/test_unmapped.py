@@ -14,16 +14,16 @@ from conftest import FULL, NO_TREES, debian_files, debian_tree, make, refused, w
 from test_series import too_wide
 from trees import git, repository
 
-from lab import arch, defect, options, trial
+from lab import arch, defect, fragment, options, trial
 from lab.base import load
 from lab.errors import LabError
 from lab.guest import selftest
 from lab.judge import klog, ktap, verdict
-from lab.kernel import build, testseries, unmapped, variant
+from lab.kernel import build, kconfig, testseries, unmapped, variant
 from lab.kernel.source import Source, from_tree
 from lab.paths import REPO
 from lab.progress import Progress
-from lab.verbs import series
+from lab.verbs import guestrun, series
 
 ROOM = unmapped.ROOM
 BASES = unmapped.names()
@@ -205,6 +205,24 @@ def test_a_guest_arms_it_and_runs_its_test(witness: bool, tmp_path: Path) -> Non
     assert run.endswith(",hugetlb_pmd_unmapped") is witness and "hugetlb_pmd_migrate" in run
     assert unmapped.selftests("6.12") == ("hugetlb_pmd_unmapped",)
     assert set(unmapped.selftests("6.12")) < set(selftest.names())
+
+
+def test_the_kernel_of_the_whole_series_can_have_it(monkeypatch: pytest.MonkeyPatch,
+                                                    tmp_path: Path) -> None:
+    """Both ask for KUnit, and a fragment that asks for an option twice is refused."""
+    base = load("7.3")
+    source = Source(base, "7.3.1", {}, "k", tmp_path)
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(trial, "find_source", lambda *_all: source)
+    monkeypatch.setattr(testseries, "applied", lambda *_all: variant.Variant(
+        "series", "", "", "k", ()))
+    monkeypatch.setattr(testseries, "options", lambda *_all: fragment.lines(
+        testseries.ROOM / "config"))
+    monkeypatch.setattr(unmapped, "added", lambda _source, one: one)
+    monkeypatch.setattr(build, "kernel", lambda *all_: asked.append(all_[-1]))
+    guestrun._kernel(wanted(tmp_path, witness=True), "series", arch.load(), Progress(io.StringIO()))
+    text = kconfig.request(base, arch.load(), tmp_path, True, asked[0]).text
+    assert all(f"{option}\n" in text for option in unmapped.OPTIONS)
 
 
 @pytest.mark.parametrize("verb", ["prove", "kselftest", "shell", "mutants", "bench"])

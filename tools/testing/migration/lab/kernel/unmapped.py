@@ -49,6 +49,11 @@ def sees(one: Defect, arch: Arch) -> bool:
     return one.show.witness and arch.name in COUNTS
 
 
+def options(others: tuple[str, ...]) -> tuple[str, ...]:
+    """Lines of .config for a kernel with the check, which may ask for some of them already."""
+    return tuple(dict.fromkeys((*others, *OPTIONS)))
+
+
 def selftests(base: str) -> tuple[str, ...]:
     """What reads its counters, and is run beside the selftests of a defect."""
     return tuple(Path(path).stem for patch in testseries.files(base, ROOM)

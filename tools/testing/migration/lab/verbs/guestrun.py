@@ -97,7 +97,7 @@ def _kernel(wanted: Wanted, name: str, arch: Arch, progress: Progress
     one, asked = testseries.applied(source), testseries.options(source, arch)
     if trial.has_witness(wanted, source):
         one = unmapped.added(source, one)
-        asked += unmapped.OPTIONS
+        asked = unmapped.options(asked)
     progress.done(one.how)
     return source, one, build.kernel(source, one, arch, wanted.debug, progress, asked)
 

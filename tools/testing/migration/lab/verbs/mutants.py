@@ -212,7 +212,7 @@ def run(wanted: Wanted, only: str, arch: Arch, progress: Progress, resume: bool 
     usual = tuple(dict.fromkeys(test for row in there_are if not row.mutant.guest
                                 for test in row.mutant.tests))
     initrd = trial.image(wanted, source, dict.fromkeys(tests, "a mutant"), arch, progress)
-    options = needs.kernel.options + (unmapped.OPTIONS if witness else ())
+    options = unmapped.options(needs.kernel.options) if witness else needs.kernel.options
     kernel = build.kernel(source, fixed, arch, wanted.debug, progress, options)
     accel = qemu.choose_accel(wanted.accel, arch, kernel.image, initrd, progress)
     home = wanted.out / f"{started:%Y%m%d-%H%M%S}-mutants-{source.version}"
