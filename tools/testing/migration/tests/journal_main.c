@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "migrate_util.h"
+#include "migrate_journal.h"
 
 int main(int argc, char **argv)
 {

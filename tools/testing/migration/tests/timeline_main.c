@@ -10,7 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "migrate_journal.h"
+#include "migrate_page.h"
 #include "migrate_timeline.h"
+#include "migrate_util.h"
 
 #define NR_PAGES	4
 

@@ -24,6 +24,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "migrate_journal.h"
+#include "migrate_page.h"
 #include "migrate_writers.h"
 
 #define NR_PAGES	3

@@ -46,6 +46,10 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "migrate_crew.h"
+#include "migrate_guard.h"
+#include "migrate_memory.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 

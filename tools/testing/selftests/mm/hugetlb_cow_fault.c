@@ -39,6 +39,10 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include "migrate_crew.h"
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 

@@ -45,6 +45,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "migrate_crew.h"
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
+#include "migrate_journal.h"
+#include "migrate_memory.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 

@@ -37,6 +37,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "migrate_guard.h"
+#include "migrate_mount.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 

@@ -34,7 +34,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "migrate_util.h"
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
+#include "migrate_page.h"
 #include "vm_util.h"
 
 #ifndef MAP_HUGE_SHIFT

@@ -59,6 +59,10 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
+#include "migrate_memory.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "migrate_virtio_mem.h"
 #include "migrate_writers.h"

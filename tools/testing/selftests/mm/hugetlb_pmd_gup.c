@@ -48,6 +48,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "migrate_crew.h"
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 

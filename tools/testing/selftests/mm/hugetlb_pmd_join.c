@@ -49,6 +49,11 @@
 
 #include <lib/test_mmu_notifier_uapi.h>
 
+#include "migrate_crew.h"
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
+#include "migrate_journal.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 
 #define DEVICE		"/dev/test_mmu_notifier"

@@ -43,7 +43,12 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "migrate_crew.h"
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
+#include "migrate_memory.h"
 #include "migrate_notifier.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 

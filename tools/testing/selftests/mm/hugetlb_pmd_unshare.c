@@ -64,6 +64,11 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "migrate_crew.h"
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
+#include "migrate_journal.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "migrate_writers.h"
 #include "vm_util.h"

@@ -36,6 +36,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "migrate_crew.h"
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 
 #define NR_PAGES	2

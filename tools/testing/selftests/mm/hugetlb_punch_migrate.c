@@ -70,6 +70,11 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "migrate_crew.h"
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
+#include "migrate_memory.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 
 #define NR_PAGES	6

@@ -31,7 +31,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include "migrate_util.h"
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
+#include "migrate_page.h"
 #include "vm_util.h"
 
 #define MOUNT_PAGES	8

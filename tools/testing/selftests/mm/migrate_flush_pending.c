@@ -41,6 +41,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "migrate_guard.h"
+#include "migrate_journal.h"
+#include "migrate_memory.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 

@@ -60,6 +60,11 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include "migrate_crew.h"
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
+#include "migrate_journal.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 
 #ifdef __x86_64__

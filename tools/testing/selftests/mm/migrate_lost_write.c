@@ -90,6 +90,11 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "migrate_guard.h"
+#include "migrate_journal.h"
+#include "migrate_memory.h"
+#include "migrate_mount.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "migrate_writers.h"
 #include "vm_util.h"

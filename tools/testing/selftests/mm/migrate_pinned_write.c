@@ -73,6 +73,11 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include "migrate_crew.h"
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
+#include "migrate_journal.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 

@@ -17,7 +17,12 @@
 #include <unistd.h>
 
 #include "kselftest.h"
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
+#include "migrate_memory.h"
+#include "migrate_page.h"
 #include "migrate_round.h"
+#include "migrate_util.h"
 #include "vm_util.h"
 
 #ifndef MFD_HUGETLB

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <stdio.h>
 
+#include "migrate_journal.h"
 #include "migrate_timeline.h"
+#include "migrate_util.h"
 
 #define SAMPLES_MAX	60	/* writes told of, a writer */
 

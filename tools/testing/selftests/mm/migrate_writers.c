@@ -13,6 +13,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kselftest.h"
+#include "migrate_crew.h"
+#include "migrate_journal.h"
+#include "migrate_page.h"
+#include "migrate_util.h"
 #include "migrate_writers.h"
 #include "vm_util.h"
 

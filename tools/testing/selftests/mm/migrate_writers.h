@@ -4,7 +4,7 @@
  * migrate, and what of that is missing in the end. There is nothing of a test
  * harness in here.
  *
- * Each writer has a journal of its own (see migrate_util.h) in every page, or in
+ * Each writer has a journal of its own (see migrate_journal.h) in every page, or in
  * pages of its own where a page has no room for more than one:
  *
  *	page 0			page 1			page 2
@@ -21,7 +21,12 @@
 #ifndef _MIGRATE_WRITERS_H
 #define _MIGRATE_WRITERS_H
 
-#include "migrate_util.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "migrate_journal.h"
 
 #define MAX_WRITERS	8
 #define MAX_PAGES	64	/* that each of them writes to */

@@ -41,6 +41,8 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
+#include "migrate_guard.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "migrate_virtio_mem.h"
 #include "vm_util.h"

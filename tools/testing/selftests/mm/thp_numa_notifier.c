@@ -59,6 +59,9 @@
 #include <sys/mman.h>
 
 #include <lib/test_mmu_notifier_uapi.h>
+#include "migrate_guard.h"
+#include "migrate_memory.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 

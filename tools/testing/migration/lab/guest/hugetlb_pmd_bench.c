@@ -37,6 +37,10 @@
 #include <unistd.h>
 
 #include "kselftest.h"
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
+#include "migrate_memory.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 

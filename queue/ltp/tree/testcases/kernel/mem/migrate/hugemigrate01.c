@@ -36,7 +36,9 @@
 
 #ifdef HAVE_NUMA_V2
 
+#include "migrate_page.h"
 #include "migrate_round.h"
+#include "migrate_util.h"
 
 #define MNTPOINT	"hugetlbfs"
 #define CALLS		10

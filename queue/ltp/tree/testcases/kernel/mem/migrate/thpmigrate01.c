@@ -35,7 +35,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "migrate_util.h"
+#include "migrate_page.h"
 
 #define NODES		"/sys/devices/system/node"
 #define GIGANTIC	"hugepages-1048576kB"
