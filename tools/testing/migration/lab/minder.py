@@ -7,7 +7,7 @@ Standard input is a lifeline: whoever started this holds the other end of a pipe
 is done, or when nobody holds that end any more, however that came about, all descendants are told
 to end, and this waits for the last of them.  A process that ignores SIGTERM is let alone until it
 is through: so do the guardians of the selftests, which put the machine back
-(tools/testing/selftests/mm/migrate_util.c).
+(tools/testing/selftests/mm/migrate_guard.c).
 
 The exit status is that of the command, 130 where it was ended.
 """

@@ -25,7 +25,6 @@ FILES = r"""
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "migrate_util.h"
 
 int __real_open(const char *path, int flags, ...);
 
@@ -41,6 +40,9 @@ int __wrap_open(const char *path, int flags, ...)
 """
 
 DIES = FILES + r"""
+#include "migrate_guard.h"
+#include "migrate_util.h"
+
 #define POOL "/sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages"
 
 int main(int argc, char **argv)
@@ -62,6 +64,10 @@ int main(int argc, char **argv)
 """
 
 BLOCKS = FILES + r"""
+#include "migrate_guard.h"
+#include "migrate_memory.h"
+#include "migrate_util.h"
+
 int main(void)
 {
 	if (guard_start() || block_offline(7))
@@ -78,6 +84,8 @@ int main(void)
 PINNED_BLOCK = FILES + r"""
 #include <errno.h>
 #include <sys/stat.h>
+#include "migrate_guard.h"
+#include "migrate_memory.h"
 
 static int alarms;
 
@@ -128,7 +136,7 @@ int main(void)
 
 MANY = r"""
 #include <stdio.h>
-#include "migrate_util.h"
+#include "migrate_guard.h"
 
 int main(void)
 {
@@ -147,7 +155,7 @@ SIZES = r"""
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
-#include "migrate_util.h"
+#include "migrate_page.h"
 
 int __wrap_uname(struct utsname *name)
 {
@@ -174,7 +182,7 @@ MOUNTS = r"""
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#include "migrate_util.h"
+#include "migrate_mount.h"
 
 static int busy;
 
@@ -228,6 +236,7 @@ int main(int argc, char **argv)
 CREW = r"""
 #include <stdio.h>
 #include <unistd.h>
+#include "migrate_crew.h"
 #include "migrate_util.h"
 
 int main(int argc, char **argv)
@@ -516,6 +525,7 @@ int main(int argc, char **argv)
 LIMIT = FILES + r"""
 #include <errno.h>
 #include <sys/types.h>
+#include "migrate_hugetlb.h"
 
 pid_t __wrap_fork(void)
 {

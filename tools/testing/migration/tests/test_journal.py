@@ -16,6 +16,8 @@ pytestmark = pytest.mark.alone
 SELFTESTS = REPO / "tools/testing/selftests/mm"
 
 
+# What writers and their timeline are made of.
+HELPERS = ("crew", "guard", "journal", "page", "timeline", "util", "writers")
 # For what the tree's headers give.
 STAND_INS = {
     "kselftest.h": "#define __noreturn __attribute__((noreturn))\n"
@@ -49,8 +51,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                           ("writers", ["-Wall", "-pthread"])):
         shutil.copy(HOME / "tests" / f"{name}_main.c", folder)
         done = subprocess.run(
-            ["gcc", "-O1", "-I..", *options, "-o", name, f"{name}_main.c", "migrate_util.c",
-             "migrate_writers.c", "migrate_timeline.c", "-lnuma"],
+            ["gcc", "-O1", "-I..", *options, "-o", name, f"{name}_main.c",
+             *(f"migrate_{what}.c" for what in HELPERS), "-lnuma"],
             cwd=folder, text=True, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
     return folder
@@ -81,7 +83,7 @@ def test_one_lost_write_is_seen_while_its_slot_lasts(program: Path, writes: int)
 
 @pytest.mark.parametrize("age, width", [(1000, 16), (10_000, 256), (400_000, 4096)])
 def test_the_longer_ago_the_more_must_be_lost(program: Path, age: int, width: int) -> None:
-    """As the drawing in migrate_util.h says: writes that were lost `age` writes ago."""
+    """As the drawing in migrate_journal.h says: writes that were lost `age` writes ago."""
     writes = 600_000
     for shift in (0, 1, width // 2, width - 1):
         first = writes - age + shift

@@ -37,6 +37,7 @@ NOBODY = 65534
 HANGS = r"""
 #include "kselftest_harness.h"
 #include <fcntl.h>
+#include "migrate_guard.h"
 #include "migrate_util.h"
 
 FIXTURE(hangs) { };
@@ -68,6 +69,7 @@ TEST_HARNESS_MAIN
 # whom the harness does not wait for keeps the guardian from its work for a while.
 ENDS_EARLY = r"""
 #include "kselftest_harness.h"
+#include "migrate_guard.h"
 #include "migrate_util.h"
 
 FIXTURE(early) { };
@@ -117,7 +119,7 @@ TEST_HARNESS_MAIN
 
 LACKS = r"""
 #include "kselftest_harness.h"
-#include "migrate_util.h"
+#include "migrate_guard.h"
 
 TEST(lacks)
 {
@@ -138,7 +140,8 @@ FILLS = r"""
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "migrate_util.h"
+#include "migrate_guard.h"
+#include "migrate_hugetlb.h"
 
 int __real_open(const char *path, int flags, ...);
 

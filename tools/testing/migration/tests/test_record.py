@@ -347,6 +347,7 @@ QUEUE = "the patches or rules have changed since"
     (f"{selftest.FOLDER}/hugetlb_pmd_migrate.c", TESTS),
     # What all selftests share.
     (f"{selftest.FOLDER}/migrate_util.c", TESTS), (f"{selftest.FOLDER}/migrate_util.h", TESTS),
+    (f"{selftest.FOLDER}/migrate_guard.c", TESTS),
     # What this one uses, by a header that it includes, and by one that this one includes.
     (f"{selftest.FOLDER}/migrate_round.c", TESTS), (f"{selftest.FOLDER}/migrate_timeline.c", TESTS),
     (f"{selftest.FOLDER}/migrate_writers.c", TESTS),

@@ -2,7 +2,7 @@
 """Runs the selftests on a machine that is in use: looks first, and sees that all is as it was.
 
 What puts the machine back is what always does: the guardian of each selftest, a process of its own
-(tools/testing/selftests/mm/migrate_util.c), which lab/minder.py waits for however this process
+(tools/testing/selftests/mm/migrate_guard.c), which lab/minder.py waits for however this process
 ends.
 Here it is only looked after.
 """

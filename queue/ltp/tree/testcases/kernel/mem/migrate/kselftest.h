@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What migrate_util.c and migrate_writers.c use of the kernel's header of this
- * name, so that these files are the same here and there.
+ * What the files migrate_* use of the kernel's header of this name, so that these
+ * files are the same here and there.
  */
 #ifndef MIGRATE_KSELFTEST_H
 #define MIGRATE_KSELFTEST_H

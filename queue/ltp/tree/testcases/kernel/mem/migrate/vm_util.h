@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What migrate_util.c and migrate_writers.c use of the kernel's header of this
- * name: the size of a page, and /proc/<pid>/pagemap.
+ * What the files migrate_* use of the kernel's header of this name: the size of a
+ * page, and /proc/<pid>/pagemap.
  */
 #ifndef MIGRATE_VM_UTIL_H
 #define MIGRATE_VM_UTIL_H
