@@ -654,7 +654,7 @@ static int exit_of(void (*fn)(void))
 COW_FORKS = FORKS + r"""
 static void stop(void)
 {
-	shared->stop = 1;
+	race_stop();
 }
 
 static void run(void)
@@ -666,9 +666,9 @@ int main(void)
 {
 	int status;
 
-	shared = share_memory(sizeof(*shared));
+	shared = race_begin(sizeof(*shared));
 	status = exit_of(run);
-	printf("status %d error %d without %lu with %lu\n", status, shared->error,
+	printf("status %d error %d without %lu with %lu\n", status, race_error(),
 	       shared->alone, shared->writes);
 }
 """
@@ -676,7 +676,7 @@ int main(void)
 PUNCH_FORKS = FORKS + r"""
 static void stop(void)
 {
-	shared->stop = 1;
+	race_stop();
 }
 
 static void run(void)
@@ -689,11 +689,11 @@ int main(void)
 	struct crew crew = {};
 	int status;
 
-	shared = share_memory(sizeof(*shared));
+	shared = race_begin(sizeof(*shared));
 	status = exit_of(run);
 	forks = true;
 	printf("status %d error %d without %lu with %lu killed %lu oom %d\n", status,
-	       shared->error, shared->no_forks, shared->forks, shared->killed,
+	       race_error(), shared->no_forks, shared->forks, shared->killed,
 	       were_oom_killed(shared, &crew));
 }
 """
@@ -878,13 +878,13 @@ POISON = r"""
 int main(int argc, char **argv)
 {
 	static struct __test_results results;
-	static struct control control = { .met = 1000, .held = 1000 };
+	static struct control control = { .poison.met = 1000, .held = 1000 };
 	struct __test_metadata m = { .results = &results };
 	FIXTURE_DATA(hugetlb_punch_poison) self = { .control = &control };
 	FIXTURE_VARIANT(hugetlb_punch_poison) variant = {};
 
-	control.refused = strtol(argv[1], NULL, 0);
-	control.kept = strtol(argv[2], NULL, 0);
+	control.poison.refused = strtol(argv[1], NULL, 0);
+	control.poison.kept = strtol(argv[2], NULL, 0);
 	hugetlb_punch_poison_comes_back(&m, &self, &variant);
 	return m.exit_code;
 }

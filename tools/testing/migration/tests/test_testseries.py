@@ -49,8 +49,8 @@ MIGRATES = ("exec_temp_stack", "hugetlb_pmd_migrate", "hugetlb_pmd_move_all", "h
             "migrate_crew", "migrate_flush_pending", "migrate_guard", "migrate_hugetlb",
             "migrate_journal", "migrate_kvm", "migrate_lost_write", "migrate_memory",
             "migrate_mount", "migrate_notifier", "migrate_page", "migrate_pinned_write",
-            "migrate_round", "migrate_timeline", "migrate_util", "migrate_virtio_mem",
-            "migrate_writers", "thp_cow_isolation", "thp_numa_notifier")
+            "migrate_poison", "migrate_race", "migrate_round", "migrate_timeline", "migrate_util",
+            "migrate_virtio_mem", "migrate_writers", "thp_cow_isolation", "thp_numa_notifier")
 
 
 def where(patch: Path) -> str:

@@ -43,6 +43,7 @@
 #include "migrate_guard.h"
 #include "migrate_hugetlb.h"
 #include "migrate_page.h"
+#include "migrate_race.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 
@@ -54,12 +55,10 @@
 #define OVERCOMMIT	"/proc/sys/vm/nr_overcommit_hugepages"
 
 struct control {
-	unsigned int stop;
 	unsigned long writes;	/* of the owner, to a page that a child has */
 	unsigned long kept;	/* of them, those that had no page for a copy */
 	unsigned long faults;
 	unsigned long alone;	/* times that the owner could have no child */
-	int error;		/* of a call that failed */
 };
 
 FIXTURE(hugetlb_cow_fault)
@@ -68,7 +67,6 @@ FIXTURE(hugetlb_cow_fault)
 	struct crew crew;
 	int fd;
 	int rest;		/* a file that has all other free pages */
-	long oom_kills;		/* of the kernel, before it began */
 	bool stuck;
 };
 
@@ -82,16 +80,6 @@ FIXTURE_VARIANT_ADD(hugetlb_cow_fault, same_page) { .page = 0 };
 FIXTURE_VARIANT_ADD(hugetlb_cow_fault, other_page) { .page = 1 };
 
 static struct control *shared;
-
-static bool stopped(void)
-{
-	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
-}
-
-static __noreturn void give_up(int error)
-{
-	crew_give_up(&shared->error, error);
-}
 
 static char *map_file(int fd, int flags, int nr)
 {
@@ -214,8 +202,7 @@ FIXTURE_SETUP(hugetlb_cow_fault)
 		SKIP(return, "cannot have all free huge pages: %s",
 		     strerror(errno));
 
-	self->oom_kills = vm_event("oom_kill");
-	shared = share_memory(sizeof(*shared));
+	shared = race_begin(sizeof(*shared));
 	ASSERT_NE(NULL, shared);
 	self->control = shared;
 	for (i = 0; i <= NR_OTHERS; i++) {
@@ -233,15 +220,9 @@ FIXTURE_TEARDOWN(hugetlb_cow_fault)
 {
 	const char *why;
 
-	/* Once somebody is stuck, no wait brings him back. */
-	if (!crew_kill(&self->crew, self->stuck ? 0 : STUCK_MS))
-		self->stuck = true;
-	if (self->fd >= 0)
-		close(self->fd);
 	if (self->rest >= 0)
 		close(self->rest);
-	/* The guardian must not wait for those who are stuck. */
-	why = guard_end(!self->stuck);
+	why = race_end(&self->crew, self->stuck, self->fd, STUCK_MS);
 	EXPECT_EQ(NULL, why)
 		TH_LOG("%s", why);
 }
@@ -249,38 +230,26 @@ FIXTURE_TEARDOWN(hugetlb_cow_fault)
 TEST_F_TIMEOUT(hugetlb_cow_fault, comes_back, 120)
 {
 	struct control *control = self->control;
-	unsigned long start = cycles_clock(), since = start, last = 0, now;
-	bool ended = false;
+	struct race race = {
+		.crew = &self->crew, .steps = &control->writes,
+		.seconds = SECONDS, .stuck_ms = STUCK_MS,
+	};
+	const char *why;
 
-	while (!ended && ms_since(start) < SECONDS * 1000 &&
-	       ms_since(since) < STUCK_MS) {
-		usleep(10 * 1000);
-		now = counted(&control->writes);
-		if (now != last)
-			since = cycles_clock();
-		last = now;
-		ended = crew_ended(&self->crew);
-	}
-	/* Stuck is who does not end: no write for long may be a busy machine. */
-	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
-	self->stuck = !crew_wait(&self->crew, STUCK_MS);
-
+	race_run(&race);
+	self->stuck = race.stuck;
 	ksft_print_msg("hugetlb_cow_fault: control=%s calls=%lu failed_calls=0",
 		       variant->page ? "yes" : "no", control->writes);
 	printf(" migrations=%lu lost_migrations=%d faults=%lu alone=%lu\n",
 	       control->kept, self->stuck, control->faults, control->alone);
 	ASSERT_FALSE(self->stuck)
 		TH_LOG("stuck: no write since %ld ms, after %lu writes and %lu faults",
-		       ms_since(since), control->writes, control->faults);
-	ASSERT_EQ(0, control->error)
-		TH_LOG("a call failed: %s", strerror(control->error));
-	if (crew_killed(&self->crew) &&
-	    vm_event("oom_kill") > self->oom_kills)
+		       ms_since(race.since), control->writes, control->faults);
+	if (race_oom_killed(crew_killed(&self->crew)))
 		SKIP(return, OOM_KILLED);
-	ASSERT_FALSE(ended)
-		TH_LOG("a process died");
-	ASSERT_EQ(0, crew_failed(&self->crew))
-		TH_LOG("a process died");
+	why = race_failed(&self->crew, race.ended);
+	ASSERT_EQ(NULL, why)
+		TH_LOG("%s", why);
 	if (control->kept < ENOUGH || control->faults < ENOUGH)
 		SKIP(return,
 		     "inconclusive: %lu pages kept, %lu faults, %lu times no fork",

@@ -53,7 +53,6 @@
 #include "kselftest_harness.h"
 
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <linux/userfaultfd.h>
 #include <numa.h>
 #include <sched.h>
@@ -63,9 +62,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "migrate_crew.h"
@@ -73,8 +70,9 @@
 #include "migrate_hugetlb.h"
 #include "migrate_memory.h"
 #include "migrate_page.h"
+#include "migrate_poison.h"
+#include "migrate_race.h"
 #include "migrate_util.h"
-#include "vm_util.h"
 
 /* The headers may be older. */
 #ifndef UFFDIO_REGISTER_MODE_MINOR
@@ -89,45 +87,25 @@ struct uffdio_continue {
 #define UFFDIO_CONTINUE	_IOWR(UFFDIO, 0x07, struct uffdio_continue)
 #endif
 
-#define KPAGEFLAGS	"/proc/kpageflags"
-#define HWPOISON_BIT	19
-
 #define NR_PAGES	3
 #define NR_FAULTERS	3	/* the first one always copies */
 #define SPARE		8	/* free pages: copies, and what is filled anew */
 #define ENOUGH_MET	20	/* fewer errors that met a fault are no evidence */
 #define MAX_SECONDS	40	/* until there are so many, on a busy machine */
 #define STUCK_MS	10000
-#define UNPOISON_TRIES	100	/* of 1 ms, until nobody has a reference */
-#define KEPT_MAX	3	/* pages whose poison stays: fewer than SPARE */
 #define LEFT_MAX	16	/* where it stays of all, and how many are enough */
 #define ENOUGH_LEFT	8
 #define NOWHERE		-1
 
-#define REFUSED		2	/* exit status of who cannot poison */
-
 enum fault { LOAD, STORE, CONTINUE };
 
 struct control {
-	unsigned int stop;
-	bool leave;		/* the poison stays: nothing can take it back */
-	bool done;		/* no more pages to poison */
+	struct poison poison;	/* begun and ended are faults */
 	int page;		/* that is poisoned next */
 	int at[NR_FAULTERS];	/* the page that each has mapped, or NOWHERE */
-	unsigned long begun;	/* faults */
-	unsigned long ended;
-	unsigned long stores;	/* of them, to a private mapping: mostly copies */
-	unsigned long refused;	/* of them, those that found no page, or poison */
+	unsigned long stores;	/* faults, to a private mapping: mostly copies */
+	unsigned long refused;	/* faults, those that found no page, or poison */
 	unsigned long mapped;	/* times that another page was mapped */
-	unsigned long errors;	/* that were handled */
-	unsigned long met;	/* of them, those that met a fault */
-	unsigned long kept;	/* of them, those whose poison is still there */
-	int64_t kept_pfns[KEPT_MAX];
-	pid_t poisoner;		/* in madvise(), or 0 */
-	int64_t pfn;		/* that is poisoned, or 0 */
-	bool met_one;		/* by the last error */
-	int no_poison;		/* errno of madvise() */
-	int error;		/* of another call that failed */
 };
 
 FIXTURE(hugetlb_fault_poison)
@@ -160,39 +138,11 @@ FIXTURE_VARIANT_ADD(hugetlb_fault_poison, uffd) {
 
 static struct control *shared;
 static sigjmp_buf refused;
-static bool poisons;
-
-static bool stopped(void)
-{
-	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
-}
-
-static __noreturn void give_up(int error)
-{
-	crew_give_up(&shared->error, error);
-}
 
 static char *map_page(int fd, int page, int flags)
 {
 	return mmap(NULL, pmd_size(), PROT_READ | PROT_WRITE,
 		    flags | MAP_NORESERVE, fd, page * pmd_size());
-}
-
-/*
- * Up to 5.19 who asks to take poison back is not told that it was not done. Returns
- * an error number below zero where nobody can say.
- */
-static int still_poisoned(int64_t pfn)
-{
-	int fd = open(KPAGEFLAGS, O_RDONLY);
-	uint64_t flags;
-	ssize_t got;
-
-	if (fd < 0)
-		return -errno;
-	got = pread(fd, &flags, sizeof(flags), pfn * sizeof(flags));
-	close(fd);
-	return got == sizeof(flags) ? (flags >> HWPOISON_BIT) & 1 : -EIO;
 }
 
 /* A userfaultfd for UFFDIO_CONTINUE, or an error number below zero. */
@@ -211,16 +161,6 @@ static int open_uffd(void)
 	error = errno;
 	close(fd);
 	return -error;
-}
-
-/*
- * Where vm.memory_failure_early_kill is set, an error ends all who map the page,
- * whether they have touched it or not. Not for those who call this.
- */
-static void stay_alive(void)
-{
-	if (prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_LATE, 0, 0))
-		give_up(errno);
 }
 
 static void no_page(int sig)
@@ -273,10 +213,10 @@ static void fault_once(int fd, int page, enum fault fault, int uffd)
 		give_up(errno);
 	if (fault == CONTINUE)
 		register_page(uffd, addr);
-	count_up(&shared->begun, 1);
+	count_up(&shared->poison.begun, 1);
 	found = fault == CONTINUE ? continue_page(uffd, addr) :
 		touch(addr, fault);
-	count_up(&shared->ended, 1);
+	count_up(&shared->poison.ended, 1);
 	if (found && fault == STORE)
 		count_up(&shared->stores, 1);
 	munmap(addr, pmd_size());
@@ -328,62 +268,6 @@ static __noreturn void map_main(int fd)
 	_exit(0);
 }
 
-static void sigbus(int sig)
-{
-	/* From 6.9 on, who poisons a page of his own is told so by SIGBUS. */
-	if (!poisons)
-		_exit(1);
-}
-
-/*
- * Poison a page, in a process of its own: it may be killed for it. Nothing else
- * kills it, so that the error was handled in any case.
- */
-static __noreturn void poison_main(int fd, int page)
-{
-	char *addr = map_page(fd, page, MAP_SHARED);
-	unsigned long begun, ended;
-	int64_t pfn;
-	int ret;
-
-	if (addr == MAP_FAILED)
-		give_up(errno);
-	signal(SIGBUS, sigbus);
-	__atomic_store_n(addr, 1, __ATOMIC_RELAXED);
-	pfn = page_pfn(0, addr);
-	if (pfn <= 0)
-		give_up(-pfn);
-
-	/* Each may be at the page before, and one may be faster than others. */
-	begun = counted(&shared->begun);
-	while (counted(&shared->begun) < begun + 2 * NR_FAULTERS) {
-		if (stopped())
-			_exit(1);
-		usleep(100);
-	}
-	ended = counted(&shared->ended);
-	begun = counted(&shared->begun);
-	/*
-	 * One that had not ended by now meets the error, or one that comes. That
-	 * is all that can be seen from here: with one CPU, it may be one that was
-	 * preempted with no lock held, and then it has met nothing.
-	 */
-	shared->met_one = ended < begun;
-	shared->pfn = pfn;
-	__atomic_store_n(&shared->poisoner, getpid(), __ATOMIC_RELEASE);
-	poisons = true;
-	ret = madvise(addr, psize(), MADV_HWPOISON);
-	/* Busy: it is poisoned, but was not taken from who maps it, or is in use. */
-	if (ret && errno != EBUSY) {
-		shared->no_poison = errno;
-		shared->pfn = 0;
-		_exit(REFUSED);
-	}
-	if (counted(&shared->begun) != begun)
-		shared->met_one = true;
-	_exit(0);
-}
-
 /* Nobody faults on @page any more when this returns, if nobody has to stop. */
 static void leave(int page, int next)
 {
@@ -396,64 +280,18 @@ static void leave(int page, int next)
 			usleep(100);
 }
 
-/* Returns whether the page is as any other again, or is to be left. */
-static bool take_back(int fd, int page)
-{
-	int tries;
-
-	/* Not as long as the file has the page. */
-	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		      page * pmd_size(), pmd_size()))
-		give_up(errno);
-	if (shared->leave)
-		return true;
-	for (tries = 0; tries < UNPOISON_TRIES; tries++) {
-		if (!pfn_unpoison(shared->pfn) && !still_poisoned(shared->pfn))
-			return true;
-		usleep(1000);
-	}
-	return false;
-}
-
 static __noreturn void error_main(int fd)
 {
-	int status, page = 1, next;
-	pid_t pid;
+	struct poison *poison = &shared->poison;
+	int page = 1, next;
 
-	while (!stopped()) {
-		pid = fork();
-		if (pid < 0)
-			give_up(errno);
-		if (!pid) {
-			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			poison_main(fd, page);
-		}
-		if (waitpid(pid, &status, 0) != pid)
-			give_up(errno);
-		__atomic_store_n(&shared->poisoner, 0, __ATOMIC_RELEASE);
-		if (shared->error)
-			give_up(shared->error);
-		if (WIFEXITED(status) && WEXITSTATUS(status) == REFUSED)
-			break;
+	while (!stopped() &&
+	       poison_page(poison, fd, page, 2 * NR_FAULTERS)) {
 		next = page == 1 ? 2 : 1;
 		leave(page, next);
 		/* Who sees it stop takes back what is poisoned. */
-		if (stopped())
+		if (stopped() || !poison_take_back(poison, fd, page))
 			break;
-		if (shared->pfn) {
-			count_up(&shared->errors, 1);
-			if (shared->met_one)
-				count_up(&shared->met, 1);
-			if (!take_back(fd, page)) {
-				shared->kept_pfns[shared->kept] = shared->pfn;
-				count_up(&shared->kept, 1);
-			}
-			shared->pfn = 0;
-			shared->done = shared->kept == KEPT_MAX ||
-				(shared->leave && shared->errors == LEFT_MAX);
-			if (shared->done)
-				break;
-		}
 		page = next;
 	}
 	_exit(0);
@@ -482,10 +320,8 @@ FIXTURE_SETUP(hugetlb_fault_poison)
 	if (why && !leave)
 		SKIP(return, "%s, or HUGETLB_FAULT_POISON_LEAVE=1 to leave it",
 		     why);
-	error = still_poisoned(0);
-	if (error < 0)
-		SKIP(return, "cannot read " KPAGEFLAGS ": %s", strerror(-error));
-	why = nodes_lack(nodes, 1, sched_getcpu()) ?:
+	why = poisoned_lacks() ?:
+	      nodes_lack(nodes, 1, sched_getcpu()) ?:
 	      guard_lacks();
 	if (why)
 		SKIP(return, "%s", why);
@@ -507,10 +343,11 @@ FIXTURE_SETUP(hugetlb_fault_poison)
 	ASSERT_EQ(0, fallocate(self->fd, 0, 0, NR_PAGES * pmd_size()));
 	ASSERT_EQ(0, fallocate(self->other, 0, 0, pmd_size()));
 
-	shared = share_memory(sizeof(*shared));
+	shared = race_begin(sizeof(*shared));
 	ASSERT_NE(NULL, shared);
 	self->control = shared;
-	shared->leave = leave;
+	shared->poison.leave = leave;
+	shared->poison.leave_max = LEFT_MAX;
 	shared->page = 1;
 	for (i = 0; i < NR_FAULTERS; i++)
 		shared->at[i] = NOWHERE;
@@ -531,25 +368,6 @@ FIXTURE_SETUP(hugetlb_fault_poison)
 	}
 }
 
-static void take_back_late(int64_t pfn)
-{
-	pfn_unpoison(pfn);
-	if (still_poisoned(pfn))
-		ksft_print_msg("page frame %#llx stays poisoned\n",
-			       (unsigned long long)pfn);
-}
-
-/* Once more, now that nobody has the file: a page that stays poisoned is lost. */
-static void take_back_kept(const struct control *control)
-{
-	unsigned long i;
-
-	if (control->pfn)
-		take_back_late(control->pfn);
-	for (i = 0; i < control->kept; i++)
-		take_back_late(control->kept_pfns[i]);
-}
-
 FIXTURE_TEARDOWN(hugetlb_fault_poison)
 {
 	const char *why;
@@ -562,78 +380,62 @@ FIXTURE_TEARDOWN(hugetlb_fault_poison)
 	if (self->other >= 0)
 		close(self->other);
 	/* Who is stuck has a lock that this needs as well. */
-	if (!self->stuck && self->control && !self->control->leave)
-		take_back_kept(self->control);
+	if (!self->stuck && self->control)
+		poison_end(&self->control->poison);
 	/* The guardian must not wait for those who are stuck. */
 	why = guard_end(!self->stuck);
 	EXPECT_EQ(NULL, why)
 		TH_LOG("%s", why);
 }
 
-/* The crew's are told by who waited for them. */
-static void tell_poisoner(FIXTURE_DATA(hugetlb_fault_poison) * self)
-{
-	pid_t pid = __atomic_load_n(&self->control->poisoner, __ATOMIC_ACQUIRE);
-
-	if (pid)
-		tell_where(pid);
-}
-
 TEST_F_TIMEOUT(hugetlb_fault_poison, comes_back, 120)
 {
 	struct control *control = self->control;
-	unsigned long start = cycles_clock(), since = start, last = 0, now;
-	unsigned long enough = control->leave ? ENOUGH_LEFT : ENOUGH_MET;
-	bool ended = false;
+	struct poison *poison = &control->poison;
+	unsigned long enough = poison->leave ? ENOUGH_LEFT : ENOUGH_MET;
+	struct race race = {
+		.crew = &self->crew, .steps = &poison->errors,
+		.met = &poison->met, .enough = enough,
+		.max_seconds = MAX_SECONDS, .stuck_ms = STUCK_MS,
+	};
+	const char *why;
 
-	while (!ended && ms_since(start) < MAX_SECONDS * 1000 &&
-	       ms_since(since) < STUCK_MS &&
-	       counted(&control->met) < enough) {
-		usleep(10 * 1000);
-		now = counted(&control->errors);
-		if (now != last)
-			since = cycles_clock();
-		last = now;
-		ended = crew_ended(&self->crew);
-	}
-	/* Stuck is who does not end: no error for long may be a busy machine. */
-	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
-	self->stuck = !crew_wait(&self->crew, STUCK_MS);
+	race_run(&race);
+	self->stuck = race.stuck;
 
 	/* The error that is stuck has met a fault. */
 	ksft_print_msg("hugetlb_fault_poison: control=%s calls=%lu failed_calls=0",
 		       variant->other_file || variant->other_page ? "yes" : "no",
-		       control->errors + self->stuck);
+		       poison->errors + self->stuck);
 	printf(" migrations=%lu lost_migrations=%d faults=%lu stores=%lu",
-	       control->met + self->stuck, self->stuck, control->ended,
+	       poison->met + self->stuck, self->stuck, poison->ended,
 	       control->stores);
 	printf(" refused=%lu mapped=%lu kept=%lu\n", control->refused,
-	       control->mapped, control->kept);
+	       control->mapped, poison->kept);
+	/* The crew's are told by who waited for them. */
 	if (self->stuck)
-		tell_poisoner(self);
+		poison_tell(poison);
 	ASSERT_FALSE(self->stuck)
 		TH_LOG("stuck: no error handled since %ld ms, after %lu errors and %lu faults",
-		       ms_since(since), control->errors, control->ended);
+		       ms_since(race.since), poison->errors, poison->ended);
 	/* Not where poison has stayed: a skip would take the place of that. */
-	if (control->no_poison && !control->kept && !control->error)
+	if (poison->refused && !poison->kept && !race_error())
 		SKIP(return, "MADV_HWPOISON does not work here: %s",
-		     strerror(control->no_poison));
-	ASSERT_EQ(0, control->error)
-		TH_LOG("a call failed: %s", strerror(control->error));
-	EXPECT_EQ(0, control->kept)
+		     strerror(poison->refused));
+	EXPECT_EQ(0, poison->kept)
 		TH_LOG("%lu of %lu pages could not be taken back, and stay poisoned",
-		       control->kept, control->errors);
-	ASSERT_FALSE(ended && !control->done && !control->no_poison)
-		TH_LOG("a process died");
-	ASSERT_EQ(0, crew_failed(&self->crew))
-		TH_LOG("a process died");
+		       poison->kept, poison->errors);
+	why = race_failed(&self->crew, race.ended && !poison->done &&
+			  !poison->refused);
+	ASSERT_EQ(NULL, why)
+		TH_LOG("%s", why);
 	/* Not after a failure: a skip would take its place. */
 	if (!__test_passed(_metadata))
 		return;
-	if (control->met < enough || control->stores < ENOUGH_MET ||
+	if (poison->met < enough || control->stores < ENOUGH_MET ||
 	    control->mapped < ENOUGH_MET)
 		SKIP(return, "inconclusive: %lu of %lu met by %lu faults; %lu stores, %lu maps",
-		     control->met, control->errors, control->ended,
+		     poison->met, poison->errors, poison->ended,
 		     control->stores, control->mapped);
 }
 

@@ -58,6 +58,7 @@
 #include "migrate_guard.h"
 #include "migrate_hugetlb.h"
 #include "migrate_page.h"
+#include "migrate_race.h"
 #include "migrate_util.h"
 
 #define NR_PAGES	4
@@ -80,11 +81,9 @@ struct mover {
 };
 
 struct control {
-	unsigned int stop;
 	unsigned long begun;	/* holes, or truncations */
 	unsigned long ended;
 	struct mover movers[NR_MOVERS];
-	int error;		/* of a call that failed */
 };
 
 FIXTURE(hugetlb_mremap_private)
@@ -125,28 +124,9 @@ FIXTURE_VARIANT_ADD(hugetlb_mremap_private, truncate) {
 static struct control *shared;
 static sigjmp_buf beyond;
 
-static bool stopped(void)
-{
-	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
-}
-
-static __noreturn void give_up(int error)
-{
-	crew_give_up(&shared->error, error);
-}
-
 static size_t size(void)
 {
 	return NR_PAGES * pmd_size();
-}
-
-/* Nothing here takes a right that not everybody has who may write to the file. */
-static void be_nobody(void)
-{
-	int error = crew_nobody();
-
-	if (error)
-		give_up(error);
 }
 
 static __noreturn void take_main(int fd, enum take take)
@@ -154,6 +134,7 @@ static __noreturn void take_main(int fd, enum take take)
 	char *addr = NULL;
 	bool done;
 
+	/* Nothing here takes a right that not everybody has who may write to the file. */
 	be_nobody();
 	if (take == REMOVE)
 		addr = mmap(NULL, size(), PROT_READ | PROT_WRITE,
@@ -282,7 +263,7 @@ FIXTURE_SETUP(hugetlb_mremap_private)
 	if (why)
 		SKIP(return, "%s", why);
 
-	shared = share_memory(sizeof(*shared));
+	shared = race_begin(sizeof(*shared));
 	ASSERT_NE(NULL, shared);
 	self->control = shared;
 	for (i = 0; i < NR_MOVERS; i++) {
@@ -332,6 +313,7 @@ TEST_F_TIMEOUT(hugetlb_mremap_private, comes_back, 120)
 	unsigned long last[NR_MOVERS] = {}, now;
 	bool ended = false, still = false;
 	int i, movers, takers;
+	const char *why;
 
 	for (i = 0; i < NR_MOVERS; i++)
 		since[i] = start;
@@ -347,7 +329,7 @@ TEST_F_TIMEOUT(hugetlb_mremap_private, comes_back, 120)
 		ended = crew_ended(&self->movers) || crew_ended(&self->takers);
 	}
 	/* Stuck is who does not end: no move for long may be a busy machine. */
-	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	race_stop();
 	crew_wait(&self->movers, STUCK_MS);
 	movers = self->movers.nr - crew_ended(&self->movers);
 	/* They have had that time as well. */
@@ -378,11 +360,10 @@ TEST_F_TIMEOUT(hugetlb_mremap_private, comes_back, 120)
 	ASSERT_EQ(0, takers)
 		TH_LOG("stuck: %d who punch or truncate, and nobody who moves",
 		       takers);
-	ASSERT_EQ(0, control->error)
-		TH_LOG("a call failed: %s", strerror(control->error));
-	ASSERT_FALSE(ended || crew_failed(&self->movers) ||
-		     crew_failed(&self->takers))
-		TH_LOG("a process died");
+	why = race_failed(&self->movers, ended) ?:
+	      race_failed(&self->takers, false);
+	ASSERT_EQ(NULL, why)
+		TH_LOG("%s", why);
 	/* Each of them: one alone would be no second one. */
 	if (least_met < ENOUGH ||
 	    (!variant->other_file && least_gone < ENOUGH))

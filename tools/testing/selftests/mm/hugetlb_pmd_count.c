@@ -45,6 +45,7 @@
 #include "kselftest_harness.h"
 
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <numa.h>
 #include <sched.h>
 #include <signal.h>
@@ -60,6 +61,7 @@
 #include "migrate_guard.h"
 #include "migrate_hugetlb.h"
 #include "migrate_page.h"
+#include "migrate_race.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 
@@ -76,10 +78,8 @@
 #define STUCK_MS	20000
 
 struct control {
-	uint32_t stop;
 	uint32_t mapped;	/* by the one who maps the file first */
 	unsigned long looks;
-	int error;		/* of the one who looks, or maps */
 };
 
 FIXTURE(hugetlb_pmd_count)
@@ -134,10 +134,10 @@ static __noreturn void look_main(struct control *control, int cpu)
 	int ret;
 
 	pin_to_cpu(cpu);
-	while (!__atomic_load_n(&control->stop, __ATOMIC_ACQUIRE)) {
+	while (!stopped()) {
 		ret = file_write(LOOK_AT_ALL, "1");
 		if (ret)
-			crew_give_up(&control->error, -ret);
+			give_up(-ret);
 		count_up(&control->looks, 1);
 	}
 	_exit(0);
@@ -164,10 +164,10 @@ static __noreturn void map_main(struct control *control, int fd, char *area)
 	int error = map_pud(fd, area);
 
 	if (error)
-		crew_give_up(&control->error, error);
+		give_up(error);
 	touch_pages(area + first_page() * pmd_size(), NR_PAGES);
 	__atomic_store_n(&control->mapped, 1, __ATOMIC_RELEASE);
-	while (!__atomic_load_n(&control->stop, __ATOMIC_ACQUIRE))
+	while (!stopped())
 		usleep(1000);
 	_exit(0);
 }
@@ -177,7 +177,7 @@ static bool wait_until_mapped(const struct control *control)
 	unsigned long start = cycles_clock();
 
 	while (!__atomic_load_n(&control->mapped, __ATOMIC_ACQUIRE)) {
-		if (control->error || ms_since(start) > STUCK_MS)
+		if (race_error() || ms_since(start) > STUCK_MS)
 			return false;
 		usleep(1000);
 	}
@@ -185,21 +185,31 @@ static bool wait_until_mapped(const struct control *control)
 }
 
 /*
- * A child that looks at the pages and ends. Returns 1 if it had a table that
- * others share, 0 if that is not known, or -errno.
+ * A child that looks at the pages and ends. It may have a copy of its parent's
+ * entries, which takes no more page faults than a table that is shared. So it touches
+ * the page before them, too. Whether @owner, 0 for this process, has that page then,
+ * and had not before, is what counts: the two had one table. Returns that, or -errno.
  */
-static int with_child(char *pages)
+static int with_child(int fd, char *pages, pid_t owner)
 {
+	char *before = pages - pmd_size();
+	bool there = page_pfn(owner, before) >= 0;
 	pid_t pid = fork();
-	int status;
 
 	if (pid < 0)
 		return -errno;
-	if (!pid)
-		_exit(touch_pages(pages, NR_PAGES) >= NR_PAGES);
-	if (waitpid(pid, &status, 0) != pid)
+	if (!pid) {
+		touch_pages(pages, NR_PAGES);
+		touch_pages(before, 1);
+		_exit(0);
+	}
+	if (waitpid(pid, NULL, 0) != pid)
 		return -errno;
-	return !status;
+	there = !there && page_pfn(owner, before) >= 0;
+	/* For the next child. Up to 4.2 it stays there, and the first one counts. */
+	fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		  (first_page() - 1) * pmd_size(), pmd_size());
+	return there;
 }
 
 /* Keep the file, and nothing else that somebody could wait for. */
@@ -246,7 +256,7 @@ FIXTURE_SETUP(hugetlb_pmd_count)
 		SKIP(return, "needs CONFIG_PROC_PAGE_MONITOR");
 	why = nodes_lack(nodes, 1, self->cpus[0]) ?:
 	      guard_lacks() ?:
-	      pool_lacks(nodes, 1, NR_PAGES);
+	      pool_lacks(nodes, 1, NR_PAGES + 1);
 	if (why)
 		SKIP(return, "%s", why);
 	self->node = nodes[0];
@@ -262,7 +272,7 @@ FIXTURE_SETUP(hugetlb_pmd_count)
 	why = area_lacks(&self->area, 1);
 	if (why)
 		SKIP(return, "%s", why);
-	self->control = share_memory(sizeof(*self->control));
+	self->control = race_begin(sizeof(*self->control));
 	ASSERT_NE(NULL, self->control);
 	/* Its pages are to come from the pool of this node. */
 	numa_set_preferred(self->node);
@@ -302,6 +312,22 @@ static void free_without_file(struct __test_metadata *_metadata,
 		       has, MOUNT_PAGES);
 }
 
+/* Have the pages in one table, this process's or the one that it shares. */
+static void map_and_look(struct __test_metadata *_metadata,
+			 FIXTURE_DATA(hugetlb_pmd_count) * self, int64_t *pfns)
+{
+	char *pages = self->area + first_page() * pmd_size();
+	int i;
+
+	ASSERT_EQ(0, map_pud(self->fd, self->area));
+	touch_pages(pages, NR_PAGES);
+	for (i = 0; i < NR_PAGES; i++) {
+		pfns[i] = page_pfn(0, pages + i * pmd_size());
+		ASSERT_GT(pfns[i], 0);
+		ASSERT_EQ(1, map_count(pfns[i]));
+	}
+}
+
 static void fork_children(struct __test_metadata *_metadata,
 			  FIXTURE_DATA(hugetlb_pmd_count) * self, bool joins)
 {
@@ -309,7 +335,7 @@ static void fork_children(struct __test_metadata *_metadata,
 	struct control *control = self->control;
 	long tables = joins ? 2 : 1, most, left, nobodys;
 	int64_t pfns[NR_PAGES];
-	int children = 0, shared = 0, failed = 0, i, ret;
+	int children = 0, shared = 0, failed = 0, ret;
 	pid_t pid;
 
 	if (joins) {
@@ -319,15 +345,9 @@ static void fork_children(struct __test_metadata *_metadata,
 			map_main(control, self->fd, self->area);
 		ASSERT_TRUE(wait_until_mapped(control))
 			TH_LOG("cannot map the file: %s",
-			       strerror(control->error));
+			       strerror(race_error()));
 	}
-	ASSERT_EQ(0, map_pud(self->fd, self->area));
-	touch_pages(pages, NR_PAGES);
-	for (i = 0; i < NR_PAGES; i++) {
-		pfns[i] = page_pfn(0, pages + i * pmd_size());
-		ASSERT_GT(pfns[i], 0);
-		ASSERT_EQ(1, map_count(pfns[i]));
-	}
+	map_and_look(_metadata, self, pfns);
 	/* Leave the table, have another one, and be like the other again. */
 	ASSERT_EQ(0, mprotect(self->area, pud_size(), PROT_READ));
 	touch_pages(pages, NR_PAGES);
@@ -339,7 +359,8 @@ static void fork_children(struct __test_metadata *_metadata,
 		     most, tables);
 
 	while (children < CHILDREN && failed < FORK_TRIES) {
-		ret = with_child(pages);
+		ret = with_child(self->fd, pages,
+				 joins ? self->crew.pids[0] : 0);
 		if (ret == -EAGAIN || ret == -ENOMEM) {
 			failed++;
 			usleep(10 * 1000);
@@ -352,7 +373,7 @@ static void fork_children(struct __test_metadata *_metadata,
 	left = most_mapped(pfns) - tables;
 	ASSERT_GE(left, 0);
 	unmap_pud(self->area);
-	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	race_stop();
 	ASSERT_TRUE(crew_wait(&self->crew, STUCK_MS));
 	nobodys = most_mapped(pfns);
 	if (nobodys)
@@ -397,13 +418,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
 		return;
 	}
 
-	ASSERT_EQ(0, map_pud(self->fd, self->area));
-	touch_pages(pages, NR_PAGES);
-	for (i = 0; i < NR_PAGES; i++) {
-		pfns[i] = page_pfn(0, pages + i * pmd_size());
-		ASSERT_GT(pfns[i], 0);
-		ASSERT_EQ(1, map_count(pfns[i]));
-	}
+	map_and_look(_metadata, self, pfns);
 	unmap_pud(self->area);
 
 	if (variant->looked_at) {
@@ -422,11 +437,11 @@ TEST_F_TIMEOUT(hugetlb_pmd_count, unmapped, 120)
 		/* Each time that the table is left maps each page once more. */
 		left = most_mapped(pfns);
 		ASSERT_GE(left, 0);
-		ASSERT_EQ(0, control->error)
+		ASSERT_EQ(0, race_error())
 			TH_LOG("cannot write to %s: %s", LOOK_AT_ALL,
-			       strerror(control->error));
+			       strerror(race_error()));
 	}
-	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	race_stop();
 	if (left)
 		keep_for_good(self->fd);
 

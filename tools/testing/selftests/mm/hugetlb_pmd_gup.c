@@ -52,6 +52,7 @@
 #include "migrate_guard.h"
 #include "migrate_hugetlb.h"
 #include "migrate_page.h"
+#include "migrate_race.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 
@@ -74,20 +75,17 @@ enum who { B, A, NR_PROCS };
 struct control {
 	uint32_t asked;		/* by A; what of it says which job */
 	uint32_t done;		/* by B */
-	unsigned int stop;
 	bool walker_done;	/* it came to its end */
 	unsigned long rounds;
 	unsigned long walks;	/* that found a page */
 	unsigned long of_b;	/* it was one of B */
 	unsigned long of_none;	/* it was one of neither */
-	int error;		/* of a call that failed */
 };
 
 FIXTURE(hugetlb_pmd_gup)
 {
 	struct control *control;
 	struct crew crew;
-	long oom_kills;		/* of the kernel, before it began */
 	int fd;
 };
 
@@ -103,16 +101,6 @@ FIXTURE_VARIANT_ADD(hugetlb_pmd_gup, not_shared) { .control = true };
 
 static struct control *shared;
 static char *where;		/* where the file is mapped, pud_size() bytes */
-
-static bool stopped(void)
-{
-	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
-}
-
-static __noreturn void give_up(int error)
-{
-	crew_give_up(&shared->error, error);
-}
 
 static void map(int fd)
 {
@@ -247,7 +235,7 @@ FIXTURE_SETUP(hugetlb_pmd_gup)
 {
 	const char *why;
 	int nodes[2];
-	int i, error;
+	int i;
 	long faults;
 	pid_t pid;
 
@@ -275,18 +263,16 @@ FIXTURE_SETUP(hugetlb_pmd_gup)
 	if (variant->control)
 		where += pmd_size();
 
-	shared = share_memory(sizeof(*shared));
+	shared = race_begin(sizeof(*shared));
 	ASSERT_NE(NULL, shared);
 	self->control = shared;
-	self->oom_kills = vm_event("oom_kill");
 	for (i = 0; i < NR_PROCS; i++) {
 		pid = crew_fork(&self->crew);
 		ASSERT_GE(pid, 0);
 		if (pid)
 			continue;
-		error = variant->user ? crew_nobody() : 0;
-		if (error)
-			give_up(error);
+		if (variant->user)
+			be_nobody();
 		if (i == B)
 			b_main(self->fd);
 		a_main(self->fd);
@@ -307,6 +293,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_gup, own_pages, 500)
 	struct control *control = self->control;
 	unsigned long start = cycles_clock(), rounds, of_b;
 	bool gone = true;
+	const char *why;
 	int died = 0;
 
 	seconds = MIN(seconds, MAX_SECONDS);
@@ -320,7 +307,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_gup, own_pages, 500)
 		usleep(10 * 1000);
 		died = crew_ended(&self->crew);
 	}
-	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	race_stop();
 	if (!died)
 		gone = crew_wait(&self->crew, STUCK_MS);
 
@@ -329,20 +316,16 @@ TEST_F_TIMEOUT(hugetlb_pmd_gup, own_pages, 500)
 	ksft_print_msg("hugetlb_pmd_gup: control=%s",
 		       variant->control ? "yes" : "no");
 	printf(" calls=%lu failed_calls=%d migrations=%lu lost_migrations=%lu",
-	       rounds, !!control->error, rounds, of_b);
+	       rounds, !!race_error(), rounds, of_b);
 	printf(" walks=%lu\n", counted(&control->walks));
-	ASSERT_EQ(0, control->error)
-		TH_LOG("a call failed: %s", strerror(control->error));
 	if (!of_b && !counted(&control->of_none) &&
-	    crew_killed(&self->crew) &&
-	    vm_event("oom_kill") > self->oom_kills)
+	    race_oom_killed(crew_killed(&self->crew)))
 		SKIP(return, OOM_KILLED);
-	ASSERT_EQ(0, died)
-		TH_LOG("a process died");
+	why = race_failed(&self->crew, died);
+	ASSERT_EQ(NULL, why)
+		TH_LOG("%s", why);
 	ASSERT_TRUE(gone)
 		TH_LOG("a process does not end");
-	ASSERT_EQ(0, crew_failed(&self->crew))
-		TH_LOG("a process died");
 	EXPECT_EQ(0, of_b)
 		TH_LOG("in %lu of %lu rounds a page of another process was read",
 		       of_b, rounds);

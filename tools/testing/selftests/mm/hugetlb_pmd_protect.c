@@ -68,6 +68,7 @@
 #include "migrate_guard.h"
 #include "migrate_hugetlb.h"
 #include "migrate_page.h"
+#include "migrate_race.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 
@@ -83,7 +84,6 @@
 #define PAGE_WORD	64	/* byte of a page that is written to */
 
 struct control {
-	unsigned int stop;
 	unsigned long changes;
 	unsigned long given_up;	/* of these, with a table that others had */
 	unsigned long tries;	/* in mappings that have joined a table */
@@ -92,7 +92,6 @@ struct control {
 	unsigned long own;	/* of these, of the one that changes */
 	unsigned long denied;	/* stores to what was not changed that did */
 	unsigned long reads;
-	int error;		/* of a call that failed */
 };
 
 FIXTURE(hugetlb_pmd_protect)
@@ -142,16 +141,6 @@ static struct control *shared;
 static char *where;		/* PUDs of address space */
 static sigjmp_buf denied;
 static int key = -1;		/* that denies writing, or none */
-
-static bool stopped(void)
-{
-	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
-}
-
-static __noreturn void give_up(int error)
-{
-	crew_give_up(&shared->error, error);
-}
 
 static void map_at(char *addr, int puds, int fd, int prot)
 {
@@ -322,10 +311,8 @@ static __noreturn void child(FIXTURE_DATA(hugetlb_pmd_protect) * self,
 			     const FIXTURE_VARIANT(hugetlb_pmd_protect) *
 			     variant, int nr)
 {
-	int error = variant->user ? crew_nobody() : 0;
-
-	if (error)
-		give_up(error);
+	if (variant->user)
+		be_nobody();
 	/* Up to 5.0 fork(2) forgets which keys are taken. */
 	if (key >= 0 && pkey_alloc(0, PKEY_DISABLE_WRITE) != key)
 		give_up(ENOSPC);
@@ -378,7 +365,7 @@ FIXTURE_SETUP(hugetlb_pmd_protect)
 	if (faults != 1)
 		SKIP(return, "%s", not_shared(faults, NR_PAGES));
 
-	shared = share_memory(sizeof(*shared));
+	shared = race_begin(sizeof(*shared));
 	ASSERT_NE(NULL, shared);
 	self->control = shared;
 	for (i = 0; i < NR_PROCS; i++) {
@@ -408,6 +395,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_protect, denies, 500)
 	long seconds = env_count("HUGETLB_PMD_PROTECT_SECONDS", SECONDS);
 	struct control *control = self->control;
 	unsigned long start = cycles_clock(), tries, allowed;
+	const char *why;
 	int died = 0;
 	bool gone;
 
@@ -420,7 +408,7 @@ TEST_F_TIMEOUT(hugetlb_pmd_protect, denies, 500)
 		usleep(10 * 1000);
 		died = crew_ended(&self->crew);
 	}
-	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	race_stop();
 	gone = crew_wait(&self->crew, STUCK_MS);
 
 	tries = control->tries;
@@ -428,17 +416,14 @@ TEST_F_TIMEOUT(hugetlb_pmd_protect, denies, 500)
 	ksft_print_msg("hugetlb_pmd_protect: control=%s",
 		       variant->control ? "yes" : "no");
 	printf(" calls=%lu failed_calls=%d migrations=%lu lost_migrations=%lu",
-	       control->changes, !!control->error, tries, allowed);
+	       control->changes, !!race_error(), tries, allowed);
 	printf(" reads=%lu alone=%lu given_up=%lu\n", control->reads,
 	       control->alone, control->given_up);
 	ASSERT_TRUE(gone)
 		TH_LOG("a process does not end");
-	ASSERT_EQ(0, control->error)
-		TH_LOG("a call failed: %s", strerror(control->error));
-	ASSERT_EQ(0, died)
-		TH_LOG("a process died");
-	ASSERT_EQ(0, crew_failed(&self->crew))
-		TH_LOG("a process died");
+	why = race_failed(&self->crew, died);
+	ASSERT_EQ(NULL, why)
+		TH_LOG("%s", why);
 	EXPECT_EQ(0, allowed)
 		TH_LOG("%lu of %lu tries to %s a mapping that denies it succeeded",
 		       allowed, tries, variant->more == PROT_EXEC ?

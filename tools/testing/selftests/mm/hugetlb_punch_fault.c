@@ -40,6 +40,7 @@
 #include "migrate_guard.h"
 #include "migrate_hugetlb.h"
 #include "migrate_page.h"
+#include "migrate_race.h"
 #include "migrate_util.h"
 
 #define NR_PAGES	2
@@ -52,12 +53,10 @@
 #define STUCK_MS	10000
 
 struct control {
-	unsigned int stop;
 	unsigned long holes;
 	unsigned long met;	/* holes that ended with the page there again */
 	unsigned long writes;
 	unsigned long fills[NR_PAGES];	/* writes to a page that was new */
-	int error;		/* of a call that failed */
 };
 
 FIXTURE(hugetlb_punch_fault)
@@ -79,16 +78,6 @@ FIXTURE_VARIANT_ADD(hugetlb_punch_fault, madv_remove) {
 	.madvise = true };
 
 static struct control *shared;
-
-static bool stopped(void)
-{
-	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
-}
-
-static __noreturn void give_up(int error)
-{
-	crew_give_up(&shared->error, error);
-}
 
 static char *map_file(int fd)
 {
@@ -168,7 +157,7 @@ FIXTURE_SETUP(hugetlb_punch_fault)
 	if (why)
 		SKIP(return, "%s", why);
 
-	shared = share_memory(sizeof(*shared));
+	shared = race_begin(sizeof(*shared));
 	ASSERT_NE(NULL, shared);
 	self->control = shared;
 	for (i = 0; i <= NR_WRITERS; i++) {
@@ -184,15 +173,9 @@ FIXTURE_SETUP(hugetlb_punch_fault)
 
 FIXTURE_TEARDOWN(hugetlb_punch_fault)
 {
-	const char *why;
+	const char *why = race_end(&self->crew, self->stuck, self->fd,
+				   STUCK_MS);
 
-	/* Once somebody is stuck, no wait brings him back. */
-	if (!crew_kill(&self->crew, self->stuck ? 0 : STUCK_MS))
-		self->stuck = true;
-	if (self->fd >= 0)
-		close(self->fd);
-	/* The guardian must not wait for those who are stuck. */
-	why = guard_end(!self->stuck);
 	EXPECT_EQ(NULL, why)
 		TH_LOG("%s", why);
 }
@@ -200,37 +183,25 @@ FIXTURE_TEARDOWN(hugetlb_punch_fault)
 TEST_F_TIMEOUT(hugetlb_punch_fault, comes_back, 120)
 {
 	struct control *control = self->control;
-	unsigned long start = cycles_clock(), since = start, last = 0, now;
-	bool ended = false;
+	struct race race = {
+		.crew = &self->crew, .steps = &control->holes,
+		.met = &control->met, .enough = ENOUGH_MET, .seconds = SECONDS,
+		.max_seconds = MAX_SECONDS, .stuck_ms = STUCK_MS,
+	};
+	const char *why;
 
-	while (!ended && ms_since(start) < MAX_SECONDS * 1000 &&
-	       ms_since(since) < STUCK_MS &&
-	       (ms_since(start) < SECONDS * 1000 ||
-		counted(&control->met) < ENOUGH_MET)) {
-		usleep(10 * 1000);
-		now = counted(&control->holes);
-		if (now != last)
-			since = cycles_clock();
-		last = now;
-		ended = crew_ended(&self->crew);
-	}
-	/* Stuck is who does not end: no hole for long may be a busy machine. */
-	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
-	self->stuck = !crew_wait(&self->crew, STUCK_MS);
-
+	race_run(&race);
+	self->stuck = race.stuck;
 	ksft_print_msg("hugetlb_punch_fault: control=no calls=%lu failed_calls=0",
 		       control->holes);
 	printf(" migrations=%lu lost_migrations=%d writes=%lu met=%lu\n",
 	       control->holes, self->stuck, control->writes, control->met);
 	ASSERT_FALSE(self->stuck)
 		TH_LOG("stuck: no hole since %ld ms, after %lu holes and %lu writes",
-		       ms_since(since), control->holes, control->writes);
-	ASSERT_EQ(0, control->error)
-		TH_LOG("a call failed: %s", strerror(control->error));
-	ASSERT_FALSE(ended)
-		TH_LOG("a process died");
-	ASSERT_EQ(0, crew_failed(&self->crew))
-		TH_LOG("a process died");
+		       ms_since(race.since), control->holes, control->writes);
+	why = race_failed(&self->crew, race.ended);
+	ASSERT_EQ(NULL, why)
+		TH_LOG("%s", why);
 	if (control->holes < ENOUGH || control->writes < ENOUGH ||
 	    control->met < ENOUGH_MET)
 		SKIP(return, "inconclusive: %lu holes, %lu met by faults, %lu writes",

@@ -75,6 +75,7 @@
 #include "migrate_hugetlb.h"
 #include "migrate_memory.h"
 #include "migrate_page.h"
+#include "migrate_race.h"
 #include "migrate_util.h"
 
 #define NR_PAGES	6
@@ -97,7 +98,6 @@ enum { RUN, STILL, LOOK, PHASES };
 
 struct control {
 	uint32_t phase;		/* grows by 1; a round is PHASES of them */
-	unsigned int stop;
 	unsigned long acks;	/* who has done what the phase wants */
 	unsigned long holes;
 	bool met;		/* the last hole counts */
@@ -108,8 +108,6 @@ struct control {
 	unsigned long held;	/* times that i_mmap_rwsem was taken */
 	unsigned long again;	/* pages of a hole mapped by who reads */
 	uint64_t saw[MAX_USERS][NR_PAGES];
-	int error;		/* of a call that failed */
-	long oom_kills;		/* of the kernel, before it began */
 };
 
 FIXTURE(hugetlb_punch_migrate)
@@ -146,11 +144,6 @@ FIXTURE_VARIANT_ADD(hugetlb_punch_migrate, user) {
 
 static struct control *shared;
 
-static bool stopped(void)
-{
-	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
-}
-
 static uint32_t phase_now(void)
 {
 	return __atomic_load_n(&shared->phase, __ATOMIC_ACQUIRE);
@@ -166,25 +159,9 @@ static bool goes_on(uint32_t *phase)
 	return !stopped();
 }
 
-static __noreturn void give_up(int error)
-{
-	crew_give_up(&shared->error, error);
-}
-
 static size_t size(void)
 {
 	return NR_PAGES * pmd_size();
-}
-
-/* setuid(2) makes it a process whose pages no other of this user may move. */
-static void be_nobody(void)
-{
-	int error = crew_nobody();
-
-	if (!error && prctl(PR_SET_DUMPABLE, 1))
-		error = errno;
-	if (error)
-		give_up(error);
 }
 
 /* The pages that holes are punched into; what covers no PUD shares no table. */
@@ -392,30 +369,6 @@ static __noreturn void punch_main(int fd, int users, bool moves)
 	_exit(0);
 }
 
-/*
- * To change the protection of a mapping, i_mmap_rwsem is held while all of its page
- * table is walked.
- */
-static __noreturn void hold_main(int fd, char *area)
-{
-	size_t len = pud_size() - size();
-	char *addr;
-
-	addr = mmap(area + size(), len, PROT_READ,
-		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, size());
-	if (addr == MAP_FAILED)
-		give_up(errno);
-	/* The table is there from now on. */
-	__atomic_load_n(addr, __ATOMIC_RELAXED);
-	while (!stopped()) {
-		if (mprotect(addr, len, PROT_READ | PROT_WRITE) ||
-		    mprotect(addr, len, PROT_READ))
-			give_up(errno);
-		count_up(&shared->held, 2);
-	}
-	_exit(0);
-}
-
 /* In the order in which the crew is forked: who writes is first. */
 static __noreturn void member_main(FIXTURE_DATA(hugetlb_punch_migrate) * self,
 				   const FIXTURE_VARIANT(hugetlb_punch_migrate) *
@@ -423,8 +376,12 @@ static __noreturn void member_main(FIXTURE_DATA(hugetlb_punch_migrate) * self,
 {
 	int fd = self->fd;
 
-	if (variant->user)
+	if (variant->user) {
 		be_nobody();
+		/* Else it is one whose pages no other of this user may move. */
+		if (prctl(PR_SET_DUMPABLE, 1))
+			give_up(errno);
+	}
 	if (nr < variant->users - variant->readers)
 		write_main(fd, self->area, nr, variant->share);
 	if (nr < variant->users)
@@ -433,7 +390,8 @@ static __noreturn void member_main(FIXTURE_DATA(hugetlb_punch_migrate) * self,
 	if (!nr)
 		punch_main(fd, variant->users - variant->readers, variant->moves);
 	if (nr <= NR_HOLDERS)
-		hold_main(fd, self->area);
+		hold_main(fd, self->area + size(), pud_size() - size(), size(),
+			  &shared->held);
 	move_main(self->crew.pids[0], self->area, self->nodes,
 		  variant->user ? MPOL_MF_MOVE : MPOL_MF_MOVE_ALL);
 }
@@ -471,10 +429,9 @@ FIXTURE_SETUP(hugetlb_punch_migrate)
 			SKIP(return, "%s", not_shared(faults, NR_PAGES));
 	}
 
-	shared = share_memory(sizeof(*shared));
+	shared = race_begin(sizeof(*shared));
 	ASSERT_NE(NULL, shared);
 	self->control = shared;
-	shared->oom_kills = vm_event("oom_kill");
 	/* Those who read count their page faults. */
 	if (variant->readers)
 		numa_balancing(0);
@@ -493,15 +450,9 @@ FIXTURE_TEARDOWN(hugetlb_punch_migrate)
 {
 	const char *why;
 
-	/* Once somebody is stuck, no wait brings him back. */
-	if (!crew_kill(&self->crew, self->stuck ? 0 : STUCK_MS))
-		self->stuck = true;
-	if (self->fd >= 0)
-		close(self->fd);
 	if (self->area)
 		munmap(self->area, pud_size());
-	/* The guardian must not wait for those who are stuck. */
-	why = guard_end(!self->stuck);
+	why = race_end(&self->crew, self->stuck, self->fd, STUCK_MS);
 	EXPECT_EQ(NULL, why)
 		TH_LOG("%s", why);
 }
@@ -608,7 +559,7 @@ TEST_F_TIMEOUT(hugetlb_punch_migrate, is_gone, 120)
 	}
 	/* Before they are told to end. */
 	died = crew_ended(&self->crew);
-	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	race_stop();
 	next_phase(control);
 	/* Who waits for one that has died with a lock held does not end. */
 	self->stuck = !crew_wait(&self->crew, STUCK_MS);
@@ -621,10 +572,9 @@ TEST_F_TIMEOUT(hugetlb_punch_migrate, is_gone, 120)
 	ASSERT_EQ(0, lost)
 		TH_LOG("after %lu of %lu holes processes had pages that the file had no more: %lu",
 		       lost, rounds, stale);
-	ASSERT_EQ(0, control->error)
-		TH_LOG("a call failed: %s", strerror(control->error));
-	if (crew_killed(&self->crew) &&
-	    vm_event("oom_kill") > control->oom_kills)
+	ASSERT_EQ(0, race_error())
+		TH_LOG("a call failed: %s", strerror(race_error()));
+	if (race_oom_killed(crew_killed(&self->crew)))
 		SKIP(return, OOM_KILLED);
 	ASSERT_FALSE(died || self->stuck || crew_failed(&self->crew))
 		TH_LOG("a process died or is stuck, after %lu holes", rounds);

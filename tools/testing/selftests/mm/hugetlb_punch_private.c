@@ -62,6 +62,7 @@
 #include "migrate_guard.h"
 #include "migrate_hugetlb.h"
 #include "migrate_page.h"
+#include "migrate_race.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 
@@ -79,7 +80,6 @@
 #define WAITS		50	/* are enough */
 
 struct control {
-	unsigned int stop;
 	unsigned long punches;
 	unsigned long reads;
 	unsigned long found;	/* reads that found what was written */
@@ -93,8 +93,6 @@ struct control {
 	unsigned int walk;	/* they may begin */
 	unsigned long alone;	/* holes that waited before */
 	unsigned long waits;	/* and since */
-	long oom_kills;		/* of the kernel, before they began */
-	int error;		/* of a call that failed */
 };
 
 /* First: after the other it may be too late. */
@@ -141,16 +139,6 @@ FIXTURE_VARIANT_ADD(hugetlb_punch_private, truncate_more) {
 static struct control *shared;
 static char *mapping;		/* of the process that runs */
 static sigjmp_buf beyond;
-
-static bool stopped(void)
-{
-	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
-}
-
-static __noreturn void give_up(int error)
-{
-	crew_give_up(&shared->error, error);
-}
 
 static bool take_page(int fd, bool truncate)
 {
@@ -402,10 +390,9 @@ FIXTURE_SETUP(hugetlb_punch_wait)
 	      file_lacks(&self->fd, WALK_PUDS * pud_size());
 	if (why)
 		SKIP(return, "%s", why);
-	shared = share_memory(sizeof(*shared));
+	shared = race_begin(sizeof(*shared));
 	ASSERT_NE(NULL, shared);
 	self->control = shared;
-	shared->oom_kills = vm_event("oom_kill");
 	for (i = 0; i < 1 + NR_WALKERS; i++) {
 		pid = crew_fork(&self->crew);
 		ASSERT_GE(pid, 0);
@@ -425,18 +412,11 @@ FIXTURE_TEARDOWN(hugetlb_punch_wait)
 		TH_LOG("%s", why);
 }
 
-/* How many of them somebody has killed, and not the test. */
-static int nr_killed(const struct control *control, const struct crew *crew)
-{
-	return control->killed + crew_killed(crew);
-}
-
-/* Whether it was the kernel, for want of memory. */
+/* The kernel, for want of memory. */
 static bool were_oom_killed(const struct control *control,
 			    const struct crew *crew)
 {
-	return nr_killed(control, crew) &&
-	       vm_event("oom_kill") > control->oom_kills;
+	return race_oom_killed(control->killed + crew_killed(crew));
 }
 
 TEST_F_TIMEOUT(hugetlb_punch_wait, is_reached, 120)
@@ -444,13 +424,14 @@ TEST_F_TIMEOUT(hugetlb_punch_wait, is_reached, 120)
 	struct control *control = self->control;
 	unsigned long start = cycles_clock();
 	bool gone, ended = false;
+	const char *why;
 
 	while (!ended && ms_since(start) < SECONDS * 1000 &&
 	       counted(&control->waits) < WAITS) {
 		usleep(10 * 1000);
 		ended = crew_ended(&self->crew);
 	}
-	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	race_stop();
 	/* Those who still wait for the walks to begin. */
 	set_and_wake(&control->walk, 1);
 	gone = crew_wait(&self->crew, STUCK_MS);
@@ -460,14 +441,13 @@ TEST_F_TIMEOUT(hugetlb_punch_wait, is_reached, 120)
 	       control->punches, control->punches);
 	printf(" waits=%lu alone=%lu walks=%lu\n", control->waits,
 	       control->alone, control->walks);
-	ASSERT_EQ(0, control->error)
-		TH_LOG("a call failed: %s", strerror(control->error));
 	ASSERT_TRUE(gone)
 		TH_LOG("a process does not end");
 	if (were_oom_killed(control, &self->crew))
 		SKIP(return, OOM_KILLED);
-	ASSERT_FALSE(ended || crew_failed(&self->crew))
-		TH_LOG("a process died");
+	why = race_failed(&self->crew, ended);
+	ASSERT_EQ(NULL, why)
+		TH_LOG("%s", why);
 	if (control->alone)
 		SKIP(return,
 		     "inconclusive: %lu of %d holes waited for something else",
@@ -504,10 +484,9 @@ FIXTURE_SETUP(hugetlb_punch_private)
 		     "no MADV_DONTNEED of huge pages on this kernel (since 5.18)");
 	munmap(addr, pmd_size());
 
-	shared = share_memory(sizeof(*shared));
+	shared = race_begin(sizeof(*shared));
 	ASSERT_NE(NULL, shared);
 	self->control = shared;
-	shared->oom_kills = vm_event("oom_kill");
 	shared->walk = 1;
 	for (i = 0; i < (variant->more ? 5 : 2); i++) {
 		pid = crew_fork(&self->crew);
@@ -547,6 +526,7 @@ TEST_F_TIMEOUT(hugetlb_punch_private, comes_back, 120)
 	unsigned long last[3] = {}, since[3], start = cycles_clock(), now;
 	bool ended = false;
 	int i, first = 0;
+	const char *why;
 
 	for (i = 0; i < 3; i++)
 		since[i] = start;
@@ -560,7 +540,7 @@ TEST_F_TIMEOUT(hugetlb_punch_private, comes_back, 120)
 		}
 		ended = crew_ended(&self->crew);
 	}
-	__atomic_store_n(&control->stop, 1, __ATOMIC_RELEASE);
+	race_stop();
 	if (!crew_wait(&self->crew, STUCK_MS)) {
 		self->stuck = true;
 		for (i = 1; i < 3; i++)
@@ -578,14 +558,11 @@ TEST_F_TIMEOUT(hugetlb_punch_private, comes_back, 120)
 		TH_LOG("stuck: %lu holes, %lu reads, %lu writes, first no more %s",
 		       control->punches, control->reads, control->writes,
 		       names[first]);
-	ASSERT_EQ(0, control->error)
-		TH_LOG("a call failed: %s", strerror(control->error));
 	if (were_oom_killed(control, &self->crew) && !control->strange)
 		SKIP(return, OOM_KILLED);
-	ASSERT_FALSE(ended)
-		TH_LOG("a process died");
-	ASSERT_EQ(0, crew_failed(&self->crew))
-		TH_LOG("a process died");
+	why = race_failed(&self->crew, ended);
+	ASSERT_EQ(NULL, why)
+		TH_LOG("%s", why);
 	ASSERT_EQ(0, control->killed)
 		TH_LOG("%lu children were killed", control->killed);
 	EXPECT_EQ(0, control->strange)

@@ -64,6 +64,7 @@
 #include "migrate_guard.h"
 #include "migrate_hugetlb.h"
 #include "migrate_page.h"
+#include "migrate_race.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 
@@ -85,7 +86,6 @@
 struct control {
 	uint32_t round;		/* of the thread that stores */
 	uint32_t stored;	/* the last round that it is done with */
-	uint32_t stop;
 	uint64_t delay;		/* before it stores, in nanoseconds */
 	uint64_t began, ended;	/* when it stored in that round */
 	bool has_page;		/* whether it found a page then */
@@ -96,7 +96,6 @@ struct control {
 	unsigned long in_file;	/* in which it is in the file, too */
 	unsigned long astray;	/* after which the mount counts otherwise */
 	unsigned long writes;	/* by those who keep the lock busy */
-	int error;		/* of a call that failed */
 };
 
 FIXTURE(hugetlb_truncate_fault)
@@ -136,16 +135,6 @@ FIXTURE_VARIANT_ADD(hugetlb_truncate_fault, uffd) {
 static struct control *shared;
 static char *mapping;		/* of the process that runs, in this round */
 static __thread sigjmp_buf beyond;
-
-static __noreturn void give_up(int error)
-{
-	crew_give_up(&shared->error, error);
-}
-
-static bool stopped(void)
-{
-	return __atomic_load_n(&shared->stop, __ATOMIC_ACQUIRE);
-}
 
 static void on_sigbus(int sig)
 {
@@ -354,7 +343,7 @@ static void cut_while_faulting(FIXTURE_DATA(hugetlb_truncate_fault) * self,
 		bad |= is_astray(self, &free);
 		shared->bad += bad;
 	}
-	__atomic_store_n(&shared->stop, 1, __ATOMIC_RELEASE);
+	race_stop();
 	pthread_join(thread, NULL);
 }
 
@@ -379,7 +368,7 @@ static void cut_copies(int fd)
 			    MADV_DONTNEED))
 			give_up(errno);
 	}
-	__atomic_store_n(&shared->stop, 1, __ATOMIC_RELEASE);
+	race_stop();
 	for (i = 0; i < NR_WRITERS; i++)
 		pthread_join(threads[i], NULL);
 	munmap(mapping, NR_PAGES * pmd_size());
@@ -455,7 +444,7 @@ FIXTURE_SETUP(hugetlb_truncate_fault)
 		munmap(addr, pmd_size());
 	}
 
-	shared = share_memory(sizeof(*shared));
+	shared = race_begin(sizeof(*shared));
 	ASSERT_NE(NULL, shared);
 	self->control = shared;
 	pid = crew_fork(&self->crew);
@@ -490,6 +479,7 @@ TEST_F_TIMEOUT(hugetlb_truncate_fault, is_gone, 180)
 {
 	struct control *control = self->control;
 	bool gone = crew_wait(&self->crew, 120 * 1000);
+	const char *why;
 
 	ksft_print_msg("hugetlb_truncate_fault: control=%s",
 		       variant->control ? "yes" : "no");
@@ -501,9 +491,9 @@ TEST_F_TIMEOUT(hugetlb_truncate_fault, is_gone, 180)
 	ASSERT_TRUE(gone)
 		TH_LOG("a process does not end after %lu rounds",
 		       control->rounds);
-	ASSERT_EQ(0, control->error)
-		TH_LOG("a call failed: %s", strerror(control->error));
-	ASSERT_EQ(0, self->crew.status[0]);
+	why = race_failed(&self->crew, false);
+	ASSERT_EQ(NULL, why)
+		TH_LOG("%s", why);
 	EXPECT_EQ(0, control->left)
 		TH_LOG("%lu times of %lu there is a page past the end of the file",
 		       control->left, control->rounds);
