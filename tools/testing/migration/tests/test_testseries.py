@@ -46,10 +46,12 @@ MANY = rb"IN_TREE|(?m:^#ifn?def (?:VM_UFFD_RWP|pgtable_supports_soft_dirty)$)"
 MIGRATION = "MEMORY MANAGEMENT - MIGRATION"
 THP = "MEMORY MANAGEMENT - THP (TRANSPARENT HUGE PAGE)"
 MIGRATES = ("exec_temp_stack", "hugetlb_pmd_migrate", "hugetlb_pmd_move_all", "hugetlb_pmd_poison",
-            "migrate_crew", "migrate_flush_pending", "migrate_guard", "migrate_hugetlb",
-            "migrate_journal", "migrate_kvm", "migrate_lost_write", "migrate_memory",
+            "migrate_cgroup", "migrate_compaction", "migrate_crew", "migrate_damon",
+            "migrate_flush_pending", "migrate_guard", "migrate_hugetlb", "migrate_journal",
+            "migrate_kinds", "migrate_kvm", "migrate_loop", "migrate_lost_write", "migrate_memory",
             "migrate_mount", "migrate_notifier", "migrate_page", "migrate_pinned_write",
-            "migrate_poison", "migrate_race", "migrate_round", "migrate_timeline", "migrate_util",
+            "migrate_poison", "migrate_race", "migrate_round", "migrate_thp", "migrate_tiers",
+            "migrate_timeline", "migrate_triggers", "migrate_util")
             "migrate_virtio_mem", "migrate_writers", "thp_cow_isolation", "thp_numa_notifier")
 
 

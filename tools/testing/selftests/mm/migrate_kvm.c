@@ -65,6 +65,7 @@
 #include "migrate_hugetlb.h"
 #include "migrate_journal.h"
 #include "migrate_page.h"
+#include "migrate_thp.h"
 #include "migrate_util.h"
 
 #ifdef __x86_64__
@@ -105,8 +106,6 @@
 #define MAILBOX_AT	2048u
 #define MEMORY_AT	0x40000000u
 #define STOP_PORT	0x80
-
-#define THP	"/sys/kernel/mm/transparent_hugepage/enabled"
 
 /* What the machine and the test tell each other. The code below has its layout. */
 struct mailbox {
@@ -253,18 +252,14 @@ static int map_anon(char *addr, size_t bytes, bool huge)
 	return 0;
 }
 
-/* Is the page at @addr one for the kernel, too? */
-static bool is_huge(char *addr, size_t page)
+static bool is_huge(const char *addr, size_t page)
 {
-	int64_t first = page_pfn(0, addr);
-	size_t i, nr = page / getpagesize();
+	int flags = thp_flags_open();
+	bool is = flags >= 0 && thp_is_one(flags, addr, page);
 
-	if (first <= 0 || first % nr)
-		return false;
-	for (i = 1; i < nr; i++)
-		if (page_pfn(0, addr + i * getpagesize()) != first + (int64_t)i)
-			return false;
-	return true;
+	if (flags >= 0)
+		close(flags);
+	return is;
 }
 
 static int step_map(const FIXTURE_DATA(migrate_kvm) * self,
@@ -624,17 +619,6 @@ static enum round_end run_round(FIXTURE_DATA(migrate_kvm) * self,
 	return ok && writing ? ROUND_DONE : ROUND_BROKEN;
 }
 
-/* Have huge pages for who asks for them. The guardian restores the setting. */
-static bool allow_thp(void)
-{
-	char line[96];
-
-	if (file_read(THP, line, sizeof(line)))
-		return false;
-	return !strstr(line, "[never]") ||
-	       (!guard_undo(THP, "never") && !file_write(THP, "madvise"));
-}
-
 FIXTURE_SETUP(migrate_kvm)
 {
 	const char *why;
@@ -672,7 +656,7 @@ FIXTURE_SETUP(migrate_kvm)
 		if (why)
 			SKIP(return, "%s", why);
 	}
-	if (variant->backing == ANON_THP && !allow_thp())
+	if (variant->backing == ANON_THP && !thp_allow())
 		SKIP(return, "needs CONFIG_TRANSPARENT_HUGEPAGE");
 	/* One for the processes, and two for the view, in three. */
 	why = area_lacks(&self->area, variant->neighbour ? 4 : 1);

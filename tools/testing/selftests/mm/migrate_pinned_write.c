@@ -61,14 +61,12 @@
 #include <linux/stddef.h>
 /* It relies on those. */
 #include <linux/io_uring.h>
-#include <linux/loop.h>
 #include <numaif.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -77,6 +75,7 @@
 #include "migrate_guard.h"
 #include "migrate_hugetlb.h"
 #include "migrate_journal.h"
+#include "migrate_loop.h"
 #include "migrate_page.h"
 #include "migrate_util.h"
 #include "vm_util.h"
@@ -289,9 +288,8 @@ static int write_process_vm(struct state *st, int page, size_t offset,
 /* A loop device whose file is a page of memory; it goes when it is closed. */
 static int open_direct(struct state *st)
 {
-	struct loop_info64 info = { .lo_flags = LO_FLAGS_AUTOCLEAR };
-	int control, nr, fd, tries, error = 0;
-	char path[32];
+	char path[LOOP_PATH_LEN];
+	int fd;
 
 	fd = syscall(SYS_memfd_create, "source", 0);
 	if (fd < 0 || ftruncate(fd, SLOTS_BYTES))
@@ -300,27 +298,9 @@ static int open_direct(struct state *st)
 			  fd, 0);
 	if (st->source == MAP_FAILED)
 		return errno;
-	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-	if (control < 0)
-		return errno;
-	/* Another may take the one that is free. */
-	for (tries = 0; tries < 10; tries++) {
-		nr = ioctl(control, LOOP_CTL_GET_FREE);
-		snprintf(path, sizeof(path), "/dev/loop%d", nr);
-		st->out = nr < 0 ? -1 : open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
-		error = st->out < 0 || ioctl(st->out, LOOP_SET_FD, fd) ? errno :
-									 0;
-		if (error != EBUSY)
-			break;
-		close(st->out);
-	}
-	if (!error && ioctl(st->out, LOOP_SET_STATUS64, &info)) {
-		error = errno;
-		ioctl(st->out, LOOP_CLR_FD, 0);
-	}
-	close(control);
+	st->out = loop_open(fd, path, O_DIRECT);
 	close(fd);
-	return error;
+	return st->out < 0 ? -st->out : 0;
 }
 
 static int write_direct(struct state *st, int page, size_t offset, uint64_t word)

@@ -62,6 +62,7 @@
 #include "migrate_guard.h"
 #include "migrate_memory.h"
 #include "migrate_page.h"
+#include "migrate_thp.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 
@@ -154,19 +155,6 @@ FIXTURE_VARIANT_ADD(thp_numa_notifier, slow_end) {
 /* All of the test but the defect, so this passes on every kernel. */
 FIXTURE_VARIANT_ADD(thp_numa_notifier, move_pages) {
 	.trigger = MOVE_PAGES };
-
-#define THP	"/sys/kernel/mm/transparent_hugepage/enabled"
-
-static bool have_thp(void)
-{
-	char modes[64];
-
-	if (file_read(THP, modes, sizeof(modes)))
-		return false;
-	if (!strstr(modes, "[never]"))
-		return true;
-	return !guard_undo(THP, "never") && !file_write(THP, "madvise");
-}
 
 /* Two nodes with memory and CPUs that this process may use. */
 static bool find_nodes(FIXTURE_DATA(thp_numa_notifier) * self)
@@ -539,7 +527,7 @@ FIXTURE_SETUP(thp_numa_notifier)
 	why = guard_lacks();
 	if (why)
 		SKIP(return, "%s", why);
-	if (!have_thp())
+	if (!thp_allow())
 		SKIP(return, "needs CONFIG_TRANSPARENT_HUGEPAGE");
 	if (!numa_balancing(variant->trigger == NUMA_BALANCING ? SCAN_MIB : 0))
 		SKIP(return, "needs CONFIG_NUMA_BALANCING and, up to 6.14, CONFIG_SCHED_DEBUG");
