@@ -32,6 +32,9 @@
  *	offline				all but hugetlb
  *	soft_offline			anon, shmem, file
  *
+ * Soft offlining splits huge pages of other kinds than hugetlb before it moves them.
+ * hugetlb_pmd_migrate has hugetlb pages moved by what takes memory away.
+ *
  * DAMON has a file of its own, as have compaction and what moves memory between
  * nodes of different speed.
  */
