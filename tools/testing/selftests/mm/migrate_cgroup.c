@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "migrate_cgroup.h"
-#include "migrate_util.h"
+#include "migrate_mount.h"
 
 #define V1		"v1"	/* cpuset is to go back to version 2 */
 

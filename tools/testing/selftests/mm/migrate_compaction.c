@@ -8,7 +8,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "kselftest.h"
 #include "migrate_compaction.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 

@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "kselftest.h"
 #include "migrate_damon.h"
+#include "migrate_guard.h"
+#include "migrate_page.h"
 #include "migrate_util.h"
 #include "vm_util.h"
 

@@ -12,10 +12,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "migrate_hugetlb.h"
 #include "migrate_kinds.h"
 #include "migrate_loop.h"
+#include "migrate_mount.h"
+#include "migrate_page.h"
 #include "migrate_thp.h"
-#include "migrate_util.h"
 #include "vm_util.h"
 
 #define NR_HUGE		4	/* pages for all writers */

@@ -10,6 +10,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kselftest.h"
+#include "migrate_crew.h"
+#include "migrate_memory.h"
+#include "migrate_page.h"
 #include "migrate_poison.h"
 #include "vm_util.h"
 

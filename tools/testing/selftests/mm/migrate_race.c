@@ -5,6 +5,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "migrate_crew.h"
+#include "migrate_guard.h"
 #include "migrate_race.h"
 
 struct words {

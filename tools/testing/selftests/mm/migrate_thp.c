@@ -6,6 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kselftest.h"
+#include "migrate_guard.h"
+#include "migrate_page.h"
 #include "migrate_thp.h"
 #include "migrate_util.h"
 #include "vm_util.h"

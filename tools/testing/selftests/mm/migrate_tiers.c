@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "migrate_cgroup.h"
+#include "migrate_guard.h"
+#include "migrate_memory.h"
 #include "migrate_tiers.h"
 #include "migrate_util.h"
 

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "migrate_cgroup.h"
+#include "migrate_memory.h"
+#include "migrate_page.h"
 #include "migrate_triggers.h"
 #include "migrate_util.h"
 #include "vm_util.h"
