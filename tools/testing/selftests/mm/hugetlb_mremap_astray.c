@@ -193,7 +193,6 @@ static const char *can_move_lacks(char *addr, int fd)
 FIXTURE_SETUP(hugetlb_mremap_astray)
 {
 	const char *why;
-	char options[32];
 	int nodes[2];
 
 	self->dir = -1;
@@ -204,15 +203,10 @@ FIXTURE_SETUP(hugetlb_mremap_astray)
 	why = nodes_lack(nodes, 1, sched_getcpu()) ?:
 	      guard_lacks() ?:
 	      pool_lacks(nodes, 1, MOUNT_PAGES) ?:
-	      area_lacks(&self->area, NR_PUDS);
+	      area_lacks(&self->area, NR_PUDS) ?:
+	      mount_lacks(&self->dir, MOUNT_PAGES);
 	if (why)
 		SKIP(return, "%s", why);
-	snprintf(options, sizeof(options), ",size=%zuK",
-		 MOUNT_PAGES * pmd_size() >> 10);
-	self->dir = hugetlbfs_mount(options);
-	if (self->dir < 0)
-		SKIP(return, "cannot mount hugetlbfs: %s",
-		     strerror(-self->dir));
 	ASSERT_EQ(MOUNT_PAGES, hugetlbfs_free(self->dir));
 	self->fd = hugetlbfs_file(self->dir,
 				  (head_of(variant) + TAIL) * pmd_size());

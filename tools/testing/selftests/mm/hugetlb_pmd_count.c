@@ -235,7 +235,6 @@ FIXTURE_SETUP(hugetlb_pmd_count)
 {
 	int nr_cpus, nodes[2], fd;
 	const char *why;
-	char options[32];
 
 	self->fd = -1;
 	self->dir = -1;
@@ -256,16 +255,11 @@ FIXTURE_SETUP(hugetlb_pmd_count)
 		SKIP(return, "needs CONFIG_PROC_PAGE_MONITOR");
 	why = nodes_lack(nodes, 1, self->cpus[0]) ?:
 	      guard_lacks() ?:
-	      pool_lacks(nodes, 1, NR_PAGES + 1);
+	      pool_lacks(nodes, 1, NR_PAGES + 1) ?:
+	      mount_lacks(&self->dir, MOUNT_PAGES);
 	if (why)
 		SKIP(return, "%s", why);
 	self->node = nodes[0];
-	snprintf(options, sizeof(options), ",size=%zuK",
-		 MOUNT_PAGES * pmd_size() >> 10);
-	self->dir = hugetlbfs_mount(options);
-	if (self->dir < 0)
-		SKIP(return, "cannot mount hugetlbfs: %s",
-		     strerror(-self->dir));
 	ASSERT_EQ(MOUNT_PAGES, hugetlbfs_free(self->dir));
 	self->fd = hugetlbfs_file(self->dir, pud_size());
 	ASSERT_GE(self->fd, 0);

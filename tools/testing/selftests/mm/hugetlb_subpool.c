@@ -118,7 +118,6 @@ static int ask(enum trigger trigger, char *addr, int node)
 
 FIXTURE_SETUP(hugetlb_subpool)
 {
-	char options[32];
 	const char *why;
 
 	self->dir = -1;
@@ -126,15 +125,10 @@ FIXTURE_SETUP(hugetlb_subpool)
 		SKIP(return, "needs root, to mount hugetlbfs");
 	why = nodes_lack(self->nodes, 2, sched_getcpu()) ?:
 	      guard_lacks() ?:
-	      pool_lacks(self->nodes, 2, MOUNT_PAGES);
+	      pool_lacks(self->nodes, 2, MOUNT_PAGES) ?:
+	      mount_lacks(&self->dir, MOUNT_PAGES);
 	if (why)
 		SKIP(return, "%s", why);
-	snprintf(options, sizeof(options), ",size=%zuK",
-		 MOUNT_PAGES * pmd_size() >> 10);
-	self->dir = hugetlbfs_mount(options);
-	if (self->dir < 0)
-		SKIP(return, "cannot mount hugetlbfs: %s",
-		     strerror(-self->dir));
 	ASSERT_EQ(MOUNT_PAGES, hugetlbfs_free(self->dir))
 		TH_LOG("a mount of %d pages has another number", MOUNT_PAGES);
 }

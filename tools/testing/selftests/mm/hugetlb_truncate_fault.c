@@ -397,7 +397,6 @@ static int open_uffd(const char **why)
 FIXTURE_SETUP(hugetlb_truncate_fault)
 {
 	struct sigaction act = { .sa_handler = on_sigbus };
-	char options[32];
 	const char *why;
 	int nodes[2];
 	pid_t pid;
@@ -411,7 +410,8 @@ FIXTURE_SETUP(hugetlb_truncate_fault)
 	why = churn_lacks("may leave a wrong number of reserved huge pages") ?:
 	      nodes_lack(nodes, 1, sched_getcpu()) ?:
 	      guard_lacks() ?:
-	      pool_lacks(nodes, 1, MOUNT_PAGES);
+	      pool_lacks(nodes, 1, MOUNT_PAGES) ?:
+	      mount_lacks(&self->dir, MOUNT_PAGES);
 	if (why)
 		SKIP(return, "%s", why);
 	if (variant->uffd) {
@@ -424,12 +424,6 @@ FIXTURE_SETUP(hugetlb_truncate_fault)
 		memset(self->source, 1, pmd_size());
 	}
 	self->reserved = pool_reserved();
-	snprintf(options, sizeof(options), ",size=%zuK",
-		 MOUNT_PAGES * pmd_size() >> 10);
-	self->dir = hugetlbfs_mount(options);
-	if (self->dir < 0)
-		SKIP(return, "cannot mount hugetlbfs: %s",
-		     strerror(-self->dir));
 	ASSERT_EQ(MOUNT_PAGES, hugetlbfs_free(self->dir));
 	self->fd = hugetlbfs_file(self->dir, NR_PAGES * pmd_size());
 	ASSERT_LE(0, self->fd)

@@ -363,6 +363,21 @@ const char *file_lacks(int *fd, size_t size)
 	return why;
 }
 
+const char *mount_lacks(int *dir, int pages)
+{
+	static char why[64];
+	char options[32];
+
+	snprintf(options, sizeof(options), ",size=%zuK",
+		 pages * pmd_size() >> 10);
+	*dir = hugetlbfs_mount(options);
+	if (*dir >= 0)
+		return NULL;
+	snprintf(why, sizeof(why), "cannot mount hugetlbfs: %s",
+		 strerror(-*dir));
+	return why;
+}
+
 long hugetlbfs_free(int dir)
 {
 	struct statfs buf;

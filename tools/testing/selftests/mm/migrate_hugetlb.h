@@ -72,11 +72,13 @@ bool pool_is_shared(void);
  * descriptor or -errno. @options begins with a comma, or is empty.
  * hugetlbfs_open() does both, for who needs nothing but the file. file_lacks()
  * is the same for FIXTURE_SETUP: NULL, or a line that says why there is none.
+ * mount_lacks() says so of a mount that has a size, @pages huge pages.
  */
 int hugetlbfs_mount(const char *options);
 int hugetlbfs_file(int dir, size_t size);
 int hugetlbfs_open(size_t size);
 const char *file_lacks(int *fd, size_t size);
+const char *mount_lacks(int *dir, int pages);
 
 /*
  * Huge pages that are left in a mount with a size: its own count, which nobody
