@@ -51,7 +51,7 @@ MIGRATES = ("exec_temp_stack", "hugetlb_pmd_migrate", "hugetlb_pmd_move_all", "h
             "migrate_kinds", "migrate_kvm", "migrate_loop", "migrate_lost_write", "migrate_memory",
             "migrate_mount", "migrate_notifier", "migrate_page", "migrate_pinned_write",
             "migrate_poison", "migrate_race", "migrate_round", "migrate_thp", "migrate_tiers",
-            "migrate_timeline", "migrate_triggers", "migrate_util")
+            "migrate_timeline", "migrate_triggers", "migrate_util",
             "migrate_virtio_mem", "migrate_writers", "thp_cow_isolation", "thp_numa_notifier")
 
 
