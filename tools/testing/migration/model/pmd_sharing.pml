@@ -5,8 +5,8 @@
  * kernel. spin then tries every order of the steps.
  *
  * What is modelled: N processes that map the same PUD of a file, each on a CPU of
- * its own with its own TLB; two huge pages; page tables that a process may share
- * with others; the locks. A step of a kernel function that others can come
+ * its own with its own TLB, and the first on a second CPU, too, where that is switched
+ * on; two huge pages; page tables that a process may share with others; the locks. A step of a kernel function that others can come
  * between is a step here. README says what is left out.
  *
  * What a process does next is open: it stores to a page, or does one of the
@@ -100,6 +100,9 @@
 #ifndef GUP_THREAD
 #define GUP_THREAD	0	/* so does a second thread of process 0, and writes to page 1 */
 #endif
+#ifndef STORE_THREAD
+#define STORE_THREAD	0	/* one of process 0 on another CPU stores, and never faults */
+#endif
 #ifndef MREMAP
 #define MREMAP		0	/* moves its mapping */
 #endif
@@ -157,8 +160,9 @@
 #ifndef TRUNCATE_WAITS
 #define TRUNCATE_WAITS		1	/* for faults that have seen the old size */
 #endif
+/* Who has looked a page up keeps it from moving, and who has yet to flush it. */
 #ifndef REFS
-#define REFS			GUP_THREAD	/* who has looked a page up keeps it from moving */
+#define REFS			(GUP_THREAD || STORE_THREAD)
 #endif
 #ifndef GUP_LOOKS_TWICE
 #define GUP_LOOKS_TWICE		1	/* at the entry, once more with the reference */
@@ -203,6 +207,15 @@
 #endif
 #ifndef MPROTECT_FLUSHES_ALL
 #define MPROTECT_FLUSHES_ALL	1	/* the whole PUD, where only page 0 is changed */
+#endif
+#ifndef FLUSH_LEAVES_CPU_OUT
+#define FLUSH_LEAVES_CPU_OUT	0	/* the second one of process 0 */
+#endif
+#ifndef UNMAP_KEEPS_PAGES
+#define UNMAP_KEEPS_PAGES	1	/* until they are flushed, which is after the locks */
+#endif
+#ifndef TABLE_FREED_FIRST
+#define TABLE_FREED_FIRST	0	/* by munmap(), and then all is flushed */
 #endif
 #ifndef SPLIT_FLUSHES
 #define SPLIT_FLUSHES	1
@@ -318,6 +331,14 @@ bool unseen[N];			/* of each process: it has joined, and others do not see it */
 #define SEEN(i)		true
 #define BE_SEEN(i)	skip
 #endif
+#if STORE_THREAD
+per_page cpu_tlb;		/* of the second CPU of process 0 */
+byte cpu_pud = NONE;		/* what it has read in the PUD, and may keep: a table */
+#if READ_ONLY
+per_page_bool cpu_tlb_ro;
+bool protecting;		/* mprotect() of process 0 has not come to its end */
+#endif
+#endif
 bool hushed;			/* another bug than LOOK_FOR came first */
 
 /* ---- locks ------------------------------------------------------------------- */
@@ -405,9 +426,65 @@ inline unlock_table(t)
 
 /* ---- what several do --------------------------------------------------------- */
 
+#if STORE_THREAD
+/*
+ * The second CPU that process i has, or has not. Each CPU is interrupted, and flushes
+ * at a time of its own; who asked waits for all. On some architectures a flush of one
+ * page leaves what a CPU keeps of the tables above it.
+ */
+#if FLUSH_LEAVES_CPU_OUT
+inline flush_cpu_all(i)
+{
+	if
+	:: i == 0 -> printf("%d: flush_tlb_mm_range() leaves out the other CPU of process 0\n", _pid)
+	:: else
+	fi
+}
+
+inline flush_cpu_page(i, p)
+{
+	flush_cpu_all(i)
+}
+#else
+inline flush_cpu_all(i)
+{
+	d_step {
+		if
+		:: i == 0 ->
+			cpu_tlb.at[0] = EMPTY;
+			cpu_tlb.at[1] = EMPTY;
+			cpu_pud = NONE
+		:: else
+		fi
+	}
+}
+
+inline flush_cpu_page(i, p)
+{
+	d_step {
+		if
+		:: i == 0 -> cpu_tlb.at[p] = EMPTY
+		:: else
+		fi
+	}
+}
+#endif
+#endif
+
 inline flush_all(i)
 {
 	d_step { tlb[i].at[0] = EMPTY; tlb[i].at[1] = EMPTY }
+#if STORE_THREAD
+	; flush_cpu_all(i)
+#endif
+}
+
+inline flush_page(i, p)
+{
+	tlb[i].at[p] = EMPTY
+#if STORE_THREAD
+	; flush_cpu_page(i, p)
+#endif
 }
 
 /* Into users: how many processes use table t, or are about to. */
@@ -738,11 +815,60 @@ inline clear_own(p)
 	if
 	:: t != NONE && !shared ->
 		lock_table(t);
+#if STORE_THREAD && UNMAP_KEEPS_PAGES
+		/* The reference that the entry had is the gather's then. */
+		d_step {
+			if
+			:: entry[t].at[p] == OLD || entry[t].at[p] == NEW -> REF(p); kept[p] = true
+			:: else
+			fi
+		};
+#endif
 		clear_entry(p);
 		unlock_table(t)
 	:: else
 	fi
 }
+
+/* Of the own mapping, with the locks held: what is due before they are let go of. */
+inline flush_unmapped()
+{
+#if STORE_THREAD
+	/* x86 puts off what it can. Who gave a table up has to flush: others may free it. */
+	if
+	:: shared -> flush_all(me)
+	:: else
+	fi
+#else
+	flush_all(me)
+#endif
+}
+
+#if STORE_THREAD
+/* tlb_finish_mmu(), without any lock: the pages that were unmapped are let go of. */
+inline finish_unmap()
+{
+	if
+	:: !shared ->
+		printf("%d: tlb_finish_mmu() flushes the process\n", _pid);
+		flush_all(me)
+	:: else
+	fi;
+#if UNMAP_KEEPS_PAGES
+	atomic {
+		for (k : 0 .. PAGES - 1) {
+			if
+			:: kept[k] -> UNREF(k); kept[k] = false
+			:: else
+			fi
+		};
+		k = 0
+	}
+#else
+	skip
+#endif
+}
+#endif
 
 /* unmap_hugepage_range() of page p in process i, whose table t was looked up. */
 inline zap(i, p)
@@ -760,7 +886,12 @@ inline zap(i, p)
 	clear_entry(p);
 #if PUNCH_FLUSHES
 	do
+#if STORE_THREAD
+	:: atomic { k < N && mapped[k] && pud[k] == t -> k++ };
+		flush_page((k - 1), p)
+#else
 	:: atomic { k < N && mapped[k] && pud[k] == t -> tlb[k].at[p] = EMPTY; k++ }
+#endif
 	:: atomic { k < N && !(mapped[k] && pud[k] == t) -> k++ }
 	:: atomic { k == N -> k = 0; break }
 	od;
@@ -903,6 +1034,9 @@ proctype process(byte me)
 {
 	byte left = BUDGET, j, k, t = NONE, users, first;
 	bool dead, shared;
+#if STORE_THREAD && UNMAP_KEEPS_PAGES
+	bool kept[PAGES];
+#endif
 
 	do
 #if !RETRIES
@@ -924,7 +1058,7 @@ proctype process(byte me)
 #if MPROTECT_FLUSHES_ALL
 		flush_all(me);
 #else
-		tlb[me].at[0] = EMPTY;
+		flush_page(me, 0);
 #endif
 		end_change()
 #endif
@@ -935,12 +1069,15 @@ proctype process(byte me)
 		unshare_own();
 		clear_own(0);
 #if PART_FLUSHES_ALL
-		flush_all(me);
+		flush_unmapped();
 #else
-		tlb[me].at[0] = EMPTY;
+		flush_page(me, 0);
 #endif
 		joinable[me] = false;
 		end_change()
+#if STORE_THREAD
+		; finish_unmap()
+#endif
 #endif
 #if DONTNEED
 	:: !hushed && !dead ->
@@ -948,8 +1085,11 @@ proctype process(byte me)
 		printf("%d: madvise() takes page 0 out\n", _pid);
 		unshare_own();
 		clear_own(0);
-		flush_all(me);
+		flush_unmapped();
 		end_change()
+#if STORE_THREAD
+		; finish_unmap()
+#endif
 #endif
 #if SPLIT
 	:: atomic { !hushed && !dead && left > 0 && joinable[me] -> left-- };
@@ -991,6 +1131,9 @@ proctype process(byte me)
 #endif
 #if READ_ONLY
 	:: atomic { !hushed && !dead && left > 0 && me == 0 -> left-- };
+#if STORE_THREAD
+		protecting = true;
+#endif
 #if !FLAGS_UNDER_LOCK
 		atomic {
 			read_only[me] = !read_only[me];
@@ -1015,6 +1158,9 @@ proctype process(byte me)
 		fi;
 		flush_all(me);
 		end_change()
+#if STORE_THREAD
+		; protecting = false
+#endif
 #endif
 #if GUP
 	:: atomic { !hushed && !dead && left > 0 -> left--; walking[me] = true;
@@ -1080,7 +1226,7 @@ proctype process(byte me)
 		unshare_own();
 		clear_own(0);
 		clear_own(1);
-		flush_all(me);
+		flush_unmapped();
 		atomic { joinable[me] = false; mapped[me] = false };
 		end_change();
 		t = pud[me];
@@ -1091,7 +1237,14 @@ proctype process(byte me)
 			pud[me] = NONE;
 			!walking[me];
 #endif
+#if STORE_THREAD && !TABLE_FREED_FIRST
+			pud[me] = NONE;
+			finish_unmap();
+#endif
 			free_table(me, t)
+#if STORE_THREAD && TABLE_FREED_FIRST
+			; finish_unmap()
+#endif
 		:: else
 		fi
 #endif
@@ -1141,6 +1294,9 @@ inline flush_one(i)
 #endif
 		tlb[i].at[me] = EMPTY
 	}
+#if STORE_THREAD
+	; flush_cpu_page(i, me)
+#endif
 #else
 	skip
 #endif
@@ -1347,6 +1503,76 @@ proctype gup_thread(byte i)
 		UNREF(1)
 	:: else
 	fi
+}
+#endif
+
+#if STORE_THREAD
+/*
+ * A store to page p by the second CPU of process 0. Its walk is in two steps, between
+ * which the table may go. Where there is no entry, the program waits until its other
+ * thread or a migration has put one there.
+ */
+inline store_elsewhere(p)
+{
+	if
+	:: atomic {
+		!hushed && cpu_tlb.at[p] == EMPTY && cpu_pud != NONE ->
+		printf("%d: reads the entry of page %d in table %d\n", _pid, p, cpu_pud);
+		CHECK(BUG_USED, in_use[cpu_pud]);
+		if
+		:: entry[cpu_pud].at[p] == OLD || entry[cpu_pud].at[p] == NEW ->
+			cpu_tlb.at[p] = entry[cpu_pud].at[p];
+#if READ_ONLY
+			cpu_tlb_ro.at[p] = entry_ro[cpu_pud].at[p]
+#endif
+		:: else
+		fi
+	   }
+	:: atomic {
+		!hushed && cpu_tlb.at[p] != EMPTY ->
+#if READ_ONLY
+		if
+		:: cpu_tlb_ro.at[p] -> cpu_tlb.at[p] = EMPTY	/* it faults: the CPU drops it */
+		:: else ->
+			/* Up to the end of mprotect() it may. */
+			if
+			:: read_only[0] && !protecting ->
+				printf("%d: stores to page %d through its read-only mapping\n",
+				       _pid, p);
+				CHECK(BUG_PROTECT, false)
+			:: else
+			fi;
+#endif
+		if
+		:: cpu_tlb.at[p] == OLD -> printf("%d: writes to the old page %d\n", _pid, p)
+		:: else -> printf("%d: writes to the new page %d\n", _pid, p)
+		fi;
+		CHECK(BUG_LOST_WRITE, !(cpu_tlb.at[p] == OLD && copied[p]));
+		CHECK(BUG_PUNCHED, !gone[p] && !ABSENT(p))
+#if READ_ONLY
+		fi
+#endif
+	   }
+	fi
+}
+
+/* The thread takes no part in any lock: all that it does is done by the hardware. */
+proctype store_thread()
+{
+	do
+	:: break
+	:: atomic {
+		!hushed && cpu_pud == NONE && pud[0] != NONE ->
+		printf("%d: reads the PUD, where table %d is\n", _pid, pud[0]);
+		cpu_pud = pud[0]
+	   }
+#if STORES_TO != 1
+	:: store_elsewhere(0)
+#endif
+#if STORES_TO != 0
+	:: store_elsewhere(1)
+#endif
+	od
 }
 #endif
 
@@ -1561,6 +1787,9 @@ init {
 #endif
 #if GUP_THREAD
 		run gup_thread(0);
+#endif
+#if STORE_THREAD
+		run store_thread();
 #endif
 		i = 0
 	};

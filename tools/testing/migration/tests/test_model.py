@@ -32,8 +32,11 @@ SMALL = {("released-4", "LOST_WRITE"), ("unshare-5.4", "COUNT"), ("unshare-write
          ("released-6.12", "DEADLOCK"), ("released-6.12", "STARVED"),
          ("flush-4", "STARVED"), ("flush-6.12", "STARVED"), ("flush-4", "PUNCHED"),
          ("flush-4", "GUP"), ("flush-gup-looks-once", "LOST_WRITE"),
-         ("flush-flags-early", "PROTECT")}
+         ("flush-flags-early", "PROTECT"), ("flush-frees-table-first", "USED"),
+         ("flush-frees-page-first", "LOST_WRITE")}
 CLEAN = {"UNMAP=1", "PUNCH=1"}
+# Of all schemes that have them: a process with two CPUs.
+TWO_CPUS = {"STORE_THREAD=1 STORES=0 BUDGET=0", "STORE_THREAD=1 UNMAP=1 STORES=0"}
 
 
 # A scheme that is clean, so that each run of it visits all states.
@@ -42,7 +45,7 @@ FLUSH_612 = next(run.parameters for run in RUNS if run.scheme == "flush-6.12")
 
 def small(run: scheme.Run) -> bool:
     return (run.scheme, run.bug) in SMALL or " with " in run.scheme or \
-        run.scheme.startswith("flush") and run.what in CLEAN
+        run.scheme.startswith("flush") and run.what in CLEAN or run.what in TWO_CPUS and not run.bug
 
 
 def name(run: scheme.Run) -> str:
@@ -57,7 +60,10 @@ def test_each_bug_is_found_in_a_scheme() -> None:
 
 def test_the_small_runs_are_there() -> None:
     assert SMALL <= {(run.scheme, run.bug) for run in RUNS}
-    assert {run.what for run in RUNS if small(run) and not run.bug} == CLEAN
+    assert {run.what for run in RUNS if small(run) and not run.bug} == CLEAN | TWO_CPUS
+    for what in TWO_CPUS:
+        assert {run.scheme for run in RUNS if run.what == what and not run.bug} == \
+            {"flush-4", "queue-5.10", "queue-6.12", "flush-6.12"}
 
 
 def test_mutants_are_those_of_the_lab() -> None:
@@ -120,6 +126,37 @@ def test_the_story_names_who_is_there() -> None:
         "process 2: b", "migration of page 1: b", "memory error: c")
     assert model.story_of("3: a\n4: b\n", {"WALKERS": "0", "POISON": "1", "GUP_THREAD": "1"}) == (
         "memory error: a", "second thread of process 0: b")
+    assert model.story_of("4: a\n5: b\n", {"GUP_THREAD": "1", "STORE_THREAD": "1"}) == (
+        "second thread of process 0: a", "other CPU of process 0: b")
+
+
+@pytest.mark.slow
+def test_the_story_names_the_cpu_that_was_left_out() -> None:
+    run = next(run for run in RUNS if run.scheme.endswith(" with flush-leaves-cpus-out"))
+    story = model.check(run).story
+    # It has read the entry before, and stores when the copy has begun.
+    assert "other CPU of process 0: reads the entry of page 1 in table 0" in story
+    assert "migration of page 1: flush_tlb_mm_range() leaves out the other CPU of process 0" in story
+    assert story[-1] == "other CPU of process 0: writes to the old page 1"
+
+
+@pytest.mark.slow
+def test_the_story_of_a_table_that_is_freed_before_the_flush() -> None:
+    run = next(run for run in RUNS if run.scheme == "flush-frees-table-first")
+    story = model.check(run).story
+    freed = story.index("process 0: free_pmd_range() frees table 0")
+    assert "other CPU of process 0: reads the PUD, where table 0 is" in story[:freed]
+    assert re.fullmatch(r"other CPU of process 0: reads the entry of page \d in table 0", story[-1])
+
+
+@pytest.mark.slow
+def test_two_cpus_are_not_there_unless_they_are_asked_for() -> None:
+    # None of its parameters makes any difference where there is one CPU.
+    run = next(run for run in RUNS if (run.scheme, run.what) == ("flush-6.12", "UNMAP=1"))
+    assert model.check(dataclasses.replace(run, parameters={
+        **run.parameters, "N": "1", "FLUSH_LEAVES_CPU_OUT": "1", "TABLE_FREED_FIRST": "1",
+        "UNMAP_KEEPS_PAGES": "0"})).states == \
+        model.check(dataclasses.replace(run, parameters={**run.parameters, "N": "1"})).states
 
 
 @pytest.mark.slow
@@ -310,7 +347,9 @@ def test_steps_are_those_of_the_model() -> None:
 # Of the inlines and processes of the model: locks, parts of others that have a place, and what the
 # hardware, a program or the queue does.
 WITHOUT_PLACE = {"count_users", "store", "process", "begin_change", "end_change", "clear_own",
-                 "visit", "flush_all", "flush_one", "flush_sharers", "flush_all_of_page"}
+                 "visit", "flush_all", "flush_one", "flush_sharers", "flush_all_of_page",
+                 "flush_page", "flush_cpu_page", "flush_unmapped", "store_elsewhere",
+                 "store_thread"}
 
 
 def test_each_inline_has_a_place() -> None:

@@ -37,7 +37,8 @@ _BITS, _MINUTES = 33, 10
 # Of the story of a cycle: it goes round after that.
 _STORY = 16
 # Who is there beside processes and migrations, by the parameter, in the order of init.
-_OTHERS = {"POISON": "memory error", "GUP_THREAD": "second thread of process 0"}
+_OTHERS = {"POISON": "memory error", "GUP_THREAD": "second thread of process 0",
+           "STORE_THREAD": "other CPU of process 0"}
 
 
 @dataclass(frozen=True)
