@@ -51,10 +51,11 @@ def identity(one: Trial) -> dict[str, str]:
     }
 
 
-def earlier(out: Path, name: str) -> dict[str, list[dict[str, Any]]]:
+def earlier(out: Path, name: str, rows_in: str = "mutants") -> dict[str, list[dict[str, Any]]]:
     """What the runs in `out` have booted, by kernel, the last run first.
 
-    `name` is that of their reports, each in a folder whose name begins with the date.
+    `name` is that of their reports, each in a folder whose name begins with the date, and `rows_in`
+    is where a report has its kernels.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(out.glob(f"*/{name}"), reverse=True):
@@ -62,7 +63,7 @@ def earlier(out: Path, name: str) -> dict[str, list[dict[str, Any]]]:
             report = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError):
             continue            # What cannot be read is booted anew.
-        rows = report.get("mutants", [])
+        rows = report.get(rows_in, [])
         for row in [*rows, *(row.get("measure", {}) for row in rows), report.get("measure", {})]:
             if row.get("runs") and row.get("identity"):
                 found.setdefault(row["name"], []).append(row)

@@ -395,8 +395,13 @@ def together(first: Defect, tests: Iterable[str]) -> Defect:
     different guests, or the same option with different values.
     """
     shown = set(tests)
-    others = [one for one in map(load, names())
-              if one.name != first.name and shown & set(one.show.selftests)]
+    return joined(first, (one for one in map(load, names())
+                          if one.name != first.name and shown & set(one.show.selftests)), shown)
+
+
+def joined(first: Defect, others: Iterable[Defect], tests: Iterable[str]) -> Defect:
+    """The same for what `others` say of the selftests `tests`, and nobody else."""
+    shown = set(tests)
     add, env = dict.fromkeys(first.kernel.add), dict.fromkeys(first.guest.env)
     options = {name: (value, first) for name, value in _options(first).items()}
     for one in others:

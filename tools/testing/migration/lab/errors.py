@@ -19,3 +19,7 @@ class NoSource(LabError):
 
 class NotInstalled(LabError):
     """What is missing on this machine, so that no input can be read; apt installs it."""
+
+
+class NotBuilt(LabError):
+    """A kernel whose source does not compile or link."""

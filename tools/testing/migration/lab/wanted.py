@@ -7,6 +7,8 @@ from pathlib import Path
 from lab.defect import Defect
 
 DEFECT, BASE = "pmd-share-migrate", "6.12"
+# Those whose selftests are run at each step of a queue: see lab/verbs/steps.py.
+STEP_DEFECTS = (DEFECT, "pmd-share-walkers")
 # Boots of a proof, of mutants, of a proof of the matrix, and of a bench.
 BOOTS, MUTANT_BOOTS, MATRIX_BOOTS, ROUNDS = 1, 5, 5, 3
 # The two kernels of a defect, and one with the whole series, the tests included.

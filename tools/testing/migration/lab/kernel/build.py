@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.arch import Arch
-from lab.errors import LabError
+from lab.errors import LabError, NotBuilt
 from lab.kernel import kconfig, variant as variants
 from lab.kernel.source import Source
 from lab.kernel.variant import Variant
@@ -222,7 +222,7 @@ def _make(source: Source, arch: Arch, obj: Path, log: Path, lock: int, expected:
     if status != 0:
         if is_full(obj):
             raise disk_full(obj.parent)
-        raise LabError(f"the kernel could not be built: {first_error(log)}", str(log))
+        raise NotBuilt(f"the kernel could not be built: {first_error(log)}", str(log))
     return made
 
 

@@ -57,7 +57,7 @@ def plan(source: Source, defect: Defect, form: str = "", whole: bool = False
             diff, more = _amplified(source, defect, defect.amplifier, diff)
             how = f"{how}, and amplifier.cocci: {defect.amplifier.does}"
             places += tuple(f"{place} (amplifier.cocci)" for place in more)
-        return make(name, how, _with_files(source, defect.kernel.add, diff), places)
+        return make(name, how, with_files(source, defect.kernel.add, diff), places)
 
     reverted = _reverted(source, defect)
     whole = whole or bool(form) or not defect.queue.before_own
@@ -146,7 +146,7 @@ def _lay(source: Source, scratch: Scratch, diff: str) -> None:
         raise LabError(f"the variant of {source.version} cannot be made: {first_line(why)}")
 
 
-def _with_files(source: Source, files: tuple[str, ...], diff: str) -> str:
+def with_files(source: Source, files: tuple[str, ...], diff: str) -> str:
     """`diff` and, in the same tree, files of this repository; C files are built in.
 
     LabError where the tree has a file of that name.
