@@ -37,6 +37,8 @@ LTP ?=
 FORM ?=
 FAST ?=
 ROUNDS ?=
+FROM ?=
+TO ?=
 SCHEME ?=
 SERIES ?=
 UPSTREAM ?=
@@ -46,7 +48,8 @@ FORCE ?=
 # All of these go to each verb, which refuses what means nothing to it. What comes from the
 # environment is marked with `?`, and a verb that does not know it does without.
 VARIABLES := DEFECT BASE KERNEL ARCH IMAGE RUNNING SYMBOLS ACCEPT BOOTS ACCEL DEBUG TIMEOUT TESTS OUT VARIANT MUTANT RESUME DEST O \
-	     AUDIT HARNESS LTP FORM ROUNDS SCHEME FULL SERIES UPSTREAM PLAN FORCE WITNESS KCONFIG HOSTS TREES
+	     AUDIT HARNESS LTP FORM ROUNDS SCHEME FULL SERIES UPSTREAM PLAN FORCE WITNESS KCONFIG HOSTS TREES \
+	     FROM TO
 quoted = '$(subst ','\'',$(1))'
 words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
 	$(filter command,$(firstword $(origin $(name)))),,?)=$($(name)))))
@@ -58,7 +61,7 @@ ELSE := PYTHON FAST LAB_CACHE XDG_CACHE_HOME TMPDIR HOME PATH LANG LANGUAGE LC_%
 strange := $(filter-out $(VARIABLES) $(ELSE),$(foreach name,$(.VARIABLES),$(if \
 	$(filter command,$(firstword $(origin $(name)))),$(name))))
 
-.PHONY: help prove matrix mutants bench model audit shell selftests kselftest hosttest series report record docs package list install check clean
+.PHONY: help prove matrix mutants steps bench model audit shell selftests kselftest hosttest series report record docs package list install check clean
 
 help:
 	@echo 'Without building anything'
@@ -71,6 +74,7 @@ help:
 	@echo '  make prove                   show that a fix is what keeps writes from being lost'
 	@echo '  make matrix                  prove what is missing of all; HOSTS=file: on many machines'
 	@echo '  make mutants                 break the fix in many ways: do the tests see it?'
+	@echo '  make steps                   build and boot after each patch of a queue, and say what is new'
 	@echo '  make bench                   count what migration costs with each form of a fix'
 	@echo '  make shell                   boot one of the two kernels to a prompt'
 	@echo 'On this machine, or another one'
@@ -84,8 +88,7 @@ help:
 	@echo 'This project'
 	@echo '  make install                 install what the lab needs, with apt (others do it too)'
 	@echo '  make check                   its own tests. FAST=1: a minute or two; FULL=1: hours;'
-	@echo '                               TREES=DIR: also with the kernel trees DIR/4.14 and so on;'
-	@echo '                               ARCH=arm64: with guests of that architecture'
+	@echo '                               TREES=DIR: with kernel trees DIR/4.14 and so on; ARCH=arm64: guests'
 	@echo '  make clean                   remove out/; the cache is ~/.cache/pmd-share-lab ($$LAB_CACHE)'
 	@echo
 	@echo 'Variables'
@@ -96,10 +99,10 @@ help:
 	@echo '  DEBUG=1    ACCEL=kvm|tcg     lockdep, KASAN and more; how QEMU runs'
 	@echo '  WITNESS=1  KCONFIG=OPTIONS   kernels check what migration unmaps; more .config options'
 	@echo '  OUT=DIR    O=PATH  DEST=DIR  where results go; what series, docs, report, bench write; selftests'
-	@echo '  FORM=flush|unshare           another form of the fix, queue/BASE/series.FORM'
+	@echo '  FORM=flush|unshare           another form of the fix, queue/BASE/series.FORM. ROUNDS=3: bench'
 	@echo "  TESTS='-t name'              arguments for the selftest"
 	@echo '  VARIANT=fixed                of shell and kselftest: vulnerable, fixed, series'
-	@echo '  MUTANT=name  RESUME=1        of mutants: this one; continue. ROUNDS=3: of bench, boots of each'
+	@echo '  MUTANT=name  RESUME=1        of mutants: this one; also of steps: continue. FROM=3 TO=9: steps'
 	@echo '  SERIES=all|stable|ltp        of series: what is mailed on its own; UPSTREAM=DIR: with its text'
 	@echo '  SCHEME=flush-6.12  FULL=1    of model: this one; also what takes long'
 	@echo '  PLAN=1  FORCE=1              of hosttest, matrix: only say what; do it all the same'
@@ -115,7 +118,7 @@ help:
 known:
 	@$(if $(strange),echo 'error: $(firstword $(strange))=: there is no such variable; `make` lists them' >&2; exit 2,:)
 
-prove matrix mutants bench model audit shell selftests kselftest hosttest series report record docs package list install: known
+prove matrix mutants steps bench model audit shell selftests kselftest hosttest series report record docs package list install: known
 	@$(LAB) $@ $(words)
 
 check: known

@@ -19,13 +19,13 @@ from lab import arch, base, defect, deps, fragment, mutant, options, scheme, tri
 from lab.errors import LabError
 from lab.guest import ltp, qemu, selftest
 from lab.host import preflight
-from lab.kernel import source, testseries
+from lab.kernel import source, stepwise, testseries
 from lab.paths import INSTALLED, REPO, replace, scratch_dir
 from lab.progress import Progress, spent
 from lab.tell import audited, docs, record, report, rst, text
 from lab.tell.audited import Audited
 from lab.verbs import (audit, bench, guestrun, hosttest, kselftest, mailing, matrix, model, mutants,
-                       package, prove, series, upstream)
+                       package, prove, series, steps, steptable, upstream)
 from lab.wanted import BOOTS, DEFECT, MATRIX_BOOTS, MUTANT_BOOTS, ROUNDS, SERIES, Wanted
 from lab.words import plural
 
@@ -53,17 +53,24 @@ def _arch(args: argparse.Namespace) -> arch.Arch:
     return arch.load(args.arch)
 
 
-def _wanted(args: argparse.Namespace, boots: int = BOOTS) -> Wanted:
+def _word(said: Any) -> str:
+    """What was said of an option, as it is said again."""
+    return "1" if said is True else ",".join(said) if isinstance(said, tuple) else str(said)
+
+
+def _wanted(args: argparse.Namespace, boots: int = BOOTS, one: defect.Defect | None = None
+            ) -> Wanted:
+    """What was asked for; `one` stands in for the defect that is named."""
     def said(option: options.Option) -> Any:
         # A verb that does not take an option has none of its name.
         return getattr(args, option.name, option.default)
     harness, ltp_tree = _harness(said(options.HARNESS), said(options.LTP), args)
     unused = options.LTP if said(options.HARNESS) != Path(ltp.NAME) else None
-    given = [f"{option.variable}={shlex.quote('1' if said(option) is True else str(said(option)))}"
+    given = [f"{option.variable}={shlex.quote(_word(said(option)))}"
              for option in _REPEATS if said(option) and option is not unused]
     return Wanted(
         defect=defect.asking(
-            defect.load(said(options.DEFECT) or DEFECT),
+            one or defect.load(said(options.DEFECT) or DEFECT),
             (fragment.line(*word.split("=")) for word in said(options.KCONFIG).split())),
         base=args.base or None,
         kernel=_path(args.kernel),
@@ -168,6 +175,29 @@ def _mutants(args: argparse.Namespace, progress: Progress) -> int:
         progress.note("RESUME=1 continues: what was booted is not booted again")
         raise
     print(f"\n{mutants.summary(run, wanted.out)}")
+    return 0 if run.passed() else NOT_PROVED
+
+
+def _steps(args: argparse.Namespace, progress: Progress) -> int:
+    first, last = args.__dict__["from"], args.to
+    if first is not None and last is not None:
+        # Before a tree is copied: how many there are is not known yet.
+        stepwise.bounds(first, last, "", max(first, last))
+    one, arguments = steps.asked(args.defect)
+    wanted = _wanted(args, one=one)
+    bounds = [f"{name}={number}" for name, number in (("FROM", first), ("TO", last))
+              if number is not None]
+    wanted = dataclasses.replace(wanted, tests=wanted.tests or arguments,
+                                 command=" ".join([wanted.command, *bounds]))
+    row = _arch(args)
+    deps.ensure(progress, deps.boot(row))
+    try:
+        run = steps.run(wanted, first, last, row, progress,
+                        lambda line: print(line, flush=True), args.resume)
+    except KeyboardInterrupt:
+        progress.note("RESUME=1 continues: what was booted is not booted again")
+        raise
+    print(f"\n{steptable.summary(run, wanted.out)}{_took(progress)}")
     return 0 if run.passed() else NOT_PROVED
 
 
@@ -579,11 +609,12 @@ def _install(args: argparse.Namespace, progress: Progress) -> int:
 
 _ACTIONS: dict[str, Callable[[argparse.Namespace, Progress], int]] = {
     "prove": _prove, "shell": _shell, "selftests": _selftests, "series": _series,
-    "kselftest": _kselftest, "hosttest": _hosttest, "mutants": _mutants, "bench": _bench, "matrix": _matrix, "model": _model, "audit": _audit,
+    "kselftest": _kselftest, "hosttest": _hosttest, "mutants": _mutants, "bench": _bench,
+    "steps": _steps, "matrix": _matrix, "model": _model, "audit": _audit,
     "report": _report, "record": _record, "docs": _docs, "package": _package,
     "list": _list, "install": _install}
-# Of these, what they are asked for alone goes to standard output: KTAP, findings, a plan.
-_TOLD_APART = frozenset(("kselftest", "hosttest", "matrix", "audit"))
+# Of these, what they are asked for alone goes to standard output: KTAP, findings, a plan, a table.
+_TOLD_APART = frozenset(("kselftest", "hosttest", "matrix", "audit", "steps"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -33,6 +33,12 @@ def _number(variable: str, text: str) -> int:
     return int(text)
 
 
+def _count(variable: str, text: str) -> int | None:
+    if text and not text.isdecimal():
+        raise LabError(f"{variable}={text}: a whole number of 0 or more is wanted")
+    return int(text) if text else None
+
+
 def _flag(variable: str, text: str) -> bool:
     if text not in ("", "0", "1"):
         raise LabError(f"{variable}={text}: 0 or 1 is wanted")
@@ -247,6 +253,13 @@ RESUME = Option(
     "resume", "RESUME", "{0,1}",
     "boot no kernel again that an earlier run in --out has booted; default: 0. "
     "Example: --resume 1", _flag, False, True)
+FROM = Option(
+    "from", "FROM", "N",
+    "the first step, a number of patches; it is compared with nothing; default: 0, the kernel as "
+    "released. Example: --from 11", _count, None)
+TO = Option(
+    "to", "TO", "N",
+    "the last step; default: that with all patches. Example: --to 12", _count, None)
 ROUNDS = Option(
     "rounds", "ROUNDS", "N",
     f"how often each kernel is booted, in turn; default: {wanted.ROUNDS}. Example: --rounds 5",
@@ -403,6 +416,25 @@ VERBS = (
             if option not in (DEFECT, TESTS, BOOTS, LTP))),
          ("mutants", "mutants --mutant no-tlb-flush --boots 1", "mutants --resume 1"),
          "each names its own selftests"),
+    Verb("steps", "build and boot a kernel after each patch of a queue, and say what is new",
+         "Step 0 is the kernel as released, also where it has a protection that prove would take "
+         "out. Standard output is a line a step. Exit status 1 if a step does not build, does not "
+         "boot, or has what the last step that booted had not: a kind of crash or complaint, a "
+         "test that fails, a selftest that loses writes. That one step crashes and another does not "
+         "is a matter of chance: more boots make it surer.",
+         (Option("defect", "DEFECT", "NAMES", "run the selftests of these defects, with blanks or "
+                 "commas between them, without what makes their races wider; default: "
+                 f"{','.join(wanted.STEP_DEFECTS)}, for lost writes, and for crashes of several at "
+                 f"once. Example: --defect {OTHER}", _defects, ()),
+          FORM, _but(BOOTS, f"how often each step is booted, 1 or more; default: {wanted.BOOTS}. "
+               "Example: --boots 5"),
+          _but(TESTS, "arguments for the selftests (-f, -v, -t, -r; their -h explains them); "
+               "default: variants that are about the defects. Example: --tests='-v churn_all'"),
+          FROM, TO, RESUME, BASE, KERNEL, ARCH, ACCEL, DEBUG, TIMEOUT, HARNESS,
+          _but(KCONFIG, KCONFIG.help.replace("both kernels", "all kernels")), OUT),
+         ("steps --kernel ~/linux-4.18", "steps --base 6.12 --form flush --boots 5",
+          "steps --base 6.1 --from 3 --to 4", "steps --base 6.1 --resume 1"),
+         "it boots the queue as it is, a patch more each time"),
     Verb("matrix", "prove what is missing or stale of defects, bases and architectures",
          "On this machine, or with --hosts on many. Each host gets a clone of this commit, and what "
          "is proved goes into the records. Exit status 0 only if nothing is missing, nothing is "
