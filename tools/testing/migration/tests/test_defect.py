@@ -447,6 +447,7 @@ def test_turns_are_for_what_is_fatal(folder: Path) -> None:
 
 # A name that the lab's code may have, by file, and why.
 NAMED = {("wanted.py", "pmd-share-migrate"): "what DEFECT= is if it is not named",
+         ("wanted.py", "pmd-share-walkers"): "and of make steps this one, too",
          ("options.py", "pmd-share-flush"): "an example in the help"}
 
 
