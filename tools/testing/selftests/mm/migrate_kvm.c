@@ -27,7 +27,7 @@
  *
  * Here one or two processes map the memory, and run a machine of one processor.
  * That executes the few instructions below: it writes a journal (see
- * migrate_util.h) into a page. One round of the test is
+ * migrate_journal.h) into a page. One round of the test is
  *
  *	map	the memory anew, in each: one fault for all pages is the proof of a
  *		shared table
