@@ -97,6 +97,10 @@ def test_what_it_knows_of_a_selftest_is_what_that_does(name: str) -> None:
         # What of its rounds LTP has as well.
         source += "".join((REPO / selftest.FOLDER / f"migrate_round.{end}").read_text()
                           for end in "hc")
+    # Of one that is several files, those that no other has.
+    mine = set(selftest.used_by([name]))
+    mine -= set(selftest.used_by(other for other in selftest.names() if other != name))
+    source += "".join(path.read_text() for path in sorted(mine) if path.stem != name)
     # Some can do with one node, as those that take memory offline, and are planned for two; and
     # for the variant that needs the most pages.
     source = re.sub(r"(\bpool_lacks\([\w>-]+, )(?:nr_nodes(?:\(st\))?|wanted),(\s+variant->\w+ \?)?",
@@ -106,9 +110,8 @@ def test_what_it_knows_of_a_selftest_is_what_that_does(name: str) -> None:
     assert (known.pages, known.nodes if calls else 1) == (
         (value(calls[0][1], source), int(calls[0][0])) if calls else (0, 1))
     assert ("numa_balancing(" in source) == ("numa_balancing" in known.settings)
-    assert ('"/sys/kernel/mm/transparent_hugepage/' in source
-            and ("file_write(THP" in source or "allow_huge(" in source)
-            ) == ("transparent_hugepage" in known.settings)
+    assert bool(re.search(r"\bthp_(?:set|allow)\(", source)
+                ) == ("transparent_hugepage" in known.settings)
     assert ('"shmem_enabled"' in source) == ("shmem_enabled" in known.settings)
     assert ('"hugepages-64kB/enabled"' in source) == ("huge_64k" in known.settings)
     assert ('"hugepages-64kB/shmem_enabled"' in source) == ("shmem_64k" in known.settings)
