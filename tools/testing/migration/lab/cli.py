@@ -538,24 +538,21 @@ def _audited(args: argparse.Namespace, progress: Progress) -> list[Audited]:
     """The kernels that are named, each looked at."""
     deps.ensure(progress, (*(deps.COCCINELLE if args.kernel else ()),
                            *(deps.IMAGE if args.image or args.running else ())))
-    kernels: list[Audited] = []
+    symbols = _path(args.symbols)
+    reading = progress.step if sys.stderr.isatty() else lambda _what: None
     try:
         if args.kernel:
             tree = args.kernel.expanduser().resolve()
-            if sys.stderr.isatty():
-                progress.step(f"reading {tree}")
-            version, findings = audit.audit(
-                tree, arch.load(args.arch) if args.arch else None)
-            kernels.append(Audited(str(tree), version, findings))
+            row = arch.load(args.arch) if args.arch else None
+            if args.image:
+                return [audit.of_both(tree, args.image, symbols, row, reading, args.defect)]
+            reading(f"reading {tree}")
+            return [audit.of_tree(tree, row, args.defect)]
         if args.running:
-            kernels.append(audit.of_running())
-        if args.image:
-            kernels = audit.of_images(
-                args.image, _path(args.symbols), kernels[0] if kernels else None,
-                progress.step if sys.stderr.isatty() else lambda _what: None)
+            return [audit.of_running(args.defect)]
+        return audit.of_images(args.image, symbols, reading, args.defect)
     finally:
         progress.stop()
-    return kernels
 
 
 def _told(kernels: Sequence[Audited], form: str) -> int:

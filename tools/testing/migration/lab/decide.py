@@ -73,7 +73,8 @@ def decide(image: Code, defect: Defect) -> Decision:
 
 
 def _sentence(form: str, binary: Binary) -> str:
-    return ", and ".join(one.text for one in rules.parse(form, binary.names))
+    # For a person: names that are put together are a word longer than a line.
+    return ", and ".join(one.text.replace("|", " or ") for one in rules.parse(form, binary.names))
 
 
 def _places(seen: list[rules.Seen]) -> tuple[str, ...]:

@@ -75,6 +75,8 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
     files             as above
     exist             a list: functions without which a tree is not affected
     see               a list: functions that the rules must see where a tree has them
+    absent            a list: "NAME: what is so", in words, of each in `exist` that is no function
+                      but what the rules say of some code; told where they do not say it
 
     [binary]          what tells from the code of an image; goes with [audit]
     unaffected        a list of forms, as lab/binary/rules.py says: an image that fits one of them
@@ -175,6 +177,12 @@ class Audit:
     files: tuple[str, ...]
     exist: tuple[str, ...]
     see: tuple[str, ...]
+    absent: tuple[str, ...] = ()
+
+    def lacks(self, names: str) -> str:
+        """What is told of a tree that has none of the functions `names`, one of `exist`."""
+        said = dict(one.split(": ", 1) for one in self.absent)
+        return said.get(names, f"there is no {names.split('|')[0]}()")
 
 
 @dataclass(frozen=True)
@@ -334,6 +342,11 @@ def _check(path: Path, one: Defect) -> None:
                        "[show] means anything")
     if not show.selftests and not one.audit:
         raise LabError(f"{path}: there is no [show] and no [audit]: nothing finds the defect")
+    if one.audit:
+        for said in one.audit.absent:
+            if not re.fullmatch(r"\w+: \S.*", said) or said.split(":")[0] not in one.audit.exist:
+                raise LabError(f"{path}: [audit] absent: {said}: it must be NAME: what is so, with "
+                               "one of exist")
     if one.binary and not one.audit:
         raise LabError(f"{path}: there is [binary] and no [audit]: what finds the "
                        "defect in an image goes with what finds it in a source")

@@ -18,7 +18,8 @@ class Finding:
     why: str                        # in words
     places: tuple[str, ...]         # "mm/rmap.c:1336 try_to_unmap_one"
     apply: tuple[str, ...]          # what fixes it: patches of a queue, or upstream commits; none
-                                    # where it is vulnerable: nobody has fixed it yet
+                                    # where it is vulnerable: nothing here mends it
     source: str = SOURCE            # what it was decided from
     title: str = ""                 # what the defect does
     only_slow: bool = False         # it does no more than make migration slow
+    note: str = ""                  # why all of `apply` or none; without it, what there is instead

@@ -336,15 +336,20 @@ VERBS = (
           "prove --harness ltp --ltp ~/ltp")),
     Verb("audit", "say from the source of a kernel, or its image, which defects it has",
          "And what to apply. Builds nothing. With both a tree and the image made from it, each row "
-         "is decided from both. Exit status 0 only if the kernel has none of the defects for "
-         "certain.",
+         "is decided from both. Exit status 0 only if no row is VULNERABLE or unknown but those that "
+         "--accept names, and pmd-share-busy, which is only slow; 1 if one is; 2 for an error. No "
+         "image tells all rows: Documentation/binary-audit.rst says what to accept.",
          (_but(KERNEL, "the kernel tree, which is only read; default: none. "
                "Example: --kernel ~/linux"), IMAGE, RUNNING, SYMBOLS,
           _but(ARCH, "with --kernel, the architecture that matters: nothing has to be protected in "
-               "the folders of others; default: all. Example: --arch arm64"), FORMAT, ACCEPT),
+               "the folders of others; default: all. Example: --arch arm64"), FORMAT, ACCEPT,
+          Option("defect", "DEFECT", "NAMES", "these defects alone, as `list` names them; default: all. "
+                 f"Example: --defect {OTHER}",
+                 _defects, ())),
          ("audit --running 1", "audit --kernel ~/linux", "audit --image /boot",
           "audit --image /boot/vmlinuz-6.1.0-56-amd64 --format json"),
-         "it reads what KERNEL=, IMAGE= and RUNNING= name, and nothing else"),
+         "it reads what KERNEL=, IMAGE= and RUNNING= name; DEFECT=, ARCH=, SYMBOLS=, ACCEPT= and "
+         "AUDIT= go with them"),
     Verb("series", "write the patches that fix a kernel, for git am and git send-email",
          "For 6.12 and 7.3, patches that add the tests follow. With --kernel it first checks "
          "whether they apply. Beside them it writes report-<defect>.txt, the mail to the "

@@ -4,6 +4,7 @@
 Trees are cut down to the files that the audit reads.
 """
 
+import dataclasses
 import functools
 import json
 import re
@@ -594,7 +595,7 @@ def test_move_pages_must_ask_for_the_table(asks: str, helper: str, take: str, wa
     if want == audit.VULNERABLE:
         assert found.places == ("mm/migrate.c:7 add_page_for_migration",)
         assert found.apply == ()
-        assert "nobody has fixed it yet" in audit.summary("4.14.113", [found])
+        assert "nothing here mends it" in audit.summary("4.14.113", [found])
 
 
 PUTS_BACK = ("static bool remove_migration_pte(struct page *page, struct vm_area_struct *vma)\n{\n"
@@ -632,10 +633,57 @@ def test_what_to_apply_is_in_the_nearest_queue(version: str, base: str, tmp_path
     found = audit.look(tree, version, defect.load("pmd-share-move-pages"))
     patch = variant.series(base)[0]
     assert (found.status, found.apply) == (audit.VULNERABLE, (str(patch.relative_to(REPO)),))
-    assert f"to apply:\n{'':16}queue/{base}/{patch.name}" in audit.summary(version, [found])
+    assert f"{'':14}to apply: 0001 of queue/{base}\n" in audit.summary(version, [found]) + "\n"
+    assert (found.note, patch.name[:4]) == ("", "0001")
     other = defect.load("pmd-share-migrate")
     found = audit.look(tree, version, other)
     assert (found.status, found.apply) == (audit.VULNERABLE, other.upstream)
+
+
+def test_what_has_tables_shared_again_is_applied_with_all_after_it(tmp_path: Path) -> None:
+    """Alone it brings what the patches after it mend."""
+    queue = variant.series("6.6")
+    tree = small_tree(tmp_path, {"mm/hugetlb.c": COPY % ("find_lock_page", GIVE_UP, LOOK_UP)})
+    found = audit.look(tree, "6.6.150", defect.load("hugetlb-cow-fault"))
+    assert found.apply == tuple(str(patch.relative_to(REPO)) for patch in queue)
+    assert found.note.startswith("queue/6.6/0002 lets hugetlb mappings share PMD tables again. ")
+    assert "to apply: 0001 to 0015 of queue/6.6, all or none\n" in audit.summary("6.6", [found])
+    # What comes before it does without.
+    one = defect.load("hugetlb-punch-private")
+    first = audit.mendable(dataclasses.replace(found, apply=()), "6.6.150", one)
+    assert (first.apply, first.note) == ((str(queue[0].relative_to(REPO)),), "")
+
+
+def test_only_one_queue_has_tables_shared_again() -> None:
+    assert [f"{base}/{patch.name[:4]}" for base in names() for patch in variant.series(base)
+            if kconfig.lets_share(patch)] == ["6.6/0002"]
+
+
+@pytest.mark.parametrize("version, base", [("6.12.117", "6.12"), ("7.3.4", "7.3"), ("6.1.192", "")])
+def test_what_only_another_form_of_a_queue_mends(version: str, base: str) -> None:
+    one = defect.load("pmd-share-busy")
+    found = audit.mendable(audit.Finding(one.name, audit.VULNERABLE, "", (), (), only_slow=True),
+                           version, one)
+    said = " ".join(audit.summary(version, [found]).split())
+    assert found.apply == ()
+    assert said.endswith("what mends it is for review, and not to be used yet: make series "
+                         f"BASE={base} FORM=flush O=/tmp/series" if base
+                         else "nothing here mends it")
+
+
+@pytest.mark.parametrize("name", [one.name for one in ALL])
+def test_what_is_no_function_is_not_told_as_one(name: str) -> None:
+    """Who looks for it in a source finds it in none.  A rule has a function by its name, in a list
+    or a call, and not only in what it prints."""
+    rules = defect.load(name).audit
+    assert rules
+    text = re.sub(r'"(?:EXISTS|SEEN|NEEDS|HAS) [^"]*"', "", "\n".join(
+        line for line in rules.rule.read_text(encoding="utf-8").splitlines()
+        if not line.startswith("//")))
+    for function in {one for names in rules.exist for one in names.split("|")}:
+        said = rules.lacks(function)
+        named = re.search(rf"(?<!->)\b{function}\b", text)
+        assert bool(named) == (said == f"there is no {function}()"), function
 
 
 GIVE_UP, LOCK_MAPPING = "mutex_unlock(&table[hash]);", "i_mmap_lock_write(mapping);"
@@ -871,11 +919,18 @@ def test_the_front_door(tmp_path: Path) -> None:
     done = make("audit", f"KERNEL={tree}")
     assert done.returncode != 0
     assert done.stdout.startswith("Linux 4.14.113: 3 VULNERABLE, ")
+    assert done.stdout.endswith(
+        f"\n\nTo mend it: make series KERNEL={tree} SERIES=fixes O=/tmp/series\n")
+    # The worst first.
+    assert done.stdout.splitlines()[2].startswith("VULNERABLE ")
     assert re.search(r"(?m)^VULNERABLE +pmd-share-migrate\n +\w.*\n +mm/rmap\.c:1 try_to_unmap_one$",
                      done.stdout)
     told = json.loads(make("audit", f"KERNEL={tree}", "AUDIT=json").stdout)
     assert told["version"] == "4.14.113"
     assert {one["defect"] for one in told["defects"]} == {one.name for one in ALL}
+    assert told["mend"] == f"make series KERNEL={tree} SERIES=fixes O=/tmp/series"
+    alone = make("audit", f"KERNEL={tree}", "DEFECT=pmd-share-migrate").stdout
+    assert alone.startswith("Linux 4.14.113: 1 VULNERABLE\n")
 
 
 @pytest.mark.parametrize("words, reason", [

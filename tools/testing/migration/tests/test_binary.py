@@ -13,8 +13,10 @@ import sys
 import tempfile
 import time
 import types
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import binary_truth
 import kernels
@@ -1201,6 +1203,37 @@ def test_a_tree_of_another_version() -> None:
     assert audit.both(tree, Audited("vmlinuz", "6.12.117+deb12-amd64", [], tree=False))
 
 
+def test_a_tree_of_another_version_is_told_before_it_is_looked_at(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mm").mkdir()
+    (tmp_path / "Makefile").write_text("VERSION = 5\nPATCHLEVEL = 15\nSUBLEVEL = 215\n")
+    image = tmp_path / "vmlinux"
+    image.write_bytes(kernels.vmlinux())
+    looked = []
+    monkeypatch.setattr(audit, "of_tree", lambda *_args: looked.append("tree"))
+    monkeypatch.setattr(audit, "of_image", lambda *_args: looked.append("image"))
+    with pytest.raises(LabError, match="name the tree that it was made from"):
+        audit.of_both(tmp_path, str(image), None)
+    assert not looked
+
+
+def test_some_defects_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those who ask for one are told of it, and of nothing else."""
+    image = tmp_path / "vmlinux"
+    image.write_bytes(kernels.vmlinux())
+    words = ["audit", f"IMAGE={image}", "DEFECT=thp-numa-pending,pmd-share-count"]
+    assert cli.main([*words, "AUDIT=json"]) in (0, 1)
+    told = json.loads(capsys.readouterr().out)
+    assert [one["defect"] for one in told["defects"]] == ["pmd-share-count", "thp-numa-pending"]
+    assert cli.main(["audit", f"IMAGE={image}", "DEFECT=nonesuch"]) == 2
+    assert "no defect nonesuch" in capsys.readouterr().err
+    # What else it has is not said.
+    safe = dataclasses.replace(KERNELS[0], some=True)
+    assert "has none of those asked for |" in audited.nrpe([safe])[0]
+    with pytest.raises(LabError, match="DEFECT=, ARCH=, SYMBOLS=, ACCEPT= and AUDIT= go with them"):
+        options.parse(["audit", "RUNNING=1", "BASE=6.1"])
+
+
 KERNELS = [Audited("/boot/a", "6.1.0-1", [finding(PROTECTED, BINARY)], tree=False),
            Audited("/boot/b", "6.1.0-2", [finding(VULNERABLE, BINARY)], tree=False),
            Audited("/boot/c", error="/boot/c is no kernel", tree=False)]
@@ -1208,19 +1241,21 @@ KERNELS = [Audited("/boot/a", "6.1.0-1", [finding(PROTECTED, BINARY)], tree=Fals
 
 def test_nrpe() -> None:
     assert audited.nrpe(KERNELS[:1]) == (
-        "MIGRATION OK - 6.1.0-1 has none of the defects | vulnerable=0 unknown=0 accepted=0", 0)
+        "MIGRATION OK - 6.1.0-1 has none of the defects | "
+        "vulnerable=0 unknown=0 accepted=0 slow=0", 0)
     blind = Audited("t", "6.1", [finding(UNKNOWN, SOURCE)])
     text, status = audited.nrpe([blind, *KERNELS])
     # What is cut off at the end is what matters least.
     assert status == 2 and text.splitlines() == [
         "MIGRATION CRITICAL - 4 kernels: 1 VULNERABLE, 1 unknown, 1 cannot be read | "
-        "vulnerable=1 unknown=2 accepted=0",
+        "vulnerable=1 unknown=2 accepted=0 slow=0",
         "6.1.0-2 VULNERABLE: d", "/boot/c cannot be read", "6.1 unknown: d"]
     assert audited.nrpe([KERNELS[0], KERNELS[2]]) == (
-        "MIGRATION UNKNOWN - 2 kernels: 1 cannot be read | vulnerable=0 unknown=1 accepted=0\n"
-        "/boot/c cannot be read", 3)
+        "MIGRATION UNKNOWN - 2 kernels: 1 cannot be read | "
+        "vulnerable=0 unknown=1 accepted=0 slow=0\n/boot/c cannot be read", 3)
     assert audited.nrpe([blind]) == (
-        "MIGRATION UNKNOWN - 6.1: 1 unknown | vulnerable=0 unknown=1 accepted=0\n6.1 unknown: d", 3)
+        "MIGRATION UNKNOWN - 6.1: 1 unknown | vulnerable=0 unknown=1 accepted=0 slow=0\n"
+        "6.1 unknown: d", 3)
     assert audited.nrpe([KERNELS[0]] * 2)[0].startswith(
         "MIGRATION OK - 2 kernels have none of the defects | ")
     odd = Audited("/boot/a|b\nc", error="is no kernel", tree=False)
@@ -1235,7 +1270,7 @@ def test_nrpe_has_its_figures_where_nothing_is_cut_off(path: str) -> None:
     many = [Audited(path, f"6.1.0-{number}-amd64", rows, tree=False) for number in range(99)]
     for kernels_of in (many, [Audited(path, error=path)], [dataclasses.replace(many[0], version="")]):
         first = audited.nrpe(kernels_of)[0].splitlines()[0]
-        assert re.search(r" \| vulnerable=\d+ unknown=\d+ accepted=\d+$", first)
+        assert re.search(r" \| vulnerable=\d+ unknown=\d+ accepted=\d+ slow=\d+$", first)
         assert len(first.encode()) < 1000
     assert len(audited.nrpe_error(f"{path} " * 300)[0]) < 1000
 
@@ -1249,7 +1284,7 @@ def test_a_defect_that_is_accepted(status: str, name: str) -> None:
     assert not one.safe and known.safe
     assert audited.nrpe([known]) == (
         "MIGRATION OK - 6.1.0-2 has none of the defects but 1 accepted | "
-        "vulnerable=0 unknown=0 accepted=1", 0)
+        "vulnerable=0 unknown=0 accepted=1 slow=0", 0)
     assert audited.counted(known) == "1 accepted"
     assert f"{status:12}  binary  d (accepted)\n" in audited.summary(known)
     assert "d                         accepted\n" in audited.table([known])
@@ -1267,24 +1302,50 @@ def test_a_defect_that_is_accepted(status: str, name: str) -> None:
     assert audited.counted(good) == "1 protected" and "accepted" not in audited.summary(good)
 
 
-@pytest.mark.parametrize("status", (VULNERABLE, UNKNOWN))
-def test_a_defect_that_is_only_slow(status: str) -> None:
-    """It is told, and nobody has to accept it."""
-    slow = dataclasses.replace(finding(status, BINARY), only_slow=True)
+def test_a_defect_that_is_only_slow() -> None:
+    """It is told, in the same word everywhere, and nobody has to accept it."""
+    slow = dataclasses.replace(finding(VULNERABLE, BINARY), only_slow=True)
     one = Audited("/boot/b", "6.1.0-2", [slow], tree=False)
     assert one.safe and not one.alarming(slow)
     assert audited.counted(one) == "1 only slow"
-    assert f"{status:12}  binary  d (only slow)\n" in audited.summary(one)
+    assert "\nonly slow     binary  d\n" in audited.summary(one)
+    assert VULNERABLE not in audited.summary(one)
     assert "d                         only slow\n" in audited.table([one])
+    # Nobody has named it in ACCEPT=.
     assert audited.nrpe([one]) == (
-        "MIGRATION OK - 6.1.0-2 has none of the defects but 1 accepted | "
-        "vulnerable=0 unknown=0 accepted=1", 0)
-    rows = audited.report(one)["defects"]
-    assert isinstance(rows, list) and rows[0]["only_slow"] and rows[0]["status"] == status
+        "MIGRATION OK - 6.1.0-2 has none of the defects but 1 only slow | "
+        "vulnerable=0 unknown=0 accepted=0 slow=1", 0)
+    row, = rows(one)
+    assert (row["only_slow"], row["status"], row["told"]) == (True, VULNERABLE, "only slow")
+    assert [line for line in audited.prometheus([one]).splitlines() if "_only_slow{" in line] == [
+        'linux_page_migration_defect_only_slow{kernel="6.1.0-2",path="/boot/b",defect="d"} 1']
     bad = dataclasses.replace(one, findings=[slow, finding(VULNERABLE, BINARY)])
     assert not bad.safe and audited.counted(bad) == "1 VULNERABLE, 1 only slow"
     good = dataclasses.replace(one, findings=[dataclasses.replace(slow, status=PROTECTED)])
     assert audited.counted(good) == "1 protected" and "slow" not in audited.summary(good)
+    # Who has named it is told so.
+    named = dataclasses.replace(one, accepted=frozenset({"d:VULNERABLE"}))
+    assert audited.counted(named) == "1 accepted"
+    assert "accepted=1 slow=0" in audited.nrpe([named])[0]
+
+
+def rows(one: Audited) -> list[dict[str, object]]:
+    found = audited.report(one)["defects"]
+    assert isinstance(found, list)
+    return found
+
+
+def test_what_is_slow_at_worst_and_unknown_is_unknown() -> None:
+    """And no alarm."""
+    slow = dataclasses.replace(finding(UNKNOWN, BINARY), only_slow=True)
+    one = Audited("/boot/b", "6.1.0-2", [slow], tree=False)
+    assert one.safe and audited.counted(one) == "1 unknown"
+    assert "\nunknown       binary  d\n" in audited.summary(one)
+    assert audited.nrpe([one]) == (
+        "MIGRATION OK - 6.1.0-2 has none of the defects but 1 unknown | "
+        "vulnerable=0 unknown=1 accepted=0 slow=0\n6.1.0-2 unknown: d", 0)
+    row, = rows(one)
+    assert (row["only_slow"], row["told"], row["accepted"]) == (True, UNKNOWN, True)
 
 
 def test_who_accepts_that_nobody_knows_is_told_when_it_is_bad() -> None:
@@ -1421,6 +1482,94 @@ def test_one_table_for_several() -> None:
         line.split() for line in audited.table([tree, other]).splitlines()]
 
 
+def named(status: str, name: str, **more: Any) -> Finding:
+    return dataclasses.replace(finding(status, BINARY), defect=name, places=(), **more)
+
+
+def test_a_table_that_is_too_wide_is_names() -> None:
+    """Those that are not good, of each kernel; and once what is unknown of all of them."""
+    states = ((VULNERABLE, PROTECTED), (UNKNOWN, NOT_AFFECTED), (PROTECTED, VULNERABLE),
+              (PROTECTED, PROTECTED), (UNKNOWN, UNKNOWN))
+    many = [Audited(f"/boot/vmlinuz-{number}", f"6.1.0-{number}-amd64", [
+        named(one, "a"), named(other, "b"), named(UNKNOWN, "no-image-tells-it")], tree=False)
+        for number, (one, other) in enumerate(states)]
+    many += [dataclasses.replace(many[3], path="/boot/same", version="6.1.0-9-amd64", runs=True),
+             KERNELS[2]]
+    lines = audited.table(many, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    # Two of which all is the same are one.
+    at = lines.index("[4]  /boot/vmlinuz-3")
+    assert lines[at:at + 6] == [
+        "[4]  /boot/vmlinuz-3", "     Linux 6.1.0-3-amd64", "     /boot/same (runs here)",
+        "     Linux 6.1.0-9-amd64", "     1 unknown, 2 protected", "[5]  /boot/vmlinuz-4"]
+    assert lines[lines.index("") + 1:] == [
+        "[1]  VULNERABLE    a", "[2]  unknown       a", "[3]  VULNERABLE    b",
+        "[4]  nothing else", "[5]  unknown       a b",
+        "all  unknown       no-image-tells-it", "",
+        "For places and patches: make audit IMAGE=/boot/vmlinuz-0"]
+    # With room it is a table.
+    wide = audited.table(many, 200).splitlines()
+    assert [line.split() for line in wide if line.startswith("a ")] == [
+        ["a", VULNERABLE, UNKNOWN, PROTECTED, PROTECTED, UNKNOWN]]
+    assert audited.table(many[:4], 80).splitlines()[-3].split()[0] == "no-image-tells-it"
+
+
+def test_a_table_of_a_folder_fits_the_terminal() -> None:
+    many = [Audited(f"/boot/vmlinuz-6.1.0-{number}-cloud-amd64", f"6.1.0-{number}-cloud-amd64", [
+        named(UNKNOWN if at % 21 == number else VULNERABLE if at % 3 == 0 else PROTECTED, name)
+        for at, name in enumerate(defects.names())], tree=False) for number in range(21)]
+    for width in (80, 100):
+        assert max(map(len, audited.table(many, width).splitlines())) <= width
+
+
+def test_rows_are_told_the_worst_first_and_a_reason_once() -> None:
+    long = "no PMD table is shared: HUGETLB_PMD_PAGE_TABLE_SHARING depends on SPLIT_PMD_PTLOCKS, " \
+           "which there is not"
+    one = Audited("t", "6.6.150", [
+        dataclasses.replace(finding(status, SOURCE), defect=name, why=why, places=(), title="title",
+                            apply=apply)
+        for name, status, why, apply in (
+            ("a", NOT_AFFECTED, long, ()), ("b", UNKNOWN, "its code cannot be read", ()),
+            ("c", PROTECTED, "protected", ()), ("d", NOT_AFFECTED, long, ()),
+            ("e", VULNERABLE, "", ("queue/5.4/0001-a.patch", "queue/5.4/0002-b.patch")),
+            ("f", UNKNOWN, "its code cannot be read", ()), ("g", NOT_AFFECTED, "there is no f()", ()),
+            ("h", VULNERABLE, "", ("0123456789ab mm: fix it",)),
+            ("i", VULNERABLE, "", ("queue/5.4/0001-a.patch",)), ("j", VULNERABLE, "", ()))],
+        mend="make series KERNEL=t SERIES=fixes O=/tmp/series")
+    assert audited.summary(one, 80).splitlines()[2:] == [
+        "VULNERABLE    e", "              title", "              to apply: 0001 to 0002 of queue/5.4",
+        "VULNERABLE    h", "              title", "              to apply:",
+        "                0123456789ab mm: fix it",
+        "VULNERABLE    i", "              title", "              to apply: 0001 of queue/5.4",
+        "VULNERABLE    j", "              title", "              nothing here mends it",
+        "unknown       b f", "              its code cannot be read",
+        "protected     c",
+        "not affected  a d",
+        "              no PMD table is shared: HUGETLB_PMD_PAGE_TABLE_SHARING depends on",
+        "              SPLIT_PMD_PTLOCKS, which there is not",
+        "not affected  g", "              there is no f()",
+        "", "To mend it: make series KERNEL=t SERIES=fixes O=/tmp/series"]
+    # What is accepted is told as what it is, and after what is not.
+    known = dataclasses.replace(one, accepted=frozenset({"b", "f", "e:VULNERABLE"}))
+    said = audited.summary(known, 80)
+    assert "unknown       b f (all accepted)\n" in said
+    assert said.index("VULNERABLE    j\n") < said.index("VULNERABLE    e (accepted)\n")
+
+
+def test_a_note_on_what_is_to_be_applied_is_told_once() -> None:
+    patches = tuple(f"queue/6.6/{number:04}-a.patch" for number in range(1, 16))
+    one = Audited("t", "6.6.150", [
+        dataclasses.replace(finding(VULNERABLE, SOURCE), defect=name, apply=patches,
+                            note="Apply all of it.") for name in "ab"])
+    said = audited.summary(one, 80)
+    assert said.count("to apply: 0001 to 0015 of queue/6.6, all or none\n") == 2
+    assert said.count("Apply all of it.") == 1 and said.endswith("\n\nApply all of it.")
+    assert [row["note"] for row in rows(one)] == ["Apply all of it."] * 2
+    # Where there is nothing to apply it says what else there is.
+    other = dataclasses.replace(one, findings=[dataclasses.replace(one.findings[0], apply=())])
+    assert audited.summary(other, 80).endswith("\n              Apply all of it.")
+
+
 def test_the_kernel_that_runs_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In each form: after an update /boot has another one, that is booted tomorrow."""
     for name, build_id in (("vmlinux-1", b"\x33"), ("vmlinux-2", b"\x11")):
@@ -1432,7 +1581,7 @@ def test_the_kernel_that_runs_is_marked(tmp_path: Path, monkeypatch: pytest.Monk
     assert [one["running"] for one in map(audited.report, found)] == [False, True]
     path = str(tmp_path / "vmlinux-2")
     assert [line for line in audited.table(found).splitlines() if "runs here" in line] == [
-        f"[2]  {path} (runs here)"]
+        f"     {path} (runs here)"]
     assert audited.summary(found[1]).splitlines()[0].endswith(" (runs here)")
     assert "runs here" not in audited.summary(found[0])
     first, *others = audited.nrpe(found)[0].splitlines()
@@ -1549,7 +1698,7 @@ def test_a_program_that_is_missing_does_not_hide_the_others(
         (tmp_path / name).write_bytes(kernels.vmlinux())
     of_image = audit.of_image
 
-    def lacks(image: Image) -> Audited:
+    def lacks(image: Image, _names: Sequence[str]) -> Audited:
         if image.path.endswith("1"):
             raise NotInstalled("objdump is not installed")
         return of_image(image)

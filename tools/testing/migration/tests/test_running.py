@@ -188,9 +188,15 @@ def test_where_the_code_cannot_be_read_names_and_config_say_something(
     assert found["pmd-share-migrate"].status == NOT_AFFECTED
     assert found["pmd-share-flush"].status == UNKNOWN
     assert all("cannot be read" in one.why for one in found.values() if one.status == UNKNOWN)
-    # Once for all of them.
+    # Once for all of them, with what there is to do about it, and their names in a row.
     done = audit.of_image(image)
-    assert audited.summary(done).count(said) == 1 and not done.safe
+    told = audited.summary(done, 80)
+    assert " ".join(told.split()).count(said) == 1 and not done.safe
+    assert told.count("its code cannot be read") == 1 and len(told.splitlines()) < 60
+    assert max(map(len, told.splitlines())) <= 80
+    assert "\n  apt download linux-image-6.1.0-9-test " in told
+    assert "make audit IMAGE=FILE, with vmlinuz-6.1.0-9-test\n" in told
+    assert ("sudo make audit RUNNING=1" in told) == ("be root" in image.missing)
     assert said in str(audited.report(done)["missing"])
 
 

@@ -148,6 +148,13 @@ def unshared(tree: Path) -> str:
     return f"no PMD table is shared: {_SHARING[0]} depends on {_LOCKS}, which there is not"
 
 
+def lets_share(patch: Path) -> bool:
+    """Whether a patch has PMD tables shared where they were not: it changes what that depends on."""
+    text = patch.read_text(encoding="utf-8", errors="replace")
+    return any(f"\n+++ b/{name}\n" in text for name in KCONFIGS) \
+        and any(re.search(rf"(?m)^ config {name}$", text) for name in _SHARING)
+
+
 # ccache must have no part in assembly. Where it takes the list of headers from gcc it does not see
 # .incbin, and a kernel's compressed image is that of arch/x86/boot/compressed/piggy.S: it gave the
 # image of another kernel whose compressed size was the same.

@@ -34,22 +34,38 @@ from lab.errors import LabError, NotInstalled
 from lab.finding import BINARY, BOTH, NOT_AFFECTED, PROTECTED, UNKNOWN, VULNERABLE, Finding
 from lab.kernel import kconfig, matches, spatch, variant
 from lab.kernel.source import kernel_version
-from lab.paths import shown
+from lab.paths import INSTALLED, shown
 from lab.tell import audited
 from lab.tell.audited import Audited
 
 _LINE = re.compile(r"(EXISTS|SEEN|NEEDS|HAS) (\w+) (\S+):(\d+)")
 
 
-def audit(tree: Path, arch: Arch | None = None) -> tuple[str, list[Finding]]:
-    """The version of the kernel in `tree`, and a finding a defect.  The tree is only read.
+# Where what mends a kernel goes, in commands that are told.
+_SERIES = "O=/tmp/series"
+
+
+def audit(tree: Path, arch: Arch | None = None, names: Sequence[str] = ()
+          ) -> tuple[str, list[Finding]]:
+    """The version of the kernel in `tree`, and a finding a defect, or a defect of `names`.  The
+    tree is only read.
 
     With `arch`, nothing has to be protected in the folders of other architectures.  LabError
     where it is no kernel tree, or where coccinelle is not installed.
     """
     version = kernel_version(tree)
-    known = [one for one in map(defects.load, defects.names()) if one.audit]
-    return version, _looked(tree, version, known, arch)
+    return version, _looked(tree, version, _known(names), arch)
+
+
+def of_tree(tree: Path, arch: Arch | None = None, names: Sequence[str] = ()) -> Audited:
+    """The same, with the command that writes what mends it."""
+    version, findings = audit(tree, arch, names)
+    return _mended(Audited(str(tree), version, findings, some=bool(names)), tree)
+
+
+def _known(names: Sequence[str]) -> list[Defect]:
+    return [one for one in map(defects.load, defects.names())
+            if one.audit and (not names or one.name in names)]
 
 
 def look(tree: Path, version: str, defect: Defect, arch: Arch | None = None) -> Finding:
@@ -96,7 +112,7 @@ def _judged(tree: Path, version: str, defect: Defect, files: Sequence[str],
             continue
         if blind := [name for name in either if _defines(text, name)]:
             return _unknown(defect, f"coccinelle cannot parse {blind[0]}()")
-        return Finding(defect.name, NOT_AFFECTED, f"there is no {either[0]}()", (), ())
+        return Finding(defect.name, NOT_AFFECTED, rules.lacks(names), (), ())
     if defect.shares_tables and (why := kconfig.unshared(tree)):
         return Finding(defect.name, NOT_AFFECTED, why, (), ())
     if blind := [name for name in rules.see
@@ -109,8 +125,8 @@ def _judged(tree: Path, version: str, defect: Defect, files: Sequence[str],
     lacking = [place for name, places in found["NEEDS"].items() if name not in found["HAS"]
                for place in places]
     if lacking:
-        return Finding(defect.name, VULNERABLE, "not protected", tuple(lacking),
-                       tuple(_remedy(version, defect)))
+        return mendable(Finding(defect.name, VULNERABLE, "not protected", tuple(lacking), ()),
+                        version, defect)
     return Finding(defect.name, PROTECTED, "protected",
                    tuple(places[0] for name, places in found["HAS"].items()
                          if name in found["NEEDS"]), ())
@@ -123,26 +139,25 @@ _IMAGES = ("vmlinu[xz]*", "Image*", "bzImage*", "kernel*", "*/image", "*.efi",
 _NO_IMAGES = re.compile(r"\.(?:hmac|sig|efi\.extra\.d|txt|map|old\.sig)$")
 
 
-def of_images(named: str, symbols: Path | None, tree: Audited | None = None,
-              reading: Callable[[str], None] = lambda _what: None) -> list[Audited]:
-    """A finding a defect of each image that `named` names; of `tree`, too, if there is one.
+def of_images(named: str, symbols: Path | None,
+              reading: Callable[[str], None] = lambda _what: None,
+              names: Sequence[str] = ()) -> list[Audited]:
+    """A finding a defect, or a defect of `names`, of each image that `named` names.
 
     `reading` is told which one is read.  One image of several that cannot be read does not keep the
     others from being told.  LabError where there is none, where there is one, which cannot be read,
     and where all lack the same program.
     """
     paths = images(named)
-    if len(paths) > 1 and (symbols or tree):
-        raise LabError(f"{'SYMBOLS' if symbols else 'KERNEL'}= is of one kernel, and IMAGE={named} "
-                       f"names {len(paths)}: name one of them")
+    if symbols:
+        _alone(named, paths, "SYMBOLS")
     found: list[Audited] = []
     lacking: list[LabError] = []
     for path in paths:
         reading(f"reading {path}")
         try:
             with bounded.time_of(str(path)):
-                one = of_image(load.load(path, symbols))
-            found.append(both(tree, one) if tree else one)
+                found.append(of_image(load.load(path, symbols), names))
         except LabError as err:
             if len(paths) == 1:
                 raise
@@ -151,10 +166,38 @@ def of_images(named: str, symbols: Path | None, tree: Audited | None = None,
             found.append(Audited(str(path), error=str(err).removeprefix(f"{path} "), tree=False))
     if lacking and len(lacking) == len(paths):
         raise lacking[0]
-    return _marked(found)
+    return _marked(found, names)
 
 
-def _marked(found: list[Audited]) -> list[Audited]:
+def of_both(tree: Path, named: str, symbols: Path | None, arch: Arch | None = None,
+            reading: Callable[[str], None] = lambda _what: None,
+            names: Sequence[str] = ()) -> Audited:
+    """The same of a tree and of the image that was made from it, by what both of them say.
+
+    LabError where that cannot be: this is known before anything is looked at.
+    """
+    paths = images(named)
+    _alone(named, paths, "KERNEL")
+    version = kernel_version(tree)
+    reading(f"reading {paths[0]}")
+    with bounded.time_of(str(paths[0])):
+        image = load.load(paths[0], symbols)
+    _same_kernel(str(tree), version, image.path, image.release)
+    reading(f"reading {tree}")
+    source = of_tree(tree, arch, names)
+    reading(f"reading {paths[0]}")
+    with bounded.time_of(str(paths[0])):
+        made = of_image(image, names)
+    return _marked([both(source, made)], names)[0]
+
+
+def _alone(named: str, paths: Sequence[Path], variable: str) -> None:
+    if len(paths) > 1:
+        raise LabError(f"{variable}= is of one kernel, and IMAGE={named} "
+                       f"names {len(paths)}: name one of them")
+
+
+def _marked(found: list[Audited], names: Sequence[str]) -> list[Audited]:
     """With a mark at the kernel that runs here; at none where that is not known.
 
     Its rows are those of RUNNING=1: what a livepatch replaces is not in its image.
@@ -243,25 +286,40 @@ def _has_kernel(program: Path) -> bool:
         return False
 
 
-def of_image(kernel: Image) -> Audited:
-    """A finding a defect, decided from the code of an image.
+def of_image(kernel: Image, names: Sequence[str] = ()) -> Audited:
+    """A finding a defect, or a defect of `names`, decided from the code of an image.
 
     LabError where its code cannot be read.
     """
     read = code.Code(kernel)
     read.check()
     release = kernel.release
-    found = [binary(read, release, one) for one in map(defects.load, defects.names()) if one.audit]
-    return Audited(kernel.path, release, found, tree=False,
-                   also={"banner": kernel.banner, "build_id": kernel.build_id,
-                         "symbols": kernel.symbols_from,
-                         **({"missing": kernel.missing} if kernel.missing else {})})
+    found = [binary(read, release, one) for one in _known(names)]
+    return _mended(Audited(kernel.path, release, found, tree=False, some=bool(names),
+                           also={"banner": kernel.banner, "build_id": kernel.build_id,
+                                 "symbols": kernel.symbols_from,
+                                 **({"missing": kernel.missing, "how": _how(kernel)}
+                                    if kernel.missing else {})}))
 
 
-def of_running() -> Audited:
+def _how(kernel: Image) -> str:
+    """How the code of a kernel that runs can be read after all, in lines."""
+    release = kernel.release
+    return "\n".join([
+        "To have it read, one of these:",
+        *([f"  sudo {audited.COMMAND} RUNNING=1"] if "be root" in kernel.missing else []),
+        f"  apt download linux-image-{release}     (Debian, Ubuntu)",
+        f"  dnf download kernel-core-{release}     (Fedora, RHEL)",
+        f"      and then {audited.COMMAND} IMAGE=FILE, with the .deb or .rpm",
+        f"  {audited.COMMAND} IMAGE=FILE, with vmlinuz-{release}",
+        "      out of /boot of a machine that has a file of the same kernel"])
+
+
+def of_running(names: Sequence[str] = ()) -> Audited:
     """The same of the kernel that runs; what a livepatch replaces is not in its image."""
     with bounded.time_of("the kernel that runs"):
-        return dataclasses.replace(patched(of_image(running.image()), _replaced()), runs=True)
+        return dataclasses.replace(patched(of_image(running.image(), names), _replaced()),
+                                   runs=True)
 
 
 def patched(one: Audited, replaced: dict[str, str]) -> Audited:
@@ -279,15 +337,15 @@ def _patched(found: Finding, replaced: dict[str, str]) -> Finding:
         if decide.asks_for(defect, function):
             return dataclasses.replace(
                 found, status=UNKNOWN, why=f"the livepatch {module} replaces {function}(): ask who "
-                f"made it; of the image: {found.status}", places=(), apply=(), source=BINARY)
+                f"made it; of the image: {found.status}", places=(), apply=(), note="", source=BINARY)
     return found
 
 
 def binary(read: code.Code, version: str, defect: Defect) -> Finding:
     """What the code of a kernel `version` says about `defect`."""
     said = decide.decide(read, defect)
-    apply = tuple(_remedy(version, defect)) if said.status == VULNERABLE else ()
-    return _titled(Finding(defect.name, said.status, said.why, said.places, apply, BINARY), defect)
+    found = Finding(defect.name, said.status, said.why, said.places, (), BINARY)
+    return _titled(mendable(found, version, defect) if said.status == VULNERABLE else found, defect)
 
 
 def both(source: Audited, made: Audited) -> Audited:
@@ -295,12 +353,18 @@ def both(source: Audited, made: Audited) -> Audited:
 
     LabError where their versions differ: then it was not.
     """
-    if not _same_version(source.version, made.version):
-        raise LabError(f"{made.path} is Linux {made.version} and {source.path} is "
-                       f"{source.version}: name the tree that it was made from")
-    return Audited(f"{source.path} and {made.path}", made.version,
-                   [_together(one, other) for one, other in
-                    zip(source.findings, made.findings, strict=True)], also=made.also)
+    _same_kernel(source.path, source.version, made.path, made.version)
+    return _mended(Audited(f"{source.path} and {made.path}", made.version,
+                           [_together(one, other) for one, other in
+                            zip(source.findings, made.findings, strict=True)],
+                           also=made.also, some=made.some), Path(source.path))
+
+
+def _same_kernel(tree: str, source: str, image: str, made: str) -> None:
+    """LabError where the image of version `made` cannot be of the tree of version `source`."""
+    if not _same_version(source, made):
+        raise LabError(f"{image} is Linux {made} and {tree} is "
+                       f"{source}: name the tree that it was made from")
 
 
 def _together(source: Finding, made: Finding) -> Finding:
@@ -320,7 +384,7 @@ def _together(source: Finding, made: Finding) -> Finding:
         worse = source if source.status == VULNERABLE else made
         return dataclasses.replace(worse, why=why, places=(*worse.places, why), source=BOTH)
     return dataclasses.replace(source, status=UNKNOWN, why=why, places=source.places + made.places,
-                               apply=(), source=BOTH)
+                               apply=(), note="", source=BOTH)
 
 
 def _same_version(source: str, image: str) -> bool:
@@ -336,9 +400,9 @@ def report(tree: Path, version: str, findings: Sequence[Finding]) -> dict[str, o
     return audited.report(Audited(str(tree), version, findings))
 
 
-def summary(version: str, findings: Sequence[Finding]) -> str:
+def summary(version: str, findings: Sequence[Finding], width: int = 80) -> str:
     """The same for a person."""
-    return audited.summary(Audited("", version, findings))
+    return audited.summary(Audited("", version, findings), width)
 
 
 def _titled(found: Finding, defect: Defect) -> Finding:
@@ -354,16 +418,53 @@ def _defines(text: str, name: str) -> bool:
     return re.search(rf"(?m)^(?:[A-Za-z_].*\b)?{name}\s*\([^;]*?\{{", text) is not None
 
 
-def _remedy(version: str, defect: Defect) -> list[str]:
-    """The patches of the nearest queue that mend the defect, or else the upstream commits."""
+def mendable(found: Finding, version: str, defect: Defect) -> Finding:
+    """A finding of what is vulnerable, with what mends it.
+
+    That is the patches of the nearest queue, those before them, too, which they need; or else the
+    upstream commits, or another form of the queue.
+    """
     try:
-        queue = variant.series(bases.for_version(version).name)
+        base = bases.for_version(version).name
     except LabError:
-        queue = []
+        return dataclasses.replace(found, apply=defect.upstream)
+    queue = variant.series(base)
     if own := variant.mending(queue, defect):
-        # What comes before them is needed by them.
-        return [shown(patch) for patch in queue[:queue.index(own[-1]) + 1]]
-    return list(defect.upstream)
+        apply, note = queue[:queue.index(own[-1]) + 1], ""
+        if shares := next(filter(kconfig.lets_share, apply), None):
+            apply = queue
+            note = f"{shown(shares.parent)}/{shares.name[:4]} lets hugetlb mappings share PMD " \
+                   "tables again. What is wrong with that comes back with it, and the patches " \
+                   "after it mend that: apply all of the queue, or nothing of it."
+        return dataclasses.replace(found, apply=tuple(map(shown, apply)), note=note)
+    if defect.upstream:
+        return dataclasses.replace(found, apply=defect.upstream)
+    return dataclasses.replace(found, note=_other_form(base, defect))
+
+
+def _other_form(base: str, defect: Defect) -> str:
+    """What another form of the queue of a base does for a defect; "" where there is none."""
+    for file in sorted((variant.QUEUE / base).glob("series.*")):
+        if variant.mending(variant.series(base, file.name), defect):
+            how = f"in the order of {shown(file)}" if INSTALLED else \
+                f"make series BASE={base} FORM={file.suffix[1:]} {_SERIES}"
+            return f"what mends it is for review, and not to be used yet: {how}"
+    return ""
+
+
+def _mended(one: Audited, tree: Path | None = None) -> Audited:
+    """With the command that writes the patches that are to be applied, where a queue has some; to
+    `tree`, if there is one."""
+    patches = [Path(what) for found in one.findings if found.status == VULNERABLE
+               for what in found.apply if what.endswith(".patch")]
+    if not patches:
+        return one
+    if INSTALLED:
+        how = f"the patches of {patches[0].parent}, in the order of its file series"
+    else:
+        kernel = shlex.quote(str(tree)) if tree else "/path/to/its/source"
+        how = f"make series KERNEL={kernel} SERIES=fixes {_SERIES}"
+    return dataclasses.replace(one, mend=how)
 
 
 def _of(path: str, arch: Arch | None) -> bool:
