@@ -337,7 +337,7 @@ VERBS = (
     Verb("audit", "say from the source of a kernel, or its image, which defects it has",
          "And what to apply. Builds nothing. With both a tree and the image made from it, each row "
          "is decided from both. Exit status 0 only if no row is VULNERABLE or unknown but those that "
-         "--accept names, and pmd-share-busy, which is only slow; 1 if one is; 2 for an error. No "
+         "--accept names, and what is only slow; 1 if one is; 2 for an error. No "
          "image tells all rows: Documentation/binary-audit.rst says what to accept.",
          (_but(KERNEL, "the kernel tree, which is only read; default: none. "
                "Example: --kernel ~/linux"), IMAGE, RUNNING, SYMBOLS,

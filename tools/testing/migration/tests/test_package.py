@@ -93,6 +93,13 @@ def test_the_audit_works_from_where_it_is_installed(top: Path, tmp_path: Path) -
     there = json.loads(done.stdout)
     patches = [what for one in there["defects"] for what in one["apply"] if "queue/" in what]
     assert patches and all(Path(what).is_file() for what in patches)
+    # There is no make there, but the patches are.
+    assert here["mend"].startswith("make series KERNEL=") and "make " not in json.dumps(there)
+    folder = re.match(r"the patches of (\S+), in the order of its file series$", there["mend"])
+    assert folder and (Path(folder[1]) / "series").is_file()
+    for one in (here, there):
+        assert one.pop("mend") and all("note" in row for row in one["defects"])
+        one["defects"] = [{**row, "note": ""} for row in one["defects"]]
     assert json.dumps(there).replace(f"{top / stage.SHARE}/", "") == json.dumps(here)
 
 
