@@ -126,6 +126,20 @@ def test_a_defect_that_is_only_slow_loses_nothing() -> None:
                 or one.show.harm == "lost writes"]
 
 
+@pytest.mark.parametrize("said, wrong", [
+    ("f: who frees does not wait", False), ("g: it is not in exist", True), ("f", True), ("f: ", True)])
+def test_what_is_said_where_a_rule_says_nothing(said: str, wrong: bool, folder: Path) -> None:
+    (folder / "audit.cocci").write_text("")
+    (folder / defect.FILE).write_text(f'{TEXT}{AUDIT}absent = ["{said}"]\n')
+    if wrong:
+        with pytest.raises(LabError, match="absent"):
+            defect.load("astray")
+        return
+    rules = defect.load("astray").audit
+    assert rules and rules.lacks("f") == "who frees does not wait"
+    assert rules.lacks("g|h") == "there is no g()"
+
+
 def test_defects_of_shared_tables() -> None:
     shared = {name for name in defect.names() if defect.load(name).shares_tables}
     assert shared == {name for name in defect.names()
