@@ -58,17 +58,27 @@ words = $(foreach name,$(VARIABLES),$(if $($(name)),$(call quoted,$(name)$(if \
 ELSE := PYTHON FAST LAB_CACHE XDG_CACHE_HOME TMPDIR HOME PATH LANG LANGUAGE LC_% TERM NO_COLOR SHELL \
 	KERNELCI KIRK NODE_MODULES SPARSE_SRC SOURCE_DATE_EPOCH PYTHON% PYTEST_% DEBIAN_FRONTEND %_proxy \
 	V HUGETLB_% MIGRATE_% THP_% EXEC_TEMP_STACK_%
+comma := ,
 strange := $(filter-out $(VARIABLES) $(ELSE),$(foreach name,$(.VARIABLES),$(if \
 	$(filter command,$(firstword $(origin $(name)))),$(name))))
 
 .PHONY: help prove matrix mutants steps bench model audit shell selftests kselftest hosttest series report record docs package list install check clean
 
+# `make help prove` tells of prove, and runs nothing.
+asks := $(filter help,$(MAKECMDGOALS))
+asked := $(filter-out help,$(MAKECMDGOALS))
+
 help:
+ifneq ($(and $(asks),$(asked)),)
+	@$(LAB) help $(foreach name,$(asked),$(call quoted,$(name)))
+else
+	@echo 'make VERB VARIABLE=value ...     `make help VERB`: all of one verb, with its variables'
+	@echo
 	@echo 'Without building anything'
 	@echo '  make audit KERNEL=DIR        say which defects a kernel has, and what to apply'
 	@echo '  make audit RUNNING=1         the same of the kernel that runs; IMAGE=/boot: of those there'
-	@echo '  make series KERNEL=DIR O=DIR write the patches that fix it; BASE=4.14 without a tree'
-	@echo '  make list                    name the defects, the bases and the mutants'
+	@echo '  make series KERNEL=DIR SERIES=fixes O=DIR    write the patches that fix it'
+	@echo '  make list                    name the defects; DEFECT=NAME or BASE=5.15: more of them'
 	@echo '  make model                   try every order of the steps of each locking scheme, with spin'
 	@echo 'With two kernels that are built and booted under QEMU'
 	@echo '  make prove                   show that a fix is what keeps writes from being lost'
@@ -83,12 +93,11 @@ help:
 	@echo '  make selftests DEST=DIR      build them, static, to copy elsewhere'
 	@echo '  make package                 a .deb and .rpm of them and of the audit'
 	@echo 'Results'
-	@echo '  make report                  one page of HTML, of out/ and the records'
+	@echo '  make report                  one page of HTML, of the records, and of runs in out/'
 	@echo '  make record   make docs      write the last result into the records; render Documentation/'
 	@echo 'This project'
 	@echo '  make install                 install what the lab needs, with apt (others do it too)'
-	@echo '  make check                   its own tests. FAST=1: a minute or two; FULL=1: hours;'
-	@echo '                               TREES=DIR: with kernel trees DIR/4.14 and so on; ARCH=arm64: guests'
+	@echo '  make check                   its own tests. FAST=1: a minute or two; FULL=1: hours'
 	@echo '  make clean                   remove out/; the cache is ~/.cache/pmd-share-lab ($$LAB_CACHE)'
 	@echo
 	@echo 'Variables'
@@ -99,25 +108,25 @@ help:
 	@echo '  DEBUG=1    ACCEL=kvm|tcg     lockdep, KASAN and more; how QEMU runs'
 	@echo '  WITNESS=1  KCONFIG=OPTIONS   kernels check what migration unmaps; more .config options'
 	@echo '  OUT=DIR    O=PATH  DEST=DIR  where results go; what series, docs, report, bench write; selftests'
-	@echo '  FORM=flush|unshare           another form of the fix, queue/BASE/series.FORM. ROUNDS=3: bench'
+	@echo '  FORM=flush|unshare|unmapped  another queue/BASE/series.FORM. ROUNDS=3: bench'
 	@echo "  TESTS='-t name'              arguments for the selftest"
 	@echo '  VARIANT=fixed                of shell and kselftest: vulnerable, fixed, series'
 	@echo '  MUTANT=name  RESUME=1        of mutants: this one; also of steps: continue. FROM=3 TO=9: steps'
-	@echo '  SERIES=all|stable|ltp        of series: what is mailed on its own; UPSTREAM=DIR: with its text'
-	@echo '  SCHEME=flush-6.12  FULL=1    of model: this one; also what takes long'
-	@echo '  PLAN=1  FORCE=1              of hosttest, matrix: only say what; do it all the same'
-	@echo '  PLAN=json|check  HOSTS=FILE  of matrix: for a CI system; the machines, one a line'
+	@echo '  SERIES=fixes|all|stable|ltp  of series: what is mailed on its own; UPSTREAM=DIR: with its text'
+	@echo '  SCHEME=flush-6.12  FULL=1    of model: this one; what takes long. FULL=1 of list: all of it'
+	@echo '  PLAN=1|json|check  FORCE=1   of hosttest (1), matrix: only say what; do it all the same'
+	@echo '  HOSTS=FILE  TREES=DIR        of matrix: machines, one a line; trees, as DIR/4.14 (also of check)'
 	@echo '  AUDIT=json|nrpe|prometheus   of audit; SYMBOLS=FILE: names of an image; ACCEPT=NAMES: no alarm'
 	@echo '  HARNESS=DIR|ltp  LTP=DIR     whose harness the selftests use; or of prove, the tests for LTP'
-	@echo
-	@echo 'A verb takes the variables that mean something to it. In full, with defaults and examples:'
-	@echo '  tools/testing/migration/migration.py VERB --help'
+endif
 
 # A word with a typo in it is not to start what takes hours, or changes the machine.
 .PHONY: known
 known:
-	@$(if $(strange),echo 'error: $(firstword $(strange))=: there is no such variable; `make` lists them' >&2; exit 2,:)
+	@$(if $(strange),echo 'error: $(firstword $(strange))=: there is no such variable; `make` lists them$(comma) and \
+		`make help $(firstword $(MAKECMDGOALS))` those of it' >&2; exit 2,:)
 
+ifeq ($(asks),)
 prove matrix mutants steps bench model audit shell selftests kselftest hosttest series report record docs package list install: known
 	@$(LAB) $@ $(words)
 
@@ -128,3 +137,7 @@ check: known
 
 clean: known
 	rm -rf out
+else ifneq ($(asked),)
+$(asked):
+	@:
+endif

@@ -617,8 +617,12 @@ _TOLD_APART = frozenset(("kselftest", "hosttest", "matrix", "audit", "steps"))
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status."""
     progress = Progress()
+    said = list(sys.argv[1:] if argv is None else argv)
     try:
-        args = options.parse(sys.argv[1:] if argv is None else argv)
+        if said[:1] == ["help"]:
+            print(options.manual(said[1:]))
+            return 0
+        args = options.parse(said)
         if args.verb in _TOLD_APART:
             progress = Progress(sys.stderr)
         return _ACTIONS[args.verb](args, progress)

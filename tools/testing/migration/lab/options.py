@@ -196,8 +196,8 @@ WITNESS = Option(
     _flag, False, True)
 TIMEOUT = Option(
     "timeout", "TIMEOUT", "SECONDS",
-    f"how long a boot may take, in seconds; default: {wanted.LIMIT}, with --debug "
-    f"{wanted.DEBUG_LIMIT}. Example: --timeout 600", _number, None)
+    f"how long a boot may take, in seconds; default: {wanted.LIMIT}, or {wanted.DEBUG_LIMIT} with "
+    "--debug 1. Example: --timeout 600", _number, None)
 TESTS = Option(
     "tests", "TESTS", "ARGS",
     "arguments for the selftest (-f, -v, -t, -r; its -h explains them); default: none. "
@@ -227,7 +227,7 @@ PART = Option(
     "part", "SERIES", "NAME",
     "what is mailed on its own: fixes, selftests, hugetlb, device, tracepoints, kunit or document; "
     "all of these, or the fixes of all stable branches (stable), a folder each; or ltp, the tests for "
-    "LTP; default: all patches in one folder, to be applied. Example: --part selftests")
+    "LTP; default: all patches in one folder, to be applied. Example: --part fixes")
 UPSTREAM = Option(
     "upstream", "UPSTREAM", "DIR",
     "a clone of mainline, from which a patch that is one of its commits has author, date, changelog "
@@ -248,7 +248,8 @@ GUEST_VARIANT = Option(
     _one_of(*wanted.KERNELS, wanted.SERIES, text="vulnerable, fixed or series"))
 MUTANT = Option(
     "mutant", "MUTANT", "NAME",
-    "this mutant alone, as `list` names it; default: all. Example: --mutant no-tlb-flush")
+    "this mutant alone, as `list` names it with --full 1; default: all. "
+    "Example: --mutant no-tlb-flush")
 RESUME = Option(
     "resume", "RESUME", "{0,1}",
     "boot no kernel again that an earlier run in --out has booted; default: 0. "
@@ -493,7 +494,17 @@ VERBS = (
           _output("the folder that the packages go to; default: package in out/ of the "
                            "repository. Example: --output /tmp/package")),
          ("package --output /tmp/package", "package --arch all")),
-    Verb("list", "name the defects, where they are proved, the bases and the mutants", ""),
+    Verb("list", "name the defects; with --defect or --base, say more of them",
+         "Alone: each defect in a line or two, with the versions that have it. Nothing is built, and "
+         "no kernel is read: audit says what a kernel of yours has.",
+         (Option("defect", "DEFECT", "NAMES", "all of these, with blanks or commas between them: what "
+                 "fixes each, what shows it, where it is proved; default: a line or two of each. "
+                 f"Example: --defect {OTHER}", _defects, ()),
+          Option("base", "BASE", "VERSION", "what this version has by its number, and what patches "
+                 "of queue/VERSION mend; default: all versions. Example: --base 5.15", _base),
+          Option("full", "FULL", "{0,1}", "all of all defects, all bases and mutants; default: 0. "
+                 "Example: --full 1", _flag, False, True)),
+         (f"list --defect {OTHER}", "list --base 5.15", "list --full 1")),
     Verb("install", "install what the lab needs, with apt",
          "prove and the others do it themselves.", (ARCH,), ("install --arch arm64",)),
 )
@@ -511,13 +522,88 @@ def variables() -> set[str]:
     return {option.variable for verb in VERBS for option in verb.takes}
 
 
+# What the Makefile does by itself.
+_OF_MAKE = {
+    "check": "Run the project's own tests: a minute or two with FAST=1, hours with FULL=1. TREES=DIR "
+             "names a folder with kernel trees, as DIR/4.14 and so on; ARCH=NAME tries the guests of "
+             "that architecture, too.",
+    "clean": "Remove out/. The cache is ~/.cache/pmd-share-lab, or what $LAB_CACHE names.",
+}
+
+
+def manual(names: Sequence[str]) -> str:
+    """The help of verbs for who types make: with the variables of the Makefile.
+
+    LabError for what is no verb.
+    """
+    verbs = {verb.name: verb for verb in VERBS}
+    if not names:
+        return parser().format_help().rstrip()
+    for name in names:
+        if name not in verbs and name not in _OF_MAKE:
+            raise LabError(f"make {name}: there is no such verb; `make` lists them")
+    return "\n\n".join(_manual(verbs[name]) if name in verbs else
+                       "\n".join([f"make {name}", "", *textwrap.wrap(_OF_MAKE[name], _WIDTH)])
+                       for name in names)
+
+
+# Of the help of a verb.
+_WIDTH = 100
+_COLUMN = 17
+
+
+def _manual(verb: Verb) -> str:
+    lines = textwrap.wrap(f"make {verb.name} " + " ".join(
+        f"[{one.variable}={one.metavar}]" if "must be named." not in one.help else
+        f"{one.variable}={one.metavar}" for one in verb.takes), _WIDTH,
+        subsequent_indent=" " * (len(verb.name) + 6), break_long_words=False,
+        break_on_hyphens=False)
+    lines += ["", *textwrap.wrap(_as_variables(
+        verb, f"{verb.does[0].upper()}{verb.does[1:]}. {verb.text}"), _WIDTH,
+        break_on_hyphens=False)]
+    if verb.takes:
+        lines.append("")
+    for one in verb.takes:
+        head = f"  {one.variable}={one.metavar}"
+        text = textwrap.wrap(_as_variables(verb, one.help), _WIDTH - _COLUMN - 1,
+                             break_on_hyphens=False)
+        if len(head) <= _COLUMN:
+            head = f"{head:{_COLUMN}} {text.pop(0)}"
+        lines += [head, *(" " * (_COLUMN + 1) + line for line in text)]
+    if verb.examples:
+        lines += ["", "Examples", *(f"  make {_example(verb, words)}" for words in verb.examples)]
+    return "\n".join(lines)
+
+
+def _as_variables(verb: Verb, text: str) -> str:
+    """A help text, with `VARIABLE=` where it has `--option`."""
+    def variable(found: re.Match[str]) -> str:
+        name, value = found[1], found[2] or ""
+        return f"{known[name]}={value.strip()}" if name in known else found[0]
+    known = {one.name: one.variable for other in VERBS for one in other.takes}
+    # What has one name and several variables, or the other way about, is as this verb has it.
+    known |= {one.name: one.variable for one in verb.takes}
+    text, example, given = text.partition(" Example: ")
+    given = re.sub(r"^--(\w+)(?:[ =]|$)", lambda found: f"{known[found[1]]}=", given)
+    text = re.sub(r"--(\w+)\b( \d+\b| ltp\b)?", variable, text)
+    return re.sub(r"`(list|series|prove)`", r"`make \1`", text) + example + given
+
+
+def _example(verb: Verb, words: str) -> str:
+    """An example, as make takes it."""
+    known = {one.name: one.variable for one in verb.takes}
+    for name, var in known.items():
+        words = re.sub(rf"--{name}[ =]", f"{var}=", words)
+    return words
+
+
 def parser() -> argparse.ArgumentParser:
     """All verbs."""
     top = _Parser(
         prog=PROGRAM, allow_abbrev=False, formatter_class=Help,
         description="Proves fixes of page migration. Each verb has a --help of its own.",
         epilog="`make VERB VARIABLE=value` at the top of the repository does the same as\n"
-               f"`{PROGRAM} VERB --option value`; the help of an option names its variable.\n"
+               f"`{PROGRAM} VERB --option value`: `make help VERB` names the variables.\n"
                "Exit status: 0 for success, 1 for another verdict than PROVED or a failed test,\n"
                "2 for an error, 130 after Ctrl-C.")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, title="verbs")
@@ -586,5 +672,5 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _refused(verb: Verb, name: str) -> LabError:
-    reason = verb.instead or f"see `{PROGRAM} {verb.name} --help`"
+    reason = verb.instead or f"see `make help {verb.name}`"
     return LabError(f"{name} means nothing to {verb.name}: {reason}")

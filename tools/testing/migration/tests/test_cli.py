@@ -123,7 +123,8 @@ def test_a_variable_that_nobody_knows_stops_a_verb(words: tuple[str, str]) -> No
     name = words[1].partition("=")[0]
     assert done.returncode != 0 and done.stdout == ""
     assert [line for line in done.stderr.splitlines() if not line.startswith("make")] == [
-        f"error: {name}=: there is no such variable; `make` lists them"]
+        f"error: {name}=: there is no such variable; `make` lists them, and `make help list` those "
+        "of it"]
 
 
 def test_what_the_environment_of_a_verb_takes_can_stand_after_make_too() -> None:
@@ -142,7 +143,42 @@ def test_what_the_environment_of_a_verb_takes_can_stand_after_make_too() -> None
 def test_help_is_two_screens_at_most() -> None:
     lines = make("help").stdout.splitlines()
     assert len(lines) <= 48 and max(map(len, lines)) <= 100
-    assert "migration.py VERB --help" in lines[-1]
+    assert "`make help VERB`" in lines[0]
+
+
+def test_help_says_what_hides_nothing() -> None:
+    said = make("help").stdout
+    assert "SERIES=fixes|all|stable|ltp " in said and "FORM=flush|unshare|unmapped " in said
+    assert "make series KERNEL=DIR SERIES=fixes O=DIR " in said
+    assert said.count("  PLAN=") == 1 and "TREES=DIR        of matrix: " in said
+
+
+@pytest.mark.parametrize("verb", options.VERBS, ids=lambda verb: verb.name)
+def test_make_help_of_a_verb_has_the_names_of_make(verb: options.Verb) -> None:
+    said = options.manual([verb.name])
+    lines = said.splitlines()
+    assert lines[0].startswith(f"make {verb.name}")
+    assert len(lines) <= 50 and max(map(len, lines)) <= 100
+    for option in verb.takes:
+        assert re.search(rf"(?m)^  {option.variable}={re.escape(option.metavar)}(?: |$)", said)
+    # None of the other way to say it is left, but for what is another program's.
+    assert set(re.findall(r"(?<![\w/-])--[a-z]+", said)) <= {"--sshloginfile"}
+    for line in said.partition("\nExamples\n")[2].splitlines():
+        make_, name, *words = shlex.split(line)
+        assert (make_, name) == ("make", verb.name)
+        options.parse([name, *words])
+    for given in re.findall(r"Example:\s(\S+?=(?:'[^']*'|[^\s']\S*))", said):
+        options.parse([verb.name, *shlex.split(given)])
+
+
+def test_help_runs_no_verb() -> None:
+    """`make help mutants` would have gone on with mutants, for hours."""
+    for words in (("help", "list", "check"), ("list", "check", "help")):
+        done = make(*words, PYTHON=sys.executable)
+        assert done.returncode == 0 and done.stderr == ""
+        assert done.stdout == options.manual(["list", "check"]) + "\n"
+    assert refused("help", "nonesuch") == "error: make nonesuch: there is no such verb; " \
+        "`make` lists them"
 
 
 def test_the_help_of_the_lab_names_every_verb() -> None:
