@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import arch, base, defect, deps, fragment, mutant, options, scheme, trial
+from lab import arch, defect, deps, fragment, mutant, options, scheme, trial
 from lab.errors import LabError
 from lab.guest import ltp, qemu, selftest
 from lab.host import preflight
@@ -24,8 +24,8 @@ from lab.paths import INSTALLED, REPO, replace, scratch_dir
 from lab.progress import Progress, spent
 from lab.tell import audited, docs, record, report, rst, text
 from lab.tell.audited import Audited
-from lab.verbs import (audit, bench, guestrun, hosttest, kselftest, mailing, matrix, model, mutants,
-                       package, prove, series, steps, steptable, upstream)
+from lab.verbs import (audit, bench, guestrun, hosttest, kselftest, listing, mailing, matrix, model,
+                       mutants, package, prove, series, steps, steptable, upstream)
 from lab.wanted import BOOTS, DEFECT, MATRIX_BOOTS, MUTANT_BOOTS, ROUNDS, SERIES, Wanted
 from lab.words import plural
 
@@ -241,35 +241,16 @@ def _shell(args: argparse.Namespace, progress: Progress) -> int:
             signal.signal(signal.SIGINT, before)
 
 
-def _list(_args: argparse.Namespace, _progress: Progress) -> int:
-    print("Defects (DEFECT=)")
-    for name in defect.names():
-        one = defect.load(name)
-        shown = f"shown by {', '.join(one.show.selftests)}" if one.show.selftests \
-            else "no selftest shows it"
-        print(f"  {name}\n      {one.title}\n"
-              f"      {one.versions()}; {shown}")
-        for commit in one.upstream:
-            print(f"      {commit}")
-        if one.brought:
-            print(f"      came with {one.brought}")
-        if proofs := record.versions(name):
-            print(f"      proved on {', '.join(proofs)}")
-    print("\nBases (BASE=)")
-    for name in base.names():
-        row = base.load(name)
-        if row.package is None:
-            where = "no package: with KERNEL=/path/to/tree only"
-        elif row.suites:
-            where = f"{row.package} from {' and '.join(row.suites)}"
-        else:
-            where = f"{row.package} from this machine's apt sources"
-        print(f"  {name:8} {where}")
-    for kind, done in (("mutants", "tried"), ("bench", "measured")):
-        print(f"\n{done.capitalize()} by make {kind}: {', '.join(record.versions(kind)) or 'nothing'}")
-    print("\nMutants (MUTANT=)")
-    for name in mutant.names():
-        print(f"  {name}\n      {mutant.load(name).breaks}")
+def _list(args: argparse.Namespace, _progress: Progress) -> int:
+    # Who runs `make check` may have FULL=1 in the environment.
+    if args.full and args.base and options.FULL.name not in args.found:
+        raise LabError("FULL=1 is all of all bases: leave BASE= out")
+    if args.base:
+        print(listing.of_base(args.base, args.defect))
+    elif args.defect:
+        print("\n\n".join(listing.detail(defect.load(name)) for name in args.defect))
+    else:
+        print(listing.full() if args.full else listing.overview())
     return 0
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import make, outside_make, refused
 
-from lab import options
+from lab import base, defect, mutant, options
 from lab.errors import LabError
+from lab.kernel import variant
 from lab.paths import HOME, REPO
 
 MIGRATION = REPO / "tools" / "testing" / "migration" / "migration.py"
@@ -29,14 +30,73 @@ def test_make_alone_shows_every_verb_and_variable() -> None:
         assert f"{variable}=" in said, variable
 
 
-def test_list_names_defects_and_bases() -> None:
-    done = make("list")
-    assert done.returncode == 0
-    assert "pmd-share-migrate" in done.stdout and "6.12" in done.stdout
-    assert "; shown by hugetlb_pmd_flush\n" in done.stdout
-    assert "; no selftest shows it\n" in done.stdout
-    assert "since 3.12, fixed in no version yet; shown by" in done.stdout
-    assert "      came with e632a938d914 mm: migrate" in done.stdout
+def listed(*words: str) -> str:
+    """What list says, in a pipe."""
+    done = lab("list", *words)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    return done.stdout
+
+
+def test_list_names_all_defects_on_two_screens() -> None:
+    """It was 304 lines, of which 147 words were (stale)."""
+    said = listed()
+    assert len(said.splitlines()) <= 2 * len(defect.names()) + 20
+    for name in defect.names():
+        assert re.search(rf"(?m)^{name} +{re.escape(defect.load(name).since)} +[-\d]", said), name
+    assert re.search(r"(?m)^pmd-share-flush +3\.6 +5\.16 +a write is lost when", said)
+    assert re.search(r"(?m)^hugetlb-mremap-hang +6\.1 +- +mremap of", said)
+    assert "pmd-share-arm64-flush: make audit alone finds it" in " ".join(said.split())
+    assert said.count("stale") <= 1 and "proved on" not in said
+    for name in base.names():
+        assert f" {name}" in said.partition("BASE=5.15 ")[2]
+    for more in ("make list DEFECT=NAME ", "make list BASE=5.15 ", "make list FULL=1 "):
+        assert more in said
+
+
+def test_list_says_all_of_a_defect() -> None:
+    said = listed("DEFECT=pmd-share-flush,hugetlb-mremap-hang,pmd-share-arm64-flush")
+    first, second, third = said.split("\n\n")
+    assert first.startswith("pmd-share-flush\n  a write is lost when")
+    assert "  versions   since 3.6, fixed in 5.16\n" in first
+    assert "  fixed by   dff11abe280b hugetlb: " in first
+    assert "\n  shown by   hugetlb_pmd_flush\n" in first
+    assert re.search(r"(?m)^  mended by  queue/4\.4: \d{4}", first)
+    # Where it was fixed in 5.16, "proved on 7.3.4" alone would say that 7.3.4 has it.
+    flat = " ".join(first.split())
+    assert re.search(r"proved on kernels that have the fix, by taking it out and putting it back: "
+                     r"[^:]*\b7\.3\.4", flat)
+    assert re.search(r"with and without patches of queue/: [^:]*\b4\.18\.0", flat)
+    assert "since 6.1, fixed in no version yet\n" in second
+    assert "  came with  3a47c54f09c4 hugetlbfs: " in second
+    assert "by taking it out" not in second and "/report, a mail to the maint" in second
+    assert "  shown by   no selftest shows it: make audit finds it\n" in third
+
+
+def test_list_says_what_a_version_has() -> None:
+    said = listed("BASE=5.15")
+    parts = {part.partition("\n")[0].partition(" ")[2]: part for part in said.split("\n\n")}
+    mends = next(part for head, part in parts.items() if "patches of queue/5.15 mend" in head)
+    names = set(re.findall(r"(?m)^  ([a-z][a-z0-9-]*)  ", mends))
+    assert names == {name for name in defect.names()
+                     if variant.mending(variant.series("5.15"), defect.load(name))}
+    assert re.search(r"hugetlb-cow-fault .*\n +patch 0\d{3}; proved on 5\.15\.", mends)
+    assert "pmd-share-flush" in next(part for head, part in parts.items() if "has the fix for" in head)
+    assert "hugetlb-mremap-hang" in parts["defects: later than 5.15"]
+    assert "thp-numa-pending" in parts["defects: fixed in 5.15 or before"]
+    for name in defect.names():
+        assert len(re.findall(rf"(?<![\w-]){name}(?![\w-])", said)) == 1, name
+    assert "pmd-share-move-all" in listed("BASE=6.12", "DEFECT=pmd-share-move-all")
+
+
+def test_list_in_full_names_mutants_and_bases() -> None:
+    said = listed("FULL=1")
+    for name in mutant.names():
+        assert f"\n  {name}\n" in said
+    assert "\n  6.12     linux-source-6.12 from " in said
+    assert "\n  4.14     no package has its source: KERNEL=DIR" in said
+    assert "FULL=1 is all of all bases: leave BASE= out" in lab("list", "FULL=1", "BASE=6.1").stderr
+    assert lab("list", "FULL?=1", "BASE=6.1").returncode == 0
 
 
 @pytest.mark.parametrize("words, says", [

@@ -23,7 +23,7 @@ from lab.kernel.source import Source
 from lab.paths import REPO
 from lab.progress import Progress
 from lab.tell import cells, record, rst, tables
-from lab.verbs import prove
+from lab.verbs import listing, prove
 
 DEFECT = defect.load("pmd-share-migrate")
 
@@ -459,18 +459,32 @@ def test_patches_after_those_of_a_defect_make_no_record_stale(
 
 
 def test_make_list_says_what_is_stale() -> None:
-    done = make("list")
+    """Of each defect once, in words."""
+    done = make("list", "FULL=1")
     assert done.returncode == 0, done.stderr
+    parts = {part.partition("\n")[0]: part for part in done.stdout.split("\n\n")}
     for path in record.RECORDS.glob("*/*.json"):
         kind = path.parent.name
-        head = {"mutants": "Tried by make mutants: ", "bench": "Measured by make bench: "}.get(
-            kind, rf"  {kind}\n(?:      .*\n)*?      proved on ")
-        told_ = re.search(rf"(?m)^{head}(.*)$", done.stdout)
-        assert told_, kind
-        # All of those that were converted.
-        stale = "null" in path.read_text().partition('"selftests": ')[2][:5]
-        assert not stale or f"{path.stem} (stale)" in told_[1].split(", ")
-        assert stale or path.stem in told_[1].replace(" (stale)", "").split(", ")
+        head = {"mutants": "Tried by make mutants: ", "bench": "Measured by make bench: "}.get(kind)
+        if head:
+            told_ = re.search(rf"(?m)^{head}(.*)$", done.stdout)
+            assert told_ and path.stem in told_[1].replace(" (stale)", "").split(", ")
+            continue
+        assert path.stem in re.findall(r"[^\s,]+", parts[kind].partition("  proved ")[2])
+        assert len(re.findall(r"(?:were|was)\s+made\s+with", parts[kind])) == 1
+        if record.stale(record.load(path)):
+            assert parts[kind].count("(stale)") == 1
+
+
+@pytest.mark.parametrize(("stale", "says"), [
+    ((), "All of them were made with the selftests and patches of today."),
+    ((1,), "1 of them was made with selftests or patches that have changed since (stale)."),
+    ((0, 2), "2 of them were made with selftests or patches that have changed since (stale)."),
+    ((0, 1, 2), "All of them were made with selftests or patches that have changed since (stale)."),
+])
+def test_how_many_are_stale(stale: tuple[int, ...], says: str) -> None:
+    some = [listing.Record("6.1", made(), "changed" if at in stale else "") for at in range(3)]
+    assert listing.old(some) == says
 
 
 # ---- which run -----------------------------------------------------------------------------
