@@ -283,6 +283,15 @@ _FREE: dict[str, type[Show | Queue | Kernel | Machine | Binary]] = {
     "binary": Binary}
 
 
+def shown() -> dict[str, list[str]]:
+    """By selftest, the names of the defects that it shows."""
+    found: dict[str, list[str]] = {}
+    for name in names():
+        for test in load(name).show.selftests:
+            found.setdefault(test, []).append(name)
+    return found
+
+
 def names() -> list[str]:
     """The names of all defects, sorted."""
     return sorted(path.parent.name for path in DEFECTS.glob(f"*/{FILE}"))

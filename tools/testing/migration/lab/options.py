@@ -394,7 +394,7 @@ VERBS = (
          "is in use, where memory is short, and where what can take the machine down was asked "
          "for. Puts all back, also after Ctrl-C or a kill. Standard output is KTAP, and last a "
          "line for a monitoring system. Exit status 0 if tests ran and none failed, 1 if one "
-         "failed, 3 if none could run.",
+         "failed, 3 if none could run, also with --plan.",
          (_but(DEFECT, "the tests of this defect; default: all tests. "
                f"Example: --defect {OTHER}"),
           Option("plan", "PLAN", "{0,1}", "only say what would be done; default: 0. "

@@ -166,11 +166,15 @@ def test_the_plan_of_an_idle_machine(machine: Machine) -> None:
         assert f"node {node}: up to {more} huge pages more, {2 * more} of 1000 MiB" in said
     assert "NUMA balancing, and how it scans (thp_numa_notifier)" in said
     assert "memory blocks, and poison of pages (HUGETLB_PMD_MIGRATE_OFFLINE=1 allows both)" in said
-    assert "hugetlb_pmd_churn: crashes a kernel that has the defect" in said
+    assert re.search(r"(?m)^  hugetlb_pmd_churn \([a-z, -]*pmd-share-fault[a-z, -]*\): crashes a "
+                     "kernel that has the defect", said)
+    # The audit and `make list` know the defect by its name only.
+    assert "\n  hugetlb_pmd_flush (pmd-share-flush)\n" in said
     assert "soft-offlines" not in said
-    assert "hugetlb_pmd_unshare: leaves processes" in said
+    assert "\n  hugetlb_pmd_unshare: leaves processes" in said
     assert "These would run in part:\n  hugetlb_pmd_busy leaves out what has several" in said
-    assert f"{sum(not one.dangerous for one in needs.load().values())} tests would run" in said
+    count = sum(not one.dangerous for one in needs.load().values())
+    assert said.startswith(f"{count} tests would run, for about ")
 
 
 @pytest.mark.parametrize(("change", "says"), [
@@ -209,14 +213,30 @@ def test_a_machine_with_one_node(machine: Machine) -> None:
     shutil.rmtree(machine.top / "sys/devices/system/node/node1")
     said = preflight.told(planned())
     assert "1 node with memory" in said
-    assert "hugetlb_pmd_flush: needs 2 nodes with memory" in said
+    assert "  hugetlb_pmd_flush (pmd-share-flush): needs 2 nodes with memory, and there is 1\n" in said
     assert "node 0: up to 28 huge pages more" in said
 
 
 def test_a_machine_without_huge_pages(machine: Machine) -> None:
     shutil.rmtree(machine.top)
     said = preflight.told(planned())
+    assert said.startswith("none can run here: each for its own reason\n")
     assert "0 nodes with memory" in said and "nothing of this machine would change" in said
+
+
+def test_a_plan_in_which_none_can_run(machine: Machine, tmp_path: Path) -> None:
+    """It said that 0 tests would run for about 1 s, and what these would leave alone."""
+    shutil.rmtree(machine.top / "sys/devices/system/node/node1")
+    flush = [needs.load()["hugetlb_pmd_flush"]]
+    assert preflight.told(preflight.plan(state.read(), flush, {})).splitlines() == [
+        "none can run here: needs 2 nodes with memory, and there is 1",
+        "  hugetlb_pmd_flush (pmd-share-flush)",
+        "Linux 6.12.0: 1 node with memory, huge pages of 2048 KiB: 0, 0 used, 0 reserved",
+        "nothing of this machine would change",
+        "in a guest they can: make kselftest BASE=6.12 DEFECT=pmd-share-flush"]
+    done = subprocess.run(verb(machine, tmp_path, "--defect", "pmd-share-flush", "--plan"),
+                          text=True, capture_output=True, check=False)
+    assert done.returncode == 3 and done.stdout.startswith("none can run here: "), done.stderr
 
 
 def test_what_changed_is_told_in_words(machine: Machine) -> None:

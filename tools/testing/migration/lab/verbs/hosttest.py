@@ -46,15 +46,12 @@ class Outcome:
 
     def line(self) -> str:
         """For a monitoring system: the words are always the same, and in this order."""
-        shown = sorted({one for name in self.stream.failed for one in _shown_by(name)})
+        by_test = defect.shown() if self.stream.failed else {}
+        shown = sorted({one for name in self.stream.failed for one in by_test.get(name, [])})
         return (f"{NAME}: status={self.status} passed={len(self.stream.passed)} "
                 f"failed={len(self.stream.failed)} skipped={len(self.stream.skipped)} "
                 f"defects={','.join(shown) or 'none'} restored={self.restored} "
                 f"seconds={self.seconds}")
-
-
-def _shown_by(test: str) -> list[str]:
-    return [name for name in defect.names() if test in defect.load(name).show.selftests]
 
 
 def folder(arch: Arch, progress: Progress, harness: Path | None) -> Path:
