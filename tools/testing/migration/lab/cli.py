@@ -560,7 +560,8 @@ def _record(args: argparse.Namespace, _progress: Progress) -> int:
 
 
 def _report(args: argparse.Namespace, _progress: Progress) -> int:
-    print(report.write(_folder(args.out, REPO / "out"), _path(args.output)))
+    # An OUT= in which there is nothing was not what was meant; a new clone has records alone.
+    print(report.write(_folder(args.out, REPO / "out"), _path(args.output), runs=bool(args.out)))
     return 0
 
 

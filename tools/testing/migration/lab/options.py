@@ -474,7 +474,7 @@ VERBS = (
          "the schemes that have it, and none in the others.", (SCHEME, FULL),
          ("model", "model --scheme unshare-5.4", "model --full 1")),
     Verb("report", "write what the runs and the records show to one page of HTML",
-         "", (OUT, _output("the file; default: report.html in --out. "
+         "A new clone has the records alone, which make a page, too.", (OUT, _output("the file; default: report.html in --out. "
                            "Example: --output /tmp/report.html")),
          ("report --out /tmp/out --output /tmp/report.html",)),
     Verb("record", "write what the last proof, mutants or bench showed into the records",

@@ -157,7 +157,8 @@ def test_on_this_machine(front: Front) -> None:
     assert not list(home.rglob("image"))
     # Nothing is left to do, and the records alone say so.
     status, said, errors = front.ask(*scope)
-    assert status == 0 and errors == "" and "begins" not in said
+    assert status == 0 and "begins" not in said
+    assert all("looking at what is proved" in line for line in errors.splitlines())
     shutil.rmtree(front.out)
     assert front.ask(f"DEFECT={TWO}", "BASE=6.12", "BOOTS=2", "PLAN=check")[0] == 0
     # More boots are asked for than there were, and then for other tests.
@@ -789,13 +790,14 @@ def test_a_verdict_is_not_asked_for_twice(state: str, wanted: bool, forced: bool
 def test_the_plan(front: Front) -> None:
     """For people, and for a CI system: the same jobs."""
     status, said, errors = front.ask("DEFECT=pmd-share-migrate", "PLAN=1")
-    assert (status, errors) == (0, "")
+    # On a slow machine it says what it is doing.
+    assert status == 0 and all(line.startswith("[") for line in errors.splitlines())
     assert re.search(rf"(?m)^6\.12-{HERE} +1 +\S+ \S+ +\S+ \S+  pmd-share-migrate$", said)
     assert re.search(r"Expected: .* on 1 host; .* on 2 hosts", said)
     assert "No package has the source of 4.4, 4.9," in said and "TREES=DIR" in said
     status, said, errors = front.ask("DEFECT=pmd-share-migrate", "PLAN=json", "BOOTS=3",
                                      "TIMEOUT=9")
-    assert (status, errors) == (0, "")
+    assert status == 0 and all(line.startswith("[") for line in errors.splitlines())
     told_ = json.loads(said)
     assert [one["name"] for one in told_["jobs"]] == [
         f"{base}-{HERE}" for base in ("5.10", "6.1", "6.12", "7.3")]
@@ -806,6 +808,60 @@ def test_the_plan(front: Front) -> None:
     status, said, _errors = front.ask("DEFECT=pmd-share-migrate", "PLAN=check")
     assert status == 1 and "NOT GREEN" in said
     assert not front.out.exists()
+
+
+def work(base_: str, *defects: str) -> plan.Work:
+    return plan.Work(base_, HERE, defects, 3600.0, 7200.0, 1)
+
+
+def test_what_a_plan_comes_to_is_said_first() -> None:
+    """It stood below 20 lines of names for each job."""
+    look = [Cell(name, base_, HERE, cells.MISSING) for name in ("a", "b") for base_ in ("6.1", "6.12")]
+    said = plan.told("0123", look, [work("6.1", "a", "b"), work("6.12", "a", "b")], [], 5, [], False)
+    lines = said.splitlines()
+    assert lines[0].startswith("The matrix at 0123: 4 cells, ")
+    assert lines[1] == "2 jobs, 4 proofs with 5 boots of each kernel, 4.0 h of CPU time"
+    assert lines[3].startswith("Expected: 2.0 h on 1 host; 1.0 h on 2 hosts")
+    rows = said.partition("\njob ")[2].splitlines()
+    assert len(rows) == 4 and not any("a b" in row for row in rows)
+    assert "DEFECT=" in rows[-1]
+    named = plan.told("0123", look, [work("6.1", "a", "b")], [], 5, [], True)
+    assert named.splitlines()[-1].endswith("  a b")
+
+
+def test_a_plan_of_nothing_says_so() -> None:
+    bare = plan.told("0123", [Cell("a", "5.15", HERE, cells.STALE),
+                              Cell("b", "5.15", HERE, cells.NONE)], [], ["5.15"], 5, [])
+    assert bare.splitlines()[1:] == [
+        "0 jobs: nothing can run without TREES=", "",
+        "No package has the source of 5.15 (1 cell): TREES=DIR names a folder with their trees, as "
+        "DIR/5.15"]
+    assert plan.told("0123", [Cell("a", "6.1", HERE, "PROVED")], [], [], 5, []).splitlines()[1:] == [
+        "0 jobs: nothing is missing or stale"]
+
+
+def test_a_plan_that_takes_long_says_that_it_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a pipe, too; a quick one says nothing."""
+    now = [100.0]
+    monkeypatch.setattr("lab.progress.time.monotonic", lambda: now[0])
+    for seconds, says in ((1.0, []), (2.0, ["looking: 1 of 9", "looking: done (4 s)"])):
+        stream = io.StringIO()
+        progress = Progress(stream)
+        progress.step_late("looking", 1.5)
+        for number in (1, 2):
+            now[0] += seconds if number == 1 else 0.1
+            progress.update(f"{number} of 9")
+        now[0] += 1.9 if says else 0.0
+        progress.done()
+        progress.stop()
+        assert [line.partition("] ")[2] for line in stream.getvalue().splitlines()] == says
+    scope = matrix.Scope(("pmd-share-migrate",), ("6.12",), (HERE,), Path("/nonexistent"), None, None,
+                         5, 0, False, False, (), ())
+    steps: list[str] = []
+    monkeypatch.setattr(Progress, "update", lambda _self, how: steps.append(how))
+    matrix._look(scope, Progress(io.StringIO()))
+    assert any(how.endswith("runs and records") for how in steps)
+    assert steps[-1] == "0 of 1 defects"
 
 
 @LONG

@@ -24,7 +24,7 @@ from conftest import make
 from runs import boot, golden, run, told as told_by
 from test_timeline import log
 
-from lab import defect
+from lab import cli, defect
 from lab.errors import LabError
 from lab.judge.summary import Summary
 from lab.tell import page, record, report, result
@@ -433,6 +433,19 @@ def test_nothing_to_report_is_one_line(tmp_path: Path) -> None:
         assert errors == [f"error: there is no run in {out}: run make prove first, or name its "
                           "OUT="]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_records_alone_make_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                       capsys: pytest.CaptureFixture[str]) -> None:
+    """As in a new clone, which has no out/; an OUT= without a run is a mistake."""
+    monkeypatch.setattr(cli, "REPO", tmp_path)
+    assert cli.main(["report"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/out/report.html\n"
+    said = (tmp_path / "out/report.html").read_text()
+    assert "from 0 runs and " in said and "this page is of records alone" in said
+    assert '<h2 id="records">' in said
+    with pytest.raises(LabError, match="there is no run in"):
+        report.write(tmp_path, None, tmp_path / "none", runs=False)
 
 
 def test_make_report(tmp_path: Path) -> None:

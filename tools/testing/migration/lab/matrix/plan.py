@@ -150,37 +150,56 @@ def hours(seconds: float) -> str:
 
 
 def told(commit: str, all_cells: Sequence[Cell], units: Sequence[Work], bare: Sequence[str],
-         boots: int, hosts: Sequence[Host]) -> str:
-    """A dry run, in words."""
+         boots: int, hosts: Sequence[Host], named: bool = True) -> str:
+    """A dry run, in words: what all of it comes to, and then each job, where `named` with its
+    defects."""
     lines = [f"The matrix at {commit[:12]}: {plural(len(all_cells), 'cells')}, "
-             f"{counted(all_cells)}"]
+             f"{counted(all_cells)}", *_total(units, boots)]
     if units:
-        wide = max(len(one.name) for one in units)
-        lines += ["", f"{'job':{wide}}  {'proofs':>6}  {'CPU time':>8}  {'time':>8}  of"]
-        for one in units:
-            first, *rest = wrap(" ".join(one.defects), width=50)
-            lines.append(f"{one.name:{wide}}  {len(one.defects):6}  {hours(one.cpu_seconds):>8}  "
-                         f"{hours(one.seconds):>8}  {first}")
-            lines += [" " * (wide + 30) + line for line in rest]
-        proofs, known = sum(len(one.defects) for one in units), sum(one.known for one in units)
-        lines += ["", f"{plural(len(units), 'jobs')}, {plural(proofs, 'proofs')} with "
-                  f"{plural(boots, 'boots')} of each kernel, "
-                  f"{hours(sum(one.cpu_seconds for one in units))} of CPU time",
-                  f"Records say how long {known} of these proofs take; the others are reckoned "
-                  "from other bases"]
-        if hosts:
-            lines += ["", *(one.told() for one in hosts)]
-            shares, last = share(units, kinds(hosts))
-            lines += [f"  {kind.told()}: {' '.join(one.name for one in some)}"
-                      for kind, some in shares.items()]
-            lines.append(f"Expected: {hours(last)}")
-        else:
-            lines.append("Expected: " + "; ".join(
-                f"{hours(share(units, kinds(_like(number)))[1])} on {plural(number, 'hosts')}"
-                for number in (1, 2, 4, 8, 16) if number <= max(1, 2 * len(units) - 1))
-                + ", if they are like those of the records")
+        lines += _expected(units, hosts)
+    elif bare:
+        lines.append("0 jobs: nothing can run without TREES=")
+    else:
+        lines.append("0 jobs: nothing is missing or stale")
     lines += missing(all_cells, bare)
+    if not units:
+        return "\n".join(lines)
+    wide = max(len(one.name) for one in units)
+    head = f"{'job':{wide}}  {'proofs':>6}  {'CPU time':>8}  {'time':>8}"
+    lines += ["", f"{head}  of" if named else head]
+    for one in units:
+        row = (f"{one.name:{wide}}  {len(one.defects):6}  {hours(one.cpu_seconds):>8}  "
+               f"{hours(one.seconds):>8}")
+        first, *rest = wrap(" ".join(one.defects), width=50)
+        lines += [f"{row}  {first}", *(" " * (wide + 30) + line for line in rest)] if named \
+            else [row]
+    if not named:
+        lines.append("With DEFECT=, or BASE= and ARCH=, the defects of a job are named, too")
     return "\n".join(lines)
+
+
+def _total(units: Sequence[Work], boots: int) -> list[str]:
+    if not units:
+        return []
+    proofs, known = sum(len(one.defects) for one in units), sum(one.known for one in units)
+    return [f"{plural(len(units), 'jobs')}, {plural(proofs, 'proofs')} with "
+            f"{plural(boots, 'boots')} of each kernel, "
+            f"{hours(sum(one.cpu_seconds for one in units))} of CPU time",
+            f"Records say how long {known} of these proofs take; the others are reckoned "
+            "from other bases"]
+
+
+def _expected(units: Sequence[Work], hosts: Sequence[Host]) -> list[str]:
+    """How long it takes: on the hosts that there are, or on so many."""
+    if not hosts:
+        return ["Expected: " + "; ".join(
+            f"{hours(share(units, kinds(_like(number)))[1])} on {plural(number, 'hosts')}"
+            for number in (1, 2, 4, 8, 16) if number <= max(1, 2 * len(units) - 1))
+            + ", if they are like those of the records"]
+    shares, last = share(units, kinds(hosts))
+    return [f"Expected: {hours(last)}", "", *(one.told() for one in hosts),
+            *(f"  {kind.told()}: {' '.join(one.name for one in some)}"
+              for kind, some in shares.items())]
 
 
 def _like(number: int) -> list[Host]:
@@ -191,11 +210,11 @@ def _like(number: int) -> list[Host]:
 
 def missing(all_cells: Sequence[Cell], bare: Sequence[str]) -> list[str]:
     """What no job is made for, and why."""
-    lines = []
-    if bare:
-        lines.append(f"No package has the source of {', '.join(bare)}: TREES=DIR names a folder "
-                     "with their trees, as DIR/" + bare[0])
-    return ["", *lines] if lines else []
+    if not bare:
+        return []
+    left = sum(cell.base in bare and cell.state not in cells.GOOD for cell in all_cells)
+    return ["", f"No package has the source of {', '.join(bare)} ({plural(left, 'cells')}): "
+            f"TREES=DIR names a folder with their trees, as DIR/{bare[0]}"]
 
 
 def machine(commit: str, all_cells: Sequence[Cell], units: Sequence[Work], bare: Sequence[str],

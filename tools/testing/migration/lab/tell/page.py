@@ -190,6 +190,8 @@ def _runs(proofs: dict[str, Proof], unfinished: Sequence[str]) -> str:
     if unfinished:
         parts.append("<p>Without a verdict, so interrupted or still at work: "
                      f"{text(', '.join(unfinished))}.</p>")
+    if not parts:
+        parts.append("<p>None: this page is of records alone. make prove adds one.</p>")
     return f'<section>\n<h2 id="runs">Runs</h2>\n{"".join(parts)}</section>'
 
 

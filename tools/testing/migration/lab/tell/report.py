@@ -4,6 +4,7 @@
 A run is a folder of OUT with a verdict.json, as `make prove` leaves it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,13 +27,16 @@ class Gathered:
     unfinished: list[str]
 
 
-def write(out: Path, dest: Path | None = None, records: Path = record.RECORDS) -> Path:
-    """Write the page on the runs in `out` to `dest`, or to report.html in `out`; returns its path.
+def write(out: Path, dest: Path | None = None, records: Path = record.RECORDS,
+          runs: bool = True) -> Path:
+    """Write the page on the runs in `out` and the records to `dest`, or to report.html in `out`;
+    returns its path.
 
-    LabError where there is no run, or a verdict.json or a record that cannot be read.
+    With `runs` LabError where there is no run; and always where there is nothing, or a verdict.json
+    or a record that cannot be read.
     """
     found = gather(out, records)
-    if not found.runs:
+    if not found.runs and (runs or not found.records):
         raise LabError(f"there is no run in {out}: run make prove first, or name its OUT=")
     defects = [defect.load(name) for name in defect.names()]
     known = cells.survey(defects, base.names()[::-1], cells.archs(),
@@ -47,8 +51,9 @@ def write(out: Path, dest: Path | None = None, records: Path = record.RECORDS) -
     return path
 
 
-def gather(out: Path, records: Path = record.RECORDS) -> Gathered:
-    """All runs in `out` and all records in `records`."""
+def gather(out: Path, records: Path = record.RECORDS,
+           tell: Callable[[str], None] = lambda _how: None) -> Gathered:
+    """All runs in `out` and all records in `records`; `tell` is called with how far it is."""
     loaded: dict[tuple[str, ...], Summary] = {}
     unfinished = []
     for folder in sorted(path for path in [out, *out.glob("*")] if path.is_dir()):
@@ -60,6 +65,9 @@ def gather(out: Path, records: Path = record.RECORDS) -> Gathered:
         elif folder != out and any((folder / name).is_dir() for name in KERNELS):
             unfinished.append(folder.name)
     runs = sorted(loaded.values(), key=lambda run: run.started, reverse=True)
-    return Gathered([Proof(run, False, record.stale(run)) for run in runs],
-                    [Proof(run, True, record.stale(run)) for run in record.proofs(records)],
-                    unfinished)
+    kept = record.proofs(records)
+    made = []
+    for number, run in enumerate([*runs, *kept]):
+        tell(f"{number} of {len(runs) + len(kept)} runs and records")
+        made.append(Proof(run, number >= len(runs), record.stale(run)))
+    return Gathered(made[:len(runs)], made[len(runs):], unfinished)

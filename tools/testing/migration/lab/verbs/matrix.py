@@ -24,6 +24,8 @@ from lab.words import plural, wrap
 
 # What the dry run can be.
 TEXT, JSON, CHECK = "1", "json", "check"
+# Seconds after which it says that it is at work.
+_LATE = 1.5
 # What of this repository may have changes: nothing of it is sent.
 _OURS = "tools/testing/migration/records"
 
@@ -51,7 +53,9 @@ def run(scope: Scope, form: str, progress: Progress) -> int:
     if scope.hosts:
         # Before all that takes a moment.
         hosts.read(scope.hosts)
-    look = _look(scope)
+    progress.step_late("looking at what is proved", _LATE)
+    look = _look(scope, progress)
+    progress.done()
     commit = provenance.git("rev-parse", "HEAD")
     if commit is None:
         raise LabError("this is no git repository: the matrix is proved by one commit of it")
@@ -69,8 +73,9 @@ def run(scope: Scope, form: str, progress: Progress) -> int:
         deps.ensure(progress, deps.MATRIX)
         gnuparallel.check()
     if form:
+        named = bool(scope.defects) or len(jobs) == 1
         found = hosts.ask(scope.hosts, progress, _trees(scope, jobs)) if scope.hosts else []
-        print(plan.told(commit, look, jobs, bare, scope.boots, found))
+        print(plan.told(commit, look, jobs, bare, scope.boots, found, named))
         return 0
     if jobs:
         if changes := provenance.git("status", "--porcelain", "--", ".", f":!{_OURS}"):
@@ -80,7 +85,7 @@ def run(scope: Scope, form: str, progress: Progress) -> int:
             [hosts.here()]
         _spread(scope, commit, jobs, made, progress)
     results.write(scope.out)
-    look = _look(scope)
+    look = _look(scope, progress)
     print(_end(look, bare, scope))
     return 0 if plan.green(look) else 1
 
@@ -100,14 +105,18 @@ def _trees(scope: Scope, jobs: Sequence[Work]) -> list[Path]:
     return [scope.trees / name for name in names] if scope.trees else []
 
 
-def _look(scope: Scope) -> list[Cell]:
+def _look(scope: Scope, progress: Progress) -> list[Cell]:
     """The matrix as it is."""
     said: list[tuple[Summary, str]] = [
-        (proof.run, proof.stale) for found in [report.gather(scope.out)]
+        (proof.run, proof.stale) for found in [report.gather(scope.out, tell=progress.update)]
         for proof in (*found.runs, *found.records)]
-    return cells.survey([defect.load(name) for name in scope.defects or defect.names()],
-                        scope.bases or base.names(), scope.archs or cells.archs(), said,
-                        cells.read(scope.out), scope.debug, scope.least)
+    names, units = scope.defects or defect.names(), cells.read(scope.out)
+    made: list[Cell] = []
+    for number, name in enumerate(names):
+        progress.update(f"{number} of {len(names)} defects")
+        made += cells.survey([defect.load(name)], scope.bases or base.names(),
+                             scope.archs or cells.archs(), said, units, scope.debug, scope.least)
+    return made
 
 
 def _spread(scope: Scope, commit: str, jobs: Sequence[Work], among: Sequence[Host],
