@@ -40,6 +40,9 @@ def listed(*words: str) -> str:
 
 def test_list_names_all_defects_on_two_screens() -> None:
     """It was 304 lines, of which 147 words were (stale)."""
+    for width in (80, 100):
+        done = lab("list", COLUMNS=str(width))
+        assert max(map(len, done.stdout.splitlines())) <= width
     said = listed()
     assert len(said.splitlines()) <= 2 * len(defect.names()) + 20
     for name in defect.names():

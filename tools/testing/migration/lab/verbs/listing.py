@@ -59,8 +59,8 @@ def overview() -> str:
     all_of_them = [defect.load(name) for name in defect.names()]
     kept = [one for each in all_of_them for one in records(each.name)]
     wide = max(len(one.name) for one in all_of_them)
-    lines = [f"{plural(len(all_of_them), 'defects')}. A version has one from `since` on, and no more "
-             "from `until` on. -: no version has a fix.", "",
+    lines = [*_filled(f"{plural(len(all_of_them), 'defects')}. A version has one from `since` on, and "
+                      "no more from `until` on. -: no version has a fix."), "",
              f"{'defect':{wide}}  since   until   what goes wrong"]
     for one in all_of_them:
         # Where it came back after a fix, this is not all.
@@ -78,12 +78,11 @@ def overview() -> str:
         + " `make matrix PLAN=check` says which. "
         + (f"No selftest shows {' and '.join(unshown)}: make audit alone finds "
            f"{'it' if len(unshown) == 1 else 'them'}." if unshown else ""))]
-    lines += ["", "make list DEFECT=NAME       all of one: what fixes it, what shows it, where it is "
-              "proved",
-              "make list BASE=5.15         what a version has, and which patches mend it:",
-              *wrap(" ".join(base.names()), " " * 28, " " * 28, _width()),
-              f"make list FULL=1            all of all, the bases, and {len(mutant.names())} mutants",
-              "make audit KERNEL=DIR       what a kernel of yours has"]
+    lines += ["", "make list DEFECT=NAME    all of one: what fixes and shows it, where it is proved",
+              "make list BASE=5.15      what a version has, and which patches mend it:",
+              *wrap(" ".join(base.names()), " " * 25, " " * 25, _width()),
+              f"make list FULL=1         all of all, the bases, and {len(mutant.names())} mutants",
+              "make audit KERNEL=DIR    what a kernel of yours has"]
     return "\n".join(lines)
 
 
