@@ -923,7 +923,7 @@ def test_the_front_door(tmp_path: Path) -> None:
         f"\n\nTo mend it: make series KERNEL={tree} SERIES=fixes O=/tmp/series\n")
     # The worst first.
     assert done.stdout.splitlines()[2].startswith("VULNERABLE ")
-    assert re.search(r"(?m)^VULNERABLE +pmd-share-migrate\n +\w.*\n +mm/rmap\.c:1 try_to_unmap_one$",
+    assert re.search(r"(?m)^VULNERABLE +pmd-share-migrate\n(?: +\w.*\n)+ +mm/rmap\.c:1 try_to_unmap_one$",
                      done.stdout)
     told = json.loads(make("audit", f"KERNEL={tree}", "AUDIT=json").stdout)
     assert told["version"] == "4.14.113"
