@@ -112,6 +112,19 @@ def test_of_some_files_only(tree: Path, cache: Path) -> None:
     assert [path.name[:5] for path in sorted((cache / "trees").iterdir())] == ["part-", "user-"]
 
 
+def test_it_counts_only_what_it_has_asked_for(tree: Path, cache: Path) -> None:
+    """What another run asked for before is gone from the copy, and is not new."""
+    def told(*names: str) -> str:
+        said = io.StringIO()
+        source.from_tree(tree, None, Progress(said), lambda _name: names)
+        return said.getvalue()
+
+    assert "1 of 1 files were new" in told("mm/rmap.c")
+    assert "2 of 2 files were new" in told("Makefile", "arch/x86/kernel/link.S")
+    assert "2 files, none of them new" in told("Makefile", "arch/x86/kernel/link.S")
+    assert "1 files, none of them new" in told("Makefile")
+
+
 # ---- bases ---------------------------------------------------------------------------------
 
 

@@ -213,7 +213,8 @@ class Tree:
                           folder=self.work)
         if index == "given" and not self.key():
             self.switch(self.pristine())
-        return len(new_ones)
+        # What the run before had, and this has not, is none of them.
+        return sum(how != "D" for how, _name in new_ones)
 
     def switch(self, state: str) -> None:
         """Bring the files to a state.
