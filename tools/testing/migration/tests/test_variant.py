@@ -338,6 +338,61 @@ def test_a_patch_the_tree_has_already_is_said_to_be_there(source: Source, queue:
         variant.plan(source, DEFECT)
 
 
+def test_what_a_tree_has_of_a_queue_is_left_out(source: Source, queue: Path) -> None:
+    """Either patch, or both: the second changes a line beside one of the first."""
+    first, second = patches = variant.series("4.14")
+    assert variant.there_already(source, patches) == []
+    made = {have: variant.queue_diff(source, have) for have in ((first,), (first, second))}
+    for have, diff in made.items():
+        put(source, variant.make("vendor", "x", diff))
+        vendor = taken(source)
+        assert variant.there_already(vendor, patches) == list(have)
+        put(vendor, variant.make("released", "x", ""))
+        for name in ("mm/rmap.c", "mm/gone.c"):
+            (source.tree / name).write_text(FILES[name])
+        (source.tree / "mm/new/new.c").unlink(missing_ok=True)
+        source = taken(source)
+    with pytest.raises(LabError, match="there is no patch for 4.14.67"):
+        variant.queue_diff(source, [])
+
+
+def test_what_neither_applies_nor_reverses_is_an_error(source: Source, queue: Path) -> None:
+    text = fixed_files()["mm/rmap.c"].replace("/* line 20 */", "/* line XX */")
+    source = changed(source, "mm/rmap.c", text)
+    with pytest.raises(LabError, match="0001-change.patch does not apply .* nor does its reverse"):
+        variant.there_already(source, variant.series("4.14"))
+
+
+def test_the_reverse_of_a_patch_that_takes_back_another_says_nothing(source: Source, queue: Path
+                                                                     ) -> None:
+    """It applies to a tree with neither: that is not to have it."""
+    before, after = (" /* line 10 */\n /* line 11 */\n", " /* line 12 */\n /* line 13 */\n")
+    file = "--- a/mm/rmap.c\n+++ b/mm/rmap.c\n"
+    (queue / "0003-bring.patch").write_text(
+        f"{file}@@ -10,4 +10,5 @@\n{before}+int extra;\n{after}"
+        "diff --git a/mm/b.c b/mm/b.c\nnew file mode 100644\n--- /dev/null\n+++ b/mm/b.c\n"
+        "@@ -0,0 +1 @@\n+int b;\n")
+    (queue / "0004-take.patch").write_text(
+        f"{file}@@ -10,5 +10,4 @@\n{before}-int extra;\n{after}")
+    (queue / "series").write_text(
+        "0001-change.patch\n0003-bring.patch\n0004-take.patch\n")
+    patches = variant.series("4.14")
+    put(source, variant.make("vendor", "x", variant.queue_diff(source, patches[:1])))
+    with pytest.raises(LabError, match="0001-change.patch .* has it already"):
+        variant.there_already(taken(source), patches)
+
+
+def test_what_goes_out_after_others_is_said_in_the_series(queue: Path) -> None:
+    series = queue / "series"
+    assert variant.after("4.14") == {} and variant.after("2.6.34") == {}
+    series.write_text("0001-change.patch\n0002-second.patch # after 0001\n")
+    assert variant.after("4.14") == {"0002-second.patch": ("0001",)}
+    assert [path.name for path in variant.series("4.14")][1] == "0002-second.patch"
+    series.write_text("0001-change.patch # after 0002\n0002-second.patch\n")
+    with pytest.raises(LabError, match="0001-change.patch # after 0002: no patch before it"):
+        variant.after("4.14")
+
+
 def test_a_patch_for_a_file_that_is_not_there_names_the_file(source: Source, queue: Path) -> None:
     source = changed(source, "mm/rmap.c", None)
     with pytest.raises(LabError, match="0001-change.patch.*mm/rmap.c"):

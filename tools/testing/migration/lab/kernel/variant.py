@@ -387,8 +387,61 @@ def _with_it(patches: list[Path], defect: Defect) -> list[Path]:
     return [patch for patch, name in zip(patches, names) if name not in defect.queue.without]
 
 
+def after(base: str) -> dict[str, tuple[str, ...]]:
+    """By name, the numbers of those before it that a patch goes out after, as the series says:
+
+        0012-subject.patch      # after 0004 0008
+
+    Without these it does not apply, or its changelog names them.  Only what is kept from the lists
+    for a while (lab/verbs/mailing.py) has to be in it.  LabError where it is no patch before it.
+    """
+    numbers = [patch.name[:4] for patch in series(base)]
+    file, found = QUEUE / base / "series", dict[str, tuple[str, ...]]()
+    said = file.read_text(encoding="utf-8") if file.exists() else ""
+    for name, after_them in re.findall(r"(?m)^([^#\s]+)[ \t]+# after (.+)$", said):
+        found[name] = tuple(after_them.split())
+        before = numbers[:numbers.index(name[:4])]
+        if wrong := [one for one in found[name] if one not in before]:
+            raise LabError(f"{file}: {name} # after {wrong[0]}: no patch before it has that number")
+    return found
+
+
+def there_already(source: Source, patches: Sequence[Path]) -> list[Path]:
+    """Those of the patches that the tree has, as a vendor's has, which are to be left out.
+
+    LabError where one of the others does not apply, and nobody can say that the tree has it.
+    """
+    with source.kept.scratch(source.pristine) as scratch:
+        if not scratch.apply(patches):
+            return []
+    # From the last one on, for a later patch may change the lines of one before it.
+    have = []
+    with source.kept.scratch(source.pristine) as scratch:
+        for patch in reversed(patches):
+            # Where both apply, a line may be there twice: that says nothing.
+            if scratch.apply([patch], "--check") and not scratch.apply([patch], "--reverse"):
+                have.append(patch)
+        # The reverse of one that takes away what a patch before it brought applies without both.
+        whole = "" if scratch.apply(patches) else scratch.state()
+    left = [patch for patch in patches if patch not in have]
+    with source.kept.scratch(source.pristine) as scratch:
+        if left and scratch.apply(left):
+            raise LabError(_why_not(source, left))
+        if scratch.state() != whole:
+            raise LabError(_why_not(source, patches))
+    return have[::-1]
+
+
+def fitting(source: Source, patches: Sequence[Path]) -> list[Path]:
+    """Those of the patches that apply in order, each to the tree with those before it."""
+    with source.kept.scratch(source.pristine) as scratch:
+        return [patch for patch in patches if not scratch.apply([patch])]
+
+
 def queue_diff(source: Source, patches: Sequence[Path]) -> str:
     """The diff that the patches make together on the pristine tree."""
+    if not patches:
+        raise LabError(f"there is no patch for {source.version} (base {source.base.name})")
     with source.kept.scratch(source.pristine) as scratch:
         if scratch.apply(patches):
             raise LabError(_why_not(source, patches))
@@ -411,7 +464,9 @@ def _why_not(source: Source, patches: Sequence[Path]) -> str:
     """One line about the first patch that git refuses: the patch, the file, the hunk, and the
     reverse."""
     with source.kept.scratch(source.pristine) as scratch:
-        patch, why = next((patch, why) for patch in patches if (why := scratch.apply([patch])))
+        # Git may refuse all of them together for what it takes of each: it is the last one's then.
+        patch, why = next(((patch, why) for patch in patches if (why := scratch.apply([patch]))),
+                          (patches[-1], ""))
         back = scratch.apply([patch], "--check", "--reverse")
     if outside := re.search(r"(?:error: |invalid path ')((?:[^':]*/)?\.\.(?:/[^':]*)?)[':]", why):
         return f"a patch names a file outside the kernel tree: {outside[1]}"
