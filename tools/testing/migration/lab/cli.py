@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from lab import arch, defect, deps, fragment, mutant, options, scheme, trial
 from lab.errors import LabError
 from lab.guest import ltp, qemu, selftest
 from lab.host import preflight
-from lab.kernel import source, stepwise, testseries
+from lab.kernel import source, stepwise, testseries, variant
 from lab.paths import INSTALLED, REPO, replace, scratch_dir
 from lab.progress import Progress, spent
 from lab.tell import audited, docs, record, report, rst, text
@@ -356,6 +356,93 @@ def _kselftest_guest(args: argparse.Namespace, names: tuple[str, ...], progress:
                         lambda line: print(line, flush=True))
 
 
+def _series_told(made: series.Series, apply: str, mail: Sequence[str], have: Sequence[str] = ()
+                 ) -> None:
+    """Say what was written: first what is to be read, then how to apply it, and at the end how to
+    mail what may be mailed."""
+    folder = made.patches[0].parent
+    print(f"{folder}: {plural(len(made.patches), 'patches')}"
+          f"{', all of them, in order' if made.held else ''}")
+    for name in have:
+        print(f"  left out: {name}, which the tree has")
+    for patch in made.patches:
+        if mailing.left_out(patch.read_text(encoding="utf-8")):
+            print(f"  leave out {patch.name} for a tree that has it: the patch says from when on")
+    if made.reports:
+        print("  first read these mails, which say where they and their patches go:")
+    for path in made.reports:
+        print(f"    {path}{' (no list)' if path.parent.name == series.PRIVATE else ''}")
+    if made.held and not made.public:
+        print("  for no list yet: any of them")
+    else:
+        for path, why in made.held.items():
+            print(f"  for no list yet: {path.name} ({why})")
+    if made.document:
+        print(f"  when the page that it changes is there: {made.document}, a patch, too.")
+    print(apply, end="")
+    mailed = made.mailed()
+    if mailed and made.held:
+        print(f"{mailed.patches[0].parent}: {plural(len(mailed.patches), 'patches')} of these that "
+              "may go to lists, numbered on their own")
+    for line in mail:
+        print(f"  {line}")
+
+
+def _how_to_mail(name: str, part: str, made: series.Series) -> list[str]:
+    """How to mail a part, or why not."""
+    mailed = made.mailed()
+    if not mailed:
+        names = [why for why in dict.fromkeys(made.held.values()) if why in defect.names()]
+        branch = series.branch(name)
+        return [f"{branch} has ended: it goes to who keeps that, and to no list, for what it says "
+                f"of {', '.join(names)}" if mailing.ended(name) else
+                "nothing of it may go to a list yet: the reports say to whom it goes"]
+    if part in testseries.parts() and (shown := mailing.shows(name, part)):
+        return ["not to be mailed before what it shows is public: "
+                + ", ".join(f"{test} ({what})" for test, what in shown.items())]
+    if lack := _without_upstream([mailed]):
+        return [lack[0].lower() + lack[1:].rstrip()]
+    folder = mailed.patches[0].parent
+    recipients = folder / mailing.RECIPIENTS
+    return [f"git send-email $(cat {recipients}) {folder}/*.patch"] if recipients.exists() else \
+        ["to mail it: name the kernel tree that it is for with KERNEL=, which says to whom"]
+
+
+def _mail(name: str, part: str, out: Path, tree: Path | None, progress: Progress,
+          clone: upstream.Clone | None = None, have: Sequence[str] = (),
+          hold: Mapping[str, str] | None = None) -> int:
+    touched = ltp.touched() if part == ltp.NAME else ()
+    on = mailing.ground(tree, touched) if tree else None
+    asks = ", and asking whom MAINTAINERS names" if on and on.asked(name) else ""
+    written = mailing.write(name, out, part, on, clone,
+                            lambda one: progress.note(f"writing {one}{asks}"), have, hold)
+    print(_without_upstream(written), end="")
+    for made in written:
+        folder = made.patches[0].parent
+        home = folder.parent if made.held else folder
+        base = next((one for one in reversed(series.queues()) if series.branch(one) == home.name),
+                    "") if part == mailing.STABLE else name
+        mail = _how_to_mail(base, home.name if part == mailing.ALL else part, made)
+        if part == mailing.STABLE and mailing.ended(base) and made.mailed():
+            mail.append(f"{home.name} has ended, and stable@ takes nothing for it: name who keeps "
+                        "it, with --to=")
+        apply = mailing.to_apply(made.patches, tree.resolve() if tree else None) \
+            if part not in (mailing.STABLE, ltp.NAME) else ""
+        which = {one for one, _text in mailing.patches(
+            base, home.name if part == mailing.ALL else part)} if base and have else set()
+        _series_told(made, apply, mail, [one for one in have if one in which])
+    if on and name and not asks and any(out.rglob(mailing.RECIPIENTS)):
+        print(f"Recipients are those of {mailing.STABLE_RECIPIENTS.relative_to(REPO)}, who keep "
+              f"hugetlb today: MAINTAINERS of {tree} was not asked.")
+    if not on and part == ltp.NAME:
+        print("For base-commit, name a tree of LTP with LTP=.")
+    elif not on and part != mailing.STABLE:
+        print("For base-commit, name a kernel tree that git keeps with KERNEL=.")
+    elif on and not on.commit:
+        print(f"Without base-commit: git does not keep {tree}.")
+    return 0
+
+
 def _without_upstream(made: Sequence[series.Series]) -> str:
     """What the patches lack that are commits of mainline, as a line; "" where it is nothing."""
     mails = [path.read_text(encoding="utf-8") for one in made for path in one.patches]
@@ -363,40 +450,6 @@ def _without_upstream(made: Sequence[series.Series]) -> str:
     return f"Not to be mailed yet: {lack} of the {plural(len(mails), 'patches')} are commits of " \
            "mainline with the lab's author and text. Name a clone of mainline with UPSTREAM=.\n" \
         if lack else ""
-
-
-def _mail(name: str, part: str, out: Path, tree: Path | None, progress: Progress,
-          clone: upstream.Clone | None = None) -> int:
-    touched = ltp.touched() if part == ltp.NAME else ()
-    on = mailing.ground(tree, touched) if tree else None
-    asks = ", and asking whom MAINTAINERS names" if on and on.maintainers().is_file() else ""
-    written = mailing.write(name, out, part, on, clone,
-                            lambda one: progress.note(f"writing {one}{asks}"))
-    for made in written:
-        folder = made.patches[0].parent
-        print(f"{folder}: {plural(len(made.patches), 'patches')}")
-        to = f"$(cat {folder}/{mailing.RECIPIENTS}) " if (folder / mailing.RECIPIENTS).exists() \
-            else ""
-        print(f"  git send-email {to}{folder}/*.patch")
-        if part == mailing.STABLE and mailing.ended(folder.name.removesuffix(".y")):
-            print(f"  {folder.name} has ended, and stable@ takes nothing for it: name who keeps "
-                  "it, with --to=")
-        for patch in made.patches:
-            if mailing.left_out(patch.read_text(encoding="utf-8")):
-                print(f"  leave out {patch.name} for a tree that has it: the patch says from when "
-                      "on")
-        for mail in made.reports:
-            print(f"  before that, read {mail}")
-        if part in mailing.parts(name):
-            print(mailing.to_apply(made.patches, tree.resolve() if tree else None), end="")
-    if not on and part == ltp.NAME:
-        print("For base-commit, name a tree of LTP with LTP=.")
-    elif not on and part != mailing.STABLE:
-        print("For recipients and base-commit, name a kernel tree that git keeps with KERNEL=.")
-    elif on and not on.commit:
-        print(f"Without base-commit: git does not keep {tree}.")
-    print(_without_upstream(written), end="")
-    return 0
 
 
 def _series_ltp(args: argparse.Namespace, out: Path, progress: Progress) -> int:
@@ -411,51 +464,82 @@ def _series_ltp(args: argparse.Namespace, out: Path, progress: Progress) -> int:
     return status
 
 
-def _series(args: argparse.Namespace, progress: Progress) -> int:
-    if not args.output:
-        raise LabError("name an empty folder for the series with O=")
-    out = args.output.expanduser()
-    name = args.base
+def _series_of(args: argparse.Namespace) -> str:
+    """The base that a series is for, "" for none; LabError for what can be known to be wrong
+    before a tree is copied."""
+    lacks = [] if args.output else ["an empty folder for the series with O="]
+    if not (args.base or args.kernel or args.part in (mailing.STABLE, ltp.NAME)):
+        lacks.append("a base with BASE=, or a tree that the series is for with KERNEL=")
+    if lacks:
+        raise LabError(f"name {', and '.join(lacks)}")
     if args.part and args.form:
         raise LabError("SERIES= is of the usual form of the queue: leave FORM= out")
-    if args.part == mailing.STABLE and (args.base or args.kernel):
-        raise LabError("SERIES=stable is for all branches: leave BASE= and KERNEL= out")
     if args.part == ltp.NAME:
         if args.upstream and options.UPSTREAM.name not in args.found:
             raise LabError("UPSTREAM= goes with patches of a kernel: leave it out with SERIES=ltp")
-        return _series_ltp(args, out, progress)
-    if args.ltp and options.LTP.name not in args.found:
+    elif args.ltp and options.LTP.name not in args.found:
         raise LabError("LTP= goes with SERIES=ltp")
+    name = str(args.base or "")
+    if args.kernel and args.part != ltp.NAME:
+        version = source.kernel_version(args.kernel.expanduser())
+        name = name or base.for_version(version).name
+    if args.part != ltp.NAME:
+        if wrong := mailing.unknown(name, args.part) if args.part else None:
+            raise wrong
+        if name and not args.part:
+            series.there(name, args.form)
+    series.free(args.output.expanduser())
+    return name
+
+
+def _series(args: argparse.Namespace, progress: Progress) -> int:
+    name = _series_of(args)
+    out = args.output.expanduser()
+    if args.part == ltp.NAME:
+        return _series_ltp(args, out, progress)
     clone = upstream.clone(args.upstream.expanduser()) if args.upstream else None
+    if clone and name:
+        mailing.commits(name, args.form, clone)
     alone = args.part == mailing.FIXES
+    have: list[str] = []
     if args.kernel:
         tree = source.from_tree(args.kernel.expanduser(), args.base or None, progress,
                                 lambda name: series.files(name, args.form, alone))
-        name = tree.base.name
     if name in testseries.names() and not args.form and not alone:
         deps.ensure(progress, deps.SERIES)
     if args.kernel:
         progress.step(f"applying the series for {tree.base.name} to a copy of {tree.version}")
-        series.check(tree, args.form, alone)
-        progress.done("every patch applies")
-    if not name and args.part != mailing.STABLE:
-        raise LabError("name a base with BASE=, or a tree that the series is for with KERNEL=")
+        wanted, have = series.check(tree, args.form, alone)
+        progress.done(f"every patch applies, or is there: {len(have)} are" if have else
+                      "every patch applies")
+        if args.part and args.part not in (mailing.FIXES, mailing.ALL):
+            of_part = [one for one, _text in mailing.patches(name, args.part)]
+            wanted = [one for one in wanted if one in of_part]
+        if not wanted:
+            print(f"{plural(len(have), 'patches')} of queue/{name} are in {args.kernel}: there is "
+                  "nothing to do, and nothing was written.")
+            return 0
     if args.part:
+        hold = mailing.held(name) if name else {}
+        if hold and args.kernel:
+            # Beside what a vendor has, they may need more of each other.
+            public = [path for path in variant.series(name)
+                      if path.name in wanted and path.name not in hold]
+            fitting = variant.fitting(tree, public)
+            hold |= {path.name: f"does not apply to {args.kernel} without these"
+                     for path in public if path not in fitting}
         return _mail(name, args.part, out, args.kernel and args.kernel.expanduser(), progress,
-                     clone)
-    made = series.write(name, out, args.form, clone)
-    for path in (made.cover, *made.patches, *made.reports, made.document):
+                     clone, have, hold)
+    made = series.write(name, out, args.form, clone, have)
+    for path in (made.cover, *made.patches):
         if path:
             print(path)
-    print(f"\n{mailing.to_apply(made.patches, args.kernel and args.kernel.expanduser().resolve())}"
-          f"To mail it, after a look:         git send-email {out}/*.patch")
-    if made.reports:
-        print(f"Before that, read:                {out}/report-*.txt\n"
-              "They are mails, too. They say where they and the patches go, and what must not go "
-              "to a list.")
-    if made.document:
-        print(f"When the page that it changes is there: {made.document}, a patch, too.")
+    print()
     print(_without_upstream([made]), end="")
+    _series_told(made, mailing.to_apply(made.patches,
+                                 args.kernel and args.kernel.expanduser().resolve()),
+          ["to mail it: SERIES=fixes" + (", or another part" if len(mailing.parts(name)) > 1 else "")]
+          if not args.form else [], have)
     return 0
 
 

@@ -9,16 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import FULL, debian_files, make, refused
+from conftest import debian_files, make, refused
 from test_queue import released_tree
 from test_series import mailinfo, numbered
-from trees import git, nobody, repository
+from trees import apply, git, nobody, repository, some
 
+from lab import defect
 from lab.base import branch, load
 from lab.errors import LabError
 from lab.kernel import testseries, variant
 from lab.tell import record
-from lab.verbs import mailing, series
+from lab.verbs import mailing, series, upstream
 
 BASES = testseries.names()
 PARTS = ["fixes", "selftests", "hugetlb", "device", "tracepoints", "kunit", "document"]
@@ -81,31 +82,32 @@ def headed(path: Path) -> list[str]:
 @pytest.mark.parametrize("base, part", CASES)
 def test_it_says_what_it_is_for(base: str, part: str, pristine: Callable[[str], Path],
                                 tmp_path: Path) -> None:
-    """And to whom it goes.  Of an older kernel than 7.3, those whom MAINTAINERS names are asked
-    for with FULL=1: to read it takes seconds for each patch."""
-    on, asks = mailing.ground(pristine(base)), FULL or base == "7.3"
-    assert re.fullmatch("[0-9a-f]{40}", on.commit)
-    if not asks:
-        # Where there is no get_maintainer.pl.
-        on = mailing.Ground(tmp_path, on.commit)
+    """And to whom it goes: of an older kernel than 7.3, its MAINTAINERS is not asked."""
+    on, asks = mailing.ground(pristine(base)), base == "7.3"
+    assert re.fullmatch("[0-9a-f]{40}", on.commit) and on.maintainers().is_file()
+    assert on.asked(base) == asks
     [made] = mailing.write(base, tmp_path / part, part, on)
     file = tmp_path / part / mailing.RECIPIENTS
-    assert file.exists() == (asks or part == "fixes")
-    lines = file.read_text().splitlines() if file.exists() else []
+    lines = file.read_text().splitlines()
+    if not asks:
+        kept = set(mailing.STABLE_RECIPIENTS.read_text().split())
+        assert set(lines) - kept <= {"--cc=linux-kselftest@vger.kernel.org"}
     assert made.cover
     text = made.cover.read_text(encoding="utf-8")
     # Fixes for mainline go to who keeps what they change, and the letter to all of them.
     if base == "7.3" and part == "fixes":
-        own = [headed(path) for path in made.patches]
+        public = made.public
+        assert public and public.cover
+        own = [headed(path) for path in public.patches]
         assert len({tuple(one) for one in own}) > 2 and not set(lines) & set().union(*own)
-        assert {line.partition("=")[2] for line in headed(made.cover)} == \
+        assert {line.partition("=")[2] for line in headed(public.cover)} == \
             {line.partition("=")[2] for line in set().union(*own)}
         # The first is for mm/migrate.c alone.
         assert "--to=muchun.song@linux.dev" not in own[0]
         assert "--to=muchun.song@linux.dev" in own[1]
-        lines += headed(made.cover)
-    else:
-        assert not any(map(headed, [made.cover, *made.patches]))
+        lines += headed(public.cover)
+    # What is private names nobody: a list, least of all.
+    assert not any(map(headed, [made.cover, *made.patches]))
     assert len(set(lines)) == len(lines)
     assert all(re.fullmatch(r"--(to|cc)=\S+@\S+", line) for line in lines), lines
     assert not lines or "--cc=linux-mm@kvack.org" in lines
@@ -113,7 +115,7 @@ def test_it_says_what_it_is_for(base: str, part: str, pristine: Callable[[str], 
         # Who knows the code; the second came after 6.12.
         known = ["muchun.song@linux.dev"] + ["osalvador@suse.de"] * (base == "7.3")
         assert {f"--to={name}" for name in known} <= set(lines)
-    if asks and part in ("selftests", "hugetlb", "device"):
+    if part in ("selftests", "hugetlb", "device"):
         assert "--cc=linux-kselftest@vger.kernel.org" in lines
     assert ("--to=stable@vger.kernel.org" in lines) == (part == "fixes" and base != "7.3")
     assert text.count(f"\nbase-commit: {on.commit}\n") == 1
@@ -396,13 +398,20 @@ def test_a_paragraph_with_a_figure_is_filled_again() -> None:
 # ---- stable --------------------------------------------------------------------------------
 
 
+def in_order(folder: Path) -> Path:
+    """Where all patches of a series are, in the order in which they are applied."""
+    return folder / "private" if (folder / "private" / "0000-cover-letter.patch").exists() \
+        else folder
+
+
 def test_the_branches_of_stable(tmp_path: Path) -> None:
     done = make("series", "SERIES=stable", f"O={tmp_path}/s")
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "s").iterdir()) == \
         sorted(f"{branch(base)}.y" for base in STABLE)
     for base in STABLE:
-        folder = tmp_path / "s" / f"{branch(base)}.y"
+        top = tmp_path / "s" / f"{branch(base)}.y"
+        folder = in_order(top)
         mails = sorted(folder.glob("0*.patch"))
         # The last release of 5.4 has the last of its patches.
         total = len(variant.series(base)) - (base == "5.4")
@@ -411,15 +420,23 @@ def test_the_branches_of_stable(tmp_path: Path) -> None:
         found = {re.findall(r"(?m)^Subject: (\[.*?\])", path.read_text(encoding="utf-8"))[0]
                  for path in mails}
         assert found <= tags and len(found) >= total
-        said = (folder / mailing.RECIPIENTS).read_text()
         ended = base not in ("5.10", "5.15", "6.1", "6.6", "6.12", "6.18")
-        assert said.startswith("--to=stable@vger.kernel.org\n") != ended
-        assert (f"  {folder.name} has ended, and stable@ takes" in done.stdout) == ended
+        if top == folder:
+            # That of 2.6.34 has been public for long.
+            assert base == "2.6.34" and "--to=" not in (top / mailing.RECIPIENTS).read_text()
+            assert f"  {top.name} has ended, and stable@ takes" in done.stdout
+        elif ended:
+            assert [path.name for path in top.iterdir() if path.name[:6] != "report"] == ["private"]
+            assert f"  {top.name} has ended: it goes to who keeps that, and to no list" in done.stdout
+        else:
+            said = (top / mailing.RECIPIENTS).read_text()
+            assert said.startswith("--to=stable@vger.kernel.org\n")
+            lacks = any(map(upstream.of_lab, (one.read_text() for one in top.glob("0*.patch"))))
+            assert (f"$(cat {top}/recipients) {top}/*.patch" in done.stdout) == (not lacks)
         if (folder / "0000-cover-letter.patch").exists():
-            assert (f"\n{folder.name} has ended.  This is for those who keep it.\n" in
+            assert (f"\n{top.name} has ended.  This is for those who keep it.\n" in
                     (folder / "0000-cover-letter.patch").read_text(encoding="utf-8")) == ended
-        assert f"$(cat {folder}/recipients) {folder}/*.patch" in done.stdout
-    assert "still-mapped" not in "".join(path.name for path in (tmp_path / "s/5.4.y").iterdir())
+    assert "still-mapped" not in "".join(path.name for path in (tmp_path / "s/5.4.y").rglob("*"))
     assert "  leave out 0008-mm-hugetlb-preserve-mremap-address-delta" in done.stdout
 
 
@@ -443,7 +460,7 @@ def stable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("base", STABLE)
 def test_a_letter_is_short_enough_to_be_read(base: str, stable: Path) -> None:
     """As it is sent, and without what git counts."""
-    cover = stable / f"{branch(base)}.y" / "0000-cover-letter.patch"
+    cover = in_order(stable / f"{branch(base)}.y") / "0000-cover-letter.patch"
     if not cover.exists():
         # One patch alone, which says it all.
         assert len(variant.series(base)) == 1
@@ -462,7 +479,7 @@ def test_a_letter_is_short_enough_to_be_read(base: str, stable: Path) -> None:
 @pytest.mark.parametrize("base", STABLE)
 def test_git_am_takes_each_branch(base: str, stable: Path, tmp_path: Path) -> None:
     """On the newest release that there is: Debian's, or that in TREES=."""
-    folder = stable / f"{branch(base)}.y"
+    folder = in_order(stable / f"{branch(base)}.y")
     mails = sorted(folder.glob("0*.patch"))
     touched = {path for mail in mails
                for path in re.findall(r"(?m)^--- a/(\S+)$", mail.read_text(encoding="utf-8"))}
@@ -491,12 +508,218 @@ def test_each_patch_says_what_it_is_upstream(base: str) -> None:
         assert re.search(r"(?m)^Cc: stable@vger\.kernel\.org", text), path
 
 
+# ---- what is for no list -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", series.queues())
+def test_nothing_public_says_what_is_private(base: str, tmp_path: Path) -> None:
+    """Neither a patch, nor a letter, nor whom it is mailed to; and no report is beside them."""
+    [made] = mailing.write(base, tmp_path / "s", "fixes")
+    back, hold = series.kept_back(), mailing.held(base)
+    assert "hugetlb: mremap() must not wait for its own lock" in back
+    assert bool(hold) == (base != "2.6.34")
+    if not hold:
+        assert made.mailed() == made and made.public is None
+        return
+    assert {path.name[5:] for path in made.held} == {name[5:] for name in hold}
+    assert all(path.parent == tmp_path / "s" / "private" for path in made.patches)
+    public = made.public.patches if made.public else ()
+    assert len(public) + len(made.held) == len(made.patches)
+    assert bool(public) != mailing.ended(base)
+    for path in (tmp_path / "s").iterdir():
+        if path.is_dir():
+            continue
+        text = " ".join(path.read_text(encoding="utf-8").split())
+        assert not path.name.startswith("report-") or not series.private(path.read_text())
+        if path.name.endswith(".patch"):
+            assert not [one for one in (*back, *set(back.values())) if one in text], path
+    total = len(public)
+    lead = "PATCH" if base == "7.3" else f"PATCH {branch(base)}.y"
+    for number, path in enumerate(public, 1):
+        assert path.name.startswith(f"{number:04}-")
+        assert f"\nSubject: [{lead} {numbered(number, total)}] " in path.read_text()
+    if made.public and made.public.cover:
+        text = made.public.cover.read_text(encoding="utf-8")
+        assert f"\nSubject: [{lead} {numbered(0, total)}] " in text
+        assert not re.search(r"(?m)[{}]|^#", text) and max(map(len, text.splitlines())) <= 80
+
+
+def test_what_mends_something_private_is_private_in_each_queue() -> None:
+    """Whether or not the report names that queue, and with all that mends it."""
+    back = series.kept_back()
+    for base in series.queues():
+        queue = variant.series(base)
+        for name, text in series.reports(base).items():
+            one = defect.load(name)
+            if series.private(text) and not one.queue.form:
+                theirs = variant.mending(queue, one)
+                assert theirs and {path.name for path in theirs} <= set(mailing.held(base)), name
+        there = series.subjects([path.read_text(encoding="utf-8") for path in queue])
+        names = [path.name for path, subject in zip(queue, there) if subject in back]
+        assert set(names) <= set(mailing.held(base))
+    assert "pmd-share-mprotect" in mailing.held("4.14").values()
+
+
+def test_a_report_says_whether_it_is_private() -> None:
+    for head, said in (("To: A <a@suse.de>\nCc: security@kernel.org\n", True),
+                       ("To: a@suse.de,\n b@suse.de\n", True), ("", True),
+                       ("To: a@suse.de,\n linux-mm@kvack.org\n", False),
+                       ("To: a@suse.de\nCc: B <b@c.d>,\n stable@vger.kernel.org\n", False),
+                       ("To: security@kernel.org,\n linux-mm@kvack.org\n", True)):
+        assert series.private(f"{head}Subject: x linux-mm@kvack.org\n\nTo: y@vger.kernel.org\n") \
+            is said, head
+    assert series.private(REPORTS["hugetlb-punch-fault"])
+    assert not series.private(REPORTS["pmd-share-split"])
+
+
+REPORTS = {one.name: one.report.read_text(encoding="utf-8")
+           for one in map(defect.load, defect.names()) if one.report}
+
+
+@pytest.mark.parametrize("base", [base for base in series.queues() if mailing.held(base)])
+def test_what_is_public_applies_without_the_others(base: str, tmp_path: Path) -> None:
+    """And all of them do in the folder that has them."""
+    tree = debian_files(base) if load(base).package else released_tree(base)
+    [made] = mailing.write(base, tmp_path / "s", "fixes")
+    touched = {path for mail in made.patches
+               for path in re.findall(r"(?m)^--- a/(\S+)$", mail.read_text(encoding="utf-8"))}
+    repo = repository(tree, tmp_path / "linux", touched)
+    for one in (made.public, made):
+        if one:
+            git(repo, "am", "-q", *one.patches)
+            git(repo, "reset", "-q", "--hard", git(repo, "rev-list", "--max-parents=0", "HEAD").strip())
+
+
+def test_what_is_public_is_what_is_mailed(tmp_path: Path) -> None:
+    """The reports come first, and the command has no other folder in it."""
+    done = make("series", "BASE=5.15", "SERIES=fixes", f"O={tmp_path}/s")
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "s"
+    assert done.stdout.count("git send-email") == 1
+    told, command = done.stdout.split("  git send-email ")
+    assert command.startswith(f"$(cat {out}/recipients) {out}/*.patch\n")
+    for path in [*out.glob("report-*"), *out.glob("private/report-*")]:
+        assert f"    {path}" in told
+    assert f"{out}/private/report-hugetlb-punch-fault.txt (no list)\n" in told
+    assert "for no list yet: 0005-hugetlbfs-punch-a-hole-without-a-lock-that-faults-wai.patch " \
+        "(hugetlb-punch-fault)\n" in told
+    assert "(goes out after 0005)\n" in told and f"git am -s {out}/private/000[1-9]-*" in told
+    assert not [path for path in out.glob("*.patch") if "punch-a-hole" in path.name]
+
+
+def test_a_report_that_names_a_list_keeps_nothing_back(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(series, "private", lambda _text: False)
+    [made] = mailing.write("5.15", tmp_path / "s", "fixes")
+    assert not made.held and made.mailed() == made and not (tmp_path / "s/private").exists()
+    assert mailing.shows("7.3", "hugetlb") == {}
+
+
+def test_a_second_version_says_nothing_of_what_is_private(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = tmp_path / "tests"
+    shutil.copytree(testseries.ROOM, room)
+    monkeypatch.setattr(testseries, "ROOM", room)
+    (room / "changes.fixes.5.15").write_text("v2:\n- 0005: a secret\n- 0006: a comment\n")
+    [made] = mailing.write("5.15", tmp_path / "s", "fixes")
+    assert made.cover and made.public and made.public.cover
+    assert "a secret" in made.cover.read_text()
+    text = made.public.cover.read_text()
+    assert "- a comment\n" in text and "secret" not in text
+
+
+# ---- a tree that has some of it ------------------------------------------------------------
+
+
+def vendor(base: str, folder: Path, numbers: tuple[str, ...]) -> Path:
+    """A tree of the released files that the fixes touch, with those of these numbers applied."""
+    tree = some(released_tree(base), folder, ["Makefile", *series.files(base, alone=True)])
+    for path in variant.series(base):
+        if path.name[:4] in numbers:
+            apply(tree, path)
+    return tree
+
+
+def test_what_a_tree_has_is_left_out(tmp_path: Path) -> None:
+    """The state of a vendor's tree.  What is left has new numbers, and applies."""
+    tree = vendor("5.15", tmp_path / "linux", ("0001", "0007"))
+    done = make("series", f"KERNEL={tree}", "SERIES=fixes", f"O={tmp_path}/s",
+                LAB_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    names = [path.name for path in variant.series("5.15")]
+    for name in (names[0], names[6]):
+        assert f"  left out: {name}, which the tree has\n" in done.stdout
+    mails = sorted((tmp_path / "s" / "private").glob("000[1-9]-*.patch"))
+    assert [path.name for path in mails] == [
+        f"{number:04}{name[4:]}" for number, name in enumerate(names[1:6], 1)]
+    assert "\nSubject: [PATCH 5.15.y 1/5] " in mails[0].read_text()
+    for path in mails:
+        apply(tree, path)
+
+
+def test_a_tree_that_has_all_needs_nothing(tmp_path: Path) -> None:
+    tree = vendor("5.15", tmp_path / "linux", tuple(f"{number:04}" for number in range(1, 8)))
+    for words in (["SERIES=fixes"], []):
+        done = make("series", f"KERNEL={tree}", *words, f"O={tmp_path}/s",
+                    LAB_CACHE=str(tmp_path / "cache"))
+        assert done.returncode == 0, done.stderr
+        assert "7 patches of queue/5.15 are in " in done.stdout
+        assert "there is nothing to do" in done.stdout and not (tmp_path / "s").exists()
+
+
+def test_an_old_tree_is_not_asked_for_people(tmp_path: Path) -> None:
+    """Its script fails on what the lab asks it, and its people have gone."""
+    tree = vendor("5.15", tmp_path / "linux", ())
+    (tree / "scripts").mkdir()
+    (tree / "scripts/get_maintainer.pl").write_text("die 'Unknown option: mpath';")
+    done = make("series", f"KERNEL={tree}", "SERIES=fixes", f"O={tmp_path}/s",
+                LAB_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "s" / mailing.RECIPIENTS).read_text() == \
+        mailing.STABLE_RECIPIENTS.read_text()
+    assert f"Recipients are those of queue/recipients, who keep hugetlb today: MAINTAINERS of " \
+        f"{tree} was not asked." in done.stdout
+
+
+@pytest.mark.parametrize("text, asked", [
+    ("'mpath|maintainer-path=s' => \\$maintainer_path,", True), ("'tree!' => \\$tree,", False)])
+def test_a_script_that_is_too_old(text: str, asked: bool, tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/get_maintainer.pl").write_text(text)
+    on = mailing.Ground(tmp_path, "")
+    assert on.asked("7.3") is asked and not on.asked("5.15")
+    if not asked:
+        mailing.write("7.3", tmp_path / "s", "kunit", on)
+        assert (tmp_path / "s" / mailing.RECIPIENTS).read_text().splitlines() == \
+            mailing.STABLE_RECIPIENTS.read_text().splitlines()[1:]
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not the folder was there; the second try finds nothing in its way."""
+    def fail(*_words: object) -> list[str]:
+        assert list(tmp_path.rglob("0*.patch"))
+        raise LabError("no recipients")
+
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        with monkeypatch.context() as patched:
+            patched.setattr(mailing, "_authors", fail)
+            with pytest.raises(LabError, match="no recipients"):
+                mailing.write("5.15", tmp_path / name, "fixes")
+        assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+        assert not list((tmp_path / "empty").iterdir())
+    for name in ("new", "empty"):
+        [made] = mailing.write("5.15", tmp_path / name, "fixes")
+        assert all(path.is_file() for path in (*made.patches, *made.reports, *made.held))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "new"]
+
+
 # ---- errors --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("words, reason", [
     (["BASE=7.3", "SERIES=none"], "SERIES=none: for 7.3 there are fixes, selftests, hugetlb, device"),
-    (["BASE=4.14", "SERIES=kunit"], "SERIES=kunit: for 4.14 there are fixes, all, stable"),
+    (["BASE=4.14", "SERIES=kunit"], "SERIES=kunit: for 4.14 there are fixes, all; without BASE= and KERNEL= stable and ltp"),
     (["SERIES=fixes"], "name a base with BASE="),
     (["BASE=7.3", "SERIES=stable"], "SERIES=stable is for all branches"),
     (["BASE=7.3", "FORM=flush", "SERIES=fixes"], "leave FORM= out"),
@@ -513,10 +736,15 @@ def test_the_front_door(tmp_path: Path) -> None:
     for part in PARTS:
         # Before it is there: to ask for recipients may take minutes.
         assert f"writing {part}\n" in done.stdout
-        assert f"  git send-email {tmp_path}/s/{part}/*.patch\n" in done.stdout
         assert (tmp_path / "s" / part / "0000-cover-letter.patch").is_file()
-    assert f"before that, read {tmp_path}/s/fixes/report-pmd-share-protect.txt" in done.stdout
+    # Nobody has said to whom.
+    assert "git send-email" not in done.stdout
+    assert "  to mail it: name the kernel tree that it is for with KERNEL=" in done.stdout
+    assert f"    {tmp_path}/s/fixes/private/report-pmd-share-protect.txt (no list)" in done.stdout
     assert "name a kernel tree that git keeps with KERNEL=" in done.stdout
+    for part in ("selftests", "hugetlb", "device"):
+        assert re.search(rf"/{part}: .*\n.*\n  not to be mailed before what it shows is public: .*"
+                         r"hugetlb_pmd_mremap \(hugetlb-mremap-hang\)", done.stdout), part
 
 
 def test_nothing_is_written_over(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ PATCHES = [path for folder in FOLDERS for path in sorted(folder.glob("*.patch"))
 
 def series(folder: Path) -> list[str]:
     """The patches that a series file names, in its order."""
-    return (folder / "series").read_text(encoding="utf-8").split()
+    text = (folder / "series").read_text(encoding="utf-8")
+    return [line.partition("#")[0].strip() for line in text.splitlines()]
 
 
 def for_stable(patch: Path) -> bool:

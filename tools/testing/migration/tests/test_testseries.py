@@ -200,9 +200,11 @@ class TestPatch:
 def test_it_is_the_same_each_time(base: str, tmp_path: Path) -> None:
     for name in ("one", "two"):
         assert make("series", f"BASE={base}", f"O={tmp_path / name}").returncode == 0
-    for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
-    assert len(list((tmp_path / "one").iterdir())) == \
+    files = [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
+    for path in files:
+        assert path.read_bytes() == \
+            (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+    assert len(files) == \
         len(variant.series(base)) + len(testseries.patches(base)) + 1 + len(series.reports(base))
 
 

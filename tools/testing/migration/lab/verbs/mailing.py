@@ -10,6 +10,14 @@
 Fixes for mainline have little to do with each other: each names in its headers who gets it, and the
 letter goes to all of them.  Any other series goes to one list of recipients.
 
+A report that goes to no list is private, and so are the patches that mend what it is about, in each
+queue.  Then all fixes are in the folder `private`, in their order and under their letter, to be
+applied.  Those that may go to lists are beside it, as a series of their own with a letter that says
+nothing of the others.  A patch that goes out after a private one, as the series of its queue says, is
+held back with it, and so is the whole of a branch that has ended: what is sent of it goes to who
+keeps that.  A part with a test that shows what is private is written, and not to be mailed.  Where a
+report names a list, all of this is over.
+
 The cover letter of a part is queue/tests/cover-letter.<part>.  A line `#after <part>` in it says
 that the patches need those of another part.  What is known of the tree goes to its end: its
 commit, and the patches that have to be there first.
@@ -27,11 +35,11 @@ All of it goes to the letter, and what is of a patch also below the `---` of tha
 import os
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import base as bases
+from lab import base as bases, defect
 from lab.errors import LabError
 from lab.guest import ltp
 from lab.kernel import testseries, variant
@@ -50,6 +58,7 @@ _TO_STABLE = "--to=stable@vger.kernel.org"
 # What a patch says that some releases of its branch have, and that all later ones have.
 _HAVE, _HAVE_ALL = re.compile(r"leave\s+it\s+out|not\s+to\s+get\s+it\s+again"), \
     re.compile(r"\d+\.\d+\.\d+\s+and\s+later\s+have\s+this")
+_KSELFTEST = "--cc=linux-kselftest@vger.kernel.org"
 # The roles of get_maintainer.pl, other than those of reviewers and lists.
 _KEEPS = re.compile(r"(?:^|,)(?:maintainer|supporter|odd fixer|\w+ minder|chief penguin)\b")
 
@@ -63,6 +72,16 @@ class Ground:
 
     def maintainers(self) -> Path:
         return self.tree / "scripts" / "get_maintainer.pl"
+
+    def asked(self, base: str) -> bool:
+        """Whether its MAINTAINERS says who gets the patches for a base.
+
+        Only for mainline: in an old tree, people have other addresses, or are long gone.  And old
+        scripts cannot read a MAINTAINERS that has what the patches add.
+        """
+        return not series.branch(base) and self.maintainers().is_file() and \
+            '"mpath' in self.maintainers().read_text(encoding="utf-8", errors="replace") \
+            .replace("'", '"')
 
 
 def parts(base: str) -> list[str]:
@@ -79,6 +98,56 @@ def ground(tree: Path, touched: Sequence[str] = ()) -> Ground:
         raise LabError(f"{tree} has changes that are in no commit ({changed.split()[-1]}): commit "
                        "or remove them, for the series is to name the commit that it is for")
     return Ground(tree, _git(tree, "rev-parse", "HEAD"))
+
+
+def unknown(base: str, part: str) -> LabError | None:
+    """The error where a base, which may be "", has no such part; None where it has."""
+    alone = (STABLE, ltp.NAME)
+    if part in alone:
+        return None if not base else LabError(
+            f"SERIES={part} is for {'all branches' if part == STABLE else 'no kernel'}: leave "
+            "BASE= and KERNEL= out")
+    if not base:
+        return None
+    if base not in series.queues():
+        return LabError(f"no series for {base}: there are {', '.join(series.queues())}")
+    have = [*parts(base), ALL]
+    return None if part in have else LabError(
+        f"SERIES={part}: for {base} there are {', '.join(have)}; without BASE= and KERNEL= "
+        f"{' and '.join(alone)}")
+
+
+def held(base: str) -> dict[str, str]:
+    """The fixes for a base that must not go to a list, by file name, and why."""
+    queue = variant.series(base)
+    back, later = series.kept_back(), variant.after(base)
+    found = dict[str, str]()
+    for path in queue:
+        [subject] = series.subjects([path.read_text(encoding="utf-8")])
+        if subject in back:
+            found[path.name] = back[subject]
+    if not found:
+        return {}
+    for path in queue:
+        numbers = {name[:4] for name in found}
+        if path.name in found:
+            continue
+        if needs := [one for one in later.get(path.name, ()) if one in numbers]:
+            found[path.name] = f"goes out after {' and '.join(needs)}"
+        elif ended(base):
+            found[path.name] = f"{series.branch(base)} has ended, and it goes to who keeps that"
+    return {path.name: found[path.name] for path in queue if path.name in found}
+
+
+def shows(base: str, part: str) -> dict[str, str]:
+    """Of a part, the tests that show what is private, each with the name of that; the tests of a
+    part that has to be there first count, too."""
+    back = set(series.kept_back().values())
+    by_test = {test: name for name in sorted(back) for test in defect.load(name).show.selftests}
+    return {Path(path).stem: by_test[Path(path).stem]
+            for one in (*first(base, part), part) if one != FIXES
+            for patch in testseries.files(base, part=one)
+            for path in testseries.adds(patch) if Path(path).stem in by_test}
 
 
 def to_apply(patches: Sequence[Path], tree: Path | None) -> str:
@@ -109,13 +178,26 @@ def left_out(mail: str, by: re.Pattern[str] = _HAVE) -> bool:
 
 
 def write(base: str, out: Path, part: str, on: Ground | None = None,
-          clone: upstream.Clone | None = None, say: Callable[[str], None] = lambda _name: None
+          clone: upstream.Clone | None = None, say: Callable[[str], None] = lambda _name: None,
+          without: Collection[str] = (), hold: Mapping[str, str] | None = None
           ) -> list[series.Series]:
     """Write the series that `part` names to `out`, or each to a folder there; `say` is told which.
 
-    What is a commit of mainline is written as that is in `clone`, if there is one.  LabError where
-    there is no such part or commit, or a folder holds patches already.
+    What is a commit of mainline is written as that is in `clone`, if there is one.  The patches
+    `without`, by name, are left out, and a part that has no others is not written.  `hold` has the
+    fixes that are for no list, if more are than held() says.  LabError where there is no such part
+    or commit, or a folder holds patches already.
     """
+    if wrong := unknown(base, part):
+        raise wrong
+    with series.whole(out) as work:
+        made = _write(base, work, part, on, clone, say, without, hold)
+        return [one.moved(work, out) for one in made]
+
+
+def _write(base: str, out: Path, part: str, on: Ground | None, clone: upstream.Clone | None,
+           say: Callable[[str], None], without: Collection[str],
+           hold: Mapping[str, str] | None) -> list[series.Series]:
     if part == ltp.NAME:
         return [_for_ltp(out, on)]
     if part == STABLE:
@@ -126,21 +208,15 @@ def write(base: str, out: Path, part: str, on: Ground | None = None,
                  for branch, name in last.items() if branch}
         return [_one(name, out / series.branch(name), FIXES, None, mails)
                 for name, mails in found.items()]
-    if base not in series.queues():
-        raise LabError(f"no series for {base}: there are {', '.join(series.queues())}")
-    have = parts(base)
-    if part == ALL:
-        each = {name: _mails(base, name, clone) for name in have}
-        written = []
-        for name, mails in each.items():
+    have = parts(base) if part == ALL else [part]
+    each = {name: [one for one in _mails(base, name, clone) if one[0] not in without]
+            for name in have}
+    written = []
+    for name, mails in each.items():
+        if mails:
             say(name)
-            written.append(_one(base, out / name, name, on, mails))
-        return written
-    if part not in have:
-        raise LabError(f"SERIES={part}: for {base} there are {', '.join([*have, ALL, STABLE, ltp.NAME])}")
-    mails = _mails(base, part, clone)
-    say(part)
-    return [_one(base, out, part, on, mails)]
+            written.append(_one(base, out / name if part == ALL else out, name, on, mails, hold))
+    return written
 
 
 def patches(base: str, part: str) -> list[tuple[str, str]]:
@@ -172,12 +248,18 @@ def letter_of(base: str, part: str) -> Path:
     return testseries.COVER.with_name(f"{testseries.COVER.name}.{part}")
 
 
+def commits(base: str, form: str, clone: upstream.Clone) -> None:
+    """LabError where a clone lacks a commit that a patch of a queue is, or has another one."""
+    queue = variant.series(base, f"series.{form}" if form else "series")
+    series.restored(base, [(path.name, path.read_text(encoding="utf-8")) for path in queue], clone)
+
+
 def _mails(base: str, part: str, clone: upstream.Clone | None) -> list[tuple[str, str]]:
     return series.restored(base, patches(base, part), clone)
 
 
-def _one(base: str, out: Path, part: str, on: Ground | None, mails: list[tuple[str, str]]
-         ) -> series.Series:
+def _one(base: str, out: Path, part: str, on: Ground | None, mails: list[tuple[str, str]],
+         hold: Mapping[str, str] | None = None) -> series.Series:
     needs = first(base, part)
     end = ""
     if on and on.commit:
@@ -190,24 +272,35 @@ def _one(base: str, out: Path, part: str, on: Ground | None, mails: list[tuple[s
     told = series.reports(base) if part == FIXES else {}
     if part == FIXES and ended(base) and len(mails) > 1:
         end = f"\n{series.branch(base)} has ended.  This is for those who keep it.\n{end}"
-    made = series.put(base, out, mails, letter_of(base, part), told, _version(base, part, mails),
-                      end)
+    letter = letter_of(base, part)
+    # That of mainline says which patch does what by its number.
+    if part == FIXES and not series.branch(base) and len(mails) < len(patches(base, part)):
+        letter = series.PUBLIC
+    hold = (hold or held(base)) if part == FIXES else {}
+    made = series.put(base, out, mails, letter, told, _version(base, part), end,
+                      hold={name: hold[name] for name, _text in mails if name in hold})
+    mailed = made.mailed()
+    if not mailed:
+        return made
+    mails = [one for one in mails if one[0] not in hold]
     lines: list[str] = []
-    if on and on.maintainers().is_file():
+    if on and on.asked(base):
         before = [text for need in needs for _name, text in patches(base, need)]
         apart = part == FIXES and not series.branch(base)
         groups = [[one] for one in mails] if apart else [mails]
         asked = _recipients(on, before, groups)
         lines = [line for line in asked[0] if all(line in one for one in asked)]
         if apart:
-            _address(made, asked, lines)
-    if series.branch(base) and part == FIXES:
+            _address(mailed, asked, lines)
+    elif series.branch(base) or on and on.maintainers().is_file():
         known = STABLE_RECIPIENTS.read_text(encoding="utf-8").split()
-        if ended(base):
+        if part != FIXES or not series.branch(base) or ended(base):
             known.remove(_TO_STABLE)
+        if any("\n+++ b/tools/testing/" in text for _name, text in mails):
+            known.append(_KSELFTEST)
         # One to whom it goes gets no copy.
         sent = {line.partition("=")[2] for line in known}
-        lines = [*known, *(line for line in [*lines, *_authors(mails)]
+        lines = [*known, *(line for line in _authors(mails)
                            if line.partition("=")[2] not in sent)]
         lines = list(dict.fromkeys(lines))
     if lines:
@@ -231,7 +324,7 @@ def _for_ltp(out: Path, on: Ground | None) -> series.Series:
     return made
 
 
-def _version(base: str, part: str, mails: Sequence[tuple[str, str]]) -> series.Version:
+def _version(base: str, part: str) -> series.Version:
     """The version of a part, and what is said of the versions before."""
     own = f".{base}" if part == FIXES and series.branch(base) else ""
     path = testseries.ROOM / f"changes.{part}{own}"
@@ -246,7 +339,7 @@ def _version(base: str, part: str, mails: Sequence[tuple[str, str]]) -> series.V
         items = re.split(r"(?m)^(?=- )", said.strip())
         # Each item with the lines that go on, less the line feed at its end.
         sections.append((number, tuple(item.strip() for item in items if item.strip())))
-    have = {name[:4] for name, _text in mails}
+    have = {name[:4] for name, _text in patches(base, part)}
     named = {one[1] for _number, items in sections for item in items
              if (one := re.match(r"- (\d{4}): ", item))}
     if wrong := sorted(named - have):

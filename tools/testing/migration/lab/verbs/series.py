@@ -5,7 +5,8 @@ These are the fixes that it lacks, the patches of its queue; for a kernel that h
 they are followed by those that add the tests and the document.
 
 Beside them go the reports of what they mend: mails of their own, not numbered, and not *.patch, so
-that they are not sent with the series.
+that they are not sent with the series.  A report that goes to no list is private, and is in the
+folder `private`.  What mends the same must not go to a list either: see lab/verbs/mailing.py.
 
 queue/cover-letter is for several queues, and says of each what is so.  What is between `#if NAME`
 and `#else` or `#endif` is for a series that has a patch of that name, without its number, or for a
@@ -31,23 +32,33 @@ it is what is in queue/unmapped/, with the letter that is there, for a kernel wi
 fixes.
 """
 
+import contextlib
+import email.utils
+import functools
+import os
 import re
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lab import base as bases, defect
 from lab.errors import LabError
 from lab.kernel import testseries, unmapped, variant
 from lab.kernel.source import Source
-from lab.paths import REPO
+from lab.paths import REPO, scratch_dir
 from lab.tell import record
 from lab.verbs import upstream
 from lab.words import plural
 
 COVER = REPO / "queue" / "cover-letter"
+# For a part of a series, of which the letter of the whole would say too much.
+PUBLIC = COVER.with_name("cover-letter.public")
 _DOCUMENT = COVER.with_name("document")
+# The folder of what must not go to a list.
+PRIVATE = "private"
+_LIST = re.compile(r"@(?:vger\.kernel\.org|kvack\.org|lists\..+)$")
+_SECURITY = "security@kernel.org"
 # The forms that are to be talked about before anybody applies them.
 _ASKED_ABOUT = ("flush",)
 _RECORDED = re.compile(r"\{(lost|failed|boots) (vulnerable|fixed) (\S+) ([^\s:}]+)"
@@ -76,6 +87,12 @@ class Version:
                                      if item.startswith(start)])
                            for number, items in self.sections])
 
+    def without(self, numbers: Collection[str]) -> "Version":
+        """The same, less what is about the patches of these numbers."""
+        return Version(self.number, tuple(
+            (number, tuple(item for item in items if item[2:6] not in numbers))
+            for number, items in self.sections))
+
     @staticmethod
     def _told(sections: list[tuple[int, list[str]]]) -> str:
         return "".join(f"\nChanges since v{number - 1}:\n" + "".join(f"{one}\n" for one in items)
@@ -93,28 +110,93 @@ class Series:
     patches: tuple[Path, ...]
     reports: tuple[Path, ...] = ()      # mails that tell of what the patches mend
     document: Path | None = None        # a patch for when the page that it changes is there
+    held: Mapping[Path, str] = field(default_factory=dict)  # patches for no list, and why
+    public: "Series | None" = None      # the others, numbered on their own, where some are held
+
+    def mailed(self) -> "Series | None":
+        """What may go to lists; None where nothing may."""
+        return self.public if self.held else self
+
+    def moved(self, old: Path, new: Path) -> "Series":
+        """The same, in another folder."""
+        def there(path: Path) -> Path:
+            return new / path.relative_to(old)
+        return Series(self.cover and there(self.cover), tuple(map(there, self.patches)),
+                      tuple(map(there, self.reports)), self.document and there(self.document),
+                      {there(path): why for path, why in self.held.items()},
+                      self.public and self.public.moved(old, new))
 
 
-def write(base: str, out: Path, form: str = "", clone: upstream.Clone | None = None) -> Series:
-    """Write the series for `base` to the folder `out`, as `git format-patch --cover-letter` would.
+@contextlib.contextmanager
+def whole(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that becomes it if the block ends without an exception, and is gone if
+    not: a series that is there in part would be mailed so.
 
-    What is a commit of mainline is written as that is in `clone`, if there is one.  `form` is
-    another form of the queue: "unshare" for series.unshare, or what is in queue/unmapped.
-    LabError where there is none, and where `out` holds patches already: two series in one folder
-    would be mailed together.
+    Where `out` is there, what is in the folder goes into it.  LabError where that holds patches.
     """
-    apart = form == unmapped.FORM
-    if apart and not unmapped.there(base):
-        raise LabError(f"FORM={form}: queue/{unmapped.ROOM.name} has nothing for {base}, only for "
-                       f"{', '.join(unmapped.names())}")
-    if form and not apart and not variant.series(base, f"series.{form}"):
+    free(out)
+    there = out.is_dir()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # One that is there may be all that the user can write to.
+    with scratch_dir(f".{out.name}-", out if there else out.parent) as work:
+        yield work
+        if not there:
+            mask = os.umask(0)
+            os.umask(mask)
+            work.chmod(0o777 & ~mask)
+            work.rename(out)
+            return
+        for path in sorted(work.iterdir()):
+            path.rename(out / path.name)
+
+
+def free(out: Path) -> None:
+    """LabError where the folder `out`, which need not be there, holds what is written to one."""
+    if out.exists() and not out.is_dir():
+        raise LabError(f"{out} is no folder: name an empty one with O=")
+    for pattern in ("*.patch", "report-*.txt", "recipients", PRIVATE, "*/*.patch"):
+        if old := sorted(out.glob(pattern)):
+            raise LabError(f"{out} holds {old[0].relative_to(out)} already: name an empty folder "
+                           "with O=")
+
+
+def there(base: str, form: str) -> None:
+    """LabError where there is no such form of the queue of `base`, or no queue."""
+    if form == unmapped.FORM:
+        if not unmapped.there(base):
+            raise LabError(f"FORM={form}: queue/{unmapped.ROOM.name} has nothing for {base}, only "
+                           f"for {', '.join(unmapped.names())}")
+    elif form and not variant.series(base, f"series.{form}"):
         raise LabError(f"FORM={form}: there is no queue/{base}/series.{form}")
     if base not in queues():
         raise LabError(f"no series for {base}: there are {', '.join(queues())} with the fixes, "
                        f"{', '.join(testseries.names())} with the tests")
+
+
+def write(base: str, out: Path, form: str = "", clone: upstream.Clone | None = None,
+          without: Collection[str] = ()) -> Series:
+    """Write the series for `base` to the folder `out`, as `git format-patch --cover-letter` would.
+
+    What is a commit of mainline is written as that is in `clone`, if there is one.  `form` is
+    another form of the queue: "unshare" for series.unshare, or what is in queue/unmapped.  The
+    patches `without`, by name, are left out.  All are in one folder, to be tried and not mailed.
+    LabError where there is none, and where `out` holds patches already: two series in one folder
+    would be mailed together.
+    """
+    there(base, form)
+    with whole(out) as work:
+        return _write(base, work, form, clone, without).moved(work, out)
+
+
+def _write(base: str, out: Path, form: str, clone: upstream.Clone | None,
+           without: Collection[str]) -> Series:
+    apart = form == unmapped.FORM
     patches, added = _patches(base, form)
-    patches = restored(base, patches, clone)
+    patches = restored(base, [one for one in patches if one[0] not in without], clone)
     letter = testseries.COVER if added else COVER.with_suffix(f".{form}" if form else "")
+    if without and (added or not branch(base)):
+        # It says which patch does what by its number.
+        letter = PUBLIC
     if apart:
         return put(base, out, patches, unmapped.ROOM / testseries.COVER.name, {})
     made = put(base, out, patches, letter, reports(base, form), rfc=form in _ASKED_ABOUT)
@@ -157,28 +239,44 @@ def files(base: str, form: str = "", alone: bool = False) -> list[str]:
 
 
 def put(base: str, out: Path, patches: Sequence[tuple[str, str]], letter: Path,
-        told: dict[str, str], version: Version = FIRST, end: str = "", rfc: bool = False
-        ) -> Series:
+        told: dict[str, str], version: Version = FIRST, end: str = "", rfc: bool = False,
+        hold: Mapping[str, str] | None = None) -> Series:
     """Write these patches for `base` to the folder `out`, with numbers, under a letter if any.
 
     `told` are reports by the name of the defect, and `end` comes at the end of the letter.  `rfc`
-    is of what is sent to hear what others think of it.
-    LabError where `out` holds patches already.
+    is of what is sent to hear what others think of it.  `hold` has patches by name that must not go
+    to a list, and why: then all are in a folder in `out`, in the order in which they are applied,
+    and those that may go out are in `out` as a series of their own.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    mails = []
+    for name, text in told.items():
+        folder = out / PRIVATE if private(text) else out
+        folder.mkdir(exist_ok=True)
+        mails.append(folder / f"report-{name}.txt")
+        mails[-1].write_text(text, encoding="utf-8")
+    if not hold:
+        return replace(_put(base, out, patches, letter, version, end, rfc), reports=tuple(mails))
+    made = _put(base, out / PRIVATE, patches, letter, version, end, rfc)
+    held = {path: hold[name] for path, (name, _text) in zip(made.patches, patches) if name in hold}
+    left = [one for one in patches if one[0] not in hold]
+    public = None
+    if left:
+        public = _put(base, out, left, PUBLIC if len(left) > 1 or not branch(base) else None,
+                      version.without({name[:4] for name in hold}), end, rfc)
+    return replace(made, reports=tuple(mails), held=held, public=public)
+
+
+def _put(base: str, out: Path, patches: Sequence[tuple[str, str]], letter: Path | None,
+         version: Version, end: str, rfc: bool) -> Series:
     names = [f"{number:04d}-{_bare(name)}.patch" for number, (name, _text) in
              enumerate(patches, 1)]
     out.mkdir(parents=True, exist_ok=True)
-    if old := sorted([*out.glob("*.patch"), *out.glob("report-*.txt")]):
-        raise LabError(f"{out} holds {old[0].name} already: name an empty folder with O=")
-    mails = []
-    for name, text in told.items():
-        mails.append(out / f"report-{name}.txt")
-        mails[-1].write_text(text, encoding="utf-8")
     total = len(patches)
     words = ["RFC PATCH" if rfc else "PATCH", f"v{version.number}" if version.number > 1 else "",
              branch(base)]
     lead = " ".join(word for word in words if word)
-    text_of_it = _letter(base, patches, letter)
+    text_of_it = _letter(base, patches, letter) if letter else ""
     written = []
     for number, (name, (kept, text)) in enumerate(zip(names, patches), 1):
         dest = out / name
@@ -188,12 +286,12 @@ def put(base: str, out: Path, patches: Sequence[tuple[str, str]], letter: Path,
         dest.write_text(_below(_subject(recorded(text, kept), tag), below), encoding="utf-8")
         written.append(dest)
     if not text_of_it:
-        return Series(None, tuple(written), tuple(mails))
+        return Series(None, tuple(written))
     cover = out / "0000-cover-letter.patch"
     text_of_it = f"{text_of_it.rstrip()}\n{version.text()}"
     cover.write_text(_cover(f"[{lead} {_numbered(0, total)}]", text_of_it, patches) + end,
                      encoding="utf-8")
-    return Series(cover, tuple(written), tuple(mails))
+    return Series(cover, tuple(written))
 
 
 def _numbered(number: int, total: int) -> str:
@@ -240,25 +338,65 @@ def reports(base: str, form: str = "") -> dict[str, str]:
     return found
 
 
-def check(source: Source, form: str = "", alone: bool = False) -> None:
-    """LabError where a patch for the source's base does not apply to it: which, where, and why.
+def private(report: str) -> bool:
+    """Whether a report is for those alone to whom it goes: it has no list in its headers, or has
+    the security team."""
+    head = re.sub(r"\n[ \t]+", " ", report.partition("\n\n")[0])
+    asked = [address for _who, address in email.utils.getaddresses(
+        re.findall(r"(?mi)^(?:to|cc): (.*)$", head))]
+    return _SECURITY in asked or not any(map(_LIST.search, asked))
 
-    `alone` is without those that add the tests.
+
+def kept_back() -> dict[str, str]:
+    """What must not go to a list, for any kernel: subjects of patches that mend what a private
+    report is about, each with the name of that defect.
+
+    The same patch for a kernel that the report does not name says as much of the bug.
+    """
+    return dict(_kept_back(variant.QUEUE, private))
+
+
+# To read all queues takes a second, and each series asks.
+@functools.cache
+def _kept_back(_queue: Path, private: Callable[[str], bool]) -> dict[str, str]:
+    found = dict[str, str]()
+    for one in map(defect.load, defect.names()):
+        text = one.report.read_text(encoding="utf-8") if one.report else ""
+        if not text or not private(text):
+            continue
+        named = about(text)
+        mails = [] if one.queue.form else [
+            path.read_text(encoding="utf-8") for base in named
+            for path in variant.mending(variant.series(base), one)]
+        for subject in (*named.values(), *one.patches, *subjects(mails)):
+            found.setdefault(subject, one.name)
+    return found
+
+
+def check(source: Source, form: str = "", alone: bool = False) -> tuple[list[str], list[str]]:
+    """The patches for the source's base by name: those to be applied to it, and those that it has.
+
+    LabError where another one does not apply: which, where, and why.  `alone` is without those
+    that add the tests.
     """
     name = source.base.name
-    if form == unmapped.FORM:
-        if not unmapped.there(name):
-            raise LabError(f"no series for {source.version} (base {name}): queue/"
-                           f"{unmapped.ROOM.name} has {', '.join(unmapped.names())}")
-        testseries.check(source, unmapped.ROOM, fixes=False)
-    elif form:
-        variant.queue_diff(source, variant.series(name, f"series.{form}"))
-    elif name in testseries.names() and not alone:
-        testseries.check(source)
-    elif patches := variant.series(name):
-        variant.queue_diff(source, patches)
-    else:
-        raise LabError(f"no series for {source.version} (base {name})")
+    if form == unmapped.FORM and not unmapped.there(name):
+        raise LabError(f"no series for {source.version} (base {name}): queue/"
+                       f"{unmapped.ROOM.name} has {', '.join(unmapped.names())}")
+    with scratch_dir("lab-series-") as folder:
+        home = folder / testseries.ROOM.name
+        home.mkdir()
+        paths = [] if form == unmapped.FORM else \
+            variant.series(name, f"series.{form}" if form else "series")
+        if form == unmapped.FORM or not form and not alone:
+            room = unmapped.ROOM if form else testseries.ROOM
+            for patch, text in testseries.patches(name, room):
+                paths.append(home / patch)
+                paths[-1].write_text(text, encoding="utf-8")
+        if not paths:
+            raise LabError(f"no series for {source.version} (base {name})")
+        have = variant.there_already(source, paths)
+        return [path.name for path in paths if path not in have], [path.name for path in have]
 
 
 def queues() -> list[str]:
