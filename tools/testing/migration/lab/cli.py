@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab import arch, defect, deps, fragment, mutant, options, scheme, trial
+from lab import arch, base as bases, defect, deps, fragment, mutant, options, scheme, trial
 from lab.errors import LabError
 from lab.guest import ltp, qemu, selftest
 from lab.host import preflight
@@ -482,7 +482,7 @@ def _series_of(args: argparse.Namespace) -> str:
     name = str(args.base or "")
     if args.kernel and args.part != ltp.NAME:
         version = source.kernel_version(args.kernel.expanduser())
-        name = name or base.for_version(version).name
+        name = name or bases.for_version(version).name
     if args.part != ltp.NAME:
         if wrong := mailing.unknown(name, args.part) if args.part else None:
             raise wrong

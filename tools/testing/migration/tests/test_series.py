@@ -92,8 +92,9 @@ def test_it_is_the_same_from_anywhere(folder: str, tmp_path: Path,
     """In a subfolder of a repository git leaves out what is not below that."""
     def files(name: str) -> list[tuple[str, str]]:
         series.write("7.3", tmp_path / name)
-        return [(path.name, re.sub("(?m)^Date: .*", "", path.read_text(encoding="utf-8")))
-                for path in sorted((tmp_path / name).iterdir())]
+        return [(str(path.relative_to(tmp_path / name)),
+                 re.sub("(?m)^Date: .*", "", path.read_text(encoding="utf-8")))
+                for path in sorted((tmp_path / name).rglob("*")) if path.is_file()]
 
     monkeypatch.chdir(REPO)
     wanted = files("one")
