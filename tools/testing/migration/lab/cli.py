@@ -6,11 +6,13 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -570,9 +572,7 @@ def _audit(args: argparse.Namespace, progress: Progress) -> int:
     except LabError as err:
         if args.format == "nrpe":
             # Who runs it reads standard output, and takes the exit status 2 for an alarm.
-            line, status = audited.nrpe_error(str(err))
-            print(line)
-            return status
+            return _no_check(str(err))
         # So does who takes the others: without a word of it, what was true before stays.  What
         # names no kernel, or not one way of it, is for who wrote it.
         if args.format and not misused:
@@ -694,6 +694,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _ACTIONS[args.verb](args, progress)
     except LabError as err:
         progress.stop()
+        if _for_nagios(said):
+            return _no_check(str(err))
         print(f"error: {err}", file=sys.stderr)
         if err.log:
             print(f"  log: {err.log}", file=sys.stderr)
@@ -710,5 +712,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             err.strerror = (f"{err.strerror}: free some space, or set LAB_CACHE, OUT or TMPDIR to a "
                             "folder on a larger disk")
         what = f"{err.filename}: " if err.filename else ""
+        if _for_nagios(said):
+            return _no_check(f"{what}{err.strerror or err}")
         print(f"error: {what}{err.strerror or err}", file=sys.stderr)
         return ERROR
+    except Exception as err:
+        if not _for_nagios(said):
+            raise
+        traceback.print_exc()
+        return _no_check(f"{type(err).__name__}: {err}")
+
+
+def _for_nagios(said: Sequence[str]) -> bool:
+    """Whether the words ask for a check of Nagios, even if they cannot be understood.
+
+    It takes the exit status of an error for an alarm, and that of Python for a warning.
+    """
+    return said[:1] == ["audit"] and re.search(
+        r"(?:^|\0)(?:--format[=\0]|AUDIT\??=)nrpe(?:\0|$)", "\0".join(said)) is not None
+
+
+def _no_check(why: str) -> int:
+    line, status = audited.nrpe_error(why)
+    print(line)
+    return status

@@ -1374,6 +1374,36 @@ def test_nrpe_of_what_cannot_be_looked_at(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out.count("\n") == 1
 
 
+@pytest.mark.parametrize("how", (["AUDIT=nrpe"], ["AUDIT?=nrpe"], ["--format", "nrpe"],
+                                 ["--format=nrpe"]))
+def test_a_check_that_is_written_wrong_is_no_alarm(
+        how: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that a newer version has no more would be an alarm on each machine at once."""
+    assert cli.main(["audit", "IMAGE=/boot", "ACCEPT=pmd-share-buzy", *how]) == 3
+    said = capsys.readouterr()
+    assert said.out.startswith("MIGRATION UNKNOWN - no defect pmd-share-buzy: ")
+    assert said.out.count("\n") == 1 and len(said.out) < 1024 and not said.err
+    # What comes behind is a value, or for another verb.
+    assert cli.main(["audit", "IMAGE=/boot", "ACCEPT=AUDIT=nrpe"]) == 2
+    assert not capsys.readouterr().out
+
+
+def test_what_nobody_foresaw_is_unknown_to_a_check(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python's exit status of it is a warning of Nagios."""
+    def fail(*_words: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(cli.audit, "of_running", fail)
+    monkeypatch.setattr(cli.deps, "ensure", lambda *_words: None)
+    assert cli.main(["audit", "RUNNING=1", "AUDIT=nrpe"]) == 3
+    said = capsys.readouterr()
+    assert said.out == "MIGRATION UNKNOWN - ZeroDivisionError: by zero\n"
+    assert "Traceback" in said.err
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["audit", "RUNNING=1"])
+
+
 @pytest.mark.parametrize("library, package, left", (
     ("capstone", "python3-capstone", None), ("elftools.elf.elffile", "python3-pyelftools", None),
     # What an uninstalled package leaves behind is an empty folder, and that is a module.
