@@ -1242,19 +1242,19 @@ KERNELS = [Audited("/boot/a", "6.1.0-1", [finding(PROTECTED, BINARY)], tree=Fals
 def test_nrpe() -> None:
     assert audited.nrpe(KERNELS[:1]) == (
         "MIGRATION OK - 6.1.0-1 has none of the defects | "
-        "vulnerable=0 unknown=0 accepted=0 slow=0", 0)
+        "vulnerable=0 unknown=0 accepted=0 slow=0 unread=0", 0)
     blind = Audited("t", "6.1", [finding(UNKNOWN, SOURCE)])
     text, status = audited.nrpe([blind, *KERNELS])
     # What is cut off at the end is what matters least.
     assert status == 2 and text.splitlines() == [
         "MIGRATION CRITICAL - 4 kernels: 1 VULNERABLE, 1 unknown, 1 cannot be read | "
-        "vulnerable=1 unknown=2 accepted=0 slow=0",
+        "vulnerable=1 unknown=1 accepted=0 slow=0 unread=1",
         "6.1.0-2 VULNERABLE: d", "/boot/c cannot be read", "6.1 unknown: d"]
     assert audited.nrpe([KERNELS[0], KERNELS[2]]) == (
         "MIGRATION UNKNOWN - 2 kernels: 1 cannot be read | "
-        "vulnerable=0 unknown=1 accepted=0 slow=0\n/boot/c cannot be read", 3)
+        "vulnerable=0 unknown=0 accepted=0 slow=0 unread=1\n/boot/c cannot be read", 3)
     assert audited.nrpe([blind]) == (
-        "MIGRATION UNKNOWN - 6.1: 1 unknown | vulnerable=0 unknown=1 accepted=0 slow=0\n"
+        "MIGRATION UNKNOWN - 6.1: 1 unknown | vulnerable=0 unknown=1 accepted=0 slow=0 unread=0\n"
         "6.1 unknown: d", 3)
     assert audited.nrpe([KERNELS[0]] * 2)[0].startswith(
         "MIGRATION OK - 2 kernels have none of the defects | ")
@@ -1270,7 +1270,7 @@ def test_nrpe_has_its_figures_where_nothing_is_cut_off(path: str) -> None:
     many = [Audited(path, f"6.1.0-{number}-amd64", rows, tree=False) for number in range(99)]
     for kernels_of in (many, [Audited(path, error=path)], [dataclasses.replace(many[0], version="")]):
         first = audited.nrpe(kernels_of)[0].splitlines()[0]
-        assert re.search(r" \| vulnerable=\d+ unknown=\d+ accepted=\d+ slow=\d+$", first)
+        assert re.search(r" \| vulnerable=\d+ unknown=\d+ accepted=\d+ slow=\d+ unread=\d+$", first)
         assert len(first.encode()) < 1000
     assert len(audited.nrpe_error(f"{path} " * 300)[0]) < 1000
 
@@ -1284,7 +1284,7 @@ def test_a_defect_that_is_accepted(status: str, name: str) -> None:
     assert not one.safe and known.safe
     assert audited.nrpe([known]) == (
         "MIGRATION OK - 6.1.0-2 has none of the defects but 1 accepted | "
-        "vulnerable=0 unknown=0 accepted=1 slow=0", 0)
+        "vulnerable=0 unknown=0 accepted=1 slow=0 unread=0", 0)
     assert audited.counted(known) == "1 accepted"
     assert f"{status:12}  binary  d (accepted)\n" in audited.summary(known)
     assert "d                         accepted\n" in audited.table([known])
@@ -1314,7 +1314,7 @@ def test_a_defect_that_is_only_slow() -> None:
     # Nobody has named it in ACCEPT=.
     assert audited.nrpe([one]) == (
         "MIGRATION OK - 6.1.0-2 has none of the defects but 1 only slow | "
-        "vulnerable=0 unknown=0 accepted=0 slow=1", 0)
+        "vulnerable=0 unknown=0 accepted=0 slow=1 unread=0", 0)
     row, = rows(one)
     assert (row["only_slow"], row["status"], row["told"]) == (True, VULNERABLE, "only slow")
     assert [line for line in audited.prometheus([one]).splitlines() if "_only_slow{" in line] == [
@@ -1326,7 +1326,7 @@ def test_a_defect_that_is_only_slow() -> None:
     # Who has named it is told so.
     named = dataclasses.replace(one, accepted=frozenset({"d:VULNERABLE"}))
     assert audited.counted(named) == "1 accepted"
-    assert "accepted=1 slow=0" in audited.nrpe([named])[0]
+    assert "accepted=1 slow=0 unread=0" in audited.nrpe([named])[0]
 
 
 def rows(one: Audited) -> list[dict[str, object]]:
@@ -1343,7 +1343,7 @@ def test_what_is_slow_at_worst_and_unknown_is_unknown() -> None:
     assert "\nunknown       binary  d\n" in audited.summary(one)
     assert audited.nrpe([one]) == (
         "MIGRATION OK - 6.1.0-2 has none of the defects but 1 unknown | "
-        "vulnerable=0 unknown=1 accepted=0 slow=0\n6.1.0-2 unknown: d", 0)
+        "vulnerable=0 unknown=1 accepted=0 slow=0 unread=0\n6.1.0-2 unknown: d", 0)
     row, = rows(one)
     assert (row["only_slow"], row["told"], row["accepted"]) == (True, UNKNOWN, True)
 

@@ -292,8 +292,8 @@ def nrpe(kernels: Sequence[Audited]) -> tuple[str, int]:
                   f"{what} {'have' if len(kernels) > 1 else 'has'} {none}"
                   + (f" but {but}" if but else ""))
     # What follows the bar is for graphs, which know a figure by its name.
-    lines = [f"{first} | vulnerable={bad} unknown={blind + len(unread)} accepted={accepted} "
-             f"slow={slow}"]
+    lines = [f"{first} | vulnerable={bad} unknown={blind} accepted={accepted} slow={slow} "
+             f"unread={len(unread)}"]
     for status, rows in named.items():
         lines += [_line(f"{_called(one)}{_mark(one)} {status}: {' '.join(defects)}")
                   for one, defects in rows if defects]
