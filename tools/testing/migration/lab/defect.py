@@ -241,6 +241,7 @@ class Defect:
     folder: Path
     title: str
     since: str
+    risk: str = ""                      # for who runs a kernel: who can do it, and what harm it is
     upstream: tuple[str, ...] = ()
     fixed: str = ""
     gone: str = ""

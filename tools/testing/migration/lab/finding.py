@@ -21,5 +21,6 @@ class Finding:
                                     # where it is vulnerable: nothing here mends it
     source: str = SOURCE            # what it was decided from
     title: str = ""                 # what the defect does
+    risk: str = ""                  # who can make it do so, or what, and what it is to others
     only_slow: bool = False         # it does no more than make migration slow
     note: str = ""                  # why all of `apply` or none; without it, what there is instead

@@ -1579,6 +1579,12 @@ def test_rows_are_told_the_worst_first_and_a_reason_once() -> None:
         "              SPLIT_PMD_PTLOCKS, which there is not",
         "not affected  g", "              there is no f()",
         "", "To mend it: make series KERNEL=t SERIES=fixes O=/tmp/series"]
+    # What it is to who runs the kernel, where it may have it.
+    risky = dataclasses.replace(one, findings=[
+        dataclasses.replace(row, risk="any user: a crash") for row in one.findings])
+    said = audited.summary(risky, 80)
+    assert said.count("\n              title\n              risk: any user: a crash\n") == 4
+    assert "risk" not in said.partition("\nunknown")[2]
     # What is accepted is told as what it is, and after what is not.
     known = dataclasses.replace(one, accepted=frozenset({"b", "f", "e:VULNERABLE"}))
     said = audited.summary(known, 80)

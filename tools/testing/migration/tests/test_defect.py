@@ -119,6 +119,11 @@ def test_a_defect_may_name_the_variants_that_show_it(folder: Path) -> None:
         defect.load("astray")
 
 
+def test_every_defect_says_what_it_is_to_who_runs_a_kernel() -> None:
+    for one in map(defect.load, defect.names()):
+        assert one.risk and len(one.risk) <= 80 and not one.risk.endswith("."), one.name
+
+
 def test_a_defect_that_is_only_slow_loses_nothing() -> None:
     slow = [one for one in map(defect.load, defect.names()) if one.only_slow]
     assert {one.name for one in slow} == {"pmd-share-busy"}

@@ -91,6 +91,7 @@ def report(one: Audited) -> dict[str, object]:
     return said | {"version": one.version, "running": one.runs, **one.also,
                    **({"mend": one.mend} if one.mend else {}),
                    "defects": [{"defect": found.defect, "title": found.title,
+                                "risk": found.risk,
                                 "status": found.status, "accepted": one.accepts(found),
                                 "only_slow": found.only_slow, "told": one.word(found),
                                 "why": found.why, "places": list(found.places),
@@ -147,6 +148,8 @@ def _rows(one: Audited, rows: Sequence[Finding], column: bool, width: int) -> It
     yield from others
     if found.status in (VULNERABLE, UNKNOWN) and found.title and len(rows) == 1:
         yield from _wrapped(found.title, _INDENT, width)
+        if found.risk:
+            yield from _wrapped(f"risk: {found.risk}", _INDENT, width)
     yield from (f"{'':{_INDENT}}{place}" for place in found.places)
     if found.status in (UNKNOWN, NOT_AFFECTED):
         yield from _wrapped(found.why, _INDENT, width)

@@ -406,7 +406,8 @@ def summary(version: str, findings: Sequence[Finding], width: int = 80) -> str:
 
 
 def _titled(found: Finding, defect: Defect) -> Finding:
-    return dataclasses.replace(found, title=defect.title, only_slow=defect.only_slow)
+    return dataclasses.replace(found, title=defect.title, risk=defect.risk,
+                               only_slow=defect.only_slow)
 
 
 def _unknown(defect: Defect, why: str) -> Finding:

@@ -117,6 +117,7 @@ def detail(one: Defect) -> str:
             head = ""
     row("versions", one.versions() + (f", its code went with {one.gone}" if one.gone else "")
         + ("; only slow: nothing is lost, leaks or dies" if one.only_slow else ""))
+    row("risk", one.risk)
     row("fixed by", *one.upstream)
     row("came with", *filter(None, [one.brought]))
     row("shown by", ", ".join([*one.show.selftests, *(f"{name} of LTP" for name in one.show.ltp)])
