@@ -575,7 +575,7 @@ def _audit(args: argparse.Namespace, progress: Progress) -> int:
             return _no_check(str(err))
         # So does who takes the others: without a word of it, what was true before stays.  What
         # names no kernel, or not one way of it, is for who wrote it.
-        if args.format and not misused:
+        if args.format != "text" and not misused:
             _told([_unread(args, str(err))], args.format)
         raise
 
@@ -601,8 +601,9 @@ def _unread(args: argparse.Namespace, why: str) -> Audited:
 
 def _audited(args: argparse.Namespace, progress: Progress) -> list[Audited]:
     """The kernels that are named, each looked at."""
+    # Who has the package may lack what his images do not need: what they need is told.
     deps.ensure(progress, (*(deps.COCCINELLE if args.kernel else ()),
-                           *(deps.IMAGE if args.image or args.running else ())))
+                           *(deps.IMAGE if not INSTALLED and (args.image or args.running) else ())))
     symbols = _path(args.symbols)
     reading = progress.step if sys.stderr.isatty() else lambda _what: None
     try:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.arch import Arch
-from lab.errors import LabError
-from lab.paths import new_log
+from lab.errors import LabError, NotInstalled
+from lab.paths import INSTALLED, new_log
 from lab.progress import Progress
 
 OS_RELEASE = Path("/etc/os-release")
@@ -183,6 +183,9 @@ def ensure(progress: Progress, needs: Sequence[Need]) -> None:
     if not packages:
         return
     names = " ".join(packages)
+    if INSTALLED:
+        # Who runs a check on a machine in use does not ask for it to be changed.
+        raise NotInstalled(f"not installed: {names}. Install it, on Debian with apt install {names}")
     if not _debian():
         raise LabError(f"this is not Debian, so the lab installs nothing: Debian's {names} "
                        "is missing; install it and run again")

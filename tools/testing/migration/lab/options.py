@@ -292,10 +292,11 @@ DEST = Option(
     "the folder that the programs go to; must be named. Example: --dest /tmp/selftests",
     _path, None)
 FORMAT = Option(
-    "format", "AUDIT", "{json,nrpe,prometheus}",
+    "format", "AUDIT", "{text,json,nrpe,prometheus}",
     "json for programs, nrpe for Nagios and its kin (then the exit status is theirs: 0, 2 for "
     "critical, 3 for unknown), prometheus for the textfile collector of its node exporter; "
-    "default: text. Example: --format json", _one_of("json", "nrpe", "prometheus"))
+    "default: text. Example: --format json", _one_of("text", "json", "nrpe", "prometheus"),
+    "text")
 IMAGE = Option(
     "image", "IMAGE", "FILES",
     "a kernel image, several with blanks between them, or a folder of them; nothing of them is "
@@ -311,7 +312,7 @@ SYMBOLS = Option(
 
 ACCEPT = Option(
     "accept", "ACCEPT", "NAMES",
-    "defects, as `list` names them, that are lived with: they are told as accepted, and neither the "
+    "defects, by the names that the audit tells, that are lived with: they are told as accepted, and neither the "
     "exit status nor a check of Nagios says them. NAME accepts that it is unknown, "
     f"NAME:{VULNERABLE} also that it is there; default: none. "
     f"Example: --accept {wanted.DEFECT},{OTHER}:{VULNERABLE}", _accepted, ())
@@ -339,14 +340,14 @@ VERBS = (
          "And what to apply. Builds nothing. With both a tree and the image made from it, each row "
          "is decided from both. Exit status 0 only if no row is VULNERABLE or unknown but those that "
          "--accept names, and what is only slow; 1 if one is; 2 for an error. No "
-         "image tells all rows: Documentation/binary-audit.rst says what to accept.",
+         "image tells all rows: Documentation/binary-audit.rst says what to accept, and hosts.rst "
+         "beside it what to do.",
          (_but(KERNEL, "the kernel tree, which is only read; default: none. "
                "Example: --kernel ~/linux"), IMAGE, RUNNING, SYMBOLS,
           _but(ARCH, "with --kernel, the architecture that matters: nothing has to be protected in "
                "the folders of others; default: all. Example: --arch arm64"), FORMAT, ACCEPT,
-          Option("defect", "DEFECT", "NAMES", "these defects alone, as `list` names them; default: all. "
-                 f"Example: --defect {OTHER}",
-                 _defects, ())),
+          Option("defect", "DEFECT", "NAMES", "these defects alone, by the names that the audit tells; "
+                 f"default: all. Example: --defect {OTHER}", _defects, ())),
          ("audit --running 1", "audit --kernel ~/linux", "audit --image /boot",
           "audit --image /boot/vmlinuz-6.1.0-56-amd64 --format json"),
          "it reads what KERNEL=, IMAGE= and RUNNING= name; DEFECT=, ARCH=, SYMBOLS=, ACCEPT= and "

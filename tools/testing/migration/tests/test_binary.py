@@ -1578,7 +1578,16 @@ def test_rows_are_told_the_worst_first_and_a_reason_once() -> None:
         "              no PMD table is shared: HUGETLB_PMD_PAGE_TABLE_SHARING depends on",
         "              SPLIT_PMD_PTLOCKS, which there is not",
         "not affected  g", "              there is no f()",
-        "", "To mend it: make series KERNEL=t SERIES=fixes O=/tmp/series"]
+        "", "To mend it: make series KERNEL=t SERIES=fixes O=/tmp/series",
+        "To live with it until then: Documentation/hosts.rst"]
+    # Of an image more can be told; of one with nothing to be done, nothing.
+    image = dataclasses.replace(one, path="/boot/a b", tree=False, mend="")
+    assert audited.summary(image, 80).endswith(
+        "\n\nTo have more of it told: make audit KERNEL=/path/to/its/source IMAGE='/boot/a b'\n"
+        "To live with it until then: Documentation/hosts.rst")
+    safe = dataclasses.replace(image, findings=[row for row in one.findings
+                                                if row.status in (PROTECTED, NOT_AFFECTED)])
+    assert audited.summary(safe, 80).endswith("\n              there is no f()")
     # What it is to who runs the kernel, where it may have it.
     risky = dataclasses.replace(one, findings=[
         dataclasses.replace(row, risk="any user: a crash") for row in one.findings])
@@ -1599,11 +1608,13 @@ def test_a_note_on_what_is_to_be_applied_is_told_once() -> None:
                             note="Apply all of it.") for name in "ab"])
     said = audited.summary(one, 80)
     assert said.count("to apply: 0001 to 0015 of queue/6.6, all or none\n") == 2
-    assert said.count("Apply all of it.") == 1 and said.endswith("\n\nApply all of it.")
+    assert said.count("Apply all of it.") == 1 \
+        and "\n\nApply all of it.\n\nTo live" in said
     assert [row["note"] for row in rows(one)] == ["Apply all of it."] * 2
     # Where there is nothing to apply it says what else there is.
     other = dataclasses.replace(one, findings=[dataclasses.replace(one.findings[0], apply=())])
-    assert audited.summary(other, 80).endswith("\n              Apply all of it.")
+    assert audited.summary(other, 80).endswith(
+        "\n              Apply all of it.\n\nTo live with it until then: Documentation/hosts.rst")
 
 
 def test_the_kernel_that_runs_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

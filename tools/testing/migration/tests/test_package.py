@@ -29,8 +29,8 @@ RELEASE = stage.Release("0.20261128.160941", 1796000000, "2026-11-28", "01234567
 FULL = os.environ.get("FULL") == "1"
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 RUNNER = "/usr/libexec/pmd-share/run_kselftest.sh"
-# What it depends on.
-INCLUDE = "python3,coccinelle,libpython3.11"
+# What it depends on, and what an audit of a source needs.
+INCLUDE = "python3,python3-capstone,python3-pyelftools,coccinelle,libpython3.11"
 AUDIT = command.load("pmd-share-audit")
 
 
@@ -139,6 +139,22 @@ def test_a_kernel_must_be_named(top: Path) -> None:
     assert done.returncode == 2 and done.stderr.startswith("error: name a kernel")
     assert "pmd-share-audit --running " in done.stderr and "make " not in done.stderr
     assert "make audit RUNNING=1 " in make("audit").stderr
+
+
+def test_its_documents_are_there(top: Path) -> None:
+    """What the command refers to: who has the package has no Documentation/."""
+    said = run(top / "usr/bin/pmd-share-audit", "--help").stdout
+    assert "Documentation/" not in said
+    assert "/share/doc/pmd-share/binary-audit.rst" in "".join(said.split())
+    for name in ("binary-audit", "hosts", "defects"):
+        assert (top / "usr/share/doc/pmd-share" / f"{name}.rst").is_file()
+
+
+def test_nothing_is_installed(top: Path, tmp_path: Path) -> None:
+    """A check that runs as root on a machine in use must not call apt."""
+    done = run(top / "usr/bin/pmd-share-audit", tmp_path, "--format", "nrpe", PATH="/nonexistent")
+    assert done.returncode == 3
+    assert done.stdout.startswith("MIGRATION UNKNOWN - not installed: coccinelle")
 
 
 def test_there_is_nothing_to_build(top: Path) -> None:

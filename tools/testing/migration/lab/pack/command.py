@@ -46,6 +46,11 @@ COMMANDS = (
 )
 
 
+def documents() -> Path:
+    """Where the package has its documents."""
+    return REPO.parent / "doc" / REPO.name
+
+
 def load(name: str) -> Command:
     """The command `name`, which must be one."""
     return next(one for one in COMMANDS if one.name == name)
@@ -81,7 +86,8 @@ def parser(command: Command) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog=command.name, formatter_class=options.Help,
         usage=f"{command.name} [options]{f' [{bare.metavar}]' if bare else ''}",
-        description=f"{verb.does[0].upper()}{verb.does[1:]}. {verb.text}",
+        description=f"{verb.does[0].upper()}{verb.does[1:]}. "
+                    + verb.text.replace("Documentation/", f"{documents()}/"),
         epilog=f"An option can also be written as its variable: "
                f"{verb.takes[0].variable}=value." + (
                    f"\n{bare.metavar} alone is the value of --{bare.name}"

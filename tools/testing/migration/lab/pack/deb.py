@@ -16,8 +16,9 @@ from lab.paths import REPO
 
 _OVERRIDES = Path("usr/share/lintian/overrides") / stage.NAME
 
-# To audit images.
-RECOMMENDS = "python3-capstone, python3-pyelftools, zstd, lz4, lzop"
+# For a source: spatch, which needs the library of Python and does not depend on it.  And for images
+# that are packed so.
+RECOMMENDS = "coccinelle, libpython3.11 | libpython3-dev, zstd, lz4, lzop"
 # Those of an architecture that Capstone does not know.
 SUGGESTS = objdump.PACKAGE
 

@@ -17,7 +17,7 @@ Version: {version}
 Release: 1
 Summary: {summary}
 License: GPL-2.0-only
-{requires}AutoReqProv: no
+{requires}{recommends}AutoReqProv: no
 
 %description
 {text}
@@ -29,6 +29,9 @@ cp -a "{top}/." "%{{buildroot}}/"
 %defattr(-, root, root)
 {files}
 """
+
+# As deb.RECOMMENDS.
+_RECOMMENDS = ("coccinelle", "python3-libs", "zstd", "lz4", "lzop")
 
 # Nothing is done to what is laid out, and nothing of the machine or the hour goes into the package.
 _DEFINES = {
@@ -56,6 +59,7 @@ def make(top: Path, release: stage.Release, arch: Arch, requires: tuple[str, ...
         spec.write_text(_SPEC.format(
             name=stage.NAME, version=release.version, summary=summary, text=rest, top=top,
             requires="".join(f"Requires: {one}\n" for one in requires),
+            recommends="".join(f"Recommends: {one}\n" for one in _RECOMMENDS),
             files="\n".join(_listed(top))), encoding="utf-8")
         words = ["rpmbuild", "-bb", "--target", arch.machine_name,
                  "--define", f"_topdir {work}",

@@ -33,6 +33,8 @@ DOC = Path("usr/share/doc") / NAME
 # Of the lab: what its verbs without kernels or guests read.
 _LAB = ("lab", "defects", "bases", "host.toml")
 _SKIP = ("__pycache__", "*.pyc", ".*", "*.c", "*.css", "init", "start.sh")
+# What its messages refer to, as text.
+_DOCUMENTS = ("hosts", "defects", "binary-audit", "hardware", "packages", "results")
 # A page of the manual that belongs to no command.
 _PAGES = ("pmd-share-selftests.7",)
 
@@ -85,6 +87,8 @@ def lay_out(top: Path, release: Release, arch: Arch, selftests: Path) -> None:
         _page(top, f"{one.name}.{one.section}", one, release)
     for name in _PAGES:
         _page(top, name, None, release)
+    for name in _DOCUMENTS:
+        _copy(REPO / "Documentation" / f"{name}.rst", top / DOC / f"{name}.rst")
     _write(top / DOC / "copyright", (manual.PAGES / "copyright").read_text(encoding="utf-8"))
     _settle(top, release.time)
 

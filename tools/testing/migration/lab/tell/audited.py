@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lab.finding import NOT_AFFECTED, PROTECTED, SOURCE, UNKNOWN, VULNERABLE, Finding
-from lab.paths import INSTALLED
+from lab.paths import INSTALLED, REPO
 
 # What a check of Nagios says with its exit status, and with its first word.
 NRPE_OK, NRPE_CRITICAL, NRPE_UNKNOWN = 0, 2, 3
@@ -18,6 +18,9 @@ _NRPE = {NRPE_OK: "OK", NRPE_CRITICAL: "CRITICAL", NRPE_UNKNOWN: "UNKNOWN"}
 _NRPE_NAME, _NRPE_WHY = 200, 900
 # How one is audited, by who has the lab and by who has the package, which takes the same words.
 COMMAND = "pmd-share-audit" if INSTALLED else "make audit"
+# What to do, for who runs machines.
+GUIDE = str(REPO.parent / "doc" / REPO.name / "hosts.rst") if INSTALLED \
+    else "Documentation/hosts.rst"
 _METRIC = "linux_page_migration_defect"
 # A row that is VULNERABLE or unknown, for which the user has said so; or one that is VULNERABLE to
 # what does no harm but to be slow, for which nobody has to.
@@ -117,9 +120,22 @@ def summary(one: Audited, width: int = 0) -> str:
         lines += _rows(one, rows, column, width)
     for note in dict.fromkeys(found.note for found in one.findings if found.apply and found.note):
         lines += ["", *_wrapped(note, 0, width)]
-    if one.mend:
-        lines += ["", f"To mend it: {one.mend}"]
+    lines += _then(one)
     return "\n".join(lines)
+
+
+def _then(one: Audited) -> Iterator[str]:
+    """What there is to be done, a command or a page a line."""
+    if one.mend:
+        yield from ("", f"To mend it: {one.mend}")
+    if one.safe or not one.read:
+        return
+    if not one.mend:
+        yield ""
+    if not one.tree and any(found.status == UNKNOWN for found in one.findings):
+        image = "" if one.path.startswith("/proc/") else f" IMAGE={shlex.quote(one.path)}"
+        yield f"To have more of it told: {COMMAND} KERNEL=/path/to/its/source{image}"
+    yield f"To live with it until then: {GUIDE}"
 
 
 def _grouped(one: Audited) -> list[list[Finding]]:

@@ -310,6 +310,7 @@ def _how(kernel: Image) -> str:
         *([f"  sudo {audited.COMMAND} RUNNING=1"] if "be root" in kernel.missing else []),
         f"  apt download linux-image-{release}     (Debian, Ubuntu)",
         f"  dnf download kernel-core-{release}     (Fedora, RHEL)",
+        "  zypper download kernel-default=VERSION     (SUSE: zypper search -s lists them)",
         f"      and then {audited.COMMAND} IMAGE=FILE, with the .deb or .rpm",
         f"  {audited.COMMAND} IMAGE=FILE, with vmlinuz-{release}",
         "      out of /boot of a machine that has a file of the same kernel"])

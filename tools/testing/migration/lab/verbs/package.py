@@ -18,9 +18,9 @@ from lab.paths import REPO, copy, scratch_dir
 from lab.progress import Progress
 from lab.verbs import kselftest
 
-# What the commands run: spatch, which needs the library of Python and does not depend on it.
-DEB_DEPENDS = "python3 (>= 3.11), coccinelle, libpython3.11 | libpython3-dev"
-_RPM_REQUIRES = ("python3 >= 3.11", "python3-libs", "coccinelle", "perl-interpreter")
+# To audit images, as who runs machines does; what a source needs beyond that is recommended.
+DEB_DEPENDS = "python3 (>= 3.11), python3-capstone, python3-pyelftools"
+_RPM_REQUIRES = ("python3 >= 3.11", "python3-capstone", "python3-pyelftools", "perl-interpreter")
 
 
 def make(arches: Sequence[Arch], folder: Path, progress: Progress, harness: Path | None = None
