@@ -88,7 +88,9 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         with open(path, "rb") as file:
             yield file
     except OSError as err:
-        raise LabError(f"cannot read {path} ({err.strerror})") from err
+        # Ubuntu's are for root alone.
+        who = ": be root" if isinstance(err, PermissionError) else ""
+        raise LabError(f"cannot read {path} ({err.strerror}){who}") from err
 
 
 def _is_elf(file: BinaryIO) -> bool:
