@@ -501,7 +501,7 @@ VERBS = (
          (Option("defect", "DEFECT", "NAMES", "all of these, with blanks or commas between them: what "
                  "fixes each, what shows it, where it is proved; default: a line or two of each. "
                  f"Example: --defect {OTHER}", _defects, ()),
-          Option("base", "BASE", "VERSION", "what this version has by its number, and what patches "
+          Option("base", "BASE", "VERSION", "what a release of this version has, and what patches "
                  "of queue/VERSION mend; default: all versions. Example: --base 5.15", _base),
           Option("full", "FULL", "{0,1}", "all of all defects, all bases and mutants; default: 0. "
                  "Example: --full 1", _flag, False, True)),

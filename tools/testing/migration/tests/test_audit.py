@@ -18,7 +18,7 @@ from conftest import FULL, debian_files, make, refused, taken
 from test_queue import released_tree
 from trees import apply, fill, some
 
-from lab import arch, defect
+from lab import arch, defect, readings
 from lab.base import for_version, load, names
 from lab.errors import LabError
 from lab.kernel import kconfig, variant
@@ -96,81 +96,30 @@ def check_variants(source: Source, folder: Path, at_least: int,
         assert sum(pool.map(made, ALL)) >= at_least
 
 
-# What the code says, as read by hand; a column a defect: V for vulnerable, p for protected, - for
-# not affected.
-COLUMNS = ("exec-temp-stack", "thp-cow-isolation", "pmd-share-migrate", "pmd-share-flush",
-           "pmd-share-split", "pmd-share-range", "pmd-share-move-all", "pmd-share-move-pages",
-           "pmd-share-fault", "pmd-share-gup", "thp-numa-notifier", "pmd-share-notifier",
-           "pmd-share-walkers", "pmd-share-mprotect", "pmd-share-count", "hugetlb-subpool",
-           "hugetlb-poison-read", "thp-numa-pending", "hugetlb-mprotect-pending",
-           "hugetlb-punch-private", "hugetlb-mremap-hang", "pmd-share-protect",
-           "pmd-share-busy", "pmd-share-arm64-flush", "pmd-share-uffd-poison",
-           "pmd-share-no-lock", "hugetlb-punch-fault", "hugetlb-cow-fault",
-           "hugetlb-truncate-fault", "hugetlb-fork-sizes", "hugetlb-punch-poison",
-           "hugetlb-mremap-astray", "hugetlb-mremap-large", "hugetlb-mremap-private",
-           "hugetlb-punch-migrate", "hugetlb-fault-poison", "hugetlb-fork-shared")
-READ = {
-    "2.6.34":           "V - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - - - - - V",
-    "2.6.34 and queue": "p - - V V - - - V V - - - V V - - - - - - V - - - - - - - - - - - - - - V",
-    "4.4":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - - - p - V",
-    "4.4 and queue":    "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
-    "4.9":              "p - V V V - V V V V V V - V V V V V V - - V - - - - - - - - - - - - V - V",
-    "4.9 and queue":    "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
-    # It has what came with upstream's fix, as 4.19 and 5.4 do; so has 4.14.325.
-    "4.9.337":            "p - p p V p V V V V V p V V V p V V V - - V - - - - - - - - - - - - V - p",
-    "4.9.337 and queue":  "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
-    "4.14":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - - - V - V",
-    "4.14 and queue":   "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
-    "4.14.325":           "p - p p V p p V V V V p V V V p V p V - - V - - - - - - - - - - - - V - p",
-    "4.14.325 and queue": "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
-    "4.18":             "p - V V V - V V V V V V - V V V V p V - - V - - - - - - - - - - - - V - V",
-    "4.18 and queue":   "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
-    "4.19":             "p - p p V p V V V V V p V V V p V p V - - V - - - - - - - - - - - - V - p",
-    "4.19 and queue":   "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
-    "5.4":              "p - p p V p p V V V p p V V V p V p V - - V - - - - - - - - - - - - V - p",
-    "5.4 and queue":    "p - p p p p p p p p p p p p p p p p p - - p - - - - - - - - - - - - p - p",
-    # 5.10 and 6.1 unshare in __vma_adjust(), and take the lock of the mapping after that.
-    "5.10":             "p V p p V p p V p p p p p V p p V p p - - V V p - - V V - - - - - - p V p",
-    "5.10 and queue":   "p p p p p p p p p p p p p p p p p p p - - p V p - - p p - - - - - - p p p",
-    "5.15":             "p p p p V p p V p p - p p V p p p p p - - V V p - - V V - - - - - - p V p",
-    "5.15 and queue":   "p p p p p p p p p p - p p p p p p p p - - p V p - - p p - - - - - - p p p",
-    "6.1":              "p p p p V p p V p p - p p p p p p p p V V V V p - V - V V - V p V V p - p",
-    "6.1 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p - p - p p - p p p p p - p",
-    # Since 6.6.72 nothing is shared there.  The queue brings it back.
-    "6.6":              "p p - - - - - - - - - - - - - p p p p V - - - - - - - V V - V V V V p - -",
-    "6.6 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p - p",
-    "6.12":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V V p - p",
-    "6.12 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p - p",
-    "6.18":             "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V V V V p - p",
-    "6.18 and queue":   "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p - p",
-    "7.3":              "p p p p p p p V p p - p p p p p p p p V V V V p V V - p V V V p V p p - p",
-    "7.3 and queue":    "p p p p p p p p p p - p p p p p p p p p p p V p p p - p p p p p p p p - p",
-}
-LETTER = {audit.VULNERABLE: "V", audit.PROTECTED: "p", audit.NOT_AFFECTED: "-", audit.UNKNOWN: "?"}
+# What the code says, as read by hand.
+READ = readings.load()
+LETTER = {audit.VULNERABLE: readings.VULNERABLE, audit.PROTECTED: readings.PROTECTED,
+          audit.NOT_AFFECTED: readings.NOT_AFFECTED, audit.UNKNOWN: "?"}
 
 
 def test_a_queue_leaves_nothing_open_but_what_is_only_slow() -> None:
     """What is left in 2.6.34 is not to be mended there."""
     for name, row in READ.items():
-        left = {column for column, letter in zip(COLUMNS, row.split(), strict=True)
-                if letter not in (LETTER[audit.PROTECTED], LETTER[audit.NOT_AFFECTED])}
-        if name.endswith(" and queue") and not name.startswith("2.6."):
-            assert not [column for column in left if not defect.load(column).only_slow], name
+        if not name.startswith("2.6."):
+            assert not [column for column, letter in row.queue.items()
+                        if letter == readings.VULNERABLE and not defect.load(column).only_slow], name
 
 
 def check_read(tree: Path, base: str, folder: Path, at_least: int, fixed: str = "") -> None:
     """The rules say of a tree, before and after its queue, what reading it says; and of the
     variants of `at_least` defects, if any, which of the two each is.  A tree that has the fix of
     the defect `fixed` already does not get it from its queue."""
-    def letters(said: dict[str, str]) -> str:
-        assert set(said) == set(COLUMNS)
-        return " ".join(LETTER[said[name]] for name in COLUMNS)
+    def letters(said: dict[str, str]) -> dict[str, str]:
+        return {name: LETTER[status] for name, status in said.items()}
 
     known = {"": status(tree)}
-    want = READ[base].split()
-    if fixed:
-        want[COLUMNS.index(fixed)] = LETTER[audit.PROTECTED]
-    assert letters(known[""]) == " ".join(want)
+    protected = {fixed: readings.PROTECTED} if fixed else {}
+    assert letters(known[""]) == READ[base].released | protected
     source = taken(Source(load(base), "1.2.3", {}, "k", tree), folder / "work")
     if queue := variant.series(base):
         if fixed:
@@ -178,7 +127,7 @@ def check_read(tree: Path, base: str, folder: Path, at_least: int, fixed: str = 
             queue = [patch for patch in queue if patch not in theirs]
         diff = variant.queue_diff(source, queue)
         known[diff] = status(changed(tree, folder / "queue", diff))
-        assert letters(known[diff]) == READ[f"{base} and queue"]
+        assert letters(known[diff]) == READ[base].queue
     if at_least:
         check_variants(source, folder, at_least, known)
 

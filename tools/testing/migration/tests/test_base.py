@@ -6,15 +6,16 @@ The tests of what these tables say need kernel trees, and are skipped where ther
 something is not in them at all is seen here, in any case.
 """
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from test_audit import COLUMNS, LETTER, READ
 from test_queue import FOLDERS
 from test_source import VERSIONS
 
-from lab import arch, base, defect
+from lab import arch, base, defect, readings
+from lab.errors import LabError
 from lab.judge.summary import Summary
 from lab.kernel import variant
 from lab.tell import cells, record
@@ -30,11 +31,17 @@ NOT_PROVED = {
 }
 
 
+READ = readings.load()
+
+
 def tables(name: str) -> dict[str, bool]:
     """Whether a base is there, for each table that has to have it."""
-    rows = [name, *([f"{name} and queue"] if (variant.QUEUE / name).is_dir() else [])]
-    return {**{f"READ of tests/test_audit.py, as \"{row}\"": row in READ for row in rows},
-            "VERSIONS of tests/test_source.py": name in {built_as for _version, built_as in VERSIONS}}
+    read = READ.get(name)
+    there = {f"bases/{readings.FILE}": read is not None,
+             "VERSIONS of tests/test_source.py": name in {built_as for _version, built_as in VERSIONS}}
+    if read and (variant.QUEUE / name).is_dir():
+        there[f"bases/{readings.FILE}, with its queue"] = bool(read.queue)
+    return there
 
 
 def lacking(name: str) -> list[str]:
@@ -48,11 +55,10 @@ def test_a_base_is_in_each_table(name: str) -> None:
 
 
 def test_a_base_that_no_table_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lacking("9.9") == ['base 9.9 is not in READ of tests/test_audit.py, as "9.9"',
+    assert lacking("9.9") == ["base 9.9 is not in bases/read.toml",
                               "base 9.9 is not in VERSIONS of tests/test_source.py"]
-    monkeypatch.setattr(variant, "QUEUE", tmp_path)
-    (tmp_path / "9.9").mkdir()
-    assert 'base 9.9 is not in READ of tests/test_audit.py, as "9.9 and queue"' in lacking("9.9")
+    monkeypatch.setitem(READ, "6.12", dataclasses.replace(READ["6.12"], queue={}))
+    assert lacking("6.12") == ["base 6.12 is not in bases/read.toml, with its queue"]
 
 
 def unproved(names: Iterable[str], records: Iterable[Summary]) -> list[str]:
@@ -83,15 +89,36 @@ def test_a_base_without_a_record() -> None:
 
 
 def test_no_table_has_another_base() -> None:
-    assert {row.removesuffix(" and queue") for row in READ} == set(base.names())
+    assert set(READ) == set(base.names())
     queues = {folder.name for folder in FOLDERS}
     assert queues <= set(base.names()), "a queue of no base"
-    assert {row.removesuffix(" and queue") for row in READ if row.endswith(" queue")} == queues
+    assert {name for name, read in READ.items() if read.queue} == queues
 
 
 def test_a_defect_that_the_audit_finds_has_a_column() -> None:
     audited = {name for name in defect.names() if defect.load(name).audit}
-    assert sorted(COLUMNS) == sorted(audited), "COLUMNS of tests/test_audit.py"
-    for row, letters in READ.items():
-        assert len(letters.split()) == len(COLUMNS), f"READ of tests/test_audit.py, \"{row}\""
-        assert set(letters.split()) <= set(LETTER.values()), row
+    for read in READ.values():
+        assert set(read.released) == audited, f"bases/{readings.FILE}"
+
+
+def test_the_release_that_was_read_is_the_one_that_is_proved() -> None:
+    """Another tree of a base was proved, and nobody has said what is in it."""
+    for run in record.proofs():
+        if name := cells.base_of(run):
+            assert run.source["version"].removesuffix(".0") == READ[name].release
+    for name, read in READ.items():
+        assert base.for_version(read.release).name == name
+
+
+@pytest.mark.parametrize("text, says", [
+    ('["6.1"]\nrelease = "6.1.2"\nreleased = "V"\n', "must have one of V p - for each of 2 defects"),
+    ('["6.1"]\nrelease = "6.1.2"\nreleased = "V x"\n', "must have one of V p - for each of 2"),
+    ('["6.1"]\nrelease = "6.1.2"\nreleased = "V p"\nqueue = "p"\n', r"\[6.1\] queue must have one"),
+    ('["6.1"]\nreleased = "V p"\n', "release is missing"),
+])
+def test_what_was_read_is_whole(text: str, says: str, tmp_path: Path,
+                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "BASES", tmp_path)
+    (tmp_path / readings.FILE).write_text(f'defects = ["a", "b"]\n{text}')
+    with pytest.raises(LabError, match=says):
+        readings.load()

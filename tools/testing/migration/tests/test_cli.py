@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import make, outside_make, refused
 
-from lab import base, defect, mutant, options
+from lab import base, defect, mutant, options, readings
 from lab.errors import LabError
 from lab.kernel import variant
 from lab.paths import HOME, REPO
@@ -76,19 +76,57 @@ def test_list_says_all_of_a_defect() -> None:
     assert "  shown by   no selftest shows it: make audit finds it\n" in third
 
 
-def test_list_says_what_a_version_has() -> None:
+# What the parts of `list BASE=` begin with, and how what was read before and after the queue is then:
+# with a patch, or without one.
+PARTS = [
+    (r"that {release} has, and queue/{base} mends ", "Vp", True),
+    (r"that {release} has, and no patch of queue/{base} mends", "VV", False),
+    (r"that {release} cannot have, but whose code comes with queue/{base}", "-p -V", None),
+    (r"that {release} has the fix for, and that patches of queue/{base} are about as well", "pp", True),
+    (r"that {branch} had by its number, and {release} has the fix for", "pp", False),
+    (r"{release} does not have their code; queue/{base} brings it, and it is right", "-p", False),
+    (r"later than {branch}, and what {release} has of that code is right", "pp", False),
+    (r"later than {branch}", "--", False),
+    (r"fixed in {branch} or before", "pp --", False),
+    (r"in code that {branch} has no more", "--", False),
+]
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_list_says_what_a_version_has(name: str) -> None:
+    """It went by numbers, and had nothing that mends what the release has fixed already."""
+    said = listed(f"BASE={name}")
+    read = readings.load()[name]
+    top, *parts = said.split("\n\n")
+    assert f" read in the source of {read.release}. " in " ".join(top.split())
+    for part in parts:
+        head = " ".join(part.partition("\n  ")[0].split())
+        number, _, head = re.sub(r" defects?:? ", " ", head).partition(" ")
+        pairs, patched = next(
+            (pairs, patched) for start, pairs, patched in PARTS
+            if head.startswith(start.format(base=name, branch=base.branch(name),
+                                            release=read.release)))
+        names = [word for word in re.findall(r"(?<![\w/-])[a-z][a-z0-9-]+(?![\w/-])",
+                                             part.partition("\n  ")[2]) if word in defect.names()]
+        assert len(names) == int(number)
+        for one in names:
+            assert read.released[one] + read.queue.get(one, read.released[one]) in pairs.split(), one
+            mending = variant.mending(variant.series(name), defect.load(one))
+            assert patched is None or bool(mending) == patched, one
+            if mending:
+                assert all(path.name[:4] in part for path in mending), one
+    for one in defect.names():
+        assert len(re.findall(rf"(?<![\w-]){one}(?![\w-])", said)) == 1, one
+
+
+def test_list_says_what_is_proved_of_a_version() -> None:
     said = listed("BASE=5.15")
-    parts = {part.partition("\n")[0].partition(" ")[2]: part for part in said.split("\n\n")}
-    mends = next(part for head, part in parts.items() if "patches of queue/5.15 mend" in head)
-    names = set(re.findall(r"(?m)^  ([a-z][a-z0-9-]*)  ", mends))
-    assert names == {name for name in defect.names()
-                     if variant.mending(variant.series("5.15"), defect.load(name))}
-    assert re.search(r"hugetlb-cow-fault .*\n +patch 0\d{3}; proved on 5\.15\.", mends)
-    assert "pmd-share-flush" in next(part for head, part in parts.items() if "has the fix for" in head)
-    assert "hugetlb-mremap-hang" in parts["defects: later than 5.15"]
-    assert "thp-numa-pending" in parts["defects: fixed in 5.15 or before"]
-    for name in defect.names():
-        assert len(re.findall(rf"(?<![\w-]){name}(?![\w-])", said)) == 1, name
+    assert re.search(r"hugetlb-cow-fault .*\n +patch 0\d{3}; proved on 5\.15\.", said)
+    assert re.search(r"pmd-share-flush .*\n +the fix was taken out, and put back, to prove it: 5\.15\.",
+                     said)
+    assert " 1 defect that 6.12." in " ".join(listed("BASE=6.12", "DEFECT=pmd-share-busy").split())
+    assert "only slow: nothing is lost; FORM=flush has patches to review; proved on 6.12." in \
+        listed("BASE=6.12", "DEFECT=pmd-share-busy")
     assert "pmd-share-move-all" in listed("BASE=6.12", "DEFECT=pmd-share-move-all")
 
 

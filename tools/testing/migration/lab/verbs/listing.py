@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import base, defect, mutant
+from lab import base, defect, mutant, readings
 from lab.defect import Defect
+from lab.errors import LabError
 from lab.judge.summary import Summary
 from lab.kernel import variant
 from lab.paths import REPO
-from lab.tell import record
+from lab.readings import Reading
+from lab.tell import cells, record
 from lab.words import plural, wrap
 
 # A line has the width of the terminal, between these; in a pipe it is the longer one.
@@ -150,69 +152,112 @@ def _mended(one: Defect) -> dict[str, list[Path]]:
 
 
 def of_base(name: str, wanted: Sequence[str] = ()) -> str:
-    """What a version has, as far as numbers, queues and records say."""
-    groups: dict[str, list[str]] = {}
+    """What the release of a version that was read has, and what its queue does about that."""
+    read = readings.load().get(name)
+    if read is None:
+        raise LabError(f"{base.BASES / readings.FILE} has nothing of {name}")
+    patches = variant.series(name)
+    found: dict[str, list[str]] = {}
+    counted: dict[str, int] = {}
+    names: dict[str, list[str]] = {}
     wide = max(map(len, wanted or defect.names()))
-    out: dict[str, list[str]] = {}
-
-    def put(group: str, one: Defect, more: str = "") -> None:
+    for one in (defect.load(each) for each in wanted or defect.names()):
+        mend = variant.mending(patches, one)
+        group, more = _stands(one, name, read, mend)
+        if group not in _LONG:
+            names.setdefault(group, []).append(one.name)
+            continue
         head = f"  {one.name:{wide}}  "
-        lines = groups.setdefault(group, [])
+        lines = found.setdefault(group, [])
         lines += wrap(one.title, head, " " * len(head), _width())
         lines += wrap(more, " " * len(head), " " * len(head), _width()) if more else []
-    counted: dict[str, int] = {}
-    patches = variant.series(name)
-    for one in (defect.load(each) for each in wanted or defect.names()):
-        kept = [each for each in records(one.name) if _of(each, name)]
-        proved = f"proved on {', '.join(each.name for each in kept)}" if kept else ""
-        mend = variant.mending(patches, one)
-        why = _without(one, name)
-        if mend:
-            group = f"queue/{name} mends"
-            put(group, one, "; ".join(filter(None, [
-                f"patch {', '.join(path.name[:4] for path in mend)}", proved])))
-        elif why:
-            group = why
-            out.setdefault(why, []).append(one.name)
-        elif had := [each for each in kept if each.reverted]:
-            group = "has the fix"
-            put(group, one, "the fix was taken out, and put back, to prove it: "
-                + ", ".join(each.name for each in had))
-        else:
-            group = "nothing here"
-            put(group, one, "; ".join(filter(None, [
-                one.versions() if len(_numbers(one.fixed)) > 1 else "",
-                "only slow: nothing is lost" if one.only_slow else "", proved])))
         counted[group] = counted.get(group, 0) + 1
     lines = [f"{name}: {source(name)}", *_filled(
-        "This goes by version numbers, queues and records. A release of a branch may have more "
-        "fixes, and so may a vendor's kernel: make audit KERNEL=DIR reads yours.")]
-    for group, head in (
-            (f"queue/{name} mends", f"which patches of queue/{name} mend (make series BASE={name} "
-             "O=DIR SERIES=fixes writes them)"),
-            ("nothing here", f"that {name} has by its number, and no patch of queue/{name} mends"),
-            ("has the fix", f"that {name} had, and the release that was tried has the fix for")):
-        if group in groups:
-            lines += ["", *_filled(f"{plural(counted[group], 'defects')} {head}"), *groups[group]]
-    for why, names in out.items():
-        lines += ["", f"{plural(len(names), 'defects')}: {why}",
-                  *wrap(" ".join(names), "  ", "  ", _width())]
+        f"This is what was read in the source of {read.release}. An earlier release lacks fixes that "
+        "it has, a later one may have more, and a vendor's kernel has others: make audit KERNEL=DIR "
+        "reads yours.")]
+    for group, head in _LONG.items():
+        if group in found:
+            head = head.format(name=name, branch=base.branch(name), release=read.release)
+            lines += ["", *_filled(f"{plural(counted[group], 'defects')} {head}"), *found[group]]
+    for why, some in sorted(names.items()):
+        lines += ["", *_filled(f"{plural(len(some), 'defects')}: {why}"),
+                  *wrap(" ".join(some), "  ", "  ", _width())]
     return "\n".join(lines)
 
 
+# How a defect may stand in a version, where more than its name is told.
+_LONG = {
+    "mended": "that {release} has, and queue/{name} mends (make series BASE={name} O=DIR SERIES=fixes "
+              "writes the patches)",
+    "left": "that {release} has, and no patch of queue/{name} mends",
+    "brought": "that {release} cannot have, but whose code comes with queue/{name}",
+    "more": "that {release} has the fix for, and that patches of queue/{name} are about as well",
+    "fixed": "that {branch} had by its number, and {release} has the fix for",
+}
+
+
+def _stands(one: Defect, name: str, read: Reading, mend: Sequence[Path]) -> tuple[str, str]:
+    """How a defect stands in a version: a key of _LONG and what more there is to say, or else in
+    words why the version does not have it, and ""."""
+    released = read.released.get(one.name)
+    if released is None:
+        return f"nobody has read the source of {name} for", ""
+    queue = read.queue.get(one.name, released)
+    kept = [each for each in records(one.name) if _of(each, name)]
+    patch = f"patch {', '.join(path.name[:4] for path in mend)}" if mend else ""
+    slow = "only slow: nothing is lost" if one.only_slow else ""
+    proved = ", ".join(each.name for each in kept if not each.reverted)
+    out = ", ".join(each.name for each in kept if each.reverted)
+    tried = [f"proved on {proved}" if proved else "",
+             f"the fix was taken out, and put back, to prove it: {out}" if out else ""]
+    group, more = "", [patch]
+    if released == queue == readings.VULNERABLE:
+        group, more = "left", [slow, *_forms(one, name)]
+    elif released == readings.VULNERABLE:
+        group = "mended"
+    elif released == readings.NOT_AFFECTED and queue != released:
+        if not mend and queue == readings.PROTECTED:
+            return (f"{read.release} does not have their code; queue/{name} brings it, and it is "
+                    "right", "")
+        group, more = "brought", [patch or f"{slow}, and not mended"]
+    elif mend:
+        group = "more"
+    why = _without(one, base.branch(name))
+    if not group and not why:
+        if released == readings.NOT_AFFECTED:
+            return f"{read.release} does not have what they need", ""
+        group = "fixed"
+    if group:
+        return group, "; ".join(filter(None, [*more, *tried]))
+    if released == readings.PROTECTED and why == _later(base.branch(name)):
+        why = f"{why}, and what {read.release} has of that code is right"
+    return why, ""
+
+
+def _forms(one: Defect, name: str) -> list[str]:
+    """What other forms of a queue mend a defect, to review."""
+    return [f"FORM={path.name.partition('.')[2]} has patches to review"
+            for path in sorted((variant.QUEUE / name).glob("series.*"))
+            if variant.mending(variant.series(name, path.name), one)]
+
+
 def _without(one: Defect, name: str) -> str:
-    """Why a version has not the defect, by its number; "" where it has it."""
+    """Why the first release of a version has not the defect, by its number; "" where it has it."""
     here = base.numbers(name)
     if here < base.numbers(one.since):
-        return f"later than {name}"
+        return _later(name)
     if one.fixed and here >= base.numbers(_numbers(one.fixed)[-1]):
         return f"fixed in {name} or before"
     return f"in code that {name} has no more" if one.gone and here >= base.numbers(one.gone) else ""
 
 
+def _later(name: str) -> str:
+    return f"later than {name}"
+
+
 def _of(each: Record, name: str) -> bool:
-    version = each.run.source["version"]
-    return each.run.base == name or not each.run.base and f"{version}.".startswith(f"{name}.")
+    return cells.base_of(each.run) == name
 
 
 def source(name: str) -> str:
