@@ -345,6 +345,33 @@ def test_a_letter_has_its_figures_from_records(tmp_path: Path, monkeypatch: pyte
         mailing.write("7.3", tmp_path / "t", "device")
 
 
+def test_the_letter_of_fixes_says_which_figures_are_stale(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its fixed kernel had other patches than are sent.  Of `#if stale figures` nothing is left
+    where none is, and a letter without it is refused."""
+    def stale(*names: str) -> None:
+        monkeypatch.setattr(record, "stale", lambda run: "changed" * (run.defect in names))
+
+    def said(folder: str) -> str:
+        [made] = mailing.write("7.3", tmp_path / folder, mailing.FIXES)
+        assert made.cover
+        letter = made.cover.read_text(encoding="utf-8")
+        assert max(map(len, letter.partition("These bugs")[0].splitlines())) <= 75
+        return " ".join(letter.split())
+    stale()
+    assert "Do not send it like this" not in said("fresh")
+    stale("hugetlb-fork-sizes", "pmd-share-protect", "pmd-share-gup")
+    text = said("stale")
+    assert text.index("Do not send it like this. What") < text.index("These bugs are in 7.3 and")
+    assert "now, of hugetlb-fork-sizes 7.3.4, pmd-share-protect 7.3.4. Prove these again" in text
+    told = (testseries.ROOM / "cover-letter.fixes").read_text(encoding="utf-8")
+    monkeypatch.setattr(testseries, "COVER", tmp_path / "cover-letter")
+    (tmp_path / "cover-letter.fixes").write_text(told.replace("#if stale figures", "#if no such"))
+    with pytest.raises(LabError, match="asks for the fixed kernel of pmd-share-protect on 7.3.4|"
+                                       "asks for the fixed kernel of hugetlb-fork-sizes on 7.3.4"):
+        said("refused")
+
+
 # No figure in a letter is written by hand.
 @pytest.mark.parametrize("letter", sorted(
     [*testseries.ROOM.glob("cover-letter*"), *testseries.ROOM.parent.glob("cover-letter*")]),

@@ -21,7 +21,8 @@ and `{boots ...}` is how often it was booted.  `{... VERSION TEST}` is of one of
 `{... VERSION:16}` takes as many columns, for a table.
 The changelog of a patch may ask for these, too.
 A letter of fixes cannot ask for the fixed kernel of a stale record: that had other patches than are
-sent with it.  A test says what it showed on its day.
+sent with it.  Or it has `#if stale figures`, and `{stale}` there: the defects of such records, each
+with its version.  A test says what it showed on its day.
 Where nothing is left of the letter, the patches have nothing to do with each other, and get none.
 
 A series with the tests has queue/tests/cover-letter.  Another form of a queue, series.<form>, is
@@ -452,12 +453,29 @@ def _letter(base: str, patches: Sequence[tuple[str, str]], letter: Path) -> str:
         there.add("commits without their text")
     words = {"base": base, "shortlog": shortlog,
              **{f"before {name}": _how_many(number) for name, number in before.items()}}
-    text = recorded(_for(letter.read_text(encoding="utf-8"), there), str(letter), _TEXT,
-                    of_fixes=letter.parent == COVER.parent)
+    told = letter.read_text(encoding="utf-8")
+    text = _for(told, there)
+    if of_fixes := letter.parent == COVER.parent or letter.name.endswith(".fixes"):
+        stale = _stale(text)
+        with_it = _for(told, {*there, "stale figures"}) if stale else ""
+        if "{stale}" in with_it:
+            text, of_fixes = with_it, False
+            words["stale"] = textwrap.fill(", ".join(stale), _TEXT - 2, initial_indent="  ",
+                                           subsequent_indent="  ", break_on_hyphens=False)
+    text = recorded(text, str(letter), _TEXT, of_fixes)
     try:
         return text.strip().format_map(words)
     except KeyError as err:
         raise LabError(f"{letter} asks for {err}, which the series for {base} has not") from err
+
+
+def _stale(text: str) -> list[str]:
+    """The defects, each with its version, of whose fixed kernel a text asks a stale record."""
+    asked = sorted({(name, version) for _what, which, name, version, _test, _columns in
+                    _RECORDED.findall(text) if which == "fixed"})
+    return [f"{name} {version}" for name, version in asked
+            for path in [record.RECORDS / name / f"{version}.json"]
+            if path.exists() and record.stale(record.load(path))]
 
 
 def recorded(text: str, asks: str, width: int = _LOG, of_fixes: bool = False) -> str:
