@@ -355,7 +355,10 @@ VERBS = (
     Verb("series", "write the patches that fix a kernel, for git am and git send-email",
          "For 6.12 and 7.3, patches that add the tests follow. With --kernel it first checks "
          "whether they apply. Beside them it writes report-<defect>.txt, the mail to the "
-         "maintainers of a kernel that has the defect today. Name --base or --kernel.",
+         "maintainers of a kernel that has the defect today. With --part, where a mail goes to no "
+         "list, it is in private/, with all fixes: apply these, and send what mends the same only "
+         "to whom it names. The command that mails takes the fixes beside it. Name --base or "
+         "--kernel.",
          # A queue need not be a base; who writes the series says which there are.
          (Option("base", "BASE", "VERSION", "the queue, as `list` names it; default: what the "
                  "version of --kernel says. Example: --base 4.14"),

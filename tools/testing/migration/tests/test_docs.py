@@ -13,7 +13,7 @@ from test_record import made
 from test_result import deaths
 from trees import apply
 
-from lab import base as bases, defect
+from lab import base as bases, defect, options
 from lab.errors import LabError
 from lab.guest import selftest
 from lab.judge import verdict
@@ -206,6 +206,15 @@ def test_the_readme_is_short_and_names_what_is_there() -> None:
     verbs = re.search(r"^\.PHONY: (.*)$", (REPO / "Makefile").read_text(), re.MULTILINE)
     assert verbs and set(re.findall(r"\bmake ([a-z]+) ?(?:[A-Z`\n]|$)", text, re.MULTILINE)
                          ) <= set(verbs[1].split())
+
+
+def test_who_writes_fixes_is_told_of_what_is_for_no_list() -> None:
+    """They may be the first thing that is mailed, and applying.rst the last that is read."""
+    told = {"README": (REPO / "README").read_text(encoding="utf-8"), "help": options.manual(["series"])}
+    for name, text in told.items():
+        words = " ".join(text.split())
+        for part in ("report-", " private/", "list", "mails"):
+            assert part in words, f"{name}: {part}"
 
 
 def test_what_no_image_tells_is_named_for_accept() -> None:
