@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "migrate_journal.h"
@@ -50,6 +51,31 @@ static void told(const struct lost_write *lost, void *arg)
 		return;
 	*(int *)arg = 1;
 	printf("first: writer %d page %d\n", lost->writer, lost->page);
+}
+
+/* Stop a writer. Only once it has stopped does it write no more. */
+static bool stop(pid_t pid)
+{
+	int status;
+
+	return !kill(pid, SIGSTOP) && waitpid(pid, &status, WUNTRACED) == pid &&
+	       WIFSTOPPED(status);
+}
+
+/*
+ * All of them but that of the number `rests` have written, as writers_wrote()
+ * asks. With other work on their CPU that may take any time.
+ */
+static void wait_for_writes(const struct writers *w, const uint64_t *then,
+			    int rests)
+{
+	int i;
+
+	for (i = 0; i < w->nr; i++)
+		while (i != rests &&
+		       __atomic_load_n(&w->each[i].now, __ATOMIC_ACQUIRE) <
+		       then[i] + 2)
+			usleep(1000);
 }
 
 static bool is(const char *what, char **argv)
@@ -117,12 +143,10 @@ int main(int argc, char **argv)
 	if (!threads && map(&mem, view))
 		return 2;
 	memcpy(old, view + writers_offset(&w, 1, 2), sizeof(old));
-	if (is("rest", argv)) {
-		kill(w.each[1].pid, SIGSTOP);
-		usleep(20000);
-	}
+	if (is("rest", argv) && !stop(w.each[1].pid))
+		return 2;
 	writers_note(&w, then);
-	usleep(50000);
+	wait_for_writes(&w, then, is("rest", argv) ? 1 : -1);
 	printf("wrote %d\n", writers_wrote(&w, then));
 	if (is("rest", argv))
 		kill(w.each[1].pid, SIGCONT);
