@@ -17,7 +17,7 @@ from trees import apply, git, nobody, repository, some
 from lab import defect
 from lab.base import branch, load
 from lab.errors import LabError
-from lab.kernel import testseries, variant
+from lab.kernel import kconfig, testseries, variant
 from lab.tell import record
 from lab.verbs import mailing, series, upstream
 
@@ -585,6 +585,19 @@ def test_what_mends_something_private_is_private_in_each_queue() -> None:
         names = [path.name for path, subject in zip(queue, there) if subject in back]
         assert set(names) <= set(mailing.held(base))
     assert "pmd-share-mprotect" in mailing.held("4.14").values()
+
+
+@pytest.mark.parametrize("base", series.queues())
+def test_tables_are_not_shared_again_without_what_mends_that(base: str) -> None:
+    """In public no patch lets mappings share PMD tables while one behind it is held back."""
+    queue, hold = variant.series(base), mailing.held(base)
+    shares = [number for number, path in enumerate(queue) if kconfig.lets_share(path)]
+    assert bool(shares) == (base == "6.6")
+    for number in shares:
+        behind = [path.name for path in queue[number + 1:] if path.name in hold]
+        assert not behind or queue[number].name in hold
+    if base == "6.6":
+        assert hold[queue[1].name] == "goes out with 0010 and 0011"
 
 
 def test_a_report_says_whether_it_is_private() -> None:

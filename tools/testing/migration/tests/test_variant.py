@@ -391,6 +391,11 @@ def test_what_goes_out_after_others_is_said_in_the_series(queue: Path) -> None:
     series.write_text("0001-change.patch # after 0002\n0002-second.patch\n")
     with pytest.raises(LabError, match="0001-change.patch # after 0002: no patch before it"):
         variant.after("4.14")
+    series.write_text("0001-change.patch # with 0002\n0002-second.patch\n")
+    assert variant.after("4.14") == {"0001-change.patch": ("0002",)}
+    series.write_text("0001-change.patch\n0002-second.patch # with 0001\n")
+    with pytest.raises(LabError, match="0002-second.patch # with 0001: no patch behind it"):
+        variant.after("4.14")
 
 
 def test_a_patch_for_a_file_that_is_not_there_names_the_file(source: Source, queue: Path) -> None:

@@ -388,21 +388,24 @@ def _with_it(patches: list[Path], defect: Defect) -> list[Path]:
 
 
 def after(base: str) -> dict[str, tuple[str, ...]]:
-    """By name, the numbers of those before it that a patch goes out after, as the series says:
+    """By name, the numbers of those that a patch does not go out without, as the series says:
 
+        0002-subject.patch      # with 0010
         0012-subject.patch      # after 0004 0008
 
-    Without these it does not apply, or its changelog names them.  Only what is kept from the lists
-    for a while (lab/verbs/mailing.py) has to be in it.  LabError where it is no patch before it.
+    `after` is of those before it: without these it does not apply, or its changelog names them.
+    `with` is of those behind it, which mend what it would bring.  Only what is kept from the lists
+    for a while (lab/verbs/mailing.py) has to be in it.  LabError where there is no such patch.
     """
     numbers = [patch.name[:4] for patch in series(base)]
     file, found = QUEUE / base / "series", dict[str, tuple[str, ...]]()
     said = file.read_text(encoding="utf-8") if file.exists() else ""
-    for name, after_them in re.findall(r"(?m)^([^#\s]+)[ \t]+# after (.+)$", said):
-        found[name] = tuple(after_them.split())
-        before = numbers[:numbers.index(name[:4])]
-        if wrong := [one for one in found[name] if one not in before]:
-            raise LabError(f"{file}: {name} # after {wrong[0]}: no patch before it has that number")
+    for name, word, others in re.findall(r"(?m)^([^#\s]+)[ \t]+# (after|with) (.+)$", said):
+        found[name] = tuple(others.split())
+        own = numbers.index(name[:4])
+        there, where = (numbers[:own], "before") if word == "after" else (numbers[own + 1:], "behind")
+        if wrong := [one for one in found[name] if one not in there]:
+            raise LabError(f"{file}: {name} # {word} {wrong[0]}: no patch {where} it has that number")
     return found
 
 

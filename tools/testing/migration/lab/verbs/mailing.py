@@ -13,10 +13,10 @@ letter goes to all of them.  Any other series goes to one list of recipients.
 A report that goes to no list is private, and so are the patches that mend what it is about, in each
 queue.  Then all fixes are in the folder `private`, in their order and under their letter, to be
 applied.  Those that may go to lists are beside it, as a series of their own with a letter that says
-nothing of the others.  A patch that goes out after a private one, as the series of its queue says, is
-held back with it, and so is the whole of a branch that has ended: what is sent of it goes to who
-keeps that.  A part with a test that shows what is private is written, and not to be mailed.  Where a
-report names a list, all of this is over.
+nothing of the others.  A patch that goes out after a private one, or not without it, as the series
+of its queue says, is held back with it, and so is the whole of a branch that has ended: what is
+sent of it goes to who keeps that.  A part with a test that shows what is private is written, and
+not to be mailed.  Where a report names a list, all of this is over.
 
 The cover letter of a part is queue/tests/cover-letter.<part>.  A line `#after <part>` in it says
 that the patches need those of another part.  What is known of the tree goes to its end: its
@@ -128,14 +128,19 @@ def held(base: str) -> dict[str, str]:
             found[path.name] = back[subject]
     if not found:
         return {}
-    for path in queue:
-        numbers = {name[:4] for name in found}
-        if path.name in found:
-            continue
-        if needs := [one for one in later.get(path.name, ()) if one in numbers]:
-            found[path.name] = f"goes out after {' and '.join(needs)}"
-        elif ended(base):
-            found[path.name] = f"{series.branch(base)} has ended, and it goes to who keeps that"
+    size = 0
+    # One that is held back may hold others, before it or behind it.
+    while size != len(found):
+        size, numbers = len(found), {name[:4] for name in found}
+        for path in queue:
+            needs = [one for one in later.get(path.name, ()) if one in numbers]
+            if path.name not in found and needs:
+                word = "after" if needs[0] < path.name[:4] else "with"
+                found[path.name] = f"goes out {word} {' and '.join(needs)}"
+    if ended(base):
+        for path in queue:
+            found.setdefault(path.name, f"{series.branch(base)} has ended, and it goes to who "
+                                        "keeps that")
     return {path.name: found[path.name] for path in queue if path.name in found}
 
 
