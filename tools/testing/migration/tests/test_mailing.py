@@ -791,3 +791,11 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     for _time in range(2):
         done = make("series", "BASE=7.3", "SERIES=all", f"O={tmp_path}/s")
     assert done.returncode != 0 and "name an empty folder with O=" in done.stderr
+
+
+def test_a_folder_with_anything_in_it_is_not_taken(tmp_path: Path) -> None:
+    """O= may have been meant for another thing, and the files would be lost among its own."""
+    (tmp_path / ".hidden").touch()
+    said = refused("series", "BASE=5.15", "SERIES=fixes", f"O={tmp_path}")
+    assert f"{tmp_path} holds .hidden already: name an empty folder with O=" in said
+    assert [path.name for path in tmp_path.iterdir()] == [".hidden"]

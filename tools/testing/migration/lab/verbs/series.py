@@ -133,7 +133,7 @@ def whole(out: Path) -> Iterator[Path]:
     """A folder beside `out` that becomes it if the block ends without an exception, and is gone if
     not: a series that is there in part would be mailed so.
 
-    Where `out` is there, what is in the folder goes into it.  LabError where that holds patches.
+    Where `out` is there, what is in the folder goes into it.  LabError where that holds anything.
     """
     free(out)
     there = out.is_dir()
@@ -152,13 +152,11 @@ def whole(out: Path) -> Iterator[Path]:
 
 
 def free(out: Path) -> None:
-    """LabError where the folder `out`, which need not be there, holds what is written to one."""
+    """LabError where the folder `out`, which need not be there, has anything in it."""
     if out.exists() and not out.is_dir():
         raise LabError(f"{out} is no folder: name an empty one with O=")
-    for pattern in ("*.patch", "report-*.txt", "recipients", PRIVATE, "*/*.patch"):
-        if old := sorted(out.glob(pattern)):
-            raise LabError(f"{out} holds {old[0].relative_to(out)} already: name an empty folder "
-                           "with O=")
+    if old := min(out.iterdir() if out.exists() else (), default=None):
+        raise LabError(f"{out} holds {old.name} already: name an empty folder with O=")
 
 
 def there(base: str, form: str) -> None:
@@ -181,7 +179,7 @@ def write(base: str, out: Path, form: str = "", clone: upstream.Clone | None = N
     What is a commit of mainline is written as that is in `clone`, if there is one.  `form` is
     another form of the queue: "unshare" for series.unshare, or what is in queue/unmapped.  The
     patches `without`, by name, are left out.  All are in one folder, to be tried and not mailed.
-    LabError where there is none, and where `out` holds patches already: two series in one folder
+    LabError where there is none, and where `out` holds anything: two series in one folder
     would be mailed together.
     """
     there(base, form)
