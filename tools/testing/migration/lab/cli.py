@@ -358,8 +358,8 @@ def _kselftest_guest(args: argparse.Namespace, names: tuple[str, ...], progress:
                         lambda line: print(line, flush=True))
 
 
-def _series_told(made: series.Series, apply: str, mail: Sequence[str], have: Sequence[str] = ()
-                 ) -> None:
+def _series_told(made: series.Series, apply: str, mail: Sequence[str], have: Sequence[str] = (),
+                 checked: bool = False) -> None:
     """Say what was written: first what is to be read, then how to apply it, and at the end how to
     mail what may be mailed."""
     folder = made.patches[0].parent
@@ -367,7 +367,8 @@ def _series_told(made: series.Series, apply: str, mail: Sequence[str], have: Seq
           f"{', all of them, in order' if made.held else ''}")
     for name in have:
         print(f"  left out: {name}, which the tree has")
-    for patch in made.patches:
+    # A tree that was looked at lacks what applies to it.
+    for patch in () if checked else made.patches:
         if mailing.left_out(patch.read_text(encoding="utf-8")):
             print(f"  leave out {patch.name} for a tree that has it: the patch says from when on")
     if made.reports:
@@ -432,7 +433,7 @@ def _mail(name: str, part: str, out: Path, tree: Path | None, progress: Progress
             if part not in (mailing.STABLE, ltp.NAME) else ""
         which = {one for one, _text in mailing.patches(
             base, home.name if part == mailing.ALL else part)} if base and have else set()
-        _series_told(made, apply, mail, [one for one in have if one in which])
+        _series_told(made, apply, mail, [one for one in have if one in which], bool(tree))
     if on and name and not asks and any(out.rglob(mailing.RECIPIENTS)):
         print(f"Recipients are those of {mailing.STABLE_RECIPIENTS.relative_to(REPO)}, who keep "
               f"hugetlb today: MAINTAINERS of {tree} was not asked.")
@@ -449,8 +450,9 @@ def _without_upstream(made: Sequence[series.Series]) -> str:
     """What the patches lack that are commits of mainline, as a line; "" where it is nothing."""
     mails = [path.read_text(encoding="utf-8") for one in made for path in one.patches]
     lack = sum(map(upstream.of_lab, mails))
-    return f"Not to be mailed yet: {lack} of the {plural(len(mails), 'patches')} are commits of " \
-           "mainline with the lab's author and text. Name a clone of mainline with UPSTREAM=.\n" \
+    what = "is a commit" if lack == 1 else "are commits"
+    return f"Not to be mailed yet: {lack} of the {plural(len(mails), 'patches')} {what} of mainline " \
+           "with the lab's author and text. Name a clone of mainline with UPSTREAM=.\n" \
         if lack else ""
 
 
@@ -537,11 +539,13 @@ def _series(args: argparse.Namespace, progress: Progress) -> int:
         if path:
             print(path)
     print()
+    if args.form:
+        print(f"FORM={args.form} is {series.FORMS[args.form]}.")
     print(_without_upstream([made]), end="")
     _series_told(made, mailing.to_apply(made.patches,
                                  args.kernel and args.kernel.expanduser().resolve()),
           ["to mail it: SERIES=fixes" + (", or another part" if len(mailing.parts(name)) > 1 else "")]
-          if not args.form else [], have)
+          if not args.form else [], have, bool(args.kernel))
     return 0
 
 

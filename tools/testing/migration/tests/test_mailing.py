@@ -689,12 +689,35 @@ def test_what_a_tree_has_is_left_out(tmp_path: Path) -> None:
     names = [path.name for path in variant.series("5.15")]
     for name in (names[0], names[6]):
         assert f"  left out: {name}, which the tree has\n" in done.stdout
+    assert "for a tree that has it" not in done.stdout
     mails = sorted((tmp_path / "s" / "private").glob("000[1-9]-*.patch"))
     assert [path.name for path in mails] == [
         f"{number:04}{name[4:]}" for number, name in enumerate(names[1:6], 1)]
     assert "\nSubject: [PATCH 5.15.y 1/5] " in mails[0].read_text()
     for path in mails:
         apply(tree, path)
+
+
+def test_a_tree_that_was_looked_at_needs_no_such_advice(tmp_path: Path) -> None:
+    """What applies to it is not there."""
+    tree = vendor("5.4", tmp_path / "linux", ())
+    done = make("series", f"KERNEL={tree}", "SERIES=fixes", f"O={tmp_path}/s",
+                LAB_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert "still-mapped" in "".join(path.name for path in (tmp_path / "s/private").iterdir())
+    assert "leave out" not in done.stdout and "1 of the 21 patches is a commit of" in done.stdout
+
+
+def test_a_tree_that_one_does_not_fit_is_told_what_to_do(tmp_path: Path) -> None:
+    tree = vendor("5.15", tmp_path / "linux", ())
+    (tree / "mm/mmap.c").write_text("")
+    done = make("series", f"KERNEL={tree}", "SERIES=fixes", f"O={tmp_path}/s",
+                LAB_CACHE=str(tmp_path / "cache"))
+    said = done.stderr
+    assert done.returncode != 0 and said.startswith("error: 5.15/0001-")
+    assert "5.15/0001-mm-hugetlb-unshare-page-tables" in said and " does not apply " in said
+    assert "Without KERNEL=, BASE=5.15 SERIES=fixes writes them unchecked" in said
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_tree_that_has_all_needs_nothing(tmp_path: Path) -> None:

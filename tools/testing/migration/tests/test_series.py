@@ -13,7 +13,7 @@ from trees import apply, fill, git, some
 from lab import defect
 from lab.base import branch, load
 from lab.errors import LabError
-from lab.kernel import testseries, variant
+from lab.kernel import testseries, unmapped, variant
 from lab.kernel.source import Source
 from lab.paths import REPO
 from lab.tell import record
@@ -112,7 +112,7 @@ SHORT = ["5.10", "5.15", "6.1", "6.6", "6.12", "6.18"]
 
 def letter(base: str, folder: Path) -> str:
     """The cover letter of a queue, on one line."""
-    [made] = mailing.write(base, folder, "fixes")
+    [made] = mailing.write(base, folder / "letter", "fixes")
     cover = made.cover
     assert cover
     return " ".join(cover.read_text(encoding="utf-8").split())
@@ -340,6 +340,7 @@ def test_the_form_that_does_not_unshare(base: str, tmp_path: Path) -> None:
     """The fixes and what is on top of them, without the tests, under a letter of its own."""
     done = make("series", f"BASE={base}", "FORM=flush", f"O={tmp_path}/s")
     assert done.returncode == 0, done.stderr
+    assert "FORM=flush is " in done.stdout and " not to be used" in done.stdout
     wanted = series.subjects([path.read_text(encoding="utf-8")
                               for path in variant.series(base, "series.flush")])
     mails = sorted((tmp_path / "s").glob("*.patch"))
@@ -380,6 +381,7 @@ def test_the_form_that_unshares(base: str, tmp_path: Path) -> None:
     it whose patch it has not."""
     done = make("series", f"BASE={base}", "FORM=unshare", f"O={tmp_path}/s")
     assert done.returncode == 0, done.stderr
+    assert "FORM=unshare is " in done.stdout and " not to be used" in done.stdout
     form = variant.series(base, "series.unshare")
     wanted = series.subjects([path.read_text(encoding="utf-8") for path in form])
     mails = sorted((tmp_path / "s").glob("*.patch"))
@@ -400,6 +402,12 @@ def test_the_form_that_unshares(base: str, tmp_path: Path) -> None:
         {f"report-{name}.txt" for name in told} and told == set(series.reports(base, "unshare"))
     more = set(series.reports(base)) - told
     assert base == "4.4" or "hugetlb-punch-migrate" in more
+
+
+def test_it_is_said_what_another_form_is_for() -> None:
+    """Beside the commands that apply it."""
+    forms = {path.suffix[1:] for path in variant.QUEUE.glob("*/series.*")}
+    assert forms | {unmapped.FORM} == set(series.FORMS)
 
 
 def test_a_form_that_is_not_there(tmp_path: Path) -> None:

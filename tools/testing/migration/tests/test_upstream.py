@@ -181,7 +181,7 @@ def test_the_sign_off_of_who_sends_it_is_below_what_differs(clone: Path, tmp_pat
 def test_what_is_missing_without_it_is_said(words: list[str], lacks: int, tmp_path: Path) -> None:
     done = make("series", *words, f"O={tmp_path}/s")
     assert done.returncode == 0, done.stderr
-    found = re.findall(r"(?m)^Not to be mailed yet: (\d+) of the \d+ patches are commits of mainline "
+    found = re.findall(r"(?m)^Not to be mailed yet: (\d+) of the \d+ patches (?:are commits|is a commit) of mainline "
                        r"with the lab's author and text\. Name .* with UPSTREAM=\.$", done.stdout)
     assert found == ([str(lacks)] if lacks else [])
     letters = sorted((tmp_path / "s").rglob("0000-*"))

@@ -62,6 +62,10 @@ _LIST = re.compile(r"@(?:vger\.kernel\.org|kvack\.org|lists\..+)$")
 _SECURITY = "security@kernel.org"
 # The forms that are to be talked about before anybody applies them.
 _ASKED_ABOUT = ("flush",)
+# What is said of each other form of a queue, beside the commands that apply it.
+FORMS = {"unshare": "to compare, and not to be used: two migrations at once crash such a kernel",
+         "flush": "for review, and not to be used yet: Documentation/applying.rst says why",
+         unmapped.FORM: "no fix: the kernel checks what migration unmaps"}
 _RECORDED = re.compile(r"\{(lost|failed|boots) (vulnerable|fixed) (\S+) ([^\s:}]+)"
                        r"(?: ([\w.]+))?(?::(\d+))?\}")
 _LOG, _TEXT = 72, 75        # columns of a changelog, and of a letter
@@ -394,7 +398,14 @@ def check(source: Source, form: str = "", alone: bool = False) -> tuple[list[str
                 paths[-1].write_text(text, encoding="utf-8")
         if not paths:
             raise LabError(f"no series for {source.version} (base {name})")
-        have = variant.there_already(source, paths)
+        try:
+            have = variant.there_already(source, paths)
+        except LabError as exc:
+            # What a vendor has changed there is for the vendor to merge.
+            words = " ".join([f"BASE={name}", *([f"FORM={form}"] if form else []),
+                              *(["SERIES=fixes"] if alone else [])])
+            raise LabError(f"{exc}. Without KERNEL=, {words} writes them unchecked, to be merged by "
+                           "hand; make audit KERNEL= says which of them the tree needs") from exc
         return [path.name for path in paths if path not in have], [path.name for path in have]
 
 
