@@ -27,8 +27,8 @@
  * Kinds of memory:	anon, shmem, a file, hugetlb; base pages and huge ones.
  *			See migrate_kinds.h.
  * Triggers:		system calls, cpuset, DAMON, demotion, NUMA balancing,
- *			promotion, compaction, memory offline, soft offline. See
- *			migrate_triggers.h.
+ *			promotion, compaction, memory offline, soft offline, a
+ *			DIMM that is ejected. See migrate_triggers.h.
  *
  * Each kind is a variant, and each trigger a test:
  *
@@ -37,8 +37,8 @@
  *	trigger ---> mover (between two nodes) --> run(): rounds, and a verdict
  *
  * For most triggers a page has moved if it is on another node. Nobody says where to
- * if memory is compacted, taken offline by the block, or soft-offlined by the page.
- * There a page has moved if it is in another frame.
+ * if memory is compacted, taken offline by the block, ejected, or soft-offlined by
+ * the page. There a page has moved if it is in another frame.
  *
  * alloc_contig_range() (CMA, virtio-mem, gigantic pages) and long-term pins, which
  * take pages out of ZONE_MOVABLE and CMA, call the same migrate_pages(). The way
@@ -57,6 +57,7 @@
  *	MIGRATE_LOST_WRITE_SEED=n	for the random delays
  *	HUGETLB_PMD_MIGRATE_OFFLINE=1	also take memory offline, and soft-offline
  *					pages, whose poison is taken back
+ *	ACPI_EJECT=, ACPI_EJECT_QMP=	a DIMM to be ejected: see migrate_eject.h
  */
 #include "kselftest_harness.h"
 
@@ -74,6 +75,7 @@
 #include "migrate_cgroup.h"
 #include "migrate_compaction.h"
 #include "migrate_damon.h"
+#include "migrate_eject.h"
 #include "migrate_guard.h"
 #include "migrate_hugetlb.h"
 #include "migrate_journal.h"
@@ -269,7 +271,13 @@ static void run(struct __test_metadata *_metadata, struct state *st,
 		got = compare(st, &examples);
 		ASSERT_GE(got, 0)
 			TH_LOG("cannot look at the pages: %s", strerror(-got));
-		nr = places_moved(r, trigger->frame, &from, &to);
+		/* What is still there has moved nothing out of it. */
+		nr = i && trigger->holds ? 0 :
+		     places_moved(r, trigger, &from, &to);
+		if (!i) {
+			EXPECT_EQ(0, places_held(r, trigger, &to))
+				TH_LOG("pages are in memory that is gone");
+		}
 		lost += got;
 		lost_calls += got > 0;
 		moves += nr;
@@ -373,6 +381,7 @@ FIXTURE_TEARDOWN(migrate_lost_write)
 	if (st->range.kind->file)
 		writers_kill(&st->writers);
 	range_free(&st->range);
+	eject_end();
 	group_leave();
 	guard_stop();
 }
@@ -440,6 +449,11 @@ TEST_F_TIMEOUT(migrate_lost_write, offline, 120)
 TEST_F_TIMEOUT(migrate_lost_write, soft_offline, 120)
 {
 	run(_metadata, &self->state, &trigger_soft_offline);
+}
+
+TEST_F_TIMEOUT(migrate_lost_write, acpi_eject, 120)
+{
+	run(_metadata, &self->state, &trigger_acpi_eject);
 }
 
 TEST_HARNESS_MAIN

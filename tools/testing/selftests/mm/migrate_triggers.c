@@ -58,16 +58,30 @@ void places_look(const struct range *r, struct places *places)
 		places->frames[i] = page_pfn(0, r->pages[i]);
 }
 
-int places_moved(const struct range *r, bool frame, const struct places *from,
-		 const struct places *to)
+int places_moved(const struct range *r, const struct trigger *trigger,
+		 const struct places *from, const struct places *to)
 {
 	int i, nr = 0;
 
-	for (i = 0; i < r->nr_pages; i++)
-		nr += frame ? from->frames[i] > 0 && to->frames[i] > 0 &&
-			      from->frames[i] != to->frames[i] :
-			      from->nodes[i] >= 0 && to->nodes[i] >= 0 &&
-			      from->nodes[i] != to->nodes[i];
+	for (i = 0; i < r->nr_pages; i++) {
+		if (trigger->holds && !trigger->holds(from->frames[i]))
+			continue;
+		nr += trigger->frame ?
+		      from->frames[i] > 0 && to->frames[i] > 0 &&
+		      from->frames[i] != to->frames[i] :
+		      from->nodes[i] >= 0 && to->nodes[i] >= 0 &&
+		      from->nodes[i] != to->nodes[i];
+	}
+	return nr;
+}
+
+int places_held(const struct range *r, const struct trigger *trigger,
+		const struct places *places)
+{
+	int i, nr = 0;
+
+	for (i = 0; trigger->holds && i < r->nr_pages; i++)
+		nr += trigger->holds(places->frames[i]);
 	return nr;
 }
 

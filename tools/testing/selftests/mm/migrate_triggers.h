@@ -20,12 +20,13 @@
  *	promotion			or from a slower one	node, one way
  *	compaction			/sys, for a whole node	frame
  *	offline				/sys, for a block	frame, of some
+ *	acpi_eject			ACPI, for a DIMM	frame, none of it
  *	soft_offline			madvise(2), for pages	frame
  *
  * These pages go by which trigger, if the kernel has it:
  *
  *	all of the syscalls		all kinds
- *	cpuset, cpuset_v1		all kinds
+ *	cpuset, cpuset_v1, acpi_eject	all kinds
  *	damon, demotion			all but hugetlb
  *	numa_balancing, promotion	anon_mthp, shmem*
  *	compaction			all but *_thp and hugetlb
@@ -33,10 +34,10 @@
  *	soft_offline			anon, shmem, file
  *
  * Soft offlining splits huge pages of other kinds than hugetlb before it moves them.
- * hugetlb_pmd_migrate has hugetlb pages moved by what takes memory away.
+ * hugetlb_pmd_migrate has hugetlb pages moved by what takes memory away for a while.
  *
- * DAMON has a file of its own, as have compaction and what moves memory between
- * nodes of different speed.
+ * DAMON has a file of its own, as have compaction, what moves memory between nodes
+ * of different speed, and what ejects a DIMM.
  */
 #ifndef _MIGRATE_TRIGGERS_H
 #define _MIGRATE_TRIGGERS_H
@@ -61,6 +62,11 @@ struct trigger {
 	void (*prepare)(const struct mover *m);
 	/* NULL, or says what it has prepared: for who finds that few pages moved. */
 	void (*tell)(const struct mover *m);
+	/*
+	 * NULL, or whether a frame is in the memory that it takes away. Only pages
+	 * that were in it have moved, if it could take it, and none is to be left.
+	 */
+	bool (*holds)(int64_t frame);
 	bool frame;		/* is all that changes: nobody says where to */
 	bool some;		/* of the pages are moved, and others stay */
 	bool one_way;		/* to the second node */
@@ -84,15 +90,20 @@ void range_query(const struct range *r, int *nodes);
 void range_locate(const struct range *r, int *nodes);
 int range_count_on(const struct range *r, const int *nodes, int node);
 
-/* The same with page frames, and how many pages moved: to another frame, or node. */
+/*
+ * The same with page frames, and how many pages moved by a trigger: to another frame,
+ * or node; and how many are in what it holds, which is nothing for most.
+ */
 struct places {
 	int nodes[RANGE_PAGES];
 	int64_t frames[RANGE_PAGES];
 };
 
 void places_look(const struct range *r, struct places *places);
-int places_moved(const struct range *r, bool frame, const struct places *from,
-		 const struct places *to);
+int places_moved(const struct range *r, const struct trigger *trigger,
+		 const struct places *from, const struct places *to);
+int places_held(const struct range *r, const struct trigger *trigger,
+		const struct places *places);
 
 /* For qsort(3): page frames, or what begins with the number of one. */
 int frames_compare(const void *one, const void *other);
