@@ -104,6 +104,8 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
     cpu               features of the CPU beyond those of the lab's own, "+pdpe1gb"
     virtio_mem        a number: MiB of a virtio-mem device on node 0, of which nothing is plugged at
                       first; the guest sets its size over QMP, on a serial line of its own
+    eject             a number: MiB of a DIMM that is not there at first; the guest plugs it into a
+                      node of its own over QMP, and ejects it.  Only where there are DIMMs
     slow              true where all CPUs are on node 0, and node 1 is slower: memory of node 0 is
                       demoted to it.  Only on machines that can say so
     virtual           true where the guest runs virtual machines of its own, which need CONFIG_KVM
@@ -231,6 +233,7 @@ class Machine:
     env: tuple[str, ...] = ()
     slow: bool = False
     virtual: bool = False
+    eject: int = 0                      # none
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ class Trial:
         debug = self.wanted.debug
         machine = self.machine()
         env = [*machine.env, *(["LTP_COLORIZE_OUTPUT=n"] if self.wanted.ltp else []),
-               *([f"VIRTIO_MEM_QMP=/dev/{self.arch.third_console}"] if machine.virtio_mem else [])]
+               *qemu.monitor_env(self.arch, machine)]
         programs = self.wanted.programs()
         if self.witness:
             programs += unmapped.selftests(self.source.base.name)

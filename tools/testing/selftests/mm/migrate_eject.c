@@ -12,6 +12,7 @@
 #include "kselftest.h"
 #include "migrate_guard.h"
 #include "migrate_memory.h"
+#include "migrate_page.h"
 #include "migrate_qmp.h"
 #include "migrate_util.h"
 #include "vm_util.h"
@@ -317,14 +318,14 @@ static const char *plug_lacks(int error)
 
 static const char *eject_lacks(struct mover *m)
 {
-	const char *monitor = getenv("ACPI_EJECT_QMP"), *why;
-	const char *name = getenv("ACPI_EJECT");
+	const char *monitor = getenv("MIGRATE_EJECT_QMP"), *why;
+	const char *name = getenv("MIGRATE_EJECT");
 	char path[96];
 	long handled;
 	int ret;
 
 	if (!monitor && !name)
-		return "takes memory away by ACPI: ACPI_EJECT=PNP0C80:nn allows it for one device";
+		return "takes memory away by ACPI: MIGRATE_EJECT=PNP0C80:nn allows it for one device";
 	handled = file_read_long(HOTPLUG);
 	if (handled <= 0)
 		return handled ? "needs CONFIG_ACPI_HOTPLUG_MEMORY, and ACPI" :

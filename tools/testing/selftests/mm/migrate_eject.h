@@ -18,9 +18,9 @@
  * memory, and none of it is there before the test and after it.
  *
  * Environment, one of these:
- *	ACPI_EJECT=PNP0C80:02		a device of /sys/bus/acpi/devices that may
+ *	MIGRATE_EJECT=PNP0C80:02	a device of /sys/bus/acpi/devices that may
  *					be taken away for good
- *	ACPI_EJECT_QMP=/dev/ttyS2	a line to the monitor of a QEMU with
+ *	MIGRATE_EJECT_QMP=/dev/ttyS2	a line to the monitor of a QEMU with
  *					-object memory-backend-ram,id=eject0,size=256M,
  *					a slot for it, and a node without memory
  */

@@ -57,7 +57,7 @@
  *	MIGRATE_LOST_WRITE_SEED=n	for the random delays
  *	HUGETLB_PMD_MIGRATE_OFFLINE=1	also take memory offline, and soft-offline
  *					pages, whose poison is taken back
- *	ACPI_EJECT=, ACPI_EJECT_QMP=	a DIMM to be ejected: see migrate_eject.h
+ *	MIGRATE_EJECT=, MIGRATE_EJECT_QMP=	a DIMM to be ejected: see migrate_eject.h
  */
 #include "kselftest_harness.h"
 

@@ -59,7 +59,8 @@ def command(guest: Guest, console: str, ktap: str | None) -> list[str]:
     arch, half = guest.arch, CPUS // 2
     machine = guest.machine if arch.dimms else _without_dimms(guest.machine)
     boots_with = sum(machine.nodes)
-    added = sum(machine.dimms) + machine.virtio_mem
+    added = sum(machine.dimms) + machine.virtio_mem + machine.eject
+    slots = len(machine.dimms) + bool(machine.eject)
     slow = machine.slow and arch.tiers
     cpu = arch.cpu_tcg if guest.accel == "tcg" else arch.cpu_kvm
     accel = "tcg,thread=multi" if guest.accel == "tcg" else guest.accel
@@ -73,7 +74,7 @@ def command(guest: Guest, console: str, ktap: str | None) -> list[str]:
         "-accel", accel,
         "-cpu", cpu,
         "-smp", f"{CPUS},sockets=2,cores={half}",
-        "-m", f"{boots_with}M" + (f",slots=2,maxmem={boots_with + added}M" if added else ""),
+        "-m", f"{boots_with}M" + (f",slots={slots},maxmem={boots_with + added}M" if added else ""),
     ]
     for node, (mib, dimm) in enumerate(zip(machine.nodes, machine.dimms)):
         cpus = f"cpus={node * half}-{node * half + half - 1}," if not slow else \
@@ -86,6 +87,10 @@ def command(guest: Guest, console: str, ktap: str | None) -> list[str]:
         if dimm:
             words += ["-object", f"memory-backend-ram,id=dimm{node},size={dimm}M",
                       "-device", f"pc-dimm,memdev=dimm{node},node={node}"]
+    if machine.eject:
+        # The DIMM has the next node for itself, which has nothing as long as that is not there.
+        words += ["-numa", f"node,nodeid={len(machine.nodes)}" + (",initiator=0" if slow else ""),
+                  "-object", f"memory-backend-ram,id=eject0,size={machine.eject}M"]
     if slow:
         for node, (latency, bandwidth) in enumerate(_HMAT):
             line = f"hmat-lb,initiator=0,target={node},hierarchy=memory"
@@ -102,9 +107,9 @@ def command(guest: Guest, console: str, ktap: str | None) -> list[str]:
     if ktap is not None:
         words += ["-chardev", f"file,id=ktap,path={ktap}", *_line(arch, "ktap")] \
             if arch.line_device else ["-serial", f"file:{ktap}"]
-        if machine.virtio_mem:
-            # The guest is to change the size of the device itself: its third line is QEMU's
-            # monitor, by way of a socket with QEMU at both ends.
+        if _has_monitor(machine):
+            # The guest is to change its own memory: its third line is QEMU's monitor, by way of a
+            # socket with QEMU at both ends.
             words += ["-chardev", "socket,id=qmp,path=qmp.sock,server=on,wait=off",
                       "-mon", "chardev=qmp,mode=control",
                       "-chardev", "socket,id=line,path=qmp.sock", *_line(arch, "line")]
@@ -120,10 +125,21 @@ def _line(arch: Arch, name: str) -> list[str]:
         else ["-serial", f"chardev:{name}"]
 
 
+def _has_monitor(machine: Machine) -> bool:
+    return bool(machine.virtio_mem or machine.eject)
+
+
+def monitor_env(arch: Arch, machine: Machine) -> list[str]:
+    """What tells the selftests of QEMU's monitor, "NAME=value" each, as far as they need it."""
+    machine = machine if arch.dimms else _without_dimms(machine)
+    return [f"{name}=/dev/{arch.third_console}" for name, wanted in (
+        ("VIRTIO_MEM_QMP", machine.virtio_mem), ("MIGRATE_EJECT_QMP", machine.eject)) if wanted]
+
+
 def _without_dimms(machine: Machine) -> Machine:
-    """The same memory, all of it there from the start."""
+    """The same memory, all of it there from the start, and none that could be ejected."""
     first, second = (node + dimm for node, dimm in zip(machine.nodes, machine.dimms))
-    return dataclasses.replace(machine, nodes=(first, second), dimms=(0, 0))
+    return dataclasses.replace(machine, nodes=(first, second), dimms=(0, 0), eject=0)
 
 
 def script(guest: Guest) -> str:

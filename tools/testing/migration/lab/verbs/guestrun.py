@@ -25,6 +25,8 @@ from lab.wanted import LIMIT, SERIES, Wanted
 SCRIPT_CMDLINE = "hugepages=16 transparent_hugepage=madvise"
 # MiB of a node: a kernel that boots with less than 512 in all turns THPs off, whatever it is told.
 SCRIPT_NODE = 512
+# MiB of a DIMM that the guest of the series may eject: it has two blocks.
+EJECT = 256
 # A guest with all that run_vmtests.sh runs, two minutes of the kernel's own among it.  Each of its
 # categories may take 900, by the settings of mm.
 SCRIPT_LIMIT = 900 * len(kselftest.CATEGORIES) + 120
@@ -56,7 +58,10 @@ def run(wanted: Wanted, name: str, names: tuple[str, ...], arch: Arch,
     if texts:
         machine = dataclasses.replace(machine, nodes=(max(machine.nodes[0], SCRIPT_NODE),
                                                       max(machine.nodes[1], SCRIPT_NODE)))
+    if name == SERIES:
+        machine = dataclasses.replace(machine, eject=machine.eject or EJECT)
     machine = trial.with_room(machine, wanted.debug)
+    env = [*env, *qemu.monitor_env(arch, machine)]
     # A word of the command line has no blanks: the arguments go one way, what takes them another.
     takers = kselftest.arguments(names, arguments)
     words = [f"lab.kselftest={','.join(kselftest.chosen(names))}",
