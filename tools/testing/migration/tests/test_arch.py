@@ -189,6 +189,9 @@ def test_a_machine_without_dimms_has_all_memory_from_the_start() -> None:
     assert [word for word in words if word.startswith("memory-backend-ram,")] == [
         "memory-backend-ram,id=node0,size=1280M", "memory-backend-ram,id=node1,size=1024M"]
     assert not [word for word in words if word.startswith("pc-dimm")]
+    # And nothing that could be ejected.
+    machine = Machine(eject=256)
+    assert words_of(row, machine) == words_of(row) and qemu.monitor_env(row, machine) == []
 
 
 def test_a_feature_of_the_cpu_is_asked_for_where_there_is_such_a_thing() -> None:

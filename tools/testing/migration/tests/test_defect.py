@@ -198,13 +198,15 @@ nodes = [3072, 2048]
 dimms = [0, 0]
 cpu = "+pdpe1gb"
 virtio_mem = 256
+eject = 512
 env = ["ASTRAY=1"]
 """)
     (folder / "config").write_text("# Why.\nCONFIG_CMA=y\n# CONFIG_X is not set\n")
     loaded = defect.load("astray")
     assert loaded.kernel == defect.Kernel(("README",), "hugetlb_cma=2G",
                                           ("CONFIG_CMA=y", "# CONFIG_X is not set"))
-    assert loaded.guest == defect.Machine((3072, 2048), (0, 0), "+pdpe1gb", 256, ("ASTRAY=1",))
+    assert loaded.guest == defect.Machine((3072, 2048), (0, 0), "+pdpe1gb", 256, ("ASTRAY=1",),
+                                          eject=512)
 
 
 def another(folder: Path, name: str, selftests: list[str], needs: str = "", config: str = ""
@@ -344,6 +346,7 @@ def check_refused(folder: Path, text: str, says: str) -> None:
     ("[guest]\nnodes = [3072, true]\n", r"\[guest\] nodes must be two whole numbers"),
     ('[guest]\nvirtio_mem = "much"\n', r"\[guest\] virtio_mem must be a whole number"),
     ("[guest]\nvirtio_mem = 0.5\n", r"\[guest\] virtio_mem must be a whole number"),
+    ('[guest]\neject = "a"\n', r"\[guest\] eject must be a whole number"),
     ("[guest]\nmemory = 1\n", r"\[guest\] memory: there is no such key, only nodes, dimms, "),
     ('[guest]\nenv = ["A"]\n', r"\[guest\] env: A is not NAME=value"),
     ('[guest]\nenv = ["A=1,B=2"]\n', r"\[guest\] env: A=1,B=2 is not NAME=value"),

@@ -408,6 +408,32 @@ def test_a_debug_kernel_has_the_memory_that_it_takes(
         node + trial.DEBUG_MIB for node in before]
 
 
+@pytest.mark.parametrize("name", ["fixed", "series"])
+def test_the_guest_of_the_series_has_a_dimm_to_eject(
+        name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a proof stays as it is."""
+    asked: list[qemu.Guest] = []
+
+    def boot(guest: qemu.Guest, *_rest: object) -> qemu.Outcome:
+        asked.append(guest)
+        raise LabError("seen")
+
+    made = runs.trial(tmp_path, "fixed")
+    monkeypatch.setattr(guestrun, "_kernel",
+                        lambda *_args: (made.source, made.variant, made.kernel))
+    monkeypatch.setattr(variant, "text_of", lambda *_args: "")
+    monkeypatch.setattr(kselftest, "install", lambda *_args: tmp_path)
+    monkeypatch.setattr(initramfs, "initramfs", lambda *_args, **_words: tmp_path)
+    monkeypatch.setattr(qemu, "choose_accel", lambda *_args: "tcg")
+    monkeypatch.setattr(qemu, "boot", boot)
+    for row in (arch.load("x86_64"), arch.load("arm64")):
+        with pytest.raises(LabError, match="seen"):
+            guestrun.run(made.wanted, name, (), row, Progress(), lambda _line: None)
+    has, other = ("MIGRATE_EJECT_QMP=/dev/ttyS2" in guest.append for guest in asked)
+    assert (has, other) == (name == "series", False)
+    assert (asked[0].machine.eject > 0) is has
+
+
 # ---- runs ----------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@
 import dataclasses
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,6 +63,33 @@ def test_a_defect_may_want_another_machine() -> None:
     assert "virtio-mem-pci,id=vm0,memdev=vmem0,node=0,requested-size=0" in words
     assert [words[at + 1] for at, word in enumerate(words) if word == "-serial"] == [
         "file:console.log", "file:ktap.log", "chardev:line"]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_dimm_may_be_there_to_be_plugged_and_ejected(slow: bool) -> None:
+    """Nothing of it is there at first but a node, a slot, and who gives it."""
+    usual = qemu.Guest(ROW, "tcg", Path("image"), Path("initrd"), "x", Machine(slow=slow))
+    machine = Machine(slow=slow, eject=256)
+    before, words = (qemu.command(what, "console.log", "ktap.log") for what in (
+        usual, dataclasses.replace(usual, machine=machine)))
+    assert before[before.index("-m") + 1] == "512M,slots=2,maxmem=2560M"
+    assert words[words.index("-m") + 1] == "512M,slots=3,maxmem=2816M"
+    assert "node,nodeid=2" + (",initiator=0" if slow else "") in words
+    assert "memory-backend-ram,id=eject0,size=256M" in words
+    assert [word for word in words if word.startswith("pc-dimm")] == [
+        word for word in before if word.startswith("pc-dimm")]
+    assert "chardev=qmp,mode=control" in words and "chardev:line" in words
+    added = {"-m", "-numa", "-object", "-mon", "-chardev", "-serial"}
+    assert set(words) - set(before) - added == {word for word in words if re.search(
+        r"slots=3|nodeid=2|eject0|qmp|id=line|chardev:line", word)}
+    assert qemu.monitor_env(ROW, machine) == ["MIGRATE_EJECT_QMP=/dev/ttyS2"]
+    assert qemu.monitor_env(ROW, Machine()) == []
+    # One line is enough for both.
+    both = dataclasses.replace(machine, virtio_mem=256)
+    assert qemu.monitor_env(ROW, both) == ["VIRTIO_MEM_QMP=/dev/ttyS2",
+                                           "MIGRATE_EJECT_QMP=/dev/ttyS2"]
+    words = qemu.command(dataclasses.replace(usual, machine=both), "console.log", "ktap.log")
+    assert words.count("chardev:line") == 1
 
 
 def test_one_node_may_be_slower_and_without_cpus() -> None:

@@ -28,7 +28,11 @@
 
 #define PLUG_MS		10000
 #define FILL_MS		3000
-#define EJECT_MS	15000	/* four CPUs of QEMU's may have two to run on */
+/*
+ * Pages that all CPUs write to may have to be tried for long, all the more where
+ * QEMU's four CPUs have two to run on.
+ */
+#define EJECT_MS	30000
 
 /* The DIMM. */
 static struct {
@@ -38,6 +42,7 @@ static struct {
 	char name[32];		/* of the device; "" if not yet known */
 	long first, last;	/* its memory blocks */
 	bool plugged;		/* and all of it is movable memory */
+	int error;		/* or why not */
 	long ejects, done;
 } dimm;
 
@@ -365,7 +370,8 @@ static void eject_prepare(const struct mover *m)
 {
 	uint64_t start = cycles_clock();
 
-	if (plug())
+	dimm.error = plug();
+	if (dimm.error)
 		return;
 	/* Cpusets come to know of a new node somewhat later than others. */
 	do {
@@ -381,7 +387,7 @@ static int by_eject(const struct mover *m, int to)
 	int ret;
 
 	if (!dimm.plugged)
-		return -ENODEV;
+		return dimm.error ?: -ENODEV;
 	/* It would be no use to take it. */
 	if (!pages_held(m->range))
 		return -ENXIO;
