@@ -47,12 +47,13 @@ MIGRATION = "MEMORY MANAGEMENT - MIGRATION"
 THP = "MEMORY MANAGEMENT - THP (TRANSPARENT HUGE PAGE)"
 MIGRATES = ("exec_temp_stack", "hugetlb_pmd_migrate", "hugetlb_pmd_move_all", "hugetlb_pmd_poison",
             "migrate_cgroup", "migrate_compaction", "migrate_crew", "migrate_damon",
-            "migrate_eject", "migrate_flush_pending", "migrate_guard", "migrate_hugetlb", "migrate_journal",
-            "migrate_kinds", "migrate_kvm", "migrate_loop", "migrate_lost_write", "migrate_memory",
-            "migrate_mount", "migrate_notifier", "migrate_page", "migrate_pinned_write",
-            "migrate_poison", "migrate_qmp", "migrate_race", "migrate_round", "migrate_thp", "migrate_tiers",
-            "migrate_timeline", "migrate_triggers", "migrate_util",
-            "migrate_virtio_mem", "migrate_writers", "thp_cow_isolation", "thp_numa_notifier")
+            "migrate_eject", "migrate_flush_pending", "migrate_guard", "migrate_hugetlb",
+            "migrate_journal", "migrate_kinds", "migrate_kvm", "migrate_loop", "migrate_lost_write",
+            "migrate_memory", "migrate_mount", "migrate_notifier", "migrate_page",
+            "migrate_pinned_write", "migrate_poison", "migrate_qmp", "migrate_race",
+            "migrate_round", "migrate_thp", "migrate_tiers", "migrate_timeline", "migrate_triggers",
+            "migrate_util", "migrate_virtio_mem", "migrate_writers", "thp_cow_isolation",
+            "thp_numa_notifier")
 
 
 def where(patch: Path) -> str:
@@ -276,9 +277,10 @@ NOT_IN_CONFIG = {
     "SCHED_DEBUG": "the default, and gone since 6.15", "DEBUG_VM_UNMAPPED": "another series",
     "HUGETLB_PMD_PAGE_TABLE_SHARING": "no prompt"}
 # Without the second the first is left out, without a word.
-NEEDS = {"MEMORY_HOTREMOVE": "MEMORY_HOTPLUG", "ACPI_HOTPLUG_MEMORY": "MEMORY_HOTPLUG", "VIRTIO_MEM": "MEMORY_HOTREMOVE",
-         "HWPOISON_INJECT": "DEBUG_FS", "CMA_DEBUGFS": "DEBUG_FS", "CPUSETS": "CGROUPS",
-         "DAMON_PADDR": "DAMON", "DAMON_SYSFS": "DAMON", "DMA_CMA": "CMA"}
+NEEDS = {"MEMORY_HOTREMOVE": "MEMORY_HOTPLUG", "ACPI_HOTPLUG_MEMORY": "MEMORY_HOTPLUG",
+         "VIRTIO_MEM": "MEMORY_HOTREMOVE", "HWPOISON_INJECT": "DEBUG_FS",
+         "CMA_DEBUGFS": "DEBUG_FS", "CPUSETS": "CGROUPS", "DAMON_PADDR": "DAMON",
+         "DAMON_SYSFS": "DAMON", "DMA_CMA": "CMA"}
 
 
 @pytest.mark.parametrize("base", BASES)
