@@ -330,7 +330,7 @@ static const char *eject_lacks(struct mover *m)
 	int ret;
 
 	if (!monitor && !name)
-		return "takes memory away by ACPI: MIGRATE_EJECT=PNP0C80:nn allows it for one device";
+		return "takes memory away by ACPI: MIGRATE_EJECT=PNP0C80:nn allows it for one";
 	handled = file_read_long(HOTPLUG);
 	if (handled <= 0)
 		return handled ? "needs CONFIG_ACPI_HOTPLUG_MEMORY, and ACPI" :
