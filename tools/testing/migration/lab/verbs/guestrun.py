@@ -61,7 +61,7 @@ def run(wanted: Wanted, name: str, names: tuple[str, ...], arch: Arch,
     if name == SERIES:
         machine = dataclasses.replace(machine, eject=machine.eject or EJECT)
     machine = trial.with_room(machine, wanted.debug)
-    env = [*env, *qemu.monitor_env(arch, machine)]
+    env = (*env, *qemu.monitor_env(arch, machine))
     # A word of the command line has no blanks: the arguments go one way, what takes them another.
     takers = kselftest.arguments(names, arguments)
     words = [f"lab.kselftest={','.join(kselftest.chosen(names))}",
