@@ -572,6 +572,34 @@ def test_what_is_put_back_suits_all_who_share_it(walk: str, asks: str, want: str
             "remove_migration_pte" if puts_back else "try_to_unmap_one"]
 
 
+TOGETHER = ("long hugetlb_change_protection(struct vm_area_struct *vma, unsigned long *flags)\n{\n"
+            "\t%s\n\treturn 0;\n}\n")
+SET, LOCK = "vm_flags_reset(vma, *flags);", "i_mmap_lock_write(mapping);"
+FIXUP = "int mprotect_fixup(struct vm_area_struct *vma)\n{\n\t%s\n\treturn 0;\n}\n"
+
+
+@pytest.mark.parametrize("changes, fixup, want", [
+    (f"{LOCK}\n\t{SET}", "hugetlb_change_protection(vma, &flags);", audit.PROTECTED),
+    # The flags change before.
+    (LOCK, "vm_flags_reset(vma, flags);\n\thugetlb_change_protection(vma, &flags);",
+     audit.VULNERABLE),
+    (f"{SET}\n\t{LOCK}", "hugetlb_change_protection(vma, &flags);", audit.VULNERABLE),
+    (f"{LOCK}\n\t{SET}", "change_protection(vma);", audit.VULNERABLE),
+])
+@pytest.mark.parametrize("start", (True, False))
+def test_what_suits_one_who_shares_a_table_suits_all(start: bool, changes: str, fixup: str, want: str,
+                                                     tmp_path: Path) -> None:
+    """A walk leaves tables shared, or who starts it flushes for it."""
+    flush = "hugetlb_sharers_flush(folio);"
+    walk = WALK % (f"\t{flush}\n" if not start else "")
+    if start:
+        walk += "void rmap_walk_sharers(struct folio *folio)\n{\n\t%s\n}\n" % flush
+    tree = small_tree(tmp_path, {"mm/hugetlb.c": SHARE + TOGETHER % changes, "mm/rmap.c": walk,
+                                 "mm/migrate.c": MOVE + PUTS_BACK % "", "mm/mprotect.c": FIXUP % fixup})
+    found = look(tree, "pmd-share-walkers")
+    assert found.status == want, found
+
+
 @pytest.mark.parametrize("version, base", [("6.12.117", "6.12"), ("7.3.0", "7.3"),
                                            ("7.4.1", "7.3")])
 def test_what_to_apply_is_in_the_nearest_queue(version: str, base: str, tmp_path: Path) -> None:

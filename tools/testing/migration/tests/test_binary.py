@@ -1043,6 +1043,28 @@ def test_protected_by_what_is_in_its_place(name: str, kernel_of: str,
         assert say(parts) in (UNKNOWN, VULNERABLE), parts
 
 
+LEFT = ("{}fn try_to_migrate_one; call g; ret\nfn try_to_unmap_one; call {}; ret\n"
+        "fn hugetlb_change_protection; {}; ret\nfn mprotect_fixup; {}; ret")
+ITSELF = f"{SET}; call change_protection"
+SHARES_ON = "fn hugetlb_sharers_flush; call huge_pte_offset; ret\n"
+
+
+@pytest.mark.parametrize("parts, status", (
+    ((SHARES_ON, "g", f"{DOWN}; {SET}; {UP}", "call hugetlb_change_protection"), PROTECTED),
+    ((SHARES_ON, "g", "nop", ITSELF), VULNERABLE),
+    # It does not say when it sets them.
+    ((SHARES_ON, "g", f"{DOWN}; {UP}; {SET}", "call hugetlb_change_protection"), UNKNOWN),
+    # One of the walks takes tables apart all the same.
+    ((SHARES_ON, "huge_pmd_unshare", f"{DOWN}; {SET}; {UP}", "call hugetlb_change_protection"),
+     UNKNOWN),
+    # Nobody is said to leave tables shared.
+    (("", "g", "nop", ITSELF), NOT_AFFECTED)))
+def test_who_leaves_tables_shared_restores_what_suits_all(parts: tuple[str, ...], status: str) -> None:
+    """pmd-share-walkers: no walk takes a table apart, and what it puts back may still be wrong."""
+    image = kernel(LEFT.format(*parts))
+    assert decide.decide(image, defects.load("pmd-share-walkers")).status == status
+
+
 @pytest.mark.parametrize("fault, handles, maps, status", (
     ("lea 0x30(%rbx), %rdi; call down_read", "nop", "call hugetlb_page_mapping_lock_write",
      VULNERABLE),
