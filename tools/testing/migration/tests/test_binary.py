@@ -232,6 +232,26 @@ def test_names_of_pieces() -> None:
     ("f counts nothing", "lock incl 8(%rax); ret", False),
     ("f counts before h", "lock incl 8(%rax); call h; ret", True),
     ("f counts before h", "je 1f; lock incl 8(%rax); 1: call h; ret", False),
+    ("f calls h after g given 2 third", "call g; mov $2, %edx; xor %ecx, %ecx; call h; ret", True),
+    ("f calls h after g given 2 third", "call g; mov $2, %ecx; xor %edx, %edx; call h; ret", False),
+    ("f calls h after g given 0 third", "call g; mov $2, %ecx; xor %edx, %edx; call h; ret", True),
+    ("f calls h after g given 0 third", "call g; xor %ecx, %ecx; call h; ret", False),
+    # It is set on one of two ways.
+    ("f calls h after g given 2 third", "call g; test %eax, %eax; je 1f; mov $2, %edx; 1: call h; ret",
+     False),
+    # What comes before is no matter, and each that comes after is.
+    ("f calls h after g given 0 third", "mov $2, %edx; call h; call g; xor %edx, %edx; call h; ret",
+     True),
+    ("f calls h after g given 0 third", "call g; xor %edx, %edx; call h; mov $2, %edx; call h; ret",
+     False),
+    ("f tests no bit 7 before h", "test $0x40, %al; je 1f; 1: call h; test $0x80, %al; je 2f; 2: ret",
+     True),
+    ("f tests no bit 7 before h", "test $0x80, %ah; je 1f; 1: call h; ret", True),
+    ("f tests no bit 7 before h", "test $0x80, %al; je 1f; 1: call h; ret", False),
+    ("f tests no bit 7 before h", "test %al, %al; js 1f; 1: call h; ret", False),
+    ("f tests no bit 7 before h", "and $0x88, %eax; cmp $8, %eax; je 1f; 1: call h; ret", False),
+    ("f tests no bit 7 before h", "cmpb $0, 0x20(%rdi); jl 1f; 1: call h; ret", False),
+    ("f tests no bit 7 before h", "ret", False),
 ])
 def test_conditions(form: str, code: str, true: bool) -> None:
     assert seen(f"fn f; {code}", form) is true
@@ -710,6 +730,13 @@ RISCV_FRAME = "addi sp, sp, -400; sd s0, 384(sp); addi s0, sp, 400; "
      True),
     ("arm64", "f calls g then h with the same", "add x0, sp, #16; bl g; add x0, sp, #32; bl h; ret",
      False),
+    ("arm64", "f calls h after g given 2 third", "bl g; mov w3, #0; mov w2, #2; bl h; ret", True),
+    ("arm64", "f calls h after g given 2 third", "bl g; mov w2, #0; mov w3, #2; bl h; ret", False),
+    ("arm64", "f tests no bit 7 before h", "tbz w0, #6, 1f; nop; 1: bl h; ret", True),
+    ("arm64", "f tests no bit 7 before h", "tbz w0, #7, 1f; nop; 1: bl h; ret", False),
+    ("riscv64", "f calls h after g given 2 third", "call g; li a2, 2; call h; ret", True),
+    ("riscv64", "f tests no bit 7 before h", "andi a4, a5, 128; beqz a4, 1f; nop; 1: call h; ret",
+     False),
 ])
 def test_other_architectures(kind: str, form: str, code: str, true: bool) -> None:
     tools = f"{arch.load(kind).triplet}-gcc"
@@ -1041,6 +1068,86 @@ def test_protected_by_what_is_in_its_place(name: str, kernel_of: str,
     assert say(right) == PROTECTED
     for parts in broken:
         assert say(parts) in (UNKNOWN, VULNERABLE), parts
+
+
+ASKS = "fn __vma_reservation_common; testb $0x80, 0x20(%rsi); jne 1f; call g; 1: ret\n"
+
+
+@pytest.mark.parametrize("code, true", (
+    ("testb $0x80, 0x20(%rbx); je 1f; call h; ret; 1: call other; ret", True),
+    ("cmpb $0, 0x20(%rbx); js 1f; call other; ret; 1: call h; ret", True),
+    ("mov 0x20(%rbx), %rax; test $2, %al; je 2f; test %al, %al; js 1f; 2: call other; ret; "
+     "1: call h; ret", True),
+    # By a pointer, as paravirtualization makes an entry.
+    ("testb $0x80, 0x20(%rbx); je 1f; call *(%rax); call h; ret; 1: call other; ret", True),
+    # Something else comes first.
+    ("testb $0x80, 0x20(%rbx); je 1f; call g; call h; ret; 1: call other; ret", False),
+    # Another word, bit, or value; or nothing is decided by it.
+    ("testb $0x80, 0x28(%rbx); je 1f; call h; ret; 1: call other; ret", False),
+    ("testb $0x40, 0x20(%rbx); je 1f; call h; ret; 1: call other; ret", False),
+    ("mov 0x20(%rbx), %rax; test $0x80, %ah; je 1f; call h; ret; 1: call other; ret", False),
+    ("mov 0x20(%rbx), %rax; mov %rcx, %rax; test $0x80, %al; je 1f; call h; ret; 1: call other; ret",
+     False),
+    ("testb $0x80, 0x20(%rbx); sete %al; call h; ret; 1: call other; ret", False)))
+def test_a_bit_that_leads_to_a_call(code: str, true: bool) -> None:
+    assert seen(f"{ASKS}fn f; {code}", "f comes to h by bit 7 that __vma_reservation_common tests") \
+        is true
+
+
+@pytest.mark.parametrize("kind, code", (
+    ("arm64", "fn g7; ldr x1, [x1, #32]; tbz w1, #7, 1f; bl g; 1: ret\n"
+              "fn f; ldr x0, [x19, #32]; tbz w0, #1, 2f; tbnz w0, #7, 1f; 2: bl other; ret; 1: bl h; ret"),
+    ("riscv64", "fn g7; ld a5, 32(a1); andi a5, a5, 128; beqz a5, 1f; call g; 1: ret\n"
+                "fn f; ld a5, 32(s2); andi a4, a5, 2; beqz a4, 2f; andi a5, a5, 128; bnez a5, 1f; "
+                "2: call other; ret; 1: call h; ret")))
+def test_a_bit_that_leads_to_a_call_elsewhere(kind: str, code: str) -> None:
+    tools = f"{arch.load(kind).triplet}-gcc"
+    if not shutil.which(tools):
+        pytest.skip(f"no {tools}: apt install gcc-{arch.load(kind).triplet}")
+    assert seen(code, "f comes to h by bit 7 that g7 tests", kind=kind)
+    assert not seen(code, "f comes to h by bit 6 that g7 tests", kind=kind)
+
+
+COPIES = (ASKS + "fn hugetlb_fault; call hugetlb_wp; ret\n"
+          "fn hugetlb_wp; {}; call __page_mapcount; cmp $1, %eax; je 9f; call alloc_huge_page; ret; "
+          "9: call ptep_set_access_flags; ret")
+MAY_SHARE = "testb $0x80, 0x20(%rbx); je 1f; call {}; ret; 1: nop"
+
+
+@pytest.mark.parametrize("first, status", (
+    (MAY_SHARE.format("ptep_set_access_flags"), PROTECTED), ("nop", VULNERABLE),
+    # What it asks for is for something else.
+    (MAY_SHARE.format("h"), UNKNOWN),
+    (MAY_SHARE.format("ptep_set_access_flags").replace("0x20", "0x28"), UNKNOWN)))
+def test_a_write_to_a_shared_mapping_is_not_copied(first: str, status: str) -> None:
+    image = kernel(COPIES.format(first))
+    assert decide.decide(image, defects.load("pmd-share-mprotect")).status == status
+
+
+RESERVE, LOOKUP = "call __vma_reservation_common", "call pagecache_get_page"
+LOCKED_PAGE, GOT_PAGE = f"mov $2, %edx; {LOOKUP}", f"xor %edx, %edx; {LOOKUP}"
+# hugetlb_no_page() is a part of it.
+MAKES = f"test %eax, %eax; jne 5f; {LOCKED_PAGE}; call alloc_huge_page; {RESERVE}; jmp 7f"
+FAULTS = ("fn hugetlb_fault; {}; 5: {}; call hugetlb_wp; 7: ret\n"
+          "fn hugetlb_wp; call alloc_huge_page; {}; ret")
+
+
+@pytest.mark.parametrize("parts, status", (
+    ((MAKES, f"{RESERVE}; {LOCKED_PAGE}", "call mutex_unlock"), VULNERABLE),
+    ((MAKES, f"{RESERVE}; {GOT_PAGE}", "call mutex_unlock"), PROTECTED),
+    ((MAKES, RESERVE, "call mutex_unlock"), PROTECTED),
+    ((MAKES, f"{RESERVE}; {LOCKED_PAGE}", "nop"), NOT_AFFECTED),
+    # It finds the page, and locks it after that, or before it asks for a reservation.
+    ((MAKES, f"{RESERVE}; {GOT_PAGE}; call __lock_page", "call mutex_unlock"), UNKNOWN),
+    ((MAKES, f"{LOCKED_PAGE}; {RESERVE}", "call mutex_unlock"), UNKNOWN),
+    # Who copies does it.
+    ((MAKES, RESERVE, f"call mutex_unlock; {LOCKED_PAGE}"), UNKNOWN),
+    (("call hugetlb_no_page", RESERVE, "call mutex_unlock"), PROTECTED),
+    (("call hugetlb_no_page", f"{RESERVE}; {LOCKED_PAGE}", "call mutex_unlock"), VULNERABLE),
+    (("call hugetlb_no_page", f"{LOCKED_PAGE}; {RESERVE}", "call mutex_unlock"), UNKNOWN)))
+def test_who_copies_a_page_has_that_of_the_file_locked(parts: tuple[str, ...], status: str) -> None:
+    image = kernel(FAULTS.format(*parts))
+    assert decide.decide(image, defects.load("hugetlb-cow-fault")).status == status
 
 
 LEFT = ("{}fn try_to_migrate_one; call g; ret\nfn try_to_unmap_one; call {}; ret\n"

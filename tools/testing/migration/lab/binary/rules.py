@@ -15,6 +15,13 @@ that it was inlined into: name that last.
     F calls G               there is a direct call, or a jump as its last act, that can be reached
     F calls G with its own  the first argument is that which F was called with
     F calls G given N       each time one argument is this number, set right before it
+    F calls H after G given N third     each H that can come after a call of G has this number as its
+                            third argument, set right before it; and some do come
+    F comes to H by bit N that G tests  of some struct it loads a word, at an offset where G loads
+                            one and decides by this bit of it; so does F, and on one of the two ways
+                            from there the next call, if it is one by name, is one of H
+    F tests no bit N before H       nor in what may come before the first call of H; it calls one, and
+                            all of it could be read
     F calls none of G       nor in code that is entered by other ways, and all of it could be read
     F calls G then H        a call of H can come after one of G, in the same round of a loop; not
                             on a way over a trap, which may be a BUG()
@@ -131,6 +138,7 @@ def fits(form: str, image: Code, names: Sequence[str] = ()) -> Seen:
 # Of functions, and of calls of them.
 _ONE = r"[\w*]+(?:@\w+(?:/\w+)*)?"
 _F = r"(?P<f>\w+(?:\|\w+)*)"
+_N = r"(?P<n>-?\w+(?:\|-?\w+)*)"
 _G, _H, _U = (rf"(?P<{name}>{_ONE}(?:\|{_ONE})*)" for name in "ghu")
 
 
@@ -252,11 +260,15 @@ def _calls_given(image: Code, f: str, g: str, n: str) -> Seen:
     return _all(image, f, look)
 
 
-def _gives(image: Code, one: Function, at: int, numbers: set[int]) -> bool:
-    """Whether what is right before a call sets one of its arguments to one of `numbers`."""
+def _gives(image: Code, one: Function, at: int, numbers: set[int],
+           arguments: Sequence[str] = ()) -> bool:
+    """Whether what is right before a call sets one of its arguments to one of `numbers`.
+
+    `arguments` are the registers of those that may be meant, if not all are.
+    """
     jumped = {part.target for part in one.code.values()} | {*one.entries, *one.into.values()}
     before = {part.address + part.size: part for part in one.code.values() if part.falls}
-    left = set(image.set.arguments)
+    left = set(arguments or image.set.arguments)
     while left and at not in jumped and at in before:
         part = before[at]
         at = part.address
@@ -267,7 +279,179 @@ def _gives(image: Code, one: Function, at: int, numbers: set[int]) -> bool:
         if whole(to) in changed and part.name in ("mov", "movz", "li") \
                 and number(by.strip()) in numbers:
             return True
+        # As x86 sets a register to nothing.
+        if arguments and part.name == "xor" and to == by.strip() and whole(to) in changed:
+            return 0 in numbers
         left -= changed
+    return False
+
+
+def _calls_after_given(image: Code, f: str, h: str, g: str, n: str) -> Seen:
+    numbers = {int(text, 0) for text in _split(n)}
+
+    def look(one: Function) -> Seen:
+        firsts, seconds = calls_of(image, one, g, True), calls_of(image, one, h, True)
+        if not _reached(one, firsts) or not one.whole or image.inlines_across_files:
+            return NOT_SEEN
+        found = sorted(one.later(firsts, traps_end=False) & set(seconds))
+        if not _reached(one, found) or not all(
+                _gives(image, one, at, numbers, image.set.arguments[2:3]) for at in found):
+            return NOT_SEEN
+        return Seen(True, (_place(one, _reached(one, firsts)[0]), _place(one, found[0])))
+    return _all(image, f, look)
+
+
+# A load of a word of a struct, as the architectures write it: "mov rax, qword ptr [rdi + 0x20]",
+# "ldr x0, [x1, #0x20]".
+_LOADS_WORD = re.compile(r"(\w+), (?:(?:byte|word|dword|qword) ptr )?"
+                         r"\[(?!rsp|rip|sp\b|x29|gs|fs)(\w+)(?:(?: \+ |, #)(0x[0-9a-f]+|\d+))?\]")
+_LOADS = re.compile(r"mov|movzx|movsx|ldr|ldrb|ldrh|ldrsw|lw|lwu|lb|lbu|lh|lhu")
+_TESTS_MEMORY = re.compile(r"(?:byte|word|dword|qword) ptr \[(?!rsp|rip|gs|fs)(\w+)"
+                           r"(?: \+ (0x[0-9a-f]+|\d+))?\], (-?(?:0x[0-9a-f]+|\d+))")
+_SECOND = ("ah", "bh", "ch", "dh")
+# By these the highest bit of a byte is looked at.
+_BY_SIGN = ("js", "jns", "jl", "jge")
+# What may be called on the way to make an entry another one.
+_PASSED = re.compile(r"(?:huge_)?ptep_get|huge_pte_\w+|pte_mk\w+|__stack_chk_fail")
+
+
+def _jumps(one: Function, at: int) -> bool:
+    part = one.code[at]
+    return part.target is not None and part.falls and not part.calls
+
+
+def _decided(one: Function, at: int, by_sign: bool, register: str = "") -> int | None:
+    """Where it is decided by what an instruction tests, if that is the next decision."""
+    for _ in range(8):
+        steps = _following(one, at)
+        if len(steps) != 1:
+            return None
+        at = steps[0]
+        part = one.code[at]
+        if _jumps(one, at):
+            named = {whole(word) for word in re.findall(r"\w+", part.operands)}
+            fits_it = register in named if register else by_sign == (part.name in _BY_SIGN)
+            return at if fits_it else None
+        # What tests something else, or may.
+        if at in one.calls or part.calls or not re.fullmatch(
+                r"movz?x?|movabs|lea|ldr|str|stp|ldp|push|nop|li|lw|lui|auipc|adrp", part.name):
+            return None
+    return None
+
+
+def _tests_in_register(one: Function, at: int, register: str, bit: int) -> int | None:
+    """Where it is decided by this bit of a register, if the instruction tests that."""
+    part = one.code[at]
+    words = [word.strip() for word in part.operands.split(",")]
+    mask = 1 << bit
+    # The second byte of a register: these are other bits.
+    if words[0] in _SECOND:
+        return None
+    if part.name in ("tbz", "tbnz"):
+        return at if whole(words[0]) == register and number(words[1]) == bit else None
+    if part.name == "test" and len(words) == 2 and whole(words[0]) == register:
+        if number(words[1]) == mask:
+            return _decided(one, at, False)
+        byte = bit == 7 and words[0] == words[1] and re.fullmatch(r"[abcd]l|\w+b|(?:[sd]i|bp)l",
+                                                                  words[0])
+        return _decided(one, at, True) if byte else None
+    if part.name == "bt" and whole(words[0]) == register and number(words[1]) == bit:
+        return _decided(one, at, False)
+    if part.name == "tst" and whole(words[0]) == register and number(words[1]) == mask:
+        return _decided(one, at, False)
+    if part.name in ("and", "andi") and number(words[-1]) == mask and whole(words[-2]) == register:
+        return _decided(one, at, False, "" if len(words) == 2 else whole(words[0]))
+    return None
+
+
+def _bit_tests(one: Function, bit: int) -> dict[int, int]:
+    """Where a function decides by a bit of a word of some struct, and at which offset that is."""
+    found: dict[int, int] = {}
+    for at, part in one.code.items():
+        match = _TESTS_MEMORY.fullmatch(part.operands)
+        if match and part.name in ("test", "cmp"):
+            by = number(match[3])
+            sign = part.name == "cmp" and by == 0 and bit == 7 and part.operands.startswith("byte")
+            where = _decided(one, at, sign) if sign or part.name == "test" and by == 1 << bit \
+                else None
+            if where is not None:
+                found[where] = int(match[2] or "0", 0)
+        match = _LOADS_WORD.fullmatch(part.operands)
+        if not match or not _LOADS.fullmatch(part.name):
+            continue
+        register, seen, steps = whole(match[1]), {at}, _following(one, at)
+        while steps:
+            to = steps.pop()
+            if to in seen:
+                continue
+            seen.add(to)
+            where = _tests_in_register(one, to, register, bit)
+            if where is not None:
+                found[where] = int(match[3] or "0", 0)
+            other = one.code[to]
+            called = to in one.calls or other.calls
+            # A jump writes to none.
+            if called and not outlives_call(register) or \
+                    not _jumps(one, to) and other.name != "tst" and changes(other, {register}):
+                continue
+            steps += _steps(one, to)
+    return found
+
+
+def _comes_by_bit(image: Code, f: str, h: str, n: str, g: str) -> Seen:
+    bit = int(n, 0)
+    theirs = {offset for one in _functions(image, g) for offset in _bit_tests(one, bit).values()}
+
+    def look(one: Function) -> Seen:
+        wanted = set(calls_of(image, one, h))
+        other = frozenset(at for at, call in one.calls.items()
+                          if not all(_PASSED.fullmatch(name) for name in call.names))
+        for at, offset in sorted(_bit_tests(one, bit).items()):
+            if offset not in theirs or at not in one.reached:
+                continue
+            for way in _steps(one, at):
+                found = code.after(one, [way], other | wanted) & (other | wanted)
+                if found and found <= wanted:
+                    return Seen(True, (f"{_place(one, at)} decides by what {g} tests",
+                                       _place(one, min(found))))
+        return NOT_SEEN
+    return _own(image, f, look)
+
+
+def _tests_no_bit(image: Code, f: str, n: str, h: str) -> Seen:
+    bit = int(n, 0)
+
+    def look(one: Function) -> Seen:
+        seconds = calls_of(image, one, h, True)
+        if not _reached(one, seconds) or not one.whole or one.into:
+            return NOT_SEEN
+        early = code.after(one, [*one.entries, *one.hidden], frozenset(seconds))
+        if any(_may_test(one, at, bit) for at in early):
+            return NOT_SEEN
+        return Seen(True, (f"{one.name} tests no such bit before {_place(one, min(seconds))}",))
+    return _own(image, f, look)
+
+
+def _may_test(one: Function, at: int, bit: int) -> bool:
+    """Whether an instruction may ask for a bit of something, alone or with others."""
+    part = one.code[at]
+    words = [word.strip() for word in part.operands.split(",")]
+    if part.name in ("tbz", "tbnz", "bt"):
+        return number(words[1]) in (bit, None)
+    if part.name in ("ubfx", "sbfx", "bfi", "shr", "sar", "lsr", "srl", "srli", "sll", "slli"):
+        return number(words[-1] if part.name not in ("ubfx", "sbfx") else words[2]) == bit
+    if part.name in ("test", "and", "tst", "ands", "andi"):
+        by = number(words[-1])
+        if by is not None and words[0] in _SECOND:
+            by <<= 8
+        if by is not None:
+            return 0 < by < 1 << 16 and bool(by >> bit & 1)
+    # What looks at a sign may look at that of a byte.
+    if part.name in _BY_SIGN and bit == 7:
+        before = [other for other in one.code.values() if other.falls
+                  and other.address + other.size == at]
+        return not before or "byte" in before[0].operands or bool(re.match(
+            r"(?:[abcd]l|\w+b|(?:[sd]i|bp)l)\b", before[0].operands))
     return False
 
 
@@ -846,11 +1030,13 @@ def _config_none(image: Code, option: str) -> Seen:
                 and not any(_config(image, one).true for one in _split(option)))
 
 
-_N = r"(?P<n>-?\w+(?:\|-?\w+)*)"
 _FORMS: tuple[tuple[str, Callable[..., Seen]], ...] = (
     (rf"there is no {_F}", _there_is_no),
     (rf"there is {_F}", _there_is),
     (rf"{_F} calls nothing", _calls_nothing),
+    (rf"{_F} calls {_H} after {_G} given {_N} third", _calls_after_given),
+    (rf"{_F} comes to {_H} by bit {_N} that {_G} tests", _comes_by_bit),
+    (rf"{_F} tests no bit {_N} before {_H}", _tests_no_bit),
     (rf"{_F} calls none of {_G}", _calls_none),
     (rf"{_F} calls {_G} then {_H} with the same", _calls_then_same),
     (rf"all of {_F} that call {_G} come to {_H} with the same", _all_come_same),
