@@ -75,12 +75,14 @@ def test_there_are_series() -> None:
 def test_a_series_names_just_what_is_there(folder: Path) -> None:
     names = series(folder)
     forms = sorted(path for path in folder.glob("series.*"))
-    # A patch that is only in another form of the queue has a number beyond those of the series.
+    # Numbers are given once. Those of patches that are only in another form lie between those of a
+    # series that has grown since.
     others = sorted({name for form in forms for name in form.read_text().split()} - set(names))
     assert sorted(path.name for path in folder.iterdir()) == \
         sorted([*names, *others, "series", *(form.name for form in forms)])
-    assert [name[:5] for name in [*names, *others]] == \
+    assert sorted(name[:5] for name in [*names, *others]) == \
         [f"{number:04}-" for number in range(1, len(names) + len(others) + 1)]
+    assert names == sorted(names)
     for form in forms:
         listed = form.read_text().split()
         assert len(listed) == len(set(listed)) and set(listed) != set(names)
