@@ -3,6 +3,7 @@
 
 import dataclasses
 import io
+import math
 import re
 import shutil
 from pathlib import Path
@@ -215,6 +216,45 @@ def test_who_writes_fixes_is_told_of_what_is_for_no_list() -> None:
         words = " ".join(text.split())
         for part in ("report-", " private/", "list", "mails"):
             assert part in words, f"{name}: {part}"
+
+
+# ---- how long the tests take ---------------------------------------------------------------
+
+
+def times(text: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Of each table of kernel-tests.rst what it says of each selftest, on one line."""
+    first, second = ({found[1]: " ".join(found[2].split()) for found in re.finditer(
+        r"(?m)^(\w+)  +(\S.*(?:\n {20,}.*)*)$", part.partition("\nselftest ")[2].partition("\n\n")[0])
+        if "_" in found[1]} for part in text.split("\nThese run only with "))
+    return first, second
+
+
+def wrong_times(said: dict[str, str]) -> list[str]:
+    """The selftests whose times are not those of the record that is named."""
+    wrong = []
+    for name, text in said.items():
+        row = re.match(r"(\d+)(?: to (\d+))? ([a-z-]+) (\d[\d.]+\d)(?:, (arm64))?, (\d+) boots?\b", text)
+        if not row:
+            assert re.search(r"not in a record|^with hugetlb_pmd_migrate$", text), f"{name}: {text}"
+            continue
+        least, most, one, version, on, boots = row.groups()
+        run = record.load(record.RECORDS / one / f"{version}{f'-{on}' * bool(on)}.json")
+        fixed = run.variants["fixed"]
+        assert fixed.boot_seconds
+        if (int(least), int(most or least), int(boots)) != (
+                int(fixed.boot_seconds[0]), math.ceil(fixed.boot_seconds[-1]), fixed.boots):
+            wrong.append(f"{name}: {fixed.boot_seconds}, {fixed.boots} boots")
+    return wrong
+
+
+def test_how_long_the_tests_take_is_on_record() -> None:
+    first, second = times((REPO / "Documentation" / "kernel-tests.rst").read_text(encoding="utf-8"))
+    assert wrong_times(first | second) == []
+    # One that runs only with that variable is in the second.
+    asking = {name for name in selftest.names() if "churn_lacks(" in
+              (REPO / selftest.FOLDER / f"{name}.c").read_text(encoding="utf-8")}
+    assert set(second) == asking and set(first) == {*selftest.names()} - asking
+    assert wrong_times({**second, "hugetlb_pmd_busy": "53 pmd-share-busy 7.3.4, 2 boots"}) != []
 
 
 def test_what_no_image_tells_is_named_for_accept() -> None:
