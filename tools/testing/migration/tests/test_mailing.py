@@ -240,7 +240,7 @@ def test_what_changed_in_one_patch_of_many_is_said_there(
     # Each branch of the fixes has versions of its own.
     (room / "changes.fixes").write_text("v2:\n- 0001: a comment\n")
     (room / "changes.fixes.5.4").write_text("v3:\n- 0002: x\n\nv2:\n- y\n")
-    for base, words in (("7.3", "[PATCH v2 01/12]"), ("5.4", "[PATCH v3 5.4.y 01/21]"),
+    for base, words in (("7.3", "[PATCH v2 01/"), ("5.4", "[PATCH v3 5.4.y 01/21]"),
                         ("4.19", "[PATCH 4.19.y 01/")):
         [made] = mailing.write(base, tmp_path / base, "fixes")
         assert f"\nSubject: {words}" in made.patches[0].read_text(encoding="utf-8")
