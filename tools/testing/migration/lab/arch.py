@@ -78,7 +78,7 @@ class Arch:
     def why_not(self, needs: Iterable[str], version: str) -> str:
         """Why its kernels of a version cannot show what needs these options; "" if they can."""
         for name in needs:
-            if name in self.drop:
+            if name in self.drop or sizes(name) not in ("", self.name):
                 return f"{self.name} has no {name}, and it takes that to show it"
             if name in self.lacks(version):
                 came = dict(self.later)[name]
@@ -202,6 +202,13 @@ _ROWS = {
                    "ACPI", "ACPI_HOTPLUG_MEMORY", "PROCESSOR_SELECT")),
     )
 }
+
+
+def sizes(name: str) -> str:
+    """The architecture that has an option of the size of pages or addresses of this name; "" if it
+    is no such option."""
+    return next((row.name for row in _ROWS.values() if re.fullmatch(row.sizes, name)), "") \
+        if name else ""
 
 
 # What goes without saying, in the names of records and in tables.

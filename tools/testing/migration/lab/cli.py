@@ -72,7 +72,7 @@ def _wanted(args: argparse.Namespace, boots: int = BOOTS, one: defect.Defect | N
              for option in _REPEATS if said(option) and option is not unused]
     return Wanted(
         defect=defect.asking(
-            one or defect.load(said(options.DEFECT) or DEFECT),
+            defect.sized(one or defect.load(said(options.DEFECT) or DEFECT)),
             (fragment.line(*word.split("=")) for word in said(options.KCONFIG).split())),
         base=args.base or None,
         kernel=_path(args.kernel),

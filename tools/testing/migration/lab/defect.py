@@ -97,6 +97,9 @@ and files are those of a kernel tree; in a list of functions, "a|b" says that b 
     [kernel]          what both kernels get
     add               a list: files of this repository, at the same path; a C file is built in
     cmdline           words to add to the kernel's command line
+    sizes             a list: options of the size of pages and addresses, "NAME=value", where a kernel
+                      of the usual sizes does not have the defect.  The two kernels of this defect
+                      get them, and none in which the tests of several defects run
 
     [guest]           the machine that the tests of this defect need
     nodes             two numbers: MiB of memory that the kernel boots with, for each node
@@ -214,6 +217,7 @@ class Kernel:
 
     add: tuple[str, ...] = ()
     cmdline: str = ""
+    sizes: tuple[str, ...] = ()
     options: tuple[str, ...] = ()       # the lines of `config`
 
 
@@ -386,6 +390,10 @@ def _check(path: Path, one: Defect) -> None:
     for file in one.kernel.add:
         if not (REPO / file).is_file():
             raise LabError(f"{path}: [kernel] add: there is no {file} in this repository")
+    for option in one.kernel.sizes:
+        if not re.fullmatch(r"\w+=\w+", option) or not arches.sizes(option.split("=")[0]):
+            raise LabError(f"{path}: [kernel] sizes: {option} is not NAME=value, with NAME an option "
+                           "of the size of pages or addresses (lab/arch.py)")
     for variable in one.guest.env:
         # It comes to the guest as a part of a word of the kernel's command line.
         if not re.fullmatch(r"\w+=[^\s,]+", variable):
@@ -468,6 +476,18 @@ def asking(one: Defect, more: Iterable[str]) -> Defect:
                                f"{fragment.line(name, options[name])}, which {line} contradicts")
     return dataclasses.replace(one, kernel=dataclasses.replace(one.kernel, options=tuple(
         fragment.line(name, value) for name, value in sorted(options.items()))))
+
+
+def sized(one: Defect) -> Defect:
+    """`one`, with kernels of the sizes that it takes."""
+    return asking(one, (fragment.line(*option.split("=")) for option in one.kernel.sizes))
+
+
+def why_not(one: Defect, arch: arches.Arch, version: str) -> str:
+    """Why a version's kernels of an architecture cannot show a defect; "" if they can."""
+    on = [name for name, value in (option.split("=") for option in one.kernel.sizes)
+          if value != "n"]
+    return arch.why_not((*one.show.needs, *on), version)
 
 
 def _options(one: Defect) -> dict[str, str]:

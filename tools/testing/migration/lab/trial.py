@@ -12,7 +12,7 @@ from pathlib import Path
 from lab import fragment
 from lab.arch import Arch
 from lab.base import load as load_base
-from lab.defect import Defect, Machine
+from lab.defect import Defect, Machine, why_not
 from lab.errors import LabError
 from lab.guest import initramfs, ltp, qemu, selftest
 from lab.judge import klog, ktap, ltp as ltp_judge, verdict
@@ -223,6 +223,8 @@ def prepare(wanted: Wanted, arch: Arch, progress: Progress, only: tuple[str, ...
             ) -> list[Trial]:
     """The kernels of wanted.defect, vulnerable and fixed, those of them that are asked for."""
     source = find_source(wanted, progress)
+    if why := why_not(wanted.defect, arch, source.base.name):
+        raise LabError(f"{wanted.defect.name}: {why}; another ARCH= may do")
     progress.step(f"making the variants of {source.version}")
     variants = variant.plan(source, wanted.defect, wanted.form)
     witness = has_witness(wanted, source)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import arch as arches, base as bases, provenance
-from lab.defect import FILE, Defect
+from lab.defect import FILE, Defect, why_not
 from lab.errors import LabError
 from lab.judge.summary import Summary, witness
 from lab.kernel import variant
@@ -144,7 +144,7 @@ def nothing(one: Defect, base: str, arch: str) -> str:
     if why := one.show.hides(arch):
         return f"no boot shows it on {arch}: {why}"
     row = arches.load(arch)
-    if why := row.too_old(base) or row.why_not(one.show.needs, base):
+    if why := row.too_old(base) or why_not(one, row, base):
         return why
     forms = [path.name for path in (variant.QUEUE / base).glob("series*")]
     # A form of the fix may bring it to where it was not, and so may what a stable branch took since

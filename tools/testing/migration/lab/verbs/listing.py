@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import base, defect, mutant, readings
+from lab import arch, base, defect, mutant, readings
 from lab.defect import Defect
 from lab.errors import LabError
 from lab.judge.summary import Summary
@@ -109,6 +109,12 @@ def _filled(text: str) -> list[str]:
 # ---- one of them -------------------------------------------------------------------------------
 
 
+def _arch(one: Defect) -> str:
+    """What else `make prove` is to be told where only some kernels have the defect."""
+    return "".join(f" ARCH={name}" for name in sorted(
+        {arch.sizes(option.split("=")[0]) for option in one.kernel.sizes}) if name != arch.FIRST)
+
+
 def detail(one: Defect) -> str:
     """All that the lab knows of a defect."""
     lines = [one.name, *wrap(one.title, "  ", "  ", _width())]
@@ -136,7 +142,7 @@ def detail(one: Defect) -> str:
     if kept:
         row("", f"{plural(len(kept), 'records')}. {old(kept)}")
     elif one.show.selftests:
-        row("proved", f"not yet: make prove DEFECT={one.name} BASE=VERSION")
+        row("proved", f"not yet: make prove DEFECT={one.name} BASE=VERSION{_arch(one)}")
     if one.report:
         row("report", f"{one.report.relative_to(REPO)}, a mail to the maintainers")
     return "\n".join(lines)
