@@ -245,6 +245,9 @@ TAKEN_OUT = [
     ("hugetlb-mremap-private", "6.12 and series", MREMAP, f"{LOCKED}\t\t{TAKES}",
      f"{LOCKED.replace('write', 'read')}\t\t{TAKES}"),
     ("hugetlb-mremap-private", "6.1 and series", MREMAP, f"{LOCKED}\t\t{TAKES}", TAKES),
+    *(("pmd-share-gather-range", f"{base} and series", TLB, "unsigned long range_size)",
+       f"{kind} range_size)") for base, kind in
+      (("7.3", "unsigned int"), ("6.12", "int"), ("5.10", "u32"))),
     ("pmd-share-split", "7.3", VMA, "hugetlb_split(vma, addr);", "vma_assert_write_locked(vma);"),
     ("pmd-share-split", "6.12", VMA, "\tvma_prepare(&vp);\n\n\t/*\n\t * Get rid",
      "\thugetlb_split(vma, addr);\n\tvma_prepare(&vp);\n\n\t/*\n\t * Get rid"),

@@ -266,12 +266,15 @@ def test_what_no_image_tells_is_named_for_accept() -> None:
     accepted = set(listed[1].replace("\\\n", " ").split())
     known = [one for one in map(defect.load, defect.names()) if one.binary]
     assert accepted <= {one.name for one in known}
+    # Debian's kernels have pages of 4 KiB.
     assert accepted >= {one.name for one in known
-                        if not one.binary.protected and not one.binary.vulnerable}
+                        if not one.binary.protected and not one.binary.vulnerable
+                        and "a page has 4 KiB" not in one.binary.unaffected}
     # How many rows there are, and how many of them no image can tell to be protected.
     blind = len([one for one in known if not one.binary.protected])
     said = (pages / "binary-evidence.rst").read_text(encoding="utf-8")
-    assert f"Twelve of the {len(known)} rows have no rule for protected" in said and blind == 12
+    assert f"Eleven of the {len(known)} rows have no rule for protected" in " ".join(said.split())
+    assert blind == 11
 
 
 WORDS = sorted(set(re.findall(r'return "([A-Z]{6,})"', Path(verdict.__file__).read_text("utf-8"))))

@@ -345,7 +345,7 @@ def test_a_series_has_its_reports(tmp_path: Path) -> None:
         "report-hugetlb-cow-fault.txt", "report-hugetlb-mremap-hang.txt",
         "report-hugetlb-mremap-large.txt", "report-hugetlb-mremap-private.txt",
         "report-hugetlb-punch-poison.txt", "report-hugetlb-punch-private.txt",
-        "report-hugetlb-truncate-fault.txt",
+        "report-hugetlb-truncate-fault.txt", "report-pmd-share-gather-range.txt",
         "report-pmd-share-move-pages.txt", "report-pmd-share-no-lock.txt",
         "report-pmd-share-protect.txt", "report-pmd-share-split.txt"]
     for path in written.reports:

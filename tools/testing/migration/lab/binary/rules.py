@@ -72,6 +72,7 @@ that it was inlined into: name that last.
     F runs straight on      it has no loop
     F stores by its second argument     a word to where that points; "third" as well
     it is for ARCH          the architecture; "it is not for ARCH"
+    a page has N KiB        by the header that an image of arm64 begins with
     the config has OPTION   of those that an image can hold; "the config has none of A|B"
 
 G may be "f@g", a call of f whose first argument is at the same offset of some struct as that of a
@@ -1021,6 +1022,17 @@ def _not_for(image: Code, arch: str) -> Seen:
     return Seen(bool(image.image.arch) and image.image.arch != arch)
 
 
+def _page(image: Code, kib: str) -> Seen:
+    # Documentation/arch/arm64/booting.rst of the kernel: magic at 56, flags at 24.
+    for symbol in image.image.by_name.get("_text", ()):
+        section = image.image.section_at(symbol.address)
+        head = section.data[symbol.address - section.address:][:64] if section else b""
+        if len(head) == 64 and head[56:60] == b"ARM\x64":
+            size = int.from_bytes(head[24:32], "little") >> 1 & 3
+            return Seen(bool(size) and 1 << 2 * size == int(kib))
+    return Seen(False)
+
+
 def _config(image: Code, option: str) -> Seen:
     return Seen(image.config.get(f"CONFIG_{option}") in ("y", "m"))
 
@@ -1075,6 +1087,7 @@ _FORMS: tuple[tuple[str, Callable[..., Seen]], ...] = (
     (rf"{_F} stores by its (?P<which>second|third) argument", _stores_by),
     (r"it is for (?P<arch>\w+)", _for),
     (r"it is not for (?P<arch>\w+)", _not_for),
+    (r"a page has (?P<kib>\d+) KiB", _page),
     (r"the config has none of (?P<option>[\w|]+)", _config_none),
     (r"the config has (?P<option>\w+)", _config),
 )
