@@ -196,6 +196,7 @@ SKIPS = "if (%s) {\n\t\t\told_addr %s;\n\t\t\tnew_addr %s;"
 STEPS, MASKS = ["+= offset_to_last_entry"] * 2, ["|= last_addr_mask"] * 2
 MOVES = "%s move_hugetlb_page_tables("
 UNLOCK_HEAD = "\tunlock_page(head);\n"
+LOCK_FILE = "\tif (inode)\n\t\ti_mmap_lock_write(mapping);\n"
 JOINED = "huge_pmd_unshare(&tlb, vma, old_addr, src_pte)"
 TOLD = "\thugetlb_sharers_notify(folio, true);\n"
 WALKED, FLUSHED = "\trmap_walk_locked(folio, rwc);\n", "\thugetlb_sharers_flush(folio);\n"
@@ -220,8 +221,8 @@ TAKEN_OUT = [
       for base in ("7.3", "6.12", "6.1")),
     ("hugetlb-punch-migrate", "5.10", INODE, f"lock_page(page);\n\t\t\t{ASKS_5_10}", ASKS_5_10),
     # The lock is taken by nobody, or with the page locked.
-    *(("hugetlb-fault-poison", "5.10 and series", FAILURE, f"{UNLOCK_HEAD}\ti_mmap_lock_write(mapping);\n",
-       instead) for instead in (UNLOCK_HEAD, "\ti_mmap_lock_write(mapping);\n")),
+    *(("hugetlb-fault-poison", "5.10 and series", FAILURE, f"{UNLOCK_HEAD}{LOCK_FILE}",
+       instead) for instead in (UNLOCK_HEAD, LOCK_FILE)),
     ("hugetlb-fault-poison", "5.10 and series", FAILURE,
      "\tif (!PageHuge(page))\n\t\ti_mmap_lock_read(mapping);", "\ti_mmap_lock_read(mapping);"),
     ("hugetlb-truncate-fault", "6.12 and series", INODE,
@@ -627,7 +628,7 @@ def test_what_has_tables_shared_again_is_applied_with_all_after_it(tmp_path: Pat
     found = audit.look(tree, "6.6.150", defect.load("hugetlb-cow-fault"))
     assert found.apply == tuple(str(patch.relative_to(REPO)) for patch in queue)
     assert found.note.startswith("queue/6.6/0002 lets hugetlb mappings share PMD tables again. ")
-    assert "to apply: 0001 to 0015 of queue/6.6, all or none\n" in audit.summary("6.6", [found])
+    assert "to apply: 0001 to 0019 of queue/6.6, all or none\n" in audit.summary("6.6", [found])
     # What comes before it does without.
     one = defect.load("hugetlb-punch-private")
     first = audit.mendable(dataclasses.replace(found, apply=()), "6.6.150", one)
@@ -900,7 +901,8 @@ def test_the_front_door(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert done.stdout.startswith("Linux 4.14.113: 3 VULNERABLE, ")
     assert done.stdout.endswith(
-        f"\n\nTo mend it: make series KERNEL={tree} SERIES=fixes O=/tmp/series\n")
+        f"\n\nTo mend it: make series KERNEL={tree} SERIES=fixes O=/tmp/series\n"
+        "To live with it until then: Documentation/hosts.rst\n")
     # The worst first.
     assert done.stdout.splitlines()[2].startswith("VULNERABLE ")
     assert re.search(r"(?m)^VULNERABLE +pmd-share-migrate\n(?: +\w.*\n)+ +mm/rmap\.c:1 try_to_unmap_one$",
@@ -919,7 +921,7 @@ def test_the_front_door(tmp_path: Path) -> None:
     (["IMAGE=/etc/passwd"], "/etc/passwd is no kernel image"),
     (["KERNEL=/nonexistent"], "no such folder: /nonexistent"),
     (["KERNEL=/usr"], "/usr is not a kernel tree"),
-    (["KERNEL=/usr", "AUDIT=xml"], "AUDIT=xml: one of json, nrpe, prometheus is wanted"),
+    (["KERNEL=/usr", "AUDIT=xml"], "AUDIT=xml: one of text, json, nrpe, prometheus is wanted"),
 ])
 def test_errors_are_one_line(words: list[str], reason: str) -> None:
     assert reason in refused("audit", *words)
