@@ -27,7 +27,6 @@ NOT_PROVED = {
     "4.14.325": "no tree of it was there to prove it with",
     "4.19": "hugetlb-punch-migrate alone was proved",
     "5.4": "hugetlb-punch-migrate alone was proved",
-    "6.18": "others were proved, this one not yet",
 }
 
 
