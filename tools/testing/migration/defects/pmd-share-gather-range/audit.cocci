@@ -11,7 +11,7 @@ def place(p):
     return "%s:%s" % (p[0].file, p[0].line)
 
 @adjusts@
-identifier fn = __tlb_adjust_range;
+identifier fn = {__tlb_adjust_range};
 position p;
 @@
 fn@p(...) { ... }
@@ -23,10 +23,10 @@ fn << adjusts.fn;
 print("EXISTS %s %s" % (fn, place(p)))
 
 @takes_long@
-identifier fn = __tlb_adjust_range, t, a, size;
+identifier t, a, size;
 position p;
 @@
-fn@p(struct mmu_gather *t, unsigned long a, unsigned long size) { ... }
+__tlb_adjust_range@p(struct mmu_gather *t, unsigned long a, unsigned long size) { ... }
 
 @script:python@
 p << takes_long.p;
@@ -45,10 +45,9 @@ told.append(place(p))
 
 // 4.19 and what is older have a function of their own that adds it.
 @adds_so@
-identifier fn = tlb_flush_pmd_range;
 position p;
 @@
-fn(...) { <+... __tlb_adjust_range@p(...) ...+> }
+tlb_flush_pmd_range(...) { <+... __tlb_adjust_range@p(...) ...+> }
 
 @script:python@
 p << adds_so.p;
@@ -56,7 +55,7 @@ p << adds_so.p;
 adds.append(place(p))
 
 @flush@
-identifier fn = tlb_flush;
+identifier fn = {tlb_flush};
 position p;
 @@
 fn@p(...) { ... }
